@@ -1,0 +1,22 @@
+# SPDX-FileCopyrightText: 2026 The moue authors
+# SPDX-License-Identifier: Apache-2.0
+include(CMakePackageConfigHelpers)
+include(GNUInstallDirs)
+
+set(package_dir ${CMAKE_INSTALL_DATADIR}/cmake/moue)
+
+install(
+  TARGETS moue
+  EXPORT moueTargets
+  FILE_SET HEADERS DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
+  FILE_SET special DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+install(EXPORT moueTargets NAMESPACE moue:: DESTINATION ${package_dir})
+
+configure_package_config_file(cmake/moueConfig.cmake.in ${PROJECT_BINARY_DIR}/moueConfig.cmake
+                              INSTALL_DESTINATION ${package_dir})
+# Below 1.0 a minor version may break its users.
+write_basic_package_version_file(${PROJECT_BINARY_DIR}/moueConfigVersion.cmake COMPATIBILITY SameMinorVersion
+                                 ARCH_INDEPENDENT)
+install(FILES ${PROJECT_BINARY_DIR}/moueConfig.cmake ${PROJECT_BINARY_DIR}/moueConfigVersion.cmake
+        DESTINATION ${package_dir})
+install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})

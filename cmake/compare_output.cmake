@@ -1,0 +1,13 @@
+# SPDX-FileCopyrightText: 2026 The moue authors
+# SPDX-License-Identifier: Apache-2.0
+
+# Runs PROGRAM and fails unless it succeeds and prints exactly the content of EXPECTED.
+set(actual ${PROGRAM}.actual)
+execute_process(COMMAND ${PROGRAM} OUTPUT_FILE ${actual} RESULT_VARIABLE status)
+if(NOT status EQUAL 0)
+  message(FATAL_ERROR "${PROGRAM} ended with status ${status}")
+endif()
+execute_process(COMMAND diff -u ${EXPECTED} ${actual} RESULT_VARIABLE differs)
+if(NOT differs EQUAL 0)
+  message(FATAL_ERROR "the output differs from ${EXPECTED}")
+endif()

@@ -1,0 +1,101 @@
+// SPDX-FileCopyrightText: 2026 The moue authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// @file
+/// Balancing losses: what they see of a whole depth, and what they must provide.
+
+#include <concepts>
+#include <cstdint>
+#include <type_traits>
+
+#include "moue/config.hpp"
+#include "moue/scalar.hpp"
+#include "moue/view.hpp"
+
+namespace moue {
+
+/// What routing did in one pass, over all layers at once. Only valid (unpadded) tokens count. Layer `l`'s candidates
+/// stand at `[offsets[l], offsets[l + 1])` of the per-candidate tables.
+template <class C>
+struct depth_statistics {
+  index layers = 0;
+  index experts = 0;                           ///< physical
+  index tokens = 0;                            ///< valid tokens; 0 makes every table zero
+  vector_view<const index> offsets;            ///< [layers + 1]
+  vector_view<const std::int32_t> candidates;  ///< [slots] physical ids
+  vector_view<const C> exposure;               ///< [experts] c_e, layers that may use it; 0 for always-on experts
+  vector_view<const C> share;                  ///< [slots] f: share of the layer's assignments; no gradient
+  vector_view<const C> probability;            ///< [slots] P: mean over tokens of p
+  vector_view<const C> expert_share;           ///< [experts] F_e: f summed over layers
+  vector_view<const C> expert_probability;     ///< [experts] G_e: P summed over layers
+};
+
+namespace detail {
+
+template <class L, class C = double>
+concept has_depth_value = requires(const L loss, const depth_statistics<C>& s) {
+  { loss.value(s) } -> std::convertible_to<C>;
+};
+template <class L, class C = double>
+concept has_depth_gradient = requires(const L loss, const depth_statistics<C>& s, vector_view<C> d) {
+  loss.gradient(s, d);
+};
+template <class L, class C = double>
+concept has_token_value = requires(const L loss, vector_view<const C> logits, vector_view<const C> p) {
+  { loss.token_value(logits, p) } -> std::convertible_to<C>;
+};
+template <class L, class C = double>
+concept has_token_gradient = requires(const L loss, vector_view<const C> logits, vector_view<const C> p, C scale,
+                                      vector_view<C> dlogits) {
+  loss.token_gradient(logits, p, scale, dlogits);
+};
+
+template <class L>
+concept has_any_loss_member =
+    has_depth_value<L> || has_depth_gradient<L> || has_token_value<L> || has_token_gradient<L>;
+
+}  // namespace detail
+
+/// A function of the depth's statistics: `C value(const depth_statistics<C>&) const`, and `void gradient(const
+/// depth_statistics<C>&, vector_view<C> d) const`, which adds d value / d P to `d` [slots]. Device-callable.
+template <class L>
+concept DepthLoss = std::copyable<L> && detail::has_depth_value<L> && detail::has_depth_gradient<L>;
+
+/// A mean over valid tokens, averaged over layers, of a function of one row: `C token_value(logits, p) const`, and `void
+/// token_gradient(logits, p, scale, dlogits) const`, which adds scale times its derivative. Device-callable.
+template <class L>
+concept TokenLoss = std::copyable<L> && detail::has_token_value<L> && detail::has_token_gradient<L>;
+
+/// No loss at all: nothing is gathered and nothing computed.
+struct no_balancing {};
+
+/// A depth loss, a token loss, both, or `no_balancing`. Values include the loss's own weight.
+///
+/// Laws (`testing::check_balance_laws`): gradients agree with central differences; the value does not depend on the
+/// order of tokens nor on padding; relabelling experts changes nothing.
+template <class L>
+concept BalancingLoss = std::same_as<L, no_balancing> || DepthLoss<L> || TokenLoss<L>;
+
+template <class L>
+consteval bool check_balance() {
+  if constexpr (!std::same_as<L, no_balancing>) {
+    static_assert(detail::has_any_loss_member<L>,
+                  "moue: a balancing loss needs 'value(statistics)' with 'gradient(statistics, d)', or "
+                  "'token_value(logits, p)' with 'token_gradient(logits, p, scale, dlogits)'");
+    static_assert(
+        detail::has_depth_value<L> == detail::has_depth_gradient<L> || !detail::has_depth_value<L>,
+        "moue: a balancing loss with 'value(statistics)' needs the member 'void gradient(statistics, d) const'");
+    static_assert(detail::has_depth_value<L> == detail::has_depth_gradient<L> || detail::has_depth_value<L>,
+                  "moue: a balancing loss with 'gradient(statistics, d)' needs the member 'C value(statistics) const'");
+    static_assert(detail::has_token_value<L> == detail::has_token_gradient<L> || !detail::has_token_value<L>,
+                  "moue: a balancing loss with 'token_value(logits, p)' needs the member 'void token_gradient(logits, "
+                  "p, scale, dlogits) const'");
+    static_assert(detail::has_token_value<L> == detail::has_token_gradient<L> || detail::has_token_value<L>,
+                  "moue: a balancing loss with 'token_gradient(logits, p, scale, dlogits)' needs the member 'C "
+                  "token_value(logits, p) const'");
+  }
+  return true;
+}
+
+}  // namespace moue

@@ -1,0 +1,63 @@
+// SPDX-FileCopyrightText: 2026 The moue authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// @file
+/// Several balancing losses at once.
+
+#include <tuple>
+#include <type_traits>
+#include <utility>
+
+#include "moue/balance.hpp"
+
+namespace moue {
+
+/// The sum of its parts, each with its own weight.
+template <class... Losses>
+class sum_of_losses {
+  static_assert((check_balance<Losses>() && ...));
+
+ public:
+  constexpr explicit sum_of_losses(Losses... losses) : losses_(std::move(losses)...) {}
+
+  template <class C>
+  MOUE_HD C value(const depth_statistics<C>& s) const requires(DepthLoss<Losses> || ...) {
+    C sum = C(0);
+    each([&](const auto& loss) {
+      if constexpr (DepthLoss<std::remove_cvref_t<decltype(loss)>>) sum += loss.value(s);
+    });
+    return sum;
+  }
+  template <class C>
+  MOUE_HD void gradient(const depth_statistics<C>& s, vector_view<C> d) const requires(DepthLoss<Losses> || ...) {
+    each([&](const auto& loss) {
+      if constexpr (DepthLoss<std::remove_cvref_t<decltype(loss)>>) loss.gradient(s, d);
+    });
+  }
+  template <class C>
+  MOUE_HD C token_value(vector_view<const C> logits, vector_view<const C> p) const requires(TokenLoss<Losses> || ...) {
+    C sum = C(0);
+    each([&](const auto& loss) {
+      if constexpr (TokenLoss<std::remove_cvref_t<decltype(loss)>>) sum += loss.token_value(logits, p);
+    });
+    return sum;
+  }
+  template <class C>
+  MOUE_HD void token_gradient(vector_view<const C> logits, vector_view<const C> p, C scale,
+                              vector_view<C> dlogits) const requires(TokenLoss<Losses> || ...) {
+    each([&](const auto& loss) {
+      if constexpr (TokenLoss<std::remove_cvref_t<decltype(loss)>>) loss.token_gradient(logits, p, scale, dlogits);
+    });
+  }
+
+ private:
+  template <class F>
+  MOUE_HD void each(F&& f) const {
+    std::apply([&](const auto&... loss) { (f(loss), ...); }, losses_);
+  }
+
+  std::tuple<Losses...> losses_;
+};
+
+}  // namespace moue

@@ -1,0 +1,110 @@
+// SPDX-FileCopyrightText: 2026 The moue authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// @file
+/// Row functors of the executor: gather, combine, and their backward halves.
+
+#include <cstdint>
+
+#include "moue/dispatch.hpp"
+#include "moue/view.hpp"
+
+namespace moue::detail {
+
+/// out(i, :) = x(token of row first + i, :), converted.
+template <class C, class X>
+struct gather_tokens {
+  matrix_view<const X> x;
+  vector_view<const std::int32_t> row_token;
+  index first;
+  matrix_view<C> out;
+  MOUE_HD void operator()(index i) const {
+    const index t = row_token[first + i];
+    for (index j = 0; j < out.cols; ++j) out(i, j) = static_cast<C>(x(t, j));
+  }
+};
+
+template <class C>
+struct gather_gate {
+  vector_view<const C> gate;
+  vector_view<const index> row_entry;
+  index first;
+  vector_view<C> out;
+  MOUE_HD void operator()(index i) const { out[i] = gate[row_entry[first + i]]; }
+};
+
+template <class C>
+struct scatter_gate {
+  vector_view<const C> rows;
+  vector_view<const index> row_entry;
+  index first;
+  vector_view<C> entries;
+  MOUE_HD void operator()(index i) const { entries[row_entry[first + i]] = rows[i]; }
+};
+
+template <class C>
+struct clear_entry {
+  vector_view<C> v;
+  MOUE_HD void operator()(index i) const { v[i] = C(0); }
+};
+
+/// dgate = <dy, output>; then dy *= gate.
+template <class C>
+struct gate_from_output {
+  matrix_view<const C> output;
+  vector_view<const C> gate;
+  matrix_view<C> dy;
+  vector_view<C> dgate;
+  MOUE_HD void operator()(index i) const {
+    C sum = C(0);
+    for (index j = 0; j < dy.cols; ++j) {
+      sum += dy(i, j) * output(i, j);
+      dy(i, j) *= gate[i];
+    }
+    dgate[i] = sum;
+  }
+};
+
+/// Columns a combining functor holds in registers while it runs over a token's rows.
+inline constexpr index combine_block = 32;
+
+/// y(t, :) = sum over t's rows, ascending, of gate · row.
+template <class C, class Y>
+struct combine {
+  dispatch_plan plan;
+  vector_view<const C> gate;
+  matrix_view<const C> rows;
+  matrix_view<Y> y;
+  MOUE_HD void operator()(index t) const {
+    for (index j = 0; j < y.cols; j += combine_block) {
+      const index width = y.cols - j < combine_block ? y.cols - j : combine_block;
+      C sum[combine_block] = {};
+      for (index i = plan.token_offsets[t]; i < plan.token_offsets[t + 1]; ++i) {
+        const index row = plan.token_rows[i];
+        const C weight = gate[plan.row_entry[row]];
+        for (index l = 0; l < width; ++l) sum[l] += weight * rows(row, j + l);
+      }
+      for (index l = 0; l < width; ++l) y(t, j + l) = static_cast<Y>(sum[l]);
+    }
+  }
+};
+
+/// y(t, :) = sum over t's rows, ascending.
+template <class C, class Y>
+struct sum_rows {
+  dispatch_plan plan;
+  matrix_view<const C> rows;
+  matrix_view<Y> y;
+  MOUE_HD void operator()(index t) const {
+    for (index j = 0; j < y.cols; j += combine_block) {
+      const index width = y.cols - j < combine_block ? y.cols - j : combine_block;
+      C sum[combine_block] = {};
+      for (index i = plan.token_offsets[t]; i < plan.token_offsets[t + 1]; ++i)
+        for (index l = 0; l < width; ++l) sum[l] += rows(plan.token_rows[i], j + l);
+      for (index l = 0; l < width; ++l) y(t, j + l) = static_cast<Y>(sum[l]);
+    }
+  }
+};
+
+}  // namespace moue::detail

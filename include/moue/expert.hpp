@@ -1,0 +1,215 @@
+// SPDX-FileCopyrightText: 2026 The moue authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// @file
+/// Expert: what one expert computes on a block of rows, forward and backward. The contract, and pools that mix kinds.
+
+#include <array>
+#include <concepts>
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "moue/error.hpp"
+#include "moue/operations.hpp"
+#include "moue/parameter.hpp"
+#include "moue/view.hpp"
+
+namespace moue {
+
+/// The output gradient of rows that are combined with gates, before the gate is applied. An expert that takes this form
+/// of `backward` scales its own gradients by the gate and fills in the gate's gradient from its activations, so that
+/// nobody has to keep its outputs.
+template <class C>
+struct gated_gradient {
+  matrix_view<const C> dy;    ///< [rows, width], not scaled
+  vector_view<const C> gate;  ///< [rows]
+  vector_view<C> dgate;       ///< [rows], assigned by the expert: <dy, output> of each row
+};
+
+namespace detail {
+
+template <class E>
+concept has_width = requires(const E e) {
+  { e.width } -> std::convertible_to<index>;
+};
+template <class E>
+concept has_expert_parameters = requires(const E e) {
+  { std::tuple_size<decltype(e.parameters())>::value } -> std::convertible_to<std::size_t>;
+  { e.parameters().data() } -> std::convertible_to<const parameter_spec*>;
+};
+template <class E>
+concept has_kept = requires(const E e) {
+  std::tuple_size<decltype(e.kept())>::value;
+};
+template <class E>
+concept has_temporaries = requires(const E e) {
+  std::tuple_size<decltype(e.temporaries())>::value;
+};
+
+template <class E>
+inline constexpr std::size_t parameter_count = std::tuple_size_v<decltype(std::declval<const E&>().parameters())>;
+template <class E>
+inline constexpr std::size_t kept_count = std::tuple_size_v<decltype(std::declval<const E&>().kept())>;
+template <class E>
+inline constexpr std::size_t temporary_count = std::tuple_size_v<decltype(std::declval<const E&>().temporaries())>;
+
+template <class T, std::size_t N>
+using views = std::array<matrix_view<T>, N>;
+
+template <class E, class C = double>
+concept has_expert_forward = has_expert_parameters<E> && has_kept<E> && has_temporaries<E> &&
+    requires(const E e, const archetype_operations& ops, views<const C, parameter_count<E>> p, matrix_view<const C> x,
+             views<C, kept_count<E>> kept, views<C, temporary_count<E>> temporary, matrix_view<C> y) {
+  e.forward(ops, p, x, kept, temporary, y);
+};
+
+template <class E, class DY, class C = double>
+concept has_expert_backward_of = has_expert_parameters<E> && has_kept<E> && has_temporaries<E> &&
+    requires(const E e, const archetype_operations& ops, views<const C, parameter_count<E>> p, matrix_view<const C> x,
+             views<const C, kept_count<E>> kept, views<C, temporary_count<E>> temporary, DY dy, matrix_view<C> dx,
+             views<C, parameter_count<E>> dp) {
+  e.backward(ops, p, x, kept, temporary, dy, dx, dp);
+};
+
+template <class E>
+concept has_plain_backward = has_expert_backward_of<E, matrix_view<const double>>;
+template <class E>
+concept has_gated_backward = has_expert_backward_of<E, gated_gradient<double>>;
+
+}  // namespace detail
+
+/// One expert: a map from rows `[rows, width]` to rows `[rows, width]` with parameters of its own.
+///
+///     index width;                                // of its input and output
+///     auto parameters() const;                    // std::array<parameter_spec, N>
+///     auto kept() const;                          // std::array<index, K>: widths of row matrices backward needs
+///     auto temporaries() const;                   // std::array<index, M>: widths of row matrices used as scratch
+///     void forward(const auto& ops, const auto& p, auto x, const auto& kept, const auto& temporary, auto y) const;
+///     void backward(const auto& ops, const auto& p, auto x, const auto& kept, const auto& temporary,
+///                   auto dy, auto dx, const auto& dp) const;
+///
+/// `ops` offers the bulk operations of the backend (`moue/operations.hpp`); `p`, `kept`, `temporary`, `dp` are arrays of
+/// matrix views in the order declared. `forward` assigns `y` and `kept`; `backward` assigns `dx` and adds to `dp`. Rows
+/// may number zero. A third form of the last argument list takes a `gated_gradient` in place of `dy` (see there).
+///
+/// Laws (`testing::check_expert_laws`): rows are independent; `backward` agrees with central differences; zero rows are
+/// legal; both forms of `backward`, where offered, agree.
+template <class E>
+concept Expert = std::copyable<E> && detail::has_width<E> && detail::has_expert_parameters<E> && detail::has_kept<E> &&
+    detail::has_temporaries<E> && detail::has_expert_forward<E> &&
+    (detail::has_plain_backward<E> || detail::has_gated_backward<E>);
+
+/// Names the missing parts of an expert, one sentence each.
+template <class E>
+consteval bool check_expert() {
+  static_assert(std::copyable<E>, "moue: an expert must be copyable");
+  static_assert(detail::has_width<E>, "moue: an expert needs the member 'index width'");
+  static_assert(detail::has_expert_parameters<E>,
+                "moue: an expert needs the member 'std::array<moue::parameter_spec, N> parameters() const'");
+  static_assert(detail::has_kept<E>, "moue: an expert needs the member 'std::array<moue::index, K> kept() const'");
+  static_assert(detail::has_temporaries<E>,
+                "moue: an expert needs the member 'std::array<moue::index, M> temporaries() const'");
+  if constexpr (detail::has_expert_parameters<E> && detail::has_kept<E> && detail::has_temporaries<E>) {
+    static_assert(detail::has_expert_forward<E>,
+                  "moue: an expert needs the member 'void forward(ops, p, x, kept, temporary, y) const'");
+    static_assert(detail::has_plain_backward<E> || detail::has_gated_backward<E>,
+                  "moue: an expert needs the member 'void backward(ops, p, x, kept, temporary, dy, dx, dp) const'");
+  }
+  return true;
+}
+
+/// A pool whose physical experts are of several kinds: different types, or one type with different widths. The kind of
+/// expert `e` is `kind_of(e)`.
+template <class... Es>
+class expert_pool {
+ public:
+  static_assert(sizeof...(Es) > 0, "moue: an expert pool needs at least one kind of expert");
+  static constexpr std::size_t kinds = sizeof...(Es);
+
+  /// `kind_of`: any callable from physical id to the position of its kind among `experts`.
+  expert_pool(std::function<index(index)> kind_of, Es... experts)
+      : kinds_(std::move(experts)...), kind_of_(std::move(kind_of)) {
+    for_each_kind([&](std::size_t kind, const auto& expert) {
+      detail::require(
+          expert.width == width(), "expert_pool",
+          [&] {
+            return "kind " + std::to_string(kind) + " has width " + std::to_string(expert.width) + ", kind 0 has " +
+                   std::to_string(width());
+          },
+          "give all experts of a pool the same width; only their hidden sizes may differ");
+    });
+  }
+
+  index width() const { return std::get<0>(kinds_).width; }
+
+  std::size_t kind_of(index expert) const {
+    const index kind = kind_of_(expert);
+    detail::require(
+        kind >= 0 && kind < static_cast<index>(kinds), "expert_pool",
+        [&] { return "expert " + std::to_string(expert) + " has kind " + std::to_string(kind); },
+        "return a kind from 0 to " + std::to_string(kinds - 1));
+    return static_cast<std::size_t>(kind);
+  }
+
+  template <std::size_t Kind>
+  const auto& kind() const {
+    return std::get<Kind>(kinds_);
+  }
+
+  /// Calls `f(position, expert)` for every kind.
+  template <class F>
+  void for_each_kind(F&& f) const {
+    [&]<std::size_t... Is>(std::index_sequence<Is...>) { (f(Is, std::get<Is>(kinds_)), ...); }
+    (std::index_sequence_for<Es...>{});
+  }
+
+  /// Calls `f` with the expert of kind `kind`.
+  template <class F>
+  void visit_kind(std::size_t kind, F&& f) const {
+    [&]<std::size_t... Is>(std::index_sequence<Is...>) { ((Is == kind ? f(std::get<Is>(kinds_)) : void()), ...); }
+    (std::index_sequence_for<Es...>{});
+  }
+
+ private:
+  std::tuple<Es...> kinds_;
+  std::function<index(index)> kind_of_;
+};
+
+namespace detail {
+
+template <class T>
+inline constexpr bool is_expert_pool = false;
+template <class... Es>
+inline constexpr bool is_expert_pool<expert_pool<Es...>> = true;
+
+struct only_kind {
+  index operator()(index) const { return 0; }
+};
+
+template <class E>
+struct pool_of {
+  using type = expert_pool<E>;
+  static type make(E e) { return type(only_kind{}, std::move(e)); }
+};
+template <class... Es>
+struct pool_of<expert_pool<Es...>> {
+  using type = expert_pool<Es...>;
+  static type make(type pool) { return pool; }
+};
+
+template <class T>
+struct check_experts_of {
+  static consteval bool run() { return check_expert<T>(); }
+};
+template <class... Es>
+struct check_experts_of<expert_pool<Es...>> {
+  static consteval bool run() { return (check_expert<Es>() && ...); }
+};
+
+}  // namespace detail
+}  // namespace moue

@@ -1,0 +1,101 @@
+// SPDX-FileCopyrightText: 2026 The moue authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// @file
+/// The expert that blends its input with one learned vector.
+
+#include <array>
+#include <cmath>
+
+#include "moue/expert.hpp"
+#include "moue/expert/rows.hpp"
+
+namespace moue {
+namespace detail {
+
+/// mix(i, :) holds two logits on entry and their softmax on return; y = mix0 x + mix1 v.
+template <class C, class W>
+struct blend_row {
+  matrix_view<C> mix;
+  matrix_view<const C> x;
+  W vector;
+  matrix_view<C> y;
+  MOUE_HD void operator()(index i) const {
+    const C second = sigmoid(mix(i, 1) - mix(i, 0));  // the softmax of two numbers
+    mix(i, 0) = C(1) - second;
+    mix(i, 1) = second;
+    const auto v = vector.for_row(i);
+    for (index j = 0; j < x.cols; ++j) y(i, j) = mix(i, 0) * x(i, j) + second * static_cast<C>(v(0, j));
+  }
+};
+
+/// Per row: the gate's gradient <dy, y>; the two logits' gradients into dmix; the vector's gradient rows into dv; and the
+/// direct part of dx.
+template <class C, class W>
+struct blend_backward_row {
+  matrix_view<const C> mix;
+  matrix_view<const C> x;
+  W vector;
+  gated_gradient<C> out;
+  matrix_view<C> dmix;
+  matrix_view<C> dv;
+  matrix_view<C> dx;
+  MOUE_HD void operator()(index i) const {
+    const auto v = vector.for_row(i);
+    const C gate = out.gate[i];
+    C along_x = C(0), along_v = C(0);
+    for (index j = 0; j < x.cols; ++j) {
+      const C dy = out.dy(i, j);
+      along_x += dy * x(i, j);
+      along_v += dy * static_cast<C>(v(0, j));
+      dx(i, j) = gate * mix(i, 0) * dy;
+      dv(i, j) = gate * mix(i, 1) * dy;
+    }
+    out.dgate[i] = mix(i, 0) * along_x + mix(i, 1) * along_v;
+    const C slope = gate * mix(i, 0) * mix(i, 1) * (along_v - along_x);
+    dmix(i, 0) = -slope;
+    dmix(i, 1) = slope;
+  }
+};
+
+template <class C, class W>
+blend_row(matrix_view<C>, matrix_view<const C>, W, matrix_view<C>) -> blend_row<C, W>;
+template <class C, class W>
+blend_backward_row(matrix_view<const C>, matrix_view<const C>, W, gated_gradient<C>, matrix_view<C>, matrix_view<C>,
+                   matrix_view<C>) -> blend_backward_row<C, W>;
+
+}  // namespace detail
+
+/// y = a_1 x + a_2 v with (a_1, a_2) = softmax(W x), W [2, width], v [1, width] (MoE++, arXiv 2410.07348, equation for
+/// constant experts).
+struct constant {
+  index width = 1;
+
+  auto parameters() const {
+    return std::array{
+        parameter_spec{"mix", 2, width, initializer::normal(1 / std::sqrt(double(width))), scope::expert, true, true},
+        parameter_spec{"vector", 1, width, initializer::normal(1), scope::expert}};
+  }
+  auto kept() const { return std::array<index, 1>{2}; }
+  auto temporaries() const { return std::array<index, 2>{2, width}; }
+
+  template <class C>
+  void forward(const auto& ops, const auto& p, matrix_view<const C> x, const auto& kept, const auto&,
+               matrix_view<C> y) const {
+    ops.linear(x, p[0], kept[0]);
+    ops.each_row(x.rows, detail::blend_row{kept[0], x, p[1], y});
+  }
+  template <class C>
+  void backward(const auto& ops, const auto& p, matrix_view<const C> x, const auto& kept, const auto& temporary,
+                gated_gradient<C> out, matrix_view<C> dx, const auto& dp) const {
+    const auto& dmix = temporary[0];
+    const auto& dv = temporary[1];
+    ops.each_row(x.rows, detail::blend_backward_row{kept[0], x, p[1], out, dmix, dv, dx});
+    ops.weight_gradient(dmix, x, dp[0]);
+    ops.column_sum(dv, dp[1]);
+    ops.input_gradient(dmix, p[0], dx, write::add);
+  }
+};
+
+}  // namespace moue

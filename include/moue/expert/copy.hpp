@@ -1,0 +1,57 @@
+// SPDX-FileCopyrightText: 2026 The moue authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// @file
+/// The expert that returns its input.
+
+#include <array>
+
+#include "moue/expert.hpp"
+#include "moue/expert/rows.hpp"
+
+namespace moue {
+namespace detail {
+
+template <class C>
+struct copy_element {
+  matrix_view<const C> from;
+  matrix_view<C> to;
+  MOUE_HD void operator()(index i, index j) const { to(i, j) = from(i, j); }
+};
+
+template <class C>
+struct row_dot {
+  matrix_view<const C> a;
+  matrix_view<const C> b;
+  vector_view<C> out;
+  MOUE_HD void operator()(index i) const {
+    C sum = C(0);
+    for (index j = 0; j < a.cols; ++j) sum += a(i, j) * b(i, j);
+    out[i] = sum;
+  }
+};
+
+}  // namespace detail
+
+/// y = x: lets a token skip the layer (MoE++, arXiv 2410.07348). No parameters.
+struct copy {
+  index width = 1;
+
+  auto parameters() const { return std::array<parameter_spec, 0>{}; }
+  auto kept() const { return std::array<index, 0>{}; }
+  auto temporaries() const { return std::array<index, 0>{}; }
+
+  template <class C>
+  void forward(const auto& ops, const auto&, matrix_view<const C> x, const auto&, const auto&, matrix_view<C> y) const {
+    ops.each_element(y.rows, y.cols, detail::copy_element<C>{x, y});
+  }
+  template <class C>
+  void backward(const auto& ops, const auto&, matrix_view<const C> x, const auto&, const auto&, gated_gradient<C> out,
+                matrix_view<C> dx, const auto&) const {
+    ops.each_row(x.rows, detail::row_dot<C>{out.dy, x, out.dgate});
+    ops.each_element(dx.rows, dx.cols, detail::scale_rows<C>{out.dy, out.gate, dx});
+  }
+};
+
+}  // namespace moue

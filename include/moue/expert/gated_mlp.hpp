@@ -1,0 +1,133 @@
+// SPDX-FileCopyrightText: 2026 The moue authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// @file
+/// The gated (three-matrix) feed-forward expert; with SiLU it is SwiGLU.
+
+#include <array>
+#include <cmath>
+
+#include "moue/expert.hpp"
+#include "moue/expert/activation.hpp"
+#include "moue/expert/rows.hpp"
+
+namespace moue {
+namespace detail {
+
+template <class ActivationT, class C>
+struct activate_gated {
+  matrix_view<const C> gate;
+  matrix_view<const C> up;
+  matrix_view<C> out;
+  MOUE_HD void operator()(index i, index j) const { out(i, j) = ActivationT::value(gate(i, j)) * up(i, j); }
+};
+
+/// From a = dy W_down (not scaled by the combine gate g), per row: dg += <a, h>; h *= g; up_gradient = g a act(gate);
+/// a = g a up act'(gate), the gradient of the gate branch.
+template <class ActivationT, class C>
+struct gated_backward_row {
+  matrix_view<const C> gate;
+  matrix_view<const C> up;
+  matrix_view<C> h;
+  matrix_view<C> a;
+  matrix_view<C> up_gradient;
+  vector_view<const C> g;
+  vector_view<C> dg;
+  MOUE_HD void operator()(index i) const {
+    C sum = dg[i];
+    const C scale = g[i];
+    for (index j = 0; j < gate.cols; ++j) {
+      const C activated = ActivationT::value(gate(i, j));
+      const C value = activated * up(i, j);
+      const C da = a(i, j);
+      sum += da * value;
+      h(i, j) = scale * value;
+      up_gradient(i, j) = scale * da * activated;
+      a(i, j) = scale * da * up(i, j) * ActivationT::derivative(gate(i, j));
+    }
+    dg[i] = sum;
+  }
+};
+
+}  // namespace detail
+
+/// y = W_down (act(W_gate x + b_gate) * (W_up x + b_up)) + b_down, with W_gate, W_up [hidden, width] and
+/// W_down [width, hidden]; no biases unless `Biased`. Keeps both pre-activations. 6 width hidden FLOPs a row forward,
+/// twice that backward.
+template <Activation ActivationT, bool Biased = false>
+struct gated_mlp {
+  index width = 1;
+  index hidden = 1;
+
+  auto parameters() const {
+    const auto in = initializer::normal(1 / std::sqrt(double(width)));
+    const auto out = initializer::normal(1 / std::sqrt(double(hidden)));
+    const parameter_spec gate{"gate", hidden, width, in, scope::expert, true, true};
+    const parameter_spec up{"up", hidden, width, in, scope::expert, true, true};
+    const parameter_spec down{"down", width, hidden, out, scope::expert, true, true};
+    if constexpr (Biased)
+      return std::array{gate,
+                        up,
+                        down,
+                        parameter_spec{"gate_bias", 1, hidden, {}, scope::expert},
+                        parameter_spec{"up_bias", 1, hidden, {}, scope::expert},
+                        parameter_spec{"down_bias", 1, width, {}, scope::expert}};
+    else
+      return std::array{gate, up, down};
+  }
+  auto kept() const { return std::array{hidden, hidden}; }
+  auto temporaries() const {
+    if constexpr (Biased)
+      return std::array{hidden, hidden, hidden, width};
+    else
+      return std::array{hidden, hidden, hidden};
+  }
+
+  template <class C>
+  void forward(const auto& ops, const auto& p, matrix_view<const C> x, const auto& kept, const auto& temporary,
+               matrix_view<C> y) const {
+    const auto& gate = kept[0];
+    const auto& up = kept[1];
+    const auto& h = temporary[0];
+    ops.linear(x, p[0], gate);
+    ops.linear(x, p[1], up);
+    if constexpr (Biased) {
+      ops.each_element(gate.rows, gate.cols, detail::add_bias{gate, p[3]});
+      ops.each_element(up.rows, up.cols, detail::add_bias{up, p[4]});
+    }
+    ops.each_element(h.rows, h.cols, detail::activate_gated<ActivationT, C>{gate, up, h});
+    ops.linear(h, p[2], y);
+    if constexpr (Biased) ops.each_element(y.rows, y.cols, detail::add_bias{y, p[5]});
+  }
+
+  template <class C>
+  void backward(const auto& ops, const auto& p, matrix_view<const C> x, const auto& kept, const auto& temporary,
+                gated_gradient<C> out, matrix_view<C> dx, const auto& dp) const {
+    const auto& a = temporary[0];
+    const auto& h = temporary[1];
+    const auto& du = temporary[2];
+    if constexpr (Biased)
+      ops.each_row(out.dy.rows, detail::gate_of_bias{out.dy, p[5], out.dgate});
+    else
+      ops.each_row(out.dy.rows, detail::zero_gate<C>{out.dgate});
+    ops.input_gradient(out.dy, p[2], a);
+    ops.each_row(a.rows, detail::gated_backward_row<ActivationT, C>{kept[0], kept[1], h, a, du, out.gate, out.dgate});
+    ops.weight_gradient(out.dy, h, dp[2]);
+    ops.weight_gradient(a, x, dp[0]);
+    ops.weight_gradient(du, x, dp[1]);
+    ops.input_gradient(a, p[0], dx);
+    ops.input_gradient(du, p[1], dx, write::add);
+    if constexpr (Biased) {
+      ops.column_sum(a, dp[3]);
+      ops.column_sum(du, dp[4]);
+      ops.each_element(out.dy.rows, out.dy.cols, detail::scale_rows<C>{out.dy, out.gate, temporary[3]});
+      ops.column_sum(temporary[3], dp[5]);
+    }
+  }
+};
+
+/// SwiGLU without biases (Shazeer, arXiv 2002.05202), the default expert of most public models.
+using swiglu = gated_mlp<silu>;
+
+}  // namespace moue

@@ -1,0 +1,54 @@
+// SPDX-FileCopyrightText: 2026 The moue authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// @file
+/// Row functors that several experts are written with.
+
+#include "moue/view.hpp"
+
+namespace moue::detail {
+
+/// m(i, j) += bias(0, j).
+template <class C, class W>
+struct add_bias {
+  matrix_view<C> m;
+  W bias;
+  MOUE_HD void operator()(index i, index j) const { m(i, j) += static_cast<C>(bias.for_row(i)(0, j)); }
+};
+
+/// dgate[i] = <dy_i, bias>, or 0 without a bias.
+template <class C, class W>
+struct gate_of_bias {
+  matrix_view<const C> dy;
+  W bias;
+  vector_view<C> dgate;
+  MOUE_HD void operator()(index i) const {
+    C sum = C(0);
+    const auto b = bias.for_row(i);
+    for (index j = 0; j < b.cols; ++j) sum += dy(i, j) * static_cast<C>(b(0, j));
+    dgate[i] = sum;
+  }
+};
+
+template <class C>
+struct zero_gate {
+  vector_view<C> dgate;
+  MOUE_HD void operator()(index i) const { dgate[i] = C(0); }
+};
+
+/// out(i, :) = gate[i] m(i, :).
+template <class C>
+struct scale_rows {
+  matrix_view<const C> m;
+  vector_view<const C> gate;
+  matrix_view<C> out;
+  MOUE_HD void operator()(index i, index j) const { out(i, j) = gate[i] * m(i, j); }
+};
+
+template <class C, class W>
+add_bias(matrix_view<C>, W) -> add_bias<C, W>;
+template <class C, class W>
+gate_of_bias(matrix_view<const C>, W, vector_view<C>) -> gate_of_bias<C, W>;
+
+}  // namespace moue::detail

@@ -1,0 +1,44 @@
+// SPDX-FileCopyrightText: 2026 The moue authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// @file
+/// The expert that computes nothing.
+
+#include <array>
+
+#include "moue/expert.hpp"
+#include "moue/expert/rows.hpp"
+
+namespace moue {
+namespace detail {
+
+template <class C>
+struct fill_zero {
+  matrix_view<C> m;
+  MOUE_HD void operator()(index i, index j) const { m(i, j) = C(0); }
+};
+
+}  // namespace detail
+
+/// y = 0: lets a token spend less (MoE++, arXiv 2410.07348). No parameters; its gate's gradient is 0.
+struct zero {
+  index width = 1;
+
+  auto parameters() const { return std::array<parameter_spec, 0>{}; }
+  auto kept() const { return std::array<index, 0>{}; }
+  auto temporaries() const { return std::array<index, 0>{}; }
+
+  template <class C>
+  void forward(const auto& ops, const auto&, matrix_view<const C>, const auto&, const auto&, matrix_view<C> y) const {
+    ops.each_element(y.rows, y.cols, detail::fill_zero<C>{y});
+  }
+  template <class C>
+  void backward(const auto& ops, const auto&, matrix_view<const C>, const auto&, const auto&, gated_gradient<C> out,
+                matrix_view<C> dx, const auto&) const {
+    ops.each_row(out.dy.rows, detail::zero_gate<C>{out.dgate});
+    ops.each_element(dx.rows, dx.cols, detail::fill_zero<C>{dx});
+  }
+};
+
+}  // namespace moue

@@ -1,0 +1,193 @@
+// SPDX-FileCopyrightText: 2026 The moue authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// @file
+/// Mixture: the description of a depth of mixture layers, put together from five values.
+
+#include <cstdint>
+#include <memory>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "moue/backend.hpp"
+#include "moue/balance.hpp"
+#include "moue/executor.hpp"
+#include "moue/expert.hpp"
+#include "moue/parameter.hpp"
+#include "moue/router/compose.hpp"
+#include "moue/router/stages.hpp"
+#include "moue/topology.hpp"
+#include "moue/topology/connectivity.hpp"
+
+namespace moue {
+
+/// Whether a pass keeps what backward needs.
+enum class mode { inference, training };
+
+/// What a pass has to make room for.
+struct pass_options {
+  index tokens = 0;  ///< at most; a batch may have fewer
+  mode how = mode::training;
+  bool router_input = false;  ///< whether routers and experts are given different inputs (see `layer_input`)
+};
+
+template <class MixtureT, Storage S>
+class pass;
+namespace detail {
+template <class MixtureT, Storage S>
+struct pass_memory;
+}
+
+/// Expert (or `expert_pool`), topology, router, balancing loss and backend as values. Immutable, owns no weights and no
+/// batch state, and may be shared by any number of threads. A batch runs through it by a `pass`.
+template <class ExpertT, class TopologyT, class RouterT, class LossT = no_balancing, class BackendT = cpu>
+class mixture {
+  static_assert(detail::check_experts_of<ExpertT>::run());
+  static_assert(check_topology<TopologyT>());
+  static_assert(check_router<RouterT>());
+  static_assert(check_balance<LossT>());
+  static_assert(check_backend<BackendT>());
+
+ public:
+  using expert_type = ExpertT;
+  using topology_type = TopologyT;
+  using router_type = RouterT;
+  using loss_type = LossT;
+  using backend_type = BackendT;
+  using executor_type = executor<ExpertT, BackendT>;
+
+  /// Lowers the topology and lists the parameters. Throws if the topology breaks its laws.
+  mixture(ExpertT expert, TopologyT topology, RouterT router, LossT loss = {}, BackendT backend = {})
+      : expert_(expert),
+        topology_(std::move(topology)),
+        router_(std::move(router)),
+        loss_(std::move(loss)),
+        connectivity_(topology_),
+        executor_(std::move(expert), connectivity_.experts(), std::move(backend)),
+        layout_(describe()) {}
+
+  index width() const { return executor_.width(); }
+  index layers() const { return connectivity_.layers(); }
+  index experts() const { return connectivity_.experts(); }
+
+  const TopologyT& topology() const { return topology_; }
+  const RouterT& router() const { return router_; }
+  const LossT& loss() const { return loss_; }
+  const executor_type& experts_executor() const { return executor_; }
+  const BackendT& backend() const { return executor_.backend(); }
+  const moue::connectivity& connections() const { return connectivity_; }
+
+  /// Every parameter's name, shape and place. Shared, so that it outlives the mixture.
+  std::shared_ptr<const parameter_layout> layout() const { return layout_; }
+
+  /// Fresh weights, owned, filled as the policies declare. Equal seeds give equal weights everywhere.
+  template <Storage S>
+  parameters<S> initialize(std::uint64_t seed) const {
+    parameters<S> values(layout_);
+    moue::initialize(values, seed);
+    return values;
+  }
+
+  /// Bytes of workspace that a pass needs. Include `moue/pass.hpp` to call it.
+  template <Storage S>
+  std::size_t workspace_bytes(const pass_options& options) const {
+    arena counter;
+    detail::pass_memory<mixture, S>(*this, options, counter);
+    return counter.bytes();
+  }
+
+  /// A pass over `weights` in `scratch`; both, and the mixture, must outlive it. Include `moue/pass.hpp` to call it.
+  template <Storage S>
+  pass<mixture, S> start(const parameters<S>& weights, const pass_options& options, workspace& scratch) const {
+    return pass<mixture, S>(*this, weights, options, scratch);
+  }
+
+  /// The same description on another backend; layouts agree, so weights can be shared.
+  template <class OtherT>
+  mixture<ExpertT, TopologyT, RouterT, LossT, OtherT> on(OtherT other) const {
+    return {expert_, topology_, router_, loss_, std::move(other)};
+  }
+
+  /// Width of the depth state that router stages carry from layer to layer; 0 if none does.
+  index state_width() const { return detail::router_stages<RouterT>(router_).state_width(); }
+
+  /// Sizes as router stages of `layer` see them. Scores see the width of the features.
+  router_shape features_shape(index layer, index tokens) const {
+    return {tokens, width(), static_cast<index>(connectivity_.candidates(layer).size()), experts()};
+  }
+  router_shape score_shape(index layer, index tokens) const {
+    auto shape = features_shape(layer, tokens);
+    shape.width = router_.features.width(width());
+    return shape;
+  }
+  /// Scratch of the features and then of the score, as a pass lays it out.
+  auto stage_temporaries(index layer, index tokens) const {
+    return detail::join_arrays(detail::stage_temporaries(router_.features, features_shape(layer, tokens)),
+                               detail::stage_temporaries(router_.score, score_shape(layer, tokens)));
+  }
+
+ private:
+  std::shared_ptr<const parameter_layout> describe() const {
+    auto layout = std::make_shared<parameter_layout>();
+    const auto router_specs = [&](index layer) {
+      return detail::join_arrays(detail::stage_parameters(router_.features, features_shape(layer, 0)),
+                                 detail::stage_parameters(router_.score, score_shape(layer, 0)),
+                                 detail::stage_parameters(router_.preference, score_shape(layer, 0)));
+    };
+    const auto slots = router_specs(0).size();
+    std::vector<index> places(static_cast<std::size_t>(layers()) * slots, -1);
+    std::set<std::string> names;
+    const auto add = [&](const std::string& prefix, const parameter_spec& spec, index layer) {
+      std::string name = prefix + std::string(spec.name);
+      detail::require(
+          names.insert(name).second, "mixture", [&] { return "two parameters are called '" + name + "'"; },
+          "give the stages of a router distinct parameter names");
+      return layout->add(std::move(name), spec, layer, -1);
+    };
+    for (std::size_t i = 0; i < slots; ++i) {
+      const auto spec = router_specs(0)[i];
+      if (spec.per != scope::model) continue;
+      const index place = add("router.", spec, -1);
+      for (index layer = 0; layer < layers(); ++layer) places[static_cast<std::size_t>(layer) * slots + i] = place;
+    }
+    for (index layer = 0; layer < layers(); ++layer) {
+      const index owner = connectivity_.parameter_layer(layer);
+      detail::require(
+          owner >= 0 && owner <= layer &&
+              connectivity_.candidates(owner).size() == connectivity_.candidates(layer).size(),
+          "mixture",
+          [&] { return "layer " + std::to_string(layer) + " borrows the router of layer " + std::to_string(owner); },
+          "tie routers only to an earlier layer with as many candidates");
+      for (std::size_t i = 0; i < slots; ++i) {
+        const auto spec = router_specs(layer)[i];
+        if (spec.per == scope::model) continue;
+        places[static_cast<std::size_t>(layer) * slots + i] =
+            owner == layer ? add("layers." + std::to_string(layer) + ".router.", spec, layer)
+                           : places[static_cast<std::size_t>(owner) * slots + i];
+      }
+    }
+    layout->set_router(static_cast<index>(slots), std::move(places));
+    executor_.describe(*layout);
+    return layout;
+  }
+
+  ExpertT expert_;
+  TopologyT topology_;
+  RouterT router_;
+  LossT loss_;
+  moue::connectivity connectivity_;
+  executor_type executor_;
+  std::shared_ptr<const parameter_layout> layout_;
+};
+
+template <class E, class T, class R>
+mixture(E, T, R) -> mixture<E, T, R>;
+template <class E, class T, class R, class L>
+mixture(E, T, R, L) -> mixture<E, T, R, L>;
+template <class E, class T, class R, class L, class B>
+mixture(E, T, R, L, B) -> mixture<E, T, R, L, B>;
+
+}  // namespace moue

@@ -1,0 +1,70 @@
+// SPDX-FileCopyrightText: 2026 The moue authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// @file
+/// The bulk operations policies are written with. Every backend offers them; a policy sees nothing else of a backend.
+
+#include "moue/view.hpp"
+
+namespace moue {
+
+/// Whether an operation replaces its output or adds to it.
+enum class write { assign, add };
+
+namespace detail {
+
+/// The operations in their simplest form, with empty bodies: what concepts check policies against.
+///
+/// Matrices are row-major views. Weights may be stored in a narrower type than the rest; products are accumulated in the
+/// type of the output, in an order that depends on shapes alone. Functors are copied, called concurrently for different
+/// arguments, and must be callable on the device (`MOUE_HD`) to run there.
+struct archetype_operations {
+  /// y (=|+=) x wᵀ, with x [m, k], w [n, k], y [m, n].
+  template <class X, class W, class Y>
+  void linear(const X& x, const W& w, const Y& y, write mode = write::assign) const {
+    (void)x, (void)w, (void)y, (void)mode;
+  }
+  /// dx (=|+=) dy w, with dy [m, n], w [n, k], dx [m, k].
+  template <class DY, class W, class DX>
+  void input_gradient(const DY& dy, const W& w, const DX& dx, write mode = write::assign) const {
+    (void)dy, (void)w, (void)dx, (void)mode;
+  }
+  /// dw += dyᵀ x, with dy [m, n], x [m, k], dw [n, k].
+  template <class DY, class X, class DW>
+  void weight_gradient(const DY& dy, const X& x, const DW& dw) const {
+    (void)dy, (void)x, (void)dw;
+  }
+  /// out += the sum of the rows of x, with x [m, n], out [1, n].
+  template <class X, class Out>
+  void column_sum(const X& x, const Out& out) const {
+    (void)x, (void)out;
+  }
+  /// f(row) for every row in [0, rows).
+  template <class F>
+  void each_row(index rows, const F& f) const {
+    (void)rows, (void)f;
+  }
+  /// f(row, column) for every element of a [rows, cols] matrix.
+  template <class F>
+  void each_element(index rows, index cols, const F& f) const {
+    (void)rows, (void)cols, (void)f;
+  }
+};
+
+}  // namespace detail
+
+/// Offers the operations described at `detail::archetype_operations`.
+template <class O>
+concept Operations = requires(const O ops, matrix_view<double> m, matrix_view<const double> c) {
+  ops.linear(c, c, m);
+  ops.linear(c, c, m, write::add);
+  ops.input_gradient(c, c, m);
+  ops.input_gradient(c, c, m, write::add);
+  ops.weight_gradient(c, c, m);
+  ops.column_sum(c, m);
+  ops.each_row(index{}, [](index) {});
+  ops.each_element(index{}, index{}, [](index, index) {});
+};
+
+}  // namespace moue

@@ -1,0 +1,239 @@
+// SPDX-FileCopyrightText: 2026 The moue authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// @file
+/// Pass: one batch's trip through the depth, forward, balance and backward.
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "moue/mixture.hpp"
+#include "moue/pass/state.hpp"
+
+namespace moue {
+
+/// A layer's input, where the router reads something else than the experts. Both [tokens, width].
+template <class S>
+struct layer_input {
+  matrix_view<const S> experts;
+  matrix_view<const S> router;
+};
+
+/// The gradients of a `layer_input`.
+template <class S>
+struct layer_gradient {
+  matrix_view<S> experts;
+  matrix_view<S> router;
+};
+
+/// A batch on its way: `begin`, then `forward` for layers 0, 1, …, then (in training) `balance` once and `backward` for
+/// the layers in reverse. The host model does its own work in between. All memory comes from the caller's workspace;
+/// nothing is allocated after construction. `S` is the storage type of weights, inputs and outputs, `C` the type of all
+/// arithmetic. Not thread-safe; any number of passes may run over the same mixture and weights at once.
+template <class MixtureT, Storage S>
+class pass {
+ public:
+  using C = compute_t<S>;
+
+  /// Throws if `scratch` is smaller than `workspace_bytes` says or `weights` belong to another layout.
+  pass(const MixtureT& model, const parameters<S>& weights, const pass_options& options, workspace& scratch)
+      : weights_(&weights), state_(model, options, scratch) {
+    detail::require(
+        weights.layout().same_shapes(*model.layout()), where,
+        [] { return std::string("the weights belong to another layout"); }, "create them from this mixture's layout()");
+    begin(0);
+  }
+
+  const MixtureT& model() const { return *state_.model; }
+  index tokens() const { return state_.tokens; }
+  /// Tokens of the batch that are not padding.
+  index valid_tokens() const { return state_.valid_tokens; }
+
+  /// Starts a batch of `tokens` rows. `valid[t] == 0` marks padding, which is routed nowhere: its output and input
+  /// gradient are 0, and it counts in no load and no loss. Without a mask all rows are valid. The mask is copied.
+  void begin(index tokens, vector_view<const std::uint8_t> valid = {}) {
+    detail::require(
+        tokens >= 0 && tokens <= state_.options.tokens, where,
+        [&] {
+          return std::to_string(tokens) + " tokens were given, but it holds " + std::to_string(state_.options.tokens);
+        },
+        "start the pass for the largest batch");
+    detail::require(
+        valid.size == 0 || valid.size == tokens, where,
+        [&] {
+          return "the mask has " + std::to_string(valid.size) + " entries for " + std::to_string(tokens) + " tokens";
+        },
+        "give one entry per token, or none at all");
+    state_.begin(tokens, valid);
+    next_ = 0;
+    unwinding_ = false;
+  }
+
+  /// y = the mixture of layer `layer`, with x and y [tokens, width]. y may be x. Layers must be visited in order.
+  void forward(index layer, matrix_view<const S> x, matrix_view<S> y) { forward(layer, layer_input<S>{x, {}}, y); }
+
+  /// The same with an input of its own for the router; needs `pass_options::router_input`.
+  void forward(index layer, const layer_input<S>& x, matrix_view<S> y) {
+    check_forward(layer, x, y);
+    const auto input = state_.keep(layer, x.experts, state_.options.router_input ? x.router : x.experts);
+    state_.route(layer, *weights_, input.router);
+    model().experts_executor().template forward<S, S, S>(assignments(layer), *weights_, input.experts, y,
+                                                         state_.record(layer).run, state_.memory.experts);
+    state_.gather_statistics(layer);
+    next_ = layer + 1;
+  }
+
+  /// The balancing loss of the batch, its own weight included; 0 for `no_balancing`. Call it after the last layer. In
+  /// training it also arms the loss's gradient, multiplied by `scale`, for the backward runs that follow.
+  C balance(C scale = C(1)) {
+    detail::require(
+        next_ == model().layers() && !unwinding_, where,
+        [&] { return "balance was called with " + text(next_) + " of " + text(model().layers()) + " layers run"; },
+        "call it between the last forward and the first backward");
+    auto& memory = state_.memory;
+    const auto& loss = model().loss();
+    C value = C(0);
+    if constexpr (DepthLoss<loss_type>) value += loss.value(statistics());
+    if constexpr (TokenLoss<loss_type>)
+      for (index layer = 0; layer < model().layers(); ++layer)
+        value += memory.layer_token_loss(0, layer) / C(model().layers());
+    if (state_.balances && state_.training() && valid_tokens() > 0) {
+      for (auto& d : memory.dprobability) d = C(0);
+      if constexpr (DepthLoss<loss_type>) loss.gradient(statistics(), memory.dprobability);
+      for (auto& d : memory.dprobability) d *= scale / C(valid_tokens());
+      state_.token_scale = scale / C(valid_tokens() * model().layers());
+      state_.balanced = true;
+    }
+    return value;
+  }
+
+  /// From dy, the gradient of layer `layer`'s output, assigns dx and adds to `into`. dx may be dy. Layers must come in
+  /// reverse order, the last first. Only in training.
+  void backward(index layer, matrix_view<const S> dy, matrix_view<S> dx, gradients<C>& into) {
+    backward(layer, dy, layer_gradient<S>{dx, {}}, into);
+  }
+
+  /// The same with the router's input gradient apart; needs `pass_options::router_input`.
+  void backward(index layer, matrix_view<const S> dy, const layer_gradient<S>& dx, gradients<C>& into) {
+    check_backward(layer, dy, dx, into);
+    const auto given = assignments(layer);
+    const auto& memory = state_.memory;
+    const auto dx_experts = state_.rows(memory.dx);
+    const vector_view<C> dgates{memory.dgates.data, given.entries()};
+    model().experts_executor().template backward<S, S, S, C>(given, *weights_, state_.kept(layer).experts, dy,
+                                                             dx_experts, dgates, into, state_.record(layer).run,
+                                                             memory.experts);
+    const auto dx_router = state_.route_backward(layer, *weights_, dgates, into);
+    const auto ops = state_.operations();
+    if (state_.options.router_input) {
+      ops.each_element(tokens(), model().width(), detail::convert_element<C, S>{dx_experts, dx.experts});
+      ops.each_element(tokens(), model().width(), detail::convert_element<C, S>{dx_router, dx.router});
+    } else {
+      ops.each_element(tokens(), model().width(), detail::add_element<C, S>{dx_experts, dx_router, dx.experts});
+    }
+    unwinding_ = true;
+    next_ = layer;
+  }
+
+  /// Layer `layer`'s assignments: a [tokens, slots] rectangle by decreasing preference, then the always-on experts with
+  /// gate 1. Valid until the next `begin`; in inference, until the next `forward`.
+  routing<C> assignments(index layer) const {
+    const auto& visit = state_.record(layer);
+    const index entries = tokens() * (state_.most(layer) + state_.always(layer));
+    return {{visit.offsets.data, tokens() + 1}, {visit.experts.data, entries}, {visit.gates.data, entries}};
+  }
+  /// Layer `layer`'s logits [tokens, candidates]; valid as long as its `assignments`.
+  matrix_view<const C> logits(index layer) const { return state_.logits(layer); }
+  /// Selected slots [tokens, most], best first, −1 where fewer were taken; valid as long as the `assignments`.
+  matrix_view<const std::int32_t> slots(index layer) const { return state_.slots(layer); }
+  /// The depth state [tokens, state_width] on entry to `layer`; `layers()` asks for the last. In inference only that of
+  /// the layer to come is there. Empty if no stage keeps state.
+  matrix_view<const C> state(index layer) const { return state_.depth_state(layer); }
+  /// Loads so far, for losses and for watching: shares are exact, mean probabilities are gathered only for a mixture
+  /// with a balancing loss. Valid until the next `begin`.
+  depth_statistics<C> statistics() const {
+    const auto& memory = state_.memory;
+    const auto offsets = model().connections().candidate_offsets();
+    const auto ids = model().connections().all_candidates();
+    return {model().layers(),
+            model().experts(),
+            valid_tokens(),
+            {offsets.data(), static_cast<index>(offsets.size())},
+            {ids.data(), static_cast<index>(ids.size())},
+            memory.exposure,
+            memory.share,
+            memory.probability,
+            memory.expert_share,
+            memory.expert_probability};
+  }
+
+ private:
+  using loss_type = typename MixtureT::loss_type;
+  static constexpr std::string_view where = "pass";
+
+  static std::string text(index n) { return std::to_string(n); }
+
+  template <class T>
+  void check_matrix(std::string_view name, const matrix_view<T>& m) const {
+    detail::require(
+        m.rows == state_.tokens && m.cols == model().width(), where,
+        [&] {
+          return std::string(name) + " has shape " + detail::shape_text(m.rows, m.cols) + ", not " +
+                 detail::shape_text(state_.tokens, model().width());
+        },
+        "give [tokens, width], with the tokens of begin");
+    detail::require(
+        m.data != nullptr || m.empty(), where, [&] { return std::string(name) + " is null"; }, "point it at your data");
+    detail::require(
+        m.stride >= m.cols, where,
+        [&] { return std::string(name) + " has rows " + text(m.stride) + " elements apart"; },
+        "set its stride to at least its columns");
+  }
+
+  void check_forward(index layer, const layer_input<S>& x, const matrix_view<S>& y) const {
+    detail::require(
+        layer == next_ && !unwinding_, where,
+        [&] { return "forward of layer " + text(layer) + " came when layer " + text(next_) + " was due"; },
+        "visit layers in order, and call begin before the next batch");
+    check_matrix("x", x.experts);
+    check_matrix("y", y);
+    if (state_.options.router_input)
+      check_matrix("the router's x", x.router);
+    else
+      detail::require(
+          x.router.data == nullptr, where, [] { return std::string("the router got an input of its own"); },
+          "set pass_options::router_input");
+  }
+
+  void check_backward(index layer, const matrix_view<const S>& dy, const layer_gradient<S>& dx,
+                      const gradients<C>& into) const {
+    detail::require(
+        state_.training(), where, [] { return std::string("backward was called in inference"); },
+        "start the pass with mode::training");
+    detail::require(
+        next_ == layer + 1 && (unwinding_ || next_ == model().layers()), where,
+        [&] { return "backward of layer " + text(layer) + " came when " + text(next_) + " layers were due"; },
+        "run all layers forward, then visit them in reverse");
+    detail::require(
+        into.layout().same_shapes(*model().layout()), where,
+        [] { return std::string("the gradients belong to another layout"); },
+        "create them from this mixture's layout()");
+    check_matrix("dy", dy);
+    check_matrix("dx", dx.experts);
+    if (state_.options.router_input)
+      check_matrix("the router's dx", dx.router);
+    else
+      detail::require(
+          dx.router.data == nullptr, where, [] { return std::string("the router got a gradient of its own"); },
+          "set pass_options::router_input");
+  }
+
+  const parameters<S>* weights_;
+  detail::pass_state<MixtureT, S> state_;
+  index next_ = 0;          // the layer whose forward is due; while unwinding, the number whose backward is due
+  bool unwinding_ = false;  // whether backward has begun
+};
+
+}  // namespace moue

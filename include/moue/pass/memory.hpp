@@ -1,0 +1,152 @@
+// SPDX-FileCopyrightText: 2026 The moue authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// @file
+/// The memory of a pass, carved from a workspace: what each visit leaves behind, and scratch that visits share.
+
+#include <algorithm>
+#include <cstdint>
+#include <limits>
+#include <string>
+#include <type_traits>
+#include <vector>
+
+#include "moue/executor.hpp"
+#include "moue/mixture.hpp"
+#include "moue/workspace.hpp"
+
+namespace moue::detail {
+
+/// What one visit leaves for its way back.
+template <class S, class C>
+struct visit_record {
+  matrix_view<S> x;                   ///< [tokens, width] the experts' input
+  matrix_view<S> router_x;            ///< [tokens, width] the router's, if lent apart
+  matrix_view<C> logits;              ///< [tokens, candidates]
+  matrix_view<std::int32_t> slots;    ///< [tokens, most] selected, best first, then −1
+  matrix_view<std::int32_t> experts;  ///< [tokens, most + always] physical ids or −1
+  matrix_view<C> gates;               ///< [tokens, most + always]
+  vector_view<index> offsets;         ///< [tokens + 1] of the rectangle above
+  expert_record<C> run;
+};
+
+template <class MixtureT, Storage S>
+struct pass_memory {
+  using C = compute_t<S>;
+  using router_type = typename MixtureT::router_type;
+  static constexpr bool own_features = router_stages<router_type>::own_features;
+  static constexpr bool converts = !std::is_same_v<S, C>;
+  static constexpr bool balances = !std::is_same_v<typename MixtureT::loss_type, no_balancing>;
+
+  std::vector<visit_record<S, C>> visits;  ///< one per layer in training, else one for all
+  std::vector<matrix_view<C>> states;      ///< depth state before each layer and after the last; two in inference
+  vector_view<std::uint8_t> valid;
+
+  expert_scratch<C> experts;
+  matrix_view<C> router_conversion;
+  matrix_view<C> x;         ///< [tokens, width] the router's input in the compute type, if that differs
+  matrix_view<C> features;  ///< [tokens, features], if they are not the input itself
+  matrix_view<C> scores;
+  matrix_view<C> probabilities;
+  matrix_view<C> dense_gates;  ///< [tokens, candidates], if a stage keeps state
+  vector_view<C> stage_temporaries;
+
+  matrix_view<C> dx;  ///< [tokens, width] from the experts
+  matrix_view<C> dinput;
+  matrix_view<C> dfeatures;
+  matrix_view<C> dlogits;
+  matrix_view<C> dense_dgates;
+  vector_view<C> dgates;
+  matrix_view<C> dstate;
+  matrix_view<C> dnext_state;
+  matrix_view<C> token_losses;  ///< [tokens, 1]
+
+  vector_view<C> exposure;
+  vector_view<C> share;
+  vector_view<C> probability;
+  vector_view<C> dprobability;
+  vector_view<C> expert_share;
+  vector_view<C> expert_probability;
+  matrix_view<C> layer_token_loss;  ///< [1, layers]
+
+  pass_memory(const MixtureT& model, const pass_options& options, arena& memory) {
+    const auto& connections = model.connections();
+    const auto& run = model.experts_executor();
+    const index tokens = options.tokens;
+    require(
+        tokens >= 0, "pass", [&] { return "it was asked to hold " + std::to_string(tokens) + " tokens"; },
+        "ask for 0 or more");
+    require(
+        tokens <= std::numeric_limits<std::int32_t>::max(), "pass",
+        [&] { return "it was asked to hold " + std::to_string(tokens) + " tokens"; },
+        "split the batch: one pass holds at most 2147483647");
+    const bool training = options.how == mode::training;
+    const index layers = connections.layers();
+    const index candidates = connections.most_candidates();
+    const index most = model.router().select.most(candidates);
+    const index entries = tokens * (most + connections.most_always());
+    const index state = model.state_width();
+    const index backward_tokens = training ? tokens : 0;
+
+    for (index layer = 0; layer < (training ? layers : 1); ++layer) {
+      const index n = training ? static_cast<index>(connections.candidates(layer).size()) : candidates;
+      const index always = training ? static_cast<index>(connections.always(layer).size()) : connections.most_always();
+      const index taken = model.router().select.most(n);
+      visit_record<S, C> visit;
+      visit.x = memory.take<S>(backward_tokens, model.width(), "layer inputs");
+      visit.router_x = memory.take<S>(options.router_input ? backward_tokens : 0, model.width(), "router inputs");
+      visit.logits = memory.take<C>(tokens, n, "logits");
+      visit.slots = memory.take<std::int32_t>(tokens, taken, "selected slots");
+      visit.experts = memory.take<std::int32_t>(tokens, taken + always, "selected experts");
+      visit.gates = memory.take<C>(tokens, taken + always, "gates");
+      visit.offsets = memory.take<index>(tokens + 1, "routing offsets");
+      visit.run = run.template take_record<C>(memory, tokens, tokens * (taken + always));
+      visits.push_back(visit);
+    }
+    for (index i = 0; i < (state == 0 ? 0 : training ? layers + 1 : 2); ++i)
+      states.push_back(memory.take<C>(tokens, state, "depth state"));
+    valid = memory.take<std::uint8_t>(tokens, "padding mask");
+
+    experts = run.template take_scratch<S>(memory, entries, training);
+    index largest = 0;
+    for (const auto& info : *model.layout())
+      if (info.expert < 0) largest = std::max(largest, info.size());
+    router_conversion = run.template take_conversion<S>(memory, largest);
+    const index width = model.width();
+    const index features_width = model.router().features.width(width);
+    x = memory.take<C>(converts ? tokens : 0, width, "widened inputs");
+    features = memory.take<C>(own_features ? tokens : 0, features_width, "features");
+    scores = memory.take<C>(tokens, candidates, "selection scores");
+    probabilities = memory.take<C>(balances ? tokens : 0, candidates, "probabilities");
+    dense_gates = memory.take<C>(state > 0 ? tokens : 0, candidates, "dense gates");
+    index temporaries = 0;
+    for (index layer = 0; layer < layers; ++layer) {
+      index sum = 0;
+      for (const auto& shape : model.stage_temporaries(layer, tokens)) sum += shape.rows * shape.cols;
+      temporaries = std::max(temporaries, sum);
+    }
+    stage_temporaries = memory.take<C>(temporaries, "router temporaries");
+
+    dx = memory.take<C>(backward_tokens, width, "input gradients");
+    dinput = memory.take<C>(backward_tokens, width, "router input gradients");
+    dfeatures = memory.take<C>(own_features ? backward_tokens : 0, features_width, "feature gradients");
+    dlogits = memory.take<C>(backward_tokens, candidates, "logit gradients");
+    dense_dgates = memory.take<C>(state > 0 ? backward_tokens : 0, candidates, "dense gate gradients");
+    dgates = memory.take<C>(training ? entries : 0, "gate gradients");
+    dstate = memory.take<C>(backward_tokens, state, "state gradients");
+    dnext_state = memory.take<C>(backward_tokens, state, "next state gradients");
+    token_losses = memory.take<C>(balances ? tokens : 0, 1, "token losses");
+
+    const index slots = connections.candidate_offset(layers);
+    exposure = memory.take<C>(connections.experts(), "exposure");
+    share = memory.take<C>(slots, "shares");
+    probability = memory.take<C>(slots, "mean probabilities");
+    dprobability = memory.take<C>(training ? slots : 0, "probability gradients");
+    expert_share = memory.take<C>(connections.experts(), "expert shares");
+    expert_probability = memory.take<C>(connections.experts(), "expert probabilities");
+    layer_token_loss = memory.take<C>(1, layers, "layer token losses");
+  }
+};
+
+}  // namespace moue::detail

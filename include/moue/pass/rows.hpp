@@ -1,0 +1,202 @@
+// SPDX-FileCopyrightText: 2026 The moue authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// @file
+/// Row functors of a pass: from logits to assignments, and back.
+
+#include <cstdint>
+#include <string>
+#include <type_traits>
+
+#include "moue/balance.hpp"
+#include "moue/error.hpp"
+#include "moue/router.hpp"
+#include "moue/router/compose.hpp"
+#include "moue/view.hpp"
+
+namespace moue::detail {
+
+/// to = from, converted.
+template <class From, class To>
+struct convert_element {
+  matrix_view<const From> from;
+  matrix_view<To> to;
+  MOUE_HD void operator()(index i, index j) const { to(i, j) = static_cast<To>(from(i, j)); }
+};
+
+/// offsets[t] = t width.
+struct place_offset {
+  vector_view<index> offsets;
+  index width;
+  MOUE_HD void operator()(index t) const { offsets[t] = t * width; }
+};
+
+/// to = a + b, converted.
+template <class C, class To>
+struct add_element {
+  matrix_view<const C> a;
+  matrix_view<const C> b;
+  matrix_view<To> to;
+  MOUE_HD void operator()(index i, index j) const { to(i, j) = static_cast<To>(a(i, j) + b(i, j)); }
+};
+
+template <class C>
+MOUE_HD bool broken(C logit) {
+  return !is_finite(logit) && logit != minus_infinity<C>();
+}
+
+/// Host only: throws at the first NaN or plus infinity of a valid row.
+template <class C>
+struct reject_broken_row {
+  matrix_view<const C> logits;
+  vector_view<const std::uint8_t> valid;
+  index layer;
+  void operator()(index t) const {
+    if (!valid[t]) return;
+    for (index j = 0; j < logits.cols; ++j)
+      require(
+          !broken(logits(t, j)), "router",
+          [&] {
+            return "the logit of candidate " + std::to_string(j) + " for token " + std::to_string(t) + " at layer " +
+                   std::to_string(layer) + " is not finite";
+          },
+          "look for NaN or infinity in the layer's input or router weights, or choose another moue::non_finite mode");
+  }
+};
+
+/// One token's way from logits to assignments: preference → select → gate, and its probabilities.
+template <class C, class RouterT, class P, bool Probabilities>
+struct route_row {
+  RouterT router;
+  P preference_parameters;
+  vector_view<const std::int32_t> candidates;
+  vector_view<const std::int32_t> always;
+  vector_view<const std::uint8_t> valid;
+  matrix_view<C> logits;
+  matrix_view<C> scores;
+  matrix_view<C> probabilities;  // not touched unless Probabilities
+  matrix_view<std::int32_t> slots;
+  matrix_view<std::int32_t> experts;
+  matrix_view<C> gates;
+
+  MOUE_HD void operator()(index t) const {
+    index count = 0;
+    const auto z = logits.row(t);
+    if (valid[t]) {
+      if (router.on_non_finite == non_finite::mask)
+        for (index j = 0; j < z.size; ++j)
+          if (broken(z[j])) z[j] = minus_infinity<C>();
+      const auto q = scores.row(t);
+      router.preference(vector_view<const C>(z), preference_parameters, q);
+      for (index j = 0; j < z.size; ++j)  // closed stays closed, whatever the preference makes of it
+        if (z[j] == minus_infinity<C>() || (router.on_non_finite == non_finite::mask && broken(q[j])))
+          q[j] = minus_infinity<C>();
+      count = router.select(vector_view<const C>(q), candidates, slots.row(t));
+      router.gate.forward(vector_view<const C>(z), vector_view<const std::int32_t>{slots.row(t).data, count},
+                          vector_view<C>{gates.row(t).data, count});
+    }
+    for (index i = 0; i < slots.cols; ++i) {
+      const bool taken = i < count;
+      if (!taken) slots(t, i) = -1;
+      experts(t, i) = taken ? candidates[slots(t, i)] : -1;
+      if (!taken) gates(t, i) = C(0);
+    }
+    for (index i = 0; i < always.size; ++i) {
+      experts(t, slots.cols + i) = valid[t] ? always[i] : -1;
+      gates(t, slots.cols + i) = valid[t] ? C(1) : C(0);
+    }
+    if constexpr (Probabilities) {
+      const auto p = probabilities.row(t);
+      if (valid[t])
+        router.probability.forward(vector_view<const C>(z), p);
+      else
+        for (index j = 0; j < p.size; ++j) p[j] = C(0);
+    }
+  }
+};
+
+/// dense(t, slot) = the slot's gate, or 0 where it was not selected.
+template <class C>
+struct spread_gates {
+  matrix_view<const std::int32_t> slots;
+  matrix_view<const C> gates;
+  matrix_view<C> dense;
+  MOUE_HD void operator()(index t) const {
+    for (index j = 0; j < dense.cols; ++j) dense(t, j) = C(0);
+    for (index i = 0; i < slots.cols && slots(t, i) >= 0; ++i) dense(t, slots(t, i)) = gates(t, i);
+  }
+};
+
+/// values(t, 0) = the token loss of a valid row, else 0.
+template <class C, class LossT>
+struct token_loss_row {
+  LossT loss;
+  vector_view<const std::uint8_t> valid;
+  matrix_view<const C> logits;
+  matrix_view<const C> probabilities;
+  matrix_view<C> values;
+  MOUE_HD void operator()(index t) const {
+    values(t, 0) = valid[t] ? loss.token_value(logits.row(t), probabilities.row(t)) : C(0);
+  }
+};
+
+/// One candidate's statistics of a layer, from counts and summed probabilities to shares and means.
+template <class C>
+struct finish_candidate {
+  vector_view<const std::int32_t> candidates;
+  vector_view<const index> expert_offsets;
+  C per_assignment;  // 1 / assignments of the layer, or 0
+  C per_token;       // 1 / valid tokens, or 0
+  vector_view<C> share;
+  vector_view<C> probability;
+  vector_view<C> expert_share;
+  vector_view<C> expert_probability;
+  MOUE_HD void operator()(index slot) const {
+    const index e = candidates[slot];
+    share[slot] = C(expert_offsets[e + 1] - expert_offsets[e]) * per_assignment;
+    probability[slot] *= per_token;
+    expert_share[e] += share[slot];
+    expert_probability[e] += probability[slot];
+  }
+};
+
+/// One token's way back: from the gradients of its gates, and from the balancing loss, to those of its logits.
+template <class C, class RouterT, class LossT>
+struct route_backward_row {
+  RouterT router;
+  LossT loss;
+  vector_view<const std::uint8_t> valid;
+  matrix_view<const C> logits;
+  matrix_view<const std::int32_t> slots;
+  matrix_view<const C> gates;
+  matrix_view<C> dgates;
+  matrix_view<const C> dense_dgates;  // no columns where no stage keeps state
+  vector_view<const C> dprobability;  // of every token; empty without an armed loss
+  C token_scale;                      // 0 without an armed loss
+  matrix_view<C> probabilities;
+  matrix_view<C> dlogits;
+
+  MOUE_HD void operator()(index t) const {
+    const auto dz = dlogits.row(t);
+    for (index j = 0; j < dz.size; ++j) dz[j] = C(0);
+    if (!valid[t]) return;
+    index count = 0;
+    while (count < slots.cols && slots(t, count) >= 0) ++count;
+    if (dense_dgates.cols > 0)
+      for (index i = 0; i < count; ++i) dgates(t, i) += dense_dgates(t, slots(t, i));
+    const auto z = logits.row(t);
+    router.gate.backward(z, vector_view<const std::int32_t>{slots.row(t).data, count},
+                         vector_view<const C>{gates.row(t).data, count},
+                         vector_view<const C>{dgates.row(t).data, count}, dz);
+    if constexpr (!std::is_same_v<LossT, no_balancing>) {
+      if (dprobability.size == 0) return;
+      const auto p = probabilities.row(t);
+      router.probability.forward(z, p);
+      router.probability.backward(z, vector_view<const C>(p), dprobability, dz);
+      if constexpr (TokenLoss<LossT>) loss.token_gradient(z, vector_view<const C>(p), token_scale, dz);
+    }
+  }
+};
+
+}  // namespace moue::detail

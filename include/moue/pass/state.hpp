@@ -1,0 +1,270 @@
+// SPDX-FileCopyrightText: 2026 The moue authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// @file
+/// The state of a pass: its memory, views into it, and the routing of one layer, forward and backward.
+
+#include <array>
+#include <cstdint>
+#include <type_traits>
+#include <utility>
+
+#include "moue/mixture.hpp"
+#include "moue/pass/memory.hpp"
+#include "moue/pass/rows.hpp"
+#include "moue/router/rows.hpp"
+#include "moue/router/stages.hpp"
+
+namespace moue::detail {
+
+/// What a pass knows. It checks nothing; `pass` does.
+template <class MixtureT, Storage S>
+struct pass_state {
+  using C = compute_t<S>;
+  using router_type = typename MixtureT::router_type;
+  using loss_type = typename MixtureT::loss_type;
+  using stages_type = router_stages<router_type>;
+  static constexpr bool balances = !std::is_same_v<loss_type, no_balancing>;
+
+  struct inputs {
+    matrix_view<const S> experts;
+    matrix_view<const S> router;
+  };
+
+  const MixtureT* model;
+  pass_options options;
+  pass_memory<MixtureT, S> memory;
+  index tokens = 0;
+  index valid_tokens = 0;
+  C token_scale = C(0);   // of a token loss's gradient
+  bool balanced = false;  // whether a balancing loss is armed
+
+  pass_state(const MixtureT& mixture, const pass_options& wanted, workspace& scratch)
+      : model(&mixture), options(wanted), memory(carve(mixture, wanted, scratch)) {
+    for (index e = 0; e < mixture.experts(); ++e)
+      memory.exposure[e] = C(mixture.connections().exposure()[static_cast<std::size_t>(e)]);
+  }
+
+  void begin(index count, vector_view<const std::uint8_t> mask) {
+    tokens = count;
+    valid_tokens = 0;
+    balanced = false;
+    for (index t = 0; t < tokens; ++t) {
+      memory.valid[t] = mask.size == 0 || mask[t] != 0 ? 1 : 0;
+      valid_tokens += memory.valid[t];
+    }
+    if (!memory.states.empty()) clear(rows(memory.states[0]));
+    for (const auto& table : {memory.share, memory.probability, memory.expert_share, memory.expert_probability})
+      clear({table.data, 1, table.size});
+    clear(memory.layer_token_loss);
+  }
+
+  // --- shapes and views ---------------------------------------------------------------------------------------------
+
+  bool training() const { return options.how == mode::training; }
+  index candidates(index layer) const { return static_cast<index>(model->connections().candidates(layer).size()); }
+  index always(index layer) const { return static_cast<index>(model->connections().always(layer).size()); }
+  index most(index layer) const { return model->router().select.most(candidates(layer)); }
+
+  /// The first `tokens` rows of a buffer that may hold more.
+  template <class T>
+  matrix_view<T> rows(const matrix_view<T>& m) const {
+    return m.rows == 0 ? m : m.row_block(0, tokens);
+  }
+  /// `tokens` rows of `cols`, at the start of a buffer that may hold more of both.
+  template <class T>
+  matrix_view<T> shaped(const matrix_view<T>& m, index cols) const {
+    return {m.data, tokens, cols};
+  }
+  visit_record<S, C>& record(index layer) { return memory.visits[training() ? static_cast<std::size_t>(layer) : 0]; }
+  const visit_record<S, C>& record(index layer) const {
+    return memory.visits[training() ? static_cast<std::size_t>(layer) : 0];
+  }
+  matrix_view<C> logits(index layer) const { return shaped(record(layer).logits, candidates(layer)); }
+  matrix_view<std::int32_t> slots(index layer) const { return shaped(record(layer).slots, most(layer)); }
+  matrix_view<C> gates(index layer) const { return shaped(record(layer).gates, most(layer) + always(layer)); }
+  vector_view<const std::uint8_t> valid() const { return {memory.valid.data, tokens}; }
+  vector_view<const std::int32_t> candidate_ids(index layer) const {
+    const auto ids = model->connections().candidates(layer);
+    return {ids.data(), static_cast<index>(ids.size())};
+  }
+  matrix_view<C> depth_state(index layer) const {
+    if (memory.states.empty()) return {nullptr, tokens, 0};
+    return rows(memory.states[static_cast<std::size_t>(training() ? layer : layer % 2)]);
+  }
+  inputs kept(index layer) const {
+    const auto& visit = record(layer);
+    return {rows(visit.x), rows(options.router_input ? visit.router_x : visit.x)};
+  }
+
+  auto operations() const { return model->backend().operations(memory.router_conversion); }
+  void clear(const matrix_view<C>& m) const { operations().each_element(m.rows, m.cols, clear_element<C>{m}); }
+
+  template <class View, class Values>
+  auto router_weights(Values& values, index layer) const {
+    std::array<View, stages_type::parameters> result;
+    for (std::size_t i = 0; i < result.size(); ++i)
+      result[i] = values[model->layout()->router(layer, static_cast<index>(i))];
+    return result;
+  }
+  auto temporaries(index layer) const {
+    std::array<matrix_view<C>, stages_type::temporaries> result;
+    const auto shapes = model->stage_temporaries(layer, tokens);
+    auto* at = memory.stage_temporaries.data;
+    for (std::size_t i = 0; i < result.size(); ++i) {
+      result[i] = {at, shapes[i].rows, shapes[i].cols};
+      at += shapes[i].rows * shapes[i].cols;
+    }
+    return result;
+  }
+
+  // --- forward ------------------------------------------------------------------------------------------------------
+
+  /// In training, copies the inputs, since the caller may overwrite them before backward.
+  inputs keep(index layer, matrix_view<const S> experts, matrix_view<const S> router) {
+    if (!training()) return {experts, router};
+    const auto& visit = record(layer);
+    const auto copy = [&](const matrix_view<const S>& from, const matrix_view<S>& to) {
+      operations().each_element(tokens, to.cols, convert_element<S, S>{from, to});
+    };
+    copy(experts, rows(visit.x));
+    if (options.router_input) copy(router, rows(visit.router_x));
+    return kept(layer);
+  }
+
+  router_frame<C> make_frame(index layer, const matrix_view<const S>& x) const {
+    router_frame<C> frame;
+    frame.candidates = candidate_ids(layer);
+    if constexpr (pass_memory<MixtureT, S>::converts) {
+      operations().each_element(tokens, x.cols, convert_element<S, C>{x, rows(memory.x)});
+      frame.input = rows(memory.x);
+    } else {
+      frame.input = x;
+    }
+    if constexpr (stages_type::own_features)
+      frame.features = rows(memory.features);
+    else  // nobody writes features that are the input itself
+      frame.features = {const_cast<C*>(frame.input.data), tokens, frame.input.cols, frame.input.stride};
+    frame.logits = logits(layer);
+    frame.state = depth_state(layer);
+    frame.next_state = depth_state(layer + 1);
+    return frame;
+  }
+
+  /// The gates of `layer` as a [tokens, candidates] matrix.
+  matrix_view<C> spread(index layer) const {
+    const auto dense = shaped(memory.dense_gates, candidates(layer));
+    operations().each_row(tokens, spread_gates<C>{slots(layer), gates(layer), dense});
+    return dense;
+  }
+
+  /// From the router's input to the layer's assignments and the next depth state.
+  void route(index layer, const parameters<S>& values, const matrix_view<const S>& x) {
+    const auto ops = operations();
+    const stages_type stages(model->router());
+    const auto weights = router_weights<matrix_view<const S>>(values, layer);
+    const auto scratch = temporaries(layer);
+    auto frame = make_frame(layer, x);
+    stages.make_features(ops, frame, weights, scratch);
+    stages.make_logits(ops, frame, weights, scratch);
+    if (model->router().on_non_finite == non_finite::reject)
+      ops.each_row(tokens, reject_broken_row<C>{frame.logits, valid(), layer});
+
+    const auto preference = stages.preference_part(weights);
+    const auto always_ids = model->connections().always(layer);
+    auto& visit = record(layer);
+    const index width = most(layer) + always(layer);
+    ops.each_row(tokens + 1, place_offset{visit.offsets, width});
+    ops.each_row(tokens, route_row<C, router_type, decltype(preference), balances>{
+                             model->router(),
+                             preference,
+                             frame.candidates,
+                             {always_ids.data(), static_cast<index>(always_ids.size())},
+                             valid(),
+                             frame.logits,
+                             shaped(memory.scores, candidates(layer)),
+                             shaped(memory.probabilities, candidates(layer)),
+                             slots(layer),
+                             shaped(visit.experts, width),
+                             gates(layer)});
+    if (stages.state_width() > 0) {
+      frame.gates = spread(layer);
+      stages.advance(ops, frame, weights, scratch);
+    }
+  }
+
+  /// Loads and mean probabilities of `layer`, after its experts have run.
+  void gather_statistics(index layer) {
+    const auto ops = operations();
+    const auto& plan = record(layer).run.plan;
+    const index first = model->connections().candidate_offset(layer);
+    const index n = candidates(layer);
+    const vector_view<C> share{memory.share.data + first, n};
+    const vector_view<C> probability{memory.probability.data + first, n};
+    if constexpr (balances) ops.column_sum(shaped(memory.probabilities, n), matrix_view<C>{probability.data, 1, n});
+    const index assignments = plan.rows - valid_tokens * always(layer);
+    ops.each_row(n, finish_candidate<C>{candidate_ids(layer), plan.expert_offsets,
+                                        assignments > 0 ? C(1) / C(assignments) : C(0),
+                                        valid_tokens > 0 ? C(1) / C(valid_tokens) : C(0), share, probability,
+                                        memory.expert_share, memory.expert_probability});
+    if constexpr (TokenLoss<loss_type>) {
+      const auto values = rows(memory.token_losses);
+      ops.each_row(tokens, token_loss_row<C, loss_type>{model->loss(), valid(), logits(layer),
+                                                        shaped(memory.probabilities, n), values});
+      const auto sum = memory.layer_token_loss.column_block(layer, 1);
+      ops.column_sum(values, sum);
+      if (valid_tokens > 0) sum(0, 0) /= C(valid_tokens);
+    }
+  }
+
+  // --- backward -----------------------------------------------------------------------------------------------------
+
+  /// From the gradients of the gates to those of the router's weights and input; returns the latter.
+  matrix_view<C> route_backward(index layer, const parameters<S>& values, const vector_view<C>& dgates,
+                                gradients<C>& into) {
+    const auto ops = operations();
+    const stages_type stages(model->router());
+    const auto weights = router_weights<matrix_view<const S>>(values, layer);
+    const auto dweights = router_weights<matrix_view<C>>(into, layer);
+    const auto scratch = temporaries(layer);
+    const index n = candidates(layer);
+    auto frame = make_frame(layer, kept(layer).router);
+    stages.make_features(ops, frame, weights, scratch);
+
+    router_gradient<C> gradient;
+    gradient.input = rows(memory.dinput);
+    gradient.features = stages_type::own_features ? rows(memory.dfeatures) : gradient.input;
+    gradient.logits = shaped(memory.dlogits, n);
+    gradient.gates = shaped(memory.dense_dgates, stages.state_width() > 0 ? n : 0);
+    gradient.state = shaped(memory.dstate, stages.state_width());
+    gradient.next_state = shaped(memory.dnext_state, stages.state_width());
+    clear(gradient.input);
+    if constexpr (stages_type::own_features) clear(gradient.features);
+    if (stages.state_width() > 0) {
+      if (layer == model->layers() - 1) clear(shaped(memory.dnext_state, stages.state_width()));
+      clear(gradient.state);
+      clear(gradient.gates);
+      frame.gates = spread(layer);
+      stages.advance_backward(ops, frame, gradient, weights, scratch, dweights);
+    }
+    const vector_view<const C> dprobability =
+        balanced ? vector_view<const C>{memory.dprobability.data + model->connections().candidate_offset(layer), n}
+                 : vector_view<const C>{};
+    ops.each_row(tokens, route_backward_row<C, router_type, loss_type>{
+                             model->router(), model->loss(), valid(), logits(layer), slots(layer), gates(layer),
+                             matrix_view<C>{dgates.data, tokens, most(layer) + always(layer)}, gradient.gates,
+                             dprobability, token_scale, shaped(memory.probabilities, n), shaped(memory.dlogits, n)});
+    stages.backward(ops, frame, gradient, weights, scratch, dweights);
+    std::swap(memory.dstate, memory.dnext_state);
+    return gradient.input;
+  }
+
+ private:
+  static pass_memory<MixtureT, S> carve(const MixtureT& mixture, const pass_options& options, workspace& scratch) {
+    arena cursor(scratch.bytes());
+    return pass_memory<MixtureT, S>(mixture, options, cursor);
+  }
+};
+
+}  // namespace moue::detail

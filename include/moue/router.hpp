@@ -1,0 +1,296 @@
+// SPDX-FileCopyrightText: 2026 The moue authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// @file
+/// Router: features → score → preference → select → gate, and the probabilities that balancing reads. The contract of
+/// each stage and the type that joins them.
+
+#include <array>
+#include <concepts>
+#include <cstdint>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+
+#include "moue/operations.hpp"
+#include "moue/parameter.hpp"
+#include "moue/view.hpp"
+
+namespace moue {
+
+/// Sizes a stage may need to declare its parameters and scratch.
+struct router_shape {
+  index tokens = 0;      ///< rows of a pass; 0 while parameters are declared
+  index width = 0;       ///< of what the stage reads: the layer's input for features, the features for a score
+  index candidates = 0;  ///< of the layer (model-wide parameters are declared with those of layer 0)
+  index experts = 0;     ///< physical experts of the model
+};
+
+struct matrix_shape {
+  index rows = 0;
+  index cols = 0;
+};
+
+/// One visit as the stages of a router see it. Views only; all matrices have one row per token.
+template <class C>
+struct router_frame {
+  vector_view<const std::int32_t> candidates;  ///< [n] physical ids, in slot order
+  matrix_view<const C> input;                  ///< [tokens, width] the layer's router input
+  matrix_view<C> features;                     ///< [tokens, features]
+  matrix_view<C> logits;                       ///< [tokens, n]; scores add to it
+  matrix_view<const C> gates;                  ///< [tokens, n], zero where not selected; only during `advance`
+  matrix_view<const C> state;                  ///< [tokens, r] the stage's depth state on entry
+  matrix_view<C> next_state;                   ///< [tokens, r] on exit; assigned by `advance`
+};
+
+/// Gradients that belong to a `router_frame`. A stage reads those of what it wrote and adds to those of what it read.
+template <class C>
+struct router_gradient {
+  matrix_view<C> input;
+  matrix_view<C> features;
+  matrix_view<const C> logits;
+  matrix_view<C> gates;
+  matrix_view<C> state;
+  matrix_view<const C> next_state;
+};
+
+namespace detail {
+
+// --- optional members of stages -------------------------------------------------------------------------------------
+
+template <class T>
+concept has_stage_parameters = requires(const T t, router_shape s) {
+  t.parameters(s);
+};
+template <class T>
+concept has_stage_temporaries = requires(const T t, router_shape s) {
+  t.temporaries(s);
+};
+template <class T>
+concept has_state_width = requires(const T t) {
+  { t.state_width() } -> std::convertible_to<index>;
+};
+
+template <class T>
+auto stage_parameters(const T& stage, const router_shape& shape) {
+  if constexpr (has_stage_parameters<T>)
+    return stage.parameters(shape);
+  else
+    return std::array<parameter_spec, 0>{};
+}
+template <class T>
+auto stage_temporaries(const T& stage, const router_shape& shape) {
+  if constexpr (has_stage_temporaries<T>)
+    return stage.temporaries(shape);
+  else
+    return std::array<matrix_shape, 0>{};
+}
+template <class T>
+constexpr index stage_state_width(const T& stage) {
+  if constexpr (has_state_width<T>)
+    return stage.state_width();
+  else
+    return 0;
+}
+
+template <class T>
+inline constexpr std::size_t stage_parameter_count =
+    std::tuple_size_v<decltype(stage_parameters(std::declval<const T&>(), router_shape{}))>;
+template <class T>
+inline constexpr std::size_t stage_temporary_count =
+    std::tuple_size_v<decltype(stage_temporaries(std::declval<const T&>(), router_shape{}))>;
+
+/// `Count` elements of `all` from `First`.
+template <std::size_t First, std::size_t Count, class T, std::size_t N>
+constexpr std::array<T, Count> sub_array(const std::array<T, N>& all) {
+  static_assert(First + Count <= N);
+  return [&]<std::size_t... Is>(std::index_sequence<Is...>) { return std::array<T, Count>{all[First + Is]...}; }
+  (std::make_index_sequence<Count>{});
+}
+
+template <class T, std::size_t... N>
+constexpr auto join_arrays(const std::array<T, N>&... parts) {
+  std::array<T, (N + ... + 0)> all{};
+  std::size_t at = 0;
+  const auto append = [&](const auto& part) {
+    for (const auto& element : part) all[at++] = element;
+  };
+  (append(parts), ...);
+  return all;
+}
+
+// --- concepts of the stages -----------------------------------------------------------------------------------------
+
+template <class T, class C = double>
+concept has_features_width = requires(const T t) {
+  { t.width(index{}) } -> std::convertible_to<index>;
+};
+template <class T, class C = double>
+concept has_score_forward = requires(const T t, const archetype_operations& ops, const router_frame<C>& frame,
+                                     std::array<matrix_view<const C>, stage_parameter_count<T>> p,
+                                     std::array<matrix_view<C>, stage_temporary_count<T>> temporary) {
+  t.forward(ops, frame, p, temporary);
+};
+template <class T, class C = double>
+concept has_score_backward = requires(const T t, const archetype_operations& ops, const router_frame<C>& frame,
+                                      const router_gradient<C>& gradient,
+                                      std::array<matrix_view<const C>, stage_parameter_count<T>> p,
+                                      std::array<matrix_view<C>, stage_temporary_count<T>> temporary,
+                                      std::array<matrix_view<C>, stage_parameter_count<T>> dp) {
+  t.backward(ops, frame, gradient, p, temporary, dp);
+};
+template <class T, class C = double>
+concept has_advance = requires(const T t, const archetype_operations& ops, const router_frame<C>& frame,
+                               std::array<matrix_view<const C>, stage_parameter_count<T>> p,
+                               std::array<matrix_view<C>, stage_temporary_count<T>> temporary) {
+  t.advance(ops, frame, p, temporary);
+};
+template <class T, class C = double>
+concept has_advance_backward = requires(const T t, const archetype_operations& ops, const router_frame<C>& frame,
+                                        const router_gradient<C>& gradient,
+                                        std::array<matrix_view<const C>, stage_parameter_count<T>> p,
+                                        std::array<matrix_view<C>, stage_temporary_count<T>> temporary,
+                                        std::array<matrix_view<C>, stage_parameter_count<T>> dp) {
+  t.advance_backward(ops, frame, gradient, p, temporary, dp);
+};
+template <class T>
+concept keeps_state_whole = has_state_width<T>
+== has_advance<T>&& has_state_width<T> == has_advance_backward<T>;
+
+template <class T>
+concept has_most = requires(const T t) {
+  { t.most(index{}) } -> std::convertible_to<index>;
+};
+template <class T, class C = double>
+concept has_select = requires(const T t, vector_view<const C> scores, vector_view<const std::int32_t> candidates,
+                              vector_view<std::int32_t> slots) {
+  { t(scores, candidates, slots) } -> std::convertible_to<index>;
+};
+template <class T, class C = double>
+concept has_gate_forward = requires(const T t, vector_view<const C> logits, vector_view<const std::int32_t> slots,
+                                    vector_view<C> gates) {
+  t.forward(logits, slots, gates);
+};
+template <class T, class C = double>
+concept has_gate_backward = requires(const T t, vector_view<const C> logits, vector_view<const std::int32_t> slots,
+                                     vector_view<const C> gates, vector_view<const C> dgates, vector_view<C> dlogits) {
+  t.backward(logits, slots, gates, dgates, dlogits);
+};
+template <class T, class C = double>
+concept has_probability_forward = requires(const T t, vector_view<const C> logits, vector_view<C> p) {
+  t.forward(logits, p);
+};
+template <class T, class C = double>
+concept has_probability_backward = requires(const T t, vector_view<const C> logits, vector_view<const C> p,
+                                            vector_view<const C> dp, vector_view<C> dlogits) {
+  t.backward(logits, p, dp, dlogits);
+};
+template <class T, class C = double>
+concept has_prefer = requires(const T t, vector_view<const C> logits,
+                              std::array<matrix_view<const C>, stage_parameter_count<T>> p, vector_view<C> scores) {
+  t(logits, p, scores);
+};
+
+}  // namespace detail
+
+/// What a router reads in place of the layer's input: `index width(index input) const`, `forward` that assigns
+/// `frame.features`, `backward` that adds to `gradient.input`. Signatures otherwise as for `ScoreStage`.
+template <class T>
+concept FeatureStage = std::copyable<T> && detail::has_features_width<T> && detail::has_score_forward<T> &&
+    detail::has_score_backward<T> && detail::keeps_state_whole<T>;
+
+/// Logits for every candidate.
+///
+///     auto parameters(router_shape) const;       // optional: std::array<parameter_spec, N>
+///     auto temporaries(router_shape) const;      // optional: std::array<matrix_shape, M>
+///     void forward(const auto& ops, const auto& frame, const auto& p, const auto& temporary) const;
+///     void backward(const auto& ops, const auto& frame, const auto& gradient, const auto& p, const auto& temporary,
+///                   const auto& dp) const;
+///
+/// `forward` adds to `frame.logits`; `backward` reads `gradient.logits` and adds to `gradient.features` and `dp`.
+/// A stage that carries state from layer to layer also has `index state_width() const`, `advance(ops, frame, p,
+/// temporary)`, which assigns `frame.next_state` from `frame.state` and `frame.gates`, and `advance_backward(ops, frame,
+/// gradient, p, temporary, dp)`, which reads `gradient.next_state` and adds to `gradient.state` and `gradient.gates`.
+/// State starts at zero, never crosses tokens, and its gradient flows through every layer.
+template <class T>
+concept ScoreStage =
+    std::copyable<T> && detail::has_score_forward<T> && detail::has_score_backward<T> && detail::keeps_state_whole<T>;
+
+/// The score that selection reads, per row: `void operator()(logits, p, scores) const`, device-callable. Has no gradient.
+template <class T>
+concept PreferenceStage = std::copyable<T> && detail::has_prefer<T>;
+
+/// Which candidates a token takes, per row and device-callable: `index most(index candidates) const`, an upper bound, and
+/// `index operator()(scores, candidates, slots) const`, which writes distinct slots and returns how many. A score of
+/// minus infinity closes a candidate. Ties go to the lowest expert id.
+template <class T>
+concept SelectStage = std::copyable<T> && detail::has_most<T> && detail::has_select<T>;
+
+/// The weight of each selected candidate, per row and device-callable: `forward(logits, slots, gates)` assigns,
+/// `backward(logits, slots, gates, dgates, dlogits)` adds.
+template <class T>
+concept GateStage = std::copyable<T> && detail::has_gate_forward<T> && detail::has_gate_backward<T>;
+
+/// The distribution over candidates that balancing losses read, per row and device-callable: `forward(logits, p)`,
+/// `backward(logits, p, dp, dlogits)`.
+template <class T>
+concept ProbabilityStage =
+    std::copyable<T> && detail::has_probability_forward<T> && detail::has_probability_backward<T>;
+
+template <class T>
+consteval bool check_score() {
+  static_assert(std::copyable<T>, "moue: a score stage must be copyable");
+  static_assert(detail::has_score_forward<T>,
+                "moue: a score stage needs the member 'void forward(ops, frame, p, temporary) const'");
+  static_assert(detail::has_score_backward<T>,
+                "moue: a score stage needs the member 'void backward(ops, frame, gradient, p, temporary, dp) const'");
+  static_assert(detail::keeps_state_whole<T>,
+                "moue: a stage with depth state needs all of 'state_width', 'advance(ops, frame, p, temporary)' and "
+                "'advance_backward(ops, frame, gradient, p, temporary, dp)'");
+  return true;
+}
+template <class T>
+consteval bool check_features() {
+  static_assert(std::copyable<T>, "moue: a feature stage must be copyable");
+  static_assert(detail::has_features_width<T>, "moue: a feature stage needs the member 'index width(index) const'");
+  static_assert(detail::has_score_forward<T>,
+                "moue: a feature stage needs the member 'void forward(ops, frame, p, temporary) const'");
+  static_assert(detail::has_score_backward<T>,
+                "moue: a feature stage needs the member 'void backward(ops, frame, gradient, p, temporary, dp) const'");
+  static_assert(detail::keeps_state_whole<T>,
+                "moue: a stage with depth state needs all of 'state_width', 'advance(ops, frame, p, temporary)' and "
+                "'advance_backward(ops, frame, gradient, p, temporary, dp)'");
+  return true;
+}
+template <class T>
+consteval bool check_preference() {
+  static_assert(detail::has_prefer<T>,
+                "moue: a preference stage needs the member 'void operator()(logits, p, scores) const'");
+  return true;
+}
+template <class T>
+consteval bool check_select() {
+  static_assert(detail::has_most<T>, "moue: a select stage needs the member 'index most(index candidates) const'");
+  static_assert(detail::has_select<T>,
+                "moue: a select stage needs the member 'index operator()(scores, candidates, slots) const'");
+  return true;
+}
+template <class T>
+consteval bool check_gate() {
+  static_assert(detail::has_gate_forward<T>,
+                "moue: a gate stage needs the member 'void forward(logits, slots, gates) const'");
+  static_assert(detail::has_gate_backward<T>,
+                "moue: a gate stage needs the member 'void backward(logits, slots, gates, dgates, dlogits) const'");
+  return true;
+}
+template <class T>
+consteval bool check_probability() {
+  static_assert(detail::has_probability_forward<T>,
+                "moue: a probability stage needs the member 'void forward(logits, p) const'");
+  static_assert(detail::has_probability_backward<T>,
+                "moue: a probability stage needs the member 'void backward(logits, p, dp, dlogits) const'");
+  return true;
+}
+
+}  // namespace moue

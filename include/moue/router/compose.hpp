@@ -1,0 +1,114 @@
+// SPDX-FileCopyrightText: 2026 The moue authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// @file
+/// The type that joins the stages of a router, and the routers people name.
+
+#include <utility>
+
+#include "moue/router.hpp"
+#include "moue/router/features.hpp"
+#include "moue/router/gate.hpp"
+#include "moue/router/linear_score.hpp"
+#include "moue/router/normalised_score.hpp"
+#include "moue/router/preference.hpp"
+#include "moue/router/probability.hpp"
+#include "moue/router/score_sum.hpp"
+#include "moue/router/top_k.hpp"
+#include "moue/router/trajectory.hpp"
+
+namespace moue {
+
+/// What to do with a logit that is NaN or plus infinity. (Minus infinity is not an accident: it closes a candidate.) Ids
+/// are distinct and in range in every mode.
+enum class non_finite {
+  propagate,  ///< it is selected first and shows as NaN in the output
+  reject,     ///< the pass throws, naming layer, token and candidate
+  mask        ///< the candidate is closed for this token
+};
+
+/// A router made of stages. `router{score, select, gate}` reads the layer's input, selects by logits and balances by a
+/// softmax; `with` exchanges any other stage.
+template <class ScoreT, class SelectT, class GateT, class FeaturesT = input_features, class PreferenceT = by_logits,
+          class ProbabilityT = softmax_probability>
+struct router {
+  static_assert(check_score<ScoreT>() && check_select<SelectT>() && check_gate<GateT>() &&
+                check_features<FeaturesT>() && check_preference<PreferenceT>() && check_probability<ProbabilityT>());
+
+  ScoreT score;
+  SelectT select;
+  GateT gate;
+  FeaturesT features = {};
+  PreferenceT preference = {};
+  ProbabilityT probability = {};
+  non_finite on_non_finite = non_finite::propagate;
+
+  constexpr router(ScoreT score_stage, SelectT select_stage, GateT gate_stage, FeaturesT features_stage = {},
+                   PreferenceT preference_stage = {}, ProbabilityT probability_stage = {},
+                   non_finite mode = non_finite::propagate)
+      : score(std::move(score_stage)),
+        select(std::move(select_stage)),
+        gate(std::move(gate_stage)),
+        features(std::move(features_stage)),
+        preference(std::move(preference_stage)),
+        probability(std::move(probability_stage)),
+        on_non_finite(mode) {}
+
+  /// The same router with another features, preference or probability stage, recognised by its contract.
+  template <class StageT>
+    requires(FeatureStage<StageT> || PreferenceStage<StageT> || ProbabilityStage<StageT>)
+  constexpr auto with(StageT stage) const {
+    if constexpr (FeatureStage<StageT>)
+      return router<ScoreT, SelectT, GateT, StageT, PreferenceT, ProbabilityT>{
+          score, select, gate, std::move(stage), preference, probability, on_non_finite};
+    else if constexpr (PreferenceStage<StageT>)
+      return router<ScoreT, SelectT, GateT, FeaturesT, StageT, ProbabilityT>{
+          score, select, gate, features, std::move(stage), probability, on_non_finite};
+    else
+      return router<ScoreT, SelectT, GateT, FeaturesT, PreferenceT, StageT>{
+          score, select, gate, features, preference, std::move(stage), on_non_finite};
+  }
+  constexpr router with(non_finite mode) const {
+    router copy = *this;
+    copy.on_non_finite = mode;
+    return copy;
+  }
+};
+
+template <class ScoreT, class SelectT, class GateT>
+router(ScoreT, SelectT, GateT) -> router<ScoreT, SelectT, GateT>;
+
+/// Linear logits, the k best, softmax over the selected (Mixtral's router).
+constexpr auto linear_router(index k) { return router{linear_score{}, top_k{k}, softmax_of_selected{}}; }
+
+/// Row-normalised logits, the k best, softmax over the selected.
+constexpr auto normalised_router(index k) { return router{normalised_score{}, top_k{k}, softmax_of_selected{}}; }
+
+/// The universal router: row-normalised logits from a per-layer offset plus the expert's shared key, plus the trajectory
+/// term; the k best; softmax over the selected. This library's formulation (docs/method.md) of the idea in
+/// arXiv 2603.04971.
+constexpr auto universal_router(index k, trajectory path = {}) {
+  return router{score_sum{keyed_score{}, path}, top_k{k}, softmax_of_selected{}};
+}
+
+namespace detail {
+
+template <class T>
+inline constexpr bool is_router = false;
+template <class... Stages>
+inline constexpr bool is_router<router<Stages...>> = true;
+
+}  // namespace detail
+
+/// A router as `mixture` takes it: one composed of stages.
+template <class T>
+concept Router = detail::is_router<T>;
+
+template <class T>
+consteval bool check_router() {
+  static_assert(Router<T>, "moue: compose a router from stages, as in 'moue::router{score, select, gate}'");
+  return true;
+}
+
+}  // namespace moue

@@ -1,0 +1,128 @@
+// SPDX-FileCopyrightText: 2026 The moue authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// @file
+/// Gate stages: the weight of each selected expert.
+
+#include <cmath>
+
+#include "moue/router.hpp"
+
+namespace moue {
+
+/// w = softmax over the selected logits. Equal in value and gradient to a softmax over all candidates divided by the
+/// selected sum. Sums to 1; with k = 1 the gate is 1 and the router gets no gradient from it.
+struct softmax_of_selected {
+  template <class C>
+  MOUE_HD void forward(vector_view<const C> logits, vector_view<const std::int32_t> slots, vector_view<C> gates) const {
+    using std::exp;
+    C most = detail::minus_infinity<C>();
+    for (const auto slot : slots) most = logits[slot] > most ? logits[slot] : most;
+    C sum = C(0);
+    for (index i = 0; i < slots.size; ++i) sum += gates[i] = exp(logits[slots[i]] - most);
+    for (index i = 0; i < slots.size; ++i) gates[i] /= sum;
+  }
+  template <class C>
+  MOUE_HD void backward(vector_view<const C>, vector_view<const std::int32_t> slots, vector_view<const C> gates,
+                        vector_view<const C> dgates, vector_view<C> dlogits) const {
+    C mean = C(0);
+    for (index i = 0; i < slots.size; ++i) mean += gates[i] * dgates[i];
+    for (index i = 0; i < slots.size; ++i) dlogits[slots[i]] += gates[i] * (dgates[i] - mean);
+  }
+};
+
+/// w = the selected entries of a softmax over all candidates, not renormalised (Switch, DeepSeekMoE). Every open logit
+/// gets a gradient, also with k = 1. For the renormalised form use `softmax_of_selected`.
+struct softmax_then_select {
+  template <class C>
+  MOUE_HD void forward(vector_view<const C> logits, vector_view<const std::int32_t> slots, vector_view<C> gates) const {
+    using std::exp;
+    const auto [most, sum] = normaliser(logits);
+    for (index i = 0; i < slots.size; ++i) gates[i] = exp(logits[slots[i]] - most) / sum;
+  }
+  template <class C>
+  MOUE_HD void backward(vector_view<const C> logits, vector_view<const std::int32_t> slots, vector_view<const C> gates,
+                        vector_view<const C> dgates, vector_view<C> dlogits) const {
+    using std::exp;
+    const auto [most, sum] = normaliser(logits);
+    C mean = C(0);
+    for (index i = 0; i < slots.size; ++i) {
+      mean += gates[i] * dgates[i];
+      dlogits[slots[i]] += gates[i] * dgates[i];
+    }
+    if (slots.size > 0)
+      for (index j = 0; j < logits.size; ++j) dlogits[j] -= exp(logits[j] - most) / sum * mean;
+  }
+
+ private:
+  template <class C>
+  struct parts {
+    C most, sum;
+  };
+  template <class C>
+  MOUE_HD static parts<C> normaliser(vector_view<const C> logits) {
+    using std::exp;
+    C most = detail::minus_infinity<C>();
+    for (const C z : logits) most = z > most ? z : most;
+    C sum = C(0);
+    for (const C z : logits) sum += exp(z - most);
+    return {most, sum};
+  }
+};
+
+/// w_i = scale sigmoid(z_i), not competitive.
+struct sigmoid_gate {
+  double scale = 1;
+
+  template <class C>
+  MOUE_HD void forward(vector_view<const C> logits, vector_view<const std::int32_t> slots, vector_view<C> gates) const {
+    for (index i = 0; i < slots.size; ++i) gates[i] = C(scale) * detail::sigmoid(logits[slots[i]]);
+  }
+  template <class C>
+  MOUE_HD void backward(vector_view<const C> logits, vector_view<const std::int32_t> slots, vector_view<const C>,
+                        vector_view<const C> dgates, vector_view<C> dlogits) const {
+    for (index i = 0; i < slots.size; ++i) {
+      const C s = detail::sigmoid(logits[slots[i]]);
+      dlogits[slots[i]] += C(scale) * s * (C(1) - s) * dgates[i];
+    }
+  }
+};
+
+/// w_i = scale sigmoid(z_i) / sum over selected of sigmoid (DeepSeek-V3, arXiv 2412.19437, with scale 2.5). Computed from
+/// logarithms, so it stays exact when all sigmoids underflow and needs no epsilon that a router could exploit.
+struct sigmoid_renormalised {
+  double scale = 1;
+
+  template <class C>
+  MOUE_HD void forward(vector_view<const C> logits, vector_view<const std::int32_t> slots, vector_view<C> gates) const {
+    using std::exp;
+    C most = detail::minus_infinity<C>();
+    for (const auto slot : slots) {
+      const C s = log_sigmoid(logits[slot]);
+      most = s > most ? s : most;
+    }
+    C sum = C(0);
+    for (index i = 0; i < slots.size; ++i) sum += gates[i] = exp(log_sigmoid(logits[slots[i]]) - most);
+    for (index i = 0; i < slots.size; ++i) gates[i] *= C(scale) / sum;
+  }
+  template <class C>
+  MOUE_HD void backward(vector_view<const C> logits, vector_view<const std::int32_t> slots, vector_view<const C> gates,
+                        vector_view<const C> dgates, vector_view<C> dlogits) const {
+    C mean = C(0);
+    for (index i = 0; i < slots.size; ++i) mean += gates[i] * dgates[i];
+    mean /= C(scale);
+    for (index i = 0; i < slots.size; ++i)  // d log sigmoid(z) / dz = sigmoid(-z)
+      dlogits[slots[i]] += gates[i] * (dgates[i] - mean) * detail::sigmoid(-logits[slots[i]]);
+  }
+
+ private:
+  template <class C>
+  MOUE_HD static C log_sigmoid(C z) {
+    using std::exp;
+    using std::log1p;
+    return z >= C(0) ? -log1p(exp(-z)) : z - log1p(exp(z));
+  }
+};
+
+}  // namespace moue

@@ -1,0 +1,43 @@
+// SPDX-FileCopyrightText: 2026 The moue authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// @file
+/// Preference stages: the score that selection reads, which may differ from what gates are made of.
+
+#include <array>
+
+#include "moue/router.hpp"
+
+namespace moue {
+
+/// Selection reads the logits.
+struct by_logits {
+  template <class C>
+  MOUE_HD void operator()(vector_view<const C> logits, const auto&, vector_view<C> scores) const {
+    for (index j = 0; j < logits.size; ++j) scores[j] = logits[j];
+  }
+};
+
+/// Selection reads z + b; gates and probabilities do not see b. The buffer `selection_bias` [1, candidates] per layer is
+/// not trained; a controller sets it (loss-free balancing, arXiv 2408.15664). Minus infinity closes a candidate.
+struct biased_logits {
+  auto parameters(router_shape s) const {
+    return std::array{parameter_spec{"selection_bias", 1, s.candidates, {}, scope::layer, false}};
+  }
+  template <class C>
+  MOUE_HD void operator()(vector_view<const C> logits, const auto& p, vector_view<C> scores) const {
+    for (index j = 0; j < logits.size; ++j) scores[j] = logits[j] + static_cast<C>(p[0](0, j));
+  }
+};
+
+/// Selection reads sigmoid(z) + b (DeepSeek-V3, arXiv 2412.19437); otherwise as `biased_logits`.
+struct biased_sigmoid {
+  auto parameters(router_shape s) const { return biased_logits{}.parameters(s); }
+  template <class C>
+  MOUE_HD void operator()(vector_view<const C> logits, const auto& p, vector_view<C> scores) const {
+    for (index j = 0; j < logits.size; ++j) scores[j] = detail::sigmoid(logits[j]) + static_cast<C>(p[0](0, j));
+  }
+};
+
+}  // namespace moue

@@ -1,0 +1,45 @@
+// SPDX-FileCopyrightText: 2026 The moue authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// @file
+/// Row functors that several score stages are written with.
+
+#include <cstdint>
+
+#include "moue/view.hpp"
+
+namespace moue::detail {
+
+template <class C>
+struct clear_element {
+  matrix_view<C> m;
+  MOUE_HD void operator()(index i, index j) const { m(i, j) = C(0); }
+};
+
+/// out(slot, :) = table(candidate[slot], :).
+template <class C, class W>
+struct gather_rows {
+  W table;
+  vector_view<const std::int32_t> candidates;
+  matrix_view<C> out;
+  MOUE_HD void operator()(index slot) const {
+    for (index j = 0; j < out.cols; ++j) out(slot, j) = static_cast<C>(table(candidates[slot], j));
+  }
+};
+
+/// table(candidate[slot], :) += in(slot, :). Candidates of a layer are distinct, so slots never meet.
+template <class C>
+struct scatter_add_rows {
+  matrix_view<const C> in;
+  vector_view<const std::int32_t> candidates;
+  matrix_view<C> table;
+  MOUE_HD void operator()(index slot) const {
+    for (index j = 0; j < in.cols; ++j) table(candidates[slot], j) += in(slot, j);
+  }
+};
+
+template <class C, class W>
+gather_rows(W, vector_view<const std::int32_t>, matrix_view<C>) -> gather_rows<C, W>;
+
+}  // namespace moue::detail

@@ -1,0 +1,127 @@
+// SPDX-FileCopyrightText: 2026 The moue authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// @file
+/// Drives the stages of a router over one flat list of parameters, scratch and state columns.
+
+#include <array>
+#include <cstddef>
+#include <type_traits>
+#include <utility>
+
+#include "moue/router/compose.hpp"
+#include "moue/router/rows.hpp"
+
+namespace moue::detail {
+
+/// Features first, then the score, then the preference; a pass lays parameters, scratch and state out in this order.
+template <class RouterT>
+class router_stages {
+  using features_type = std::remove_cvref_t<decltype(std::declval<RouterT>().features)>;
+  using score_type = std::remove_cvref_t<decltype(std::declval<RouterT>().score)>;
+  using preference_type = std::remove_cvref_t<decltype(std::declval<RouterT>().preference)>;
+  static constexpr std::size_t features_parameters = stage_parameter_count<features_type>;
+  static constexpr std::size_t score_parameters = stage_parameter_count<score_type>;
+
+ public:
+  static constexpr bool own_features = !std::is_same_v<features_type, input_features>;
+  static constexpr std::size_t parameters =
+      features_parameters + score_parameters + stage_parameter_count<preference_type>;
+  static constexpr std::size_t temporaries = stage_temporary_count<features_type> + stage_temporary_count<score_type>;
+
+  explicit router_stages(const RouterT& router)
+      : router_(router), features_state_(stage_state_width(router.features)) {}
+
+  index state_width() const { return features_state_ + stage_state_width(router_.score); }
+
+  template <class C>
+  void make_features(const auto& ops, const router_frame<C>& frame, const auto& p, const auto& temporary) const {
+    if constexpr (own_features)
+      router_.features.forward(ops, features_part(frame), features_part(p), features_scratch(temporary));
+  }
+
+  template <class C>
+  void make_logits(const auto& ops, const router_frame<C>& frame, const auto& p, const auto& temporary) const {
+    ops.each_element(frame.logits.rows, frame.logits.cols, clear_element<C>{frame.logits});
+    router_.score.forward(ops, score_part(frame), score_part(p), score_scratch(temporary));
+  }
+
+  template <class C>
+  void advance(const auto& ops, const router_frame<C>& frame, const auto& p, const auto& temporary) const {
+    if constexpr (has_state_width<features_type>)
+      router_.features.advance(ops, features_part(frame), features_part(p), features_scratch(temporary));
+    if constexpr (has_state_width<score_type>)
+      router_.score.advance(ops, score_part(frame), score_part(p), score_scratch(temporary));
+  }
+
+  template <class C>
+  void advance_backward(const auto& ops, const router_frame<C>& frame, const router_gradient<C>& gradient,
+                        const auto& p, const auto& temporary, const auto& dp) const {
+    if constexpr (has_state_width<features_type>)
+      router_.features.advance_backward(ops, features_part(frame), features_part(gradient), features_part(p),
+                                        features_scratch(temporary), features_part(dp));
+    if constexpr (has_state_width<score_type>)
+      router_.score.advance_backward(ops, score_part(frame), score_part(gradient), score_part(p),
+                                     score_scratch(temporary), score_part(dp));
+  }
+
+  /// Expects the features of `make_features` to be there.
+  template <class C>
+  void backward(const auto& ops, const router_frame<C>& frame, const router_gradient<C>& gradient, const auto& p,
+                const auto& temporary, const auto& dp) const {
+    router_.score.backward(ops, score_part(frame), score_part(gradient), score_part(p), score_scratch(temporary),
+                           score_part(dp));
+    if constexpr (own_features)
+      router_.features.backward(ops, features_part(frame), features_part(gradient), features_part(p),
+                                features_scratch(temporary), features_part(dp));
+  }
+
+  static auto preference_part(const auto& p) {
+    return sub_array<features_parameters + score_parameters, stage_parameter_count<preference_type>>(p);
+  }
+
+ private:
+  template <class T, std::size_t N>
+  static auto features_part(const std::array<T, N>& p) {
+    return sub_array<0, features_parameters>(p);
+  }
+  template <class T, std::size_t N>
+  static auto score_part(const std::array<T, N>& p) {
+    return sub_array<features_parameters, score_parameters>(p);
+  }
+  static auto features_scratch(const auto& temporary) {
+    return sub_array<0, stage_temporary_count<features_type>>(temporary);
+  }
+  static auto score_scratch(const auto& temporary) {
+    return sub_array<stage_temporary_count<features_type>, stage_temporary_count<score_type>>(temporary);
+  }
+
+  template <class Frame>
+  Frame with_state(Frame frame, index first, index width) const {
+    frame.state = frame.state.column_block(first, width);
+    frame.next_state = frame.next_state.column_block(first, width);
+    return frame;
+  }
+  template <class C>
+  auto features_part(const router_frame<C>& frame) const {
+    return with_state(frame, 0, features_state_);
+  }
+  template <class C>
+  auto features_part(const router_gradient<C>& gradient) const {
+    return with_state(gradient, 0, features_state_);
+  }
+  template <class C>
+  auto score_part(const router_frame<C>& frame) const {
+    return with_state(frame, features_state_, stage_state_width(router_.score));
+  }
+  template <class C>
+  auto score_part(const router_gradient<C>& gradient) const {
+    return with_state(gradient, features_state_, stage_state_width(router_.score));
+  }
+
+  const RouterT& router_;
+  index features_state_;
+};
+
+}  // namespace moue::detail

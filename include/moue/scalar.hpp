@@ -1,0 +1,116 @@
+// SPDX-FileCopyrightText: 2026 The moue authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// @file
+/// Element types: what numbers are stored in, and what they are computed in.
+
+#include <bit>
+#include <cmath>
+#include <concepts>
+#include <cstdint>
+#include <limits>
+#include <type_traits>
+
+#include "moue/config.hpp"
+
+namespace moue {
+
+/// Brain floating point: 1 sign, 8 exponent and 7 fraction bits. A storage type: arithmetic happens in `float`.
+/// Same bits as `__nv_bfloat16`, `Eigen::bfloat16` and `at::BFloat16`, so buffers may be reinterpreted.
+struct bf16 {
+  std::uint16_t bits = 0;
+
+  constexpr bf16() = default;
+  MOUE_HD constexpr bf16(float value) : bits(from_float(value)) {}
+  MOUE_HD constexpr operator float() const { return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16); }
+
+ private:
+  MOUE_HD static constexpr std::uint16_t from_float(float value) {
+    const auto u = std::bit_cast<std::uint32_t>(value);
+    if ((u & 0x7fffffffu) > 0x7f800000u) return static_cast<std::uint16_t>((u >> 16) | 0x40u);  // keep NaN a NaN
+    return static_cast<std::uint16_t>((u + 0x7fffu + ((u >> 16) & 1u)) >> 16);                  // nearest, ties to even
+  }
+};
+
+/// IEEE 754 binary16. A storage type: arithmetic happens in `float`.
+struct half {
+  std::uint16_t bits = 0;
+
+  constexpr half() = default;
+  MOUE_HD constexpr half(float value) : bits(from_float(value)) {}
+  MOUE_HD constexpr operator float() const {
+    const std::uint32_t sign = static_cast<std::uint32_t>(bits & 0x8000u) << 16;
+    const std::uint32_t exponent = (bits >> 10) & 0x1fu;
+    const std::uint32_t fraction = bits & 0x3ffu;
+    if (exponent == 0) {  // zero and subnormals: fraction * 2^-24 is exact in float
+      const float magnitude = static_cast<float>(fraction) * 0x1p-24f;
+      return std::bit_cast<float>(std::bit_cast<std::uint32_t>(magnitude) | sign);
+    }
+    if (exponent == 31) return std::bit_cast<float>(sign | 0x7f800000u | (fraction << 13));
+    return std::bit_cast<float>(sign | ((exponent + 112u) << 23) | (fraction << 13));
+  }
+
+ private:
+  MOUE_HD static constexpr std::uint16_t from_float(float value) {
+    const auto u = std::bit_cast<std::uint32_t>(value);
+    const auto sign = static_cast<std::uint16_t>((u >> 16) & 0x8000u);
+    const std::uint32_t magnitude = u & 0x7fffffffu;
+    if (magnitude > 0x7f800000u) return static_cast<std::uint16_t>(sign | 0x7e00u);
+    if (magnitude >= 0x477ff000u)
+      return static_cast<std::uint16_t>(sign | 0x7c00u);  // 65520 and above round to infinity
+    if (magnitude < 0x38800000u) {                        // below 2^-14: subnormal
+      // Adding 0.5 leaves the value's 2^-24 multiple, rounded to nearest even, in the low fraction bits.
+      const float shifted = std::bit_cast<float>(magnitude) + 0.5f;
+      return static_cast<std::uint16_t>(sign | (std::bit_cast<std::uint32_t>(shifted) - 0x3f000000u));
+    }
+    const std::uint32_t rounded = magnitude + 0xfffu + ((magnitude >> 13) & 1u);
+    return static_cast<std::uint16_t>(sign | ((rounded - 0x38000000u) >> 13));
+  }
+};
+
+/// The type arithmetic happens in for numbers stored as `S`: `float` for the 16-bit types, otherwise `S` itself.
+/// Specialise it to bring a storage type of your own.
+template <class S>
+struct compute_type {
+  using type = S;
+};
+template <>
+struct compute_type<bf16> {
+  using type = float;
+};
+template <>
+struct compute_type<half> {
+  using type = float;
+};
+template <class S>
+using compute_t = typename compute_type<S>::type;
+
+/// A type tensors may be stored in: trivially copyable and convertible to and from its compute type.
+template <class S>
+concept Storage =
+    std::is_trivially_copyable_v<S> && std::convertible_to<S, compute_t<S>> && std::constructible_from<S, compute_t<S>>;
+
+namespace detail {
+
+template <class C>
+MOUE_HD constexpr C minus_infinity() {
+  return -std::numeric_limits<C>::infinity();
+}
+
+template <class C>
+MOUE_HD bool is_finite(C x) {
+  using std::isfinite;
+  return isfinite(x);
+}
+
+template <class C>
+MOUE_HD C sigmoid(C x) {
+  using std::exp;
+  if (x >= C(0)) return C(1) / (C(1) + exp(-x));
+  const C e = exp(x);  // never overflows, and keeps relative accuracy for very negative x
+  return e / (C(1) + e);
+}
+
+}  // namespace detail
+}  // namespace moue

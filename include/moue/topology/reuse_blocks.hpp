@@ -1,0 +1,28 @@
+// SPDX-FileCopyrightText: 2026 The moue authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// @file
+/// Blocks of adjacent layers that share one pool each.
+
+#include "moue/topology.hpp"
+
+namespace moue {
+
+/// Layers are cut into blocks of `block` (the last may be shorter); each block shares `block * per_layer` experts, so
+/// the physical count equals that of a plain MoE with `per_layer` experts a layer (MoRE, arXiv 2609.18176).
+struct reuse_blocks {
+  index depth = 1;
+  index per_layer = 1;
+  index block = 2;
+
+  constexpr index layers() const { return depth; }
+  constexpr index experts() const { return depth * per_layer; }
+  constexpr void candidates(index layer, auto emit) const {
+    const index first = layer / block * block;
+    const index last = first + block < depth ? first + block : depth;
+    for (index e = first * per_layer; e < last * per_layer; ++e) emit(e);
+  }
+};
+
+}  // namespace moue

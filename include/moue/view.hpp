@@ -1,0 +1,62 @@
+// SPDX-FileCopyrightText: 2026 The moue authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// @file
+/// Pointer-and-shape views: the only form in which tensors enter and leave the library.
+
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+
+#include "moue/config.hpp"
+
+namespace moue {
+
+/// Sizes and positions. Signed, so that loops may count down and differences are safe.
+using index = std::ptrdiff_t;
+
+/// A contiguous run of `size` elements; owns nothing.
+template <class T>
+struct vector_view {
+  T* data = nullptr;
+  index size = 0;
+
+  MOUE_HD constexpr T& operator[](index i) const { return data[i]; }
+  MOUE_HD constexpr T* begin() const { return data; }
+  MOUE_HD constexpr T* end() const { return data + size; }
+  MOUE_HD constexpr operator vector_view<const T>() const requires(!std::is_const_v<T>) { return {data, size}; }
+};
+
+/// A row-major `[rows, cols]` matrix whose rows start `stride` elements apart; owns nothing.
+template <class T>
+struct matrix_view {
+  using value_type = std::remove_const_t<T>;
+
+  T* data = nullptr;
+  index rows = 0;
+  index cols = 0;
+  index stride = 0;
+
+  constexpr matrix_view() = default;
+  MOUE_HD constexpr matrix_view(T* d, index r, index c) : data(d), rows(r), cols(c), stride(c) {}
+  MOUE_HD constexpr matrix_view(T* d, index r, index c, index s) : data(d), rows(r), cols(c), stride(s) {}
+
+  MOUE_HD constexpr T& operator()(index i, index j) const { return data[i * stride + j]; }
+  MOUE_HD constexpr vector_view<T> row(index i) const { return {data + i * stride, cols}; }
+  MOUE_HD constexpr matrix_view row_block(index first, index count) const {
+    return {data + first * stride, count, cols, stride};
+  }
+  MOUE_HD constexpr matrix_view column_block(index first, index count) const {
+    return {data + first, rows, count, stride};
+  }
+  /// The matrix that belongs to row `i` of a group program. On backends that run one expert at a time this is the
+  /// matrix itself; a backend that runs all experts at once looks the row's expert up. Row functors call it on weights.
+  MOUE_HD constexpr matrix_view for_row(index) const { return *this; }
+  MOUE_HD constexpr bool empty() const { return rows == 0 || cols == 0; }
+  MOUE_HD constexpr operator matrix_view<const T>() const requires(!std::is_const_v<T>) {
+    return {data, rows, cols, stride};
+  }
+};
+
+}  // namespace moue

@@ -1,0 +1,97 @@
+// SPDX-FileCopyrightText: 2026 The moue authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// @file
+/// Scratch memory that belongs to the caller, and the cursor that hands it out.
+
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <type_traits>
+
+#include "moue/error.hpp"
+#include "moue/view.hpp"
+
+namespace moue {
+
+/// A block of scratch bytes, owned or lent. Sizes come from `mixture::workspace_bytes`; the library allocates nothing
+/// else while a pass runs. Movable, not copyable. Its start is aligned to 64 bytes if owned; a lent block may start
+/// anywhere (up to 63 bytes are then lost to alignment, which `workspace_bytes` already counts).
+class workspace {
+ public:
+  static constexpr std::size_t alignment = 64;
+
+  explicit workspace(std::size_t bytes) : owned_(new std::byte[bytes + alignment]) {
+    void* start = owned_.get();
+    std::size_t space = bytes + alignment;
+    std::align(alignment, bytes, start, space);
+    bytes_ = {static_cast<std::byte*>(start), bytes};
+  }
+  /// Lends `memory`; it must outlive every pass that uses the workspace.
+  explicit workspace(std::span<std::byte> memory) : bytes_(memory) {}
+
+  std::span<std::byte> bytes() const { return bytes_; }
+
+ private:
+  std::unique_ptr<std::byte[]> owned_;
+  std::span<std::byte> bytes_;
+};
+
+/// Hands out aligned pieces of a workspace in order. Without memory it only counts, so one piece of code both sizes and
+/// carves a layout.
+class arena {
+ public:
+  arena() = default;
+  explicit arena(std::span<std::byte> memory) : begin_(memory.data()), capacity_(memory.size()), counting_(false) {}
+
+  /// `count` default-valued-if-trivial elements of `T`, uninitialised. `purpose` names the buffer in errors.
+  template <class T>
+  vector_view<T> take(index count, std::string_view purpose) {
+    static_assert(std::is_trivially_copyable_v<T>);
+    constexpr auto largest = std::numeric_limits<std::size_t>::max() / 2;
+    detail::require(
+        count >= 0 && static_cast<std::size_t>(count) <= (largest - used_) / sizeof(T), "workspace",
+        [&] { return std::string("the size of '") + std::string(purpose) + "' overflows"; },
+        "use fewer tokens per pass");
+    auto address = counting_ ? 0 : reinterpret_cast<std::uintptr_t>(begin_);
+    const std::size_t padding =
+        (workspace::alignment - (address + used_) % workspace::alignment) % workspace::alignment;
+    const std::size_t start = used_ + padding;
+    used_ = start + static_cast<std::size_t>(count) * sizeof(T);
+    if (counting_) return {nullptr, count};
+    detail::require(
+        used_ <= capacity_, "workspace",
+        [&] {
+          return "'" + std::string(purpose) + "' needs " + std::to_string(used_) + " bytes in all, but " +
+                 std::to_string(capacity_) + " were given";
+        },
+        "size it with mixture::workspace_bytes for the same tokens and mode");
+    return {reinterpret_cast<T*>(begin_ + start), count};
+  }
+
+  template <class T>
+  matrix_view<T> take(index rows, index cols, std::string_view purpose) {
+    detail::require(
+        cols == 0 || rows <= std::numeric_limits<index>::max() / (cols > 0 ? cols : 1), "workspace",
+        [&] { return std::string("the size of '") + std::string(purpose) + "' overflows"; },
+        "use fewer tokens per pass");
+    return {take<T>(rows * cols, purpose).data, rows, cols};
+  }
+
+  bool counting() const { return counting_; }
+  /// Bytes handed out so far, with one alignment's slack for memory that starts anywhere.
+  std::size_t bytes() const { return used_ + workspace::alignment; }
+
+ private:
+  std::byte* begin_ = nullptr;
+  std::size_t capacity_ = 0;
+  std::size_t used_ = 0;
+  bool counting_ = true;
+};
+
+}  // namespace moue

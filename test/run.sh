@@ -1,0 +1,115 @@
+#!/usr/bin/env bash
+# SPDX-FileCopyrightText: 2026 The moue authors
+# SPDX-License-Identifier: Apache-2.0
+#
+# Usage: test/run.sh [--fast | --dev | --clang | --coverage | --tsan | --tidy]...
+# Without a flag: everything that a change has to pass. --fast is the format check and the release build alone.
+# The last line reads "N passed, N failed"; a build, a check and a CTest test count one each.
+set -uo pipefail
+cd "$(dirname "$0")/.." || exit
+jobs=${JOBS:-$(nproc)}
+passed=0
+failed=0
+
+install_missing() {
+  local wanted=(g++ clang clang-format cmake ninja-build python3 libeigen3-dev doctest-dev nlohmann-json3-dev
+                libbenchmark-dev)
+  case " $* " in *coverage*) wanted+=(gcovr) ;; esac
+  case " $* " in *tidy*) wanted+=(clang-tidy) ;; esac
+  command -v apt-get >/dev/null || return 0 # not Debian: CMake names what it does not find
+
+  local missing=() package sudo=
+  for package in "${wanted[@]}"; do
+    [ "$(dpkg-query -Wf '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing+=("$package")
+  done
+  [ ${#missing[@]} -eq 0 ] && return 0
+  [ "$(id -u)" -eq 0 ] || sudo=sudo
+  {
+    $sudo apt-get -q -o DPkg::Lock::Timeout=600 update &&
+      DEBIAN_FRONTEND=noninteractive $sudo apt-get -qy -o DPkg::Lock::Timeout=600 install --no-install-recommends \
+        "${missing[@]}"
+  } >/tmp/moue-apt.$$ 2>&1 && return 0
+  tail -n 5 "/tmp/moue-apt.$$"
+  echo "test/run.sh: cannot install: ${missing[*]} (no network or no permission; install them by hand)"
+  return 1
+}
+
+# check NAME COMMAND...: runs the command, which counts as one test.
+check() {
+  local name=$1 start=$SECONDS
+  shift
+  if "$@"; then
+    passed=$((passed + 1))
+    echo "-- $name: ok, $((SECONDS - start)) s"
+  else
+    failed=$((failed + 1))
+    echo "-- $name: FAILED, $((SECONDS - start)) s"
+    return 1
+  fi
+}
+
+configure_and_build() {
+  cmake --preset "$1" >"build/$1.log" 2>&1 || { cat "build/$1.log"; return 1; }
+  cmake --build --preset "$1" -j "$jobs" >"build/$1.log" 2>&1 || { tail -n 100 "build/$1.log"; return 1; }
+}
+
+# What a suite of CTest counted: attribute NAME of its report.
+reported() { grep -oPm1 "\b$1=\"\K[0-9]+" "$2"; }
+
+build_and_test() {
+  local preset=$1 report=$PWD/build/$1/report.xml start=$SECONDS
+  shift
+  check "$preset build" configure_and_build "$preset" || return
+  rm -f "$report"
+  "$@" ctest --preset "$preset" -j "$jobs" --output-junit "$report" >"build/$preset.log" 2>&1
+  local status=$? total bad=0
+  if total=$(reported tests "$report") && [ "$total" -gt 0 ]; then
+    bad=$(reported failures "$report")
+    passed=$((passed + total - bad - $(reported disabled "$report") - $(reported skipped "$report")))
+  fi
+  [ "$status" -ne 0 ] && [ "$bad" -eq 0 ] && bad=1
+  failed=$((failed + bad))
+  [ "$bad" -eq 0 ] || cat "build/$preset.log"
+  echo "-- $preset tests: ${total:-0} run, $bad failed, $((SECONDS - start)) s with the build"
+}
+
+check_format() {
+  clang-format --version >/dev/null || return 1
+  local unformatted
+  unformatted=$(find include test examples bench -type f -regex '.*\.\(hpp\|cpp\|cuh\|cu\)' -print0 |
+    xargs -0r clang-format --dry-run --Werror 2>&1 | grep -oP '^[^:]+(?=:\d+:\d+: error)' | sort -u)
+  [ -z "$unformatted" ] || { printf 'run clang-format -i on:\n%s\n' "$unformatted"; return 1; }
+}
+
+# ThreadSanitizer cannot start on kernels that randomise more address bits than it knows.
+fixed_addresses() {
+  if setarch -R true 2>/dev/null; then setarch -R "$@"; else "$@"; fi
+}
+
+steps=()
+for flag in "$@"; do
+  case $flag in
+    --fast) steps+=(format release) ;;
+    --dev | --clang | --coverage | --tsan | --tidy) steps+=("${flag#--}") ;;
+    *) sed -n '5,7s/^# //p' "$0"; exit 2 ;;
+  esac
+done
+[ ${#steps[@]} -gt 0 ] || steps=(format release dev tsan clang coverage)
+
+mkdir -p build
+check "packages" install_missing "${steps[@]}" || steps=()
+for step in "${steps[@]}"; do
+  case $step in
+    format) check "format" check_format ;;
+    tsan) build_and_test tsan fixed_addresses ;;
+    tidy) check "tidy" configure_and_build tidy ;;
+    coverage)
+      find build/coverage -name '*.gcda' -delete 2>/dev/null # counters of an earlier run
+      build_and_test coverage && check "coverage" test/coverage.sh
+      ;;
+    *) build_and_test "$step" ;;
+  esac
+done
+echo "-- ${SECONDS} s in all"
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]

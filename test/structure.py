@@ -1,0 +1,56 @@
+# SPDX-FileCopyrightText: 2026 The moue authors
+# SPDX-License-Identifier: Apache-2.0
+"""The rules of the source tree that no compiler checks. Usage: structure.py INCLUDE_DIR"""
+
+import pathlib
+import re
+import sys
+
+SPDX = "// SPDX-FileCopyrightText: 2026 The moue authors\n// SPDX-License-Identifier: Apache-2.0\n"
+EIGEN_HOME = re.compile(r"moue/backend/cpu(\.hpp|/)")
+FRAMEWORK = re.compile(r"(cuda|cublas|cudnn|nccl|thrust/|cub/|torch/|ATen/|c10/|mpi\.|dlpack)")
+FRAMEWORK_HOME = re.compile(r"moue/(adapt|dist)/|.*\.cuh$")
+POLICY = re.compile(r"moue/(expert|topology|router|balance)/")
+BACKEND = re.compile(r"moue/backend/(?!archetype\.hpp)")
+
+root = pathlib.Path(sys.argv[1])
+texts = {p.relative_to(root).as_posix(): p.read_text() for p in sorted(root.rglob("*")) if p.suffix in (".hpp", ".cuh")}
+includes = {name: re.findall(r'^\s*#\s*include\s*[<"]([^">]+)[">]', text, re.M) for name, text in texts.items()}
+
+
+def chains(start):
+    """The shortest chain of includes from `start` to every header it reaches, `start` itself if it is in a circle."""
+    found, queue = {}, [[start]]
+    for chain in queue:
+        for target in includes.get(chain[-1], []):
+            if target not in found:
+                found[target] = chain + [target]
+                queue.append(found[target])
+    return found
+
+
+def violations(name):
+    text, reached = texts[name], chains(name)
+    if not text.startswith(SPDX + "#pragma once\n"):
+        yield "must begin with the two SPDX lines and #pragma once"
+    if name in reached:
+        yield "circular include: " + " -> ".join(reached[name])
+    for target in includes[name]:
+        if target.startswith("Eigen/") and not EIGEN_HOME.match(name):
+            yield f"<{target}> belongs in moue/backend/cpu.hpp alone"
+        if FRAMEWORK.match(target) and not FRAMEWORK_HOME.match(name):
+            yield f"<{target}> belongs in a .cuh, adapt/ or dist/"
+        if target == "iostream":
+            yield "<iostream>: the library prints nothing"
+    if POLICY.match(name):
+        for target, chain in reached.items():
+            if BACKEND.match(target):
+                yield "a policy knows no backend: " + " -> ".join(chain)
+    for macro in re.findall(r"^\s*#\s*define\s+(\w+)", text, re.M):
+        if name != "moue/config.hpp" or not macro.startswith("MOUE_"):
+            yield f"macro {macro}: macros are named MOUE_ and live in moue/config.hpp"
+
+
+found = [f"{name}: {violation}" for name in texts for violation in violations(name)]
+print("\n".join(found))
+sys.exit(bool(found) or not texts)
