@@ -38,7 +38,7 @@ template <class B, class C = double>
 concept Backend = std::copyable<B> &&
     requires(const B b, matrix_view<C> conversion, const routing<C>& r, dispatch_plan& plan) {
   { b.workers() } -> std::convertible_to<index>;
-  { b.operations(conversion) } -> Operations;
+  { b.operations(conversion) } -> Operations<C>;
   b.dispatch(r, plan);
   b.each_group(plan, conversion, detail::group_archetype{});
 };

@@ -55,8 +55,8 @@ struct archetype_operations {
 }  // namespace detail
 
 /// Offers the operations described at `detail::archetype_operations`.
-template <class O>
-concept Operations = requires(const O ops, matrix_view<double> m, matrix_view<const double> c) {
+template <class O, class C = double>
+concept Operations = requires(const O ops, matrix_view<C> m, matrix_view<const C> c) {
   ops.linear(c, c, m);
   ops.linear(c, c, m, write::add);
   ops.input_gradient(c, c, m);

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "moue/mixture.hpp"
 #include "moue/pass/state.hpp"
@@ -17,15 +18,15 @@ namespace moue {
 /// A layer's input, where the router reads something else than the experts. Both [tokens, width].
 template <class S>
 struct layer_input {
-  matrix_view<const S> experts;
-  matrix_view<const S> router;
+  matrix_view<const S> experts = {};
+  matrix_view<const S> router = {};
 };
 
 /// The gradients of a `layer_input`.
 template <class S>
 struct layer_gradient {
-  matrix_view<S> experts;
-  matrix_view<S> router;
+  matrix_view<S> experts = {};
+  matrix_view<S> router = {};
 };
 
 /// A batch on its way: `begin`, then `forward` for layers 0, 1, …, then (in training) `balance` once and `backward` for
@@ -52,21 +53,22 @@ class pass {
   index valid_tokens() const { return state_.valid_tokens; }
 
   /// Starts a batch of `tokens` rows. `valid[t] == 0` marks padding, which is routed nowhere: its output and input
-  /// gradient are 0, and it counts in no load and no loss. Without a mask all rows are valid. The mask is copied.
-  void begin(index tokens, vector_view<const std::uint8_t> valid = {}) {
+  /// gradient are 0, and it counts in no load and no loss. The mask is copied; the other side inputs are only viewed.
+  void begin(index tokens, const side_inputs& inputs = {}) {
     detail::require(
         tokens >= 0 && tokens <= state_.options.tokens, where,
-        [&] {
-          return std::to_string(tokens) + " tokens were given, but it holds " + std::to_string(state_.options.tokens);
-        },
+        [&] { return text(tokens) + " tokens were given, but it holds " + text(state_.options.tokens); },
         "start the pass for the largest batch");
-    detail::require(
-        valid.size == 0 || valid.size == tokens, where,
-        [&] {
-          return "the mask has " + std::to_string(valid.size) + " entries for " + std::to_string(tokens) + " tokens";
-        },
-        "give one entry per token, or none at all");
-    state_.begin(tokens, valid);
+    for (const auto& [name, size] : {std::pair<std::string_view, index>{"mask", inputs.valid.size},
+                                     {"list of token ids", inputs.token_ids.size},
+                                     {"list of labels", inputs.labels.size}})
+      detail::require(
+          size == 0 || size == tokens, where,
+          [&, n = name, s = size] {
+            return "the " + std::string(n) + " has " + text(s) + " entries for " + text(tokens) + " tokens";
+          },
+          "give one entry per token, or none at all");
+    state_.begin(tokens, inputs);
     next_ = 0;
     unwinding_ = false;
   }

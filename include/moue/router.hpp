@@ -32,10 +32,18 @@ struct matrix_shape {
   index cols = 0;
 };
 
+/// What a batch brings beside activations, for stages that ask. Views that must stay alive until the next batch.
+struct side_inputs {
+  vector_view<const std::uint8_t> valid = {};      ///< [tokens] 0 marks padding; empty: all valid
+  vector_view<const std::int32_t> token_ids = {};  ///< [tokens] or empty
+  vector_view<const std::int32_t> labels = {};     ///< [tokens] or empty
+};
+
 /// One visit as the stages of a router see it. Views only; all matrices have one row per token.
 template <class C>
 struct router_frame {
   vector_view<const std::int32_t> candidates;  ///< [n] physical ids, in slot order
+  side_inputs batch;                           ///< with `valid` always filled in
   matrix_view<const C> input;                  ///< [tokens, width] the layer's router input
   matrix_view<C> features;                     ///< [tokens, features]
   matrix_view<C> logits;                       ///< [tokens, n]; scores add to it
@@ -168,6 +176,12 @@ concept has_select = requires(const T t, vector_view<const C> scores, vector_vie
   { t(scores, candidates, slots) } -> std::convertible_to<index>;
 };
 template <class T, class C = double>
+concept has_select_table = requires(const T t, const archetype_operations& ops, matrix_view<const C> scores,
+                                    vector_view<const std::uint8_t> valid, vector_view<const std::int32_t> candidates,
+                                    matrix_view<std::int32_t> slots) {
+  t.table(ops, scores, valid, candidates, slots);
+};
+template <class T, class C = double>
 concept has_gate_forward = requires(const T t, vector_view<const C> logits, vector_view<const std::int32_t> slots,
                                     vector_view<C> gates) {
   t.forward(logits, slots, gates);
@@ -224,8 +238,12 @@ concept PreferenceStage = std::copyable<T> && detail::has_prefer<T>;
 /// Which candidates a token takes, per row and device-callable: `index most(index candidates) const`, an upper bound, and
 /// `index operator()(scores, candidates, slots) const`, which writes distinct slots and returns how many. A score of
 /// minus infinity closes a candidate. Ties go to the lowest expert id.
+///
+/// A selection that must see all tokens at once (expert choice, balanced assignment) has in place of the call operator
+/// `void table(ops, scores, valid, candidates, slots) const`: it fills `slots` [tokens, most], each row with distinct
+/// slots first and -1 after them, and only -1 where a token is not valid.
 template <class T>
-concept SelectStage = std::copyable<T> && detail::has_most<T> && detail::has_select<T>;
+concept SelectStage = std::copyable<T> && detail::has_most<T> &&(detail::has_select<T> || detail::has_select_table<T>);
 
 /// The weight of each selected candidate, per row and device-callable: `forward(logits, slots, gates)` assigns,
 /// `backward(logits, slots, gates, dgates, dlogits)` adds.
@@ -272,7 +290,7 @@ consteval bool check_preference() {
 template <class T>
 consteval bool check_select() {
   static_assert(detail::has_most<T>, "moue: a select stage needs the member 'index most(index candidates) const'");
-  static_assert(detail::has_select<T>,
+  static_assert(detail::has_select<T> || detail::has_select_table<T>,
                 "moue: a select stage needs the member 'index operator()(scores, candidates, slots) const'");
   return true;
 }

@@ -104,13 +104,5 @@ MOUE_HD bool is_finite(C x) {
   return isfinite(x);
 }
 
-template <class C>
-MOUE_HD C sigmoid(C x) {
-  using std::exp;
-  if (x >= C(0)) return C(1) / (C(1) + exp(-x));
-  const C e = exp(x);  // never overflows, and keeps relative accuracy for very negative x
-  return e / (C(1) + e);
-}
-
 }  // namespace detail
 }  // namespace moue

@@ -8,6 +8,7 @@
 #include <cmath>
 
 #include "moue/balance.hpp"
+#include "moue/math.hpp"
 
 namespace moue {
 
@@ -24,22 +25,21 @@ struct z_loss {
   template <class C>
   MOUE_HD void token_gradient(vector_view<const C> logits, vector_view<const C>, C scale,
                               vector_view<C> dlogits) const {
-    using std::exp;
     const C lse = log_sum_exp(logits);
     if (lse == detail::minus_infinity<C>()) return;
-    for (index j = 0; j < logits.size; ++j) dlogits[j] += scale * C(2 * weight) * lse * exp(logits[j] - lse);
+    for (index j = 0; j < logits.size; ++j)
+      dlogits[j] += scale * C(2 * weight) * lse * detail::exponential(logits[j] - lse);
   }
 
  private:
   template <class C>
   MOUE_HD static C log_sum_exp(vector_view<const C> logits) {
-    using std::exp;
     using std::log;
     C most = detail::minus_infinity<C>();
     for (const C z : logits) most = z > most ? z : most;
     if (most == detail::minus_infinity<C>()) return most;
     C sum = C(0);
-    for (const C z : logits) sum += exp(z - most);
+    for (const C z : logits) sum += detail::exponential(z - most);
     return most + log(sum);
   }
 };

@@ -9,6 +9,7 @@
 #include <concepts>
 
 #include "moue/config.hpp"
+#include "moue/math.hpp"
 #include "moue/scalar.hpp"
 
 namespace moue {
@@ -54,8 +55,8 @@ struct gelu {
   template <class C>
   MOUE_HD static C derivative(C x) {
     using std::erf;
-    using std::exp;
-    return C(0.5) * (C(1) + erf(x * C(0.7071067811865475244))) + x * exp(C(-0.5) * x * x) * C(0.3989422804014326779);
+    return C(0.5) * (C(1) + erf(x * C(0.7071067811865475244))) +
+           x * detail::exponential(C(-0.5) * x * x) * C(0.3989422804014326779);
   }
 };
 

@@ -10,6 +10,7 @@
 
 #include "moue/expert.hpp"
 #include "moue/expert/rows.hpp"
+#include "moue/math.hpp"
 
 namespace moue {
 namespace detail {

@@ -25,6 +25,15 @@ struct convert_element {
   MOUE_HD void operator()(index i, index j) const { to(i, j) = static_cast<To>(from(i, j)); }
 };
 
+/// to = from where the row is valid, else 0: what padding holds, NaN perhaps, must not meet a gradient of 0.
+template <class S>
+struct keep_element {
+  vector_view<const std::uint8_t> valid;
+  matrix_view<const S> from;
+  matrix_view<S> to;
+  MOUE_HD void operator()(index t, index j) const { to(t, j) = valid[t] ? from(t, j) : S(compute_t<S>(0)); }
+};
+
 /// offsets[t] = t width.
 struct place_offset {
   vector_view<index> offsets;
@@ -65,11 +74,35 @@ struct reject_broken_row {
   }
 };
 
-/// One token's way from logits to assignments: preference → select → gate, and its probabilities.
-template <class C, class RouterT, class P, bool Probabilities>
+/// One token's selection scores, closed where the logit is.
+template <class C, class RouterT, class P>
+struct prefer_row {
+  RouterT router;
+  P parameters;
+  vector_view<const std::uint8_t> valid;
+  matrix_view<C> logits;
+  matrix_view<C> scores;
+  MOUE_HD void operator()(index t) const {
+    const auto z = logits.row(t);
+    const auto q = scores.row(t);
+    const bool masking = router.on_non_finite == non_finite::mask;
+    if (!valid[t]) {
+      for (index j = 0; j < q.size; ++j) q[j] = minus_infinity<C>();
+      return;
+    }
+    if (masking)
+      for (index j = 0; j < z.size; ++j)
+        if (broken(z[j])) z[j] = minus_infinity<C>();
+    router.preference(vector_view<const C>(z), parameters, q);
+    for (index j = 0; j < z.size; ++j)  // closed stays closed, whatever the preference makes of it
+      if (z[j] == minus_infinity<C>() || (masking && broken(q[j]))) q[j] = minus_infinity<C>();
+  }
+};
+
+/// One token's way from scores to assignments: select (unless a table did) → gate, and its probabilities.
+template <class C, class RouterT, bool Probabilities>
 struct route_row {
   RouterT router;
-  P preference_parameters;
   vector_view<const std::int32_t> candidates;
   vector_view<const std::int32_t> always;
   vector_view<const std::uint8_t> valid;
@@ -82,18 +115,13 @@ struct route_row {
 
   MOUE_HD void operator()(index t) const {
     index count = 0;
-    const auto z = logits.row(t);
+    const vector_view<const C> z = logits.row(t);
     if (valid[t]) {
-      if (router.on_non_finite == non_finite::mask)
-        for (index j = 0; j < z.size; ++j)
-          if (broken(z[j])) z[j] = minus_infinity<C>();
-      const auto q = scores.row(t);
-      router.preference(vector_view<const C>(z), preference_parameters, q);
-      for (index j = 0; j < z.size; ++j)  // closed stays closed, whatever the preference makes of it
-        if (z[j] == minus_infinity<C>() || (router.on_non_finite == non_finite::mask && broken(q[j])))
-          q[j] = minus_infinity<C>();
-      count = router.select(vector_view<const C>(q), candidates, slots.row(t));
-      router.gate.forward(vector_view<const C>(z), vector_view<const std::int32_t>{slots.row(t).data, count},
+      if constexpr (has_select<std::remove_cvref_t<decltype(router.select)>>)
+        count = router.select(vector_view<const C>(scores.row(t)), candidates, slots.row(t));
+      else
+        while (count < slots.cols && slots(t, count) >= 0) ++count;
+      router.gate.forward(z, vector_view<const std::int32_t>{slots.row(t).data, count},
                           vector_view<C>{gates.row(t).data, count});
     }
     for (index i = 0; i < slots.cols; ++i) {
@@ -109,7 +137,7 @@ struct route_row {
     if constexpr (Probabilities) {
       const auto p = probabilities.row(t);
       if (valid[t])
-        router.probability.forward(vector_view<const C>(z), p);
+        router.probability.forward(z, p);
       else
         for (index j = 0; j < p.size; ++j) p[j] = C(0);
     }

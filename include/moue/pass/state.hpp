@@ -35,6 +35,7 @@ struct pass_state {
   const MixtureT* model;
   pass_options options;
   pass_memory<MixtureT, S> memory;
+  side_inputs batch;
   index tokens = 0;
   index valid_tokens = 0;
   C token_scale = C(0);   // of a token loss's gradient
@@ -46,7 +47,10 @@ struct pass_state {
       memory.exposure[e] = C(mixture.connections().exposure()[static_cast<std::size_t>(e)]);
   }
 
-  void begin(index count, vector_view<const std::uint8_t> mask) {
+  void begin(index count, const side_inputs& given) {
+    const auto& mask = given.valid;
+    batch = given;
+    batch.valid = {memory.valid.data, count};
     tokens = count;
     valid_tokens = 0;
     balanced = false;
@@ -84,7 +88,7 @@ struct pass_state {
   matrix_view<C> logits(index layer) const { return shaped(record(layer).logits, candidates(layer)); }
   matrix_view<std::int32_t> slots(index layer) const { return shaped(record(layer).slots, most(layer)); }
   matrix_view<C> gates(index layer) const { return shaped(record(layer).gates, most(layer) + always(layer)); }
-  vector_view<const std::uint8_t> valid() const { return {memory.valid.data, tokens}; }
+  vector_view<const std::uint8_t> valid() const { return batch.valid; }
   vector_view<const std::int32_t> candidate_ids(index layer) const {
     const auto ids = model->connections().candidates(layer);
     return {ids.data(), static_cast<index>(ids.size())};
@@ -126,7 +130,7 @@ struct pass_state {
     if (!training()) return {experts, router};
     const auto& visit = record(layer);
     const auto copy = [&](const matrix_view<const S>& from, const matrix_view<S>& to) {
-      operations().each_element(tokens, to.cols, convert_element<S, S>{from, to});
+      operations().each_element(tokens, to.cols, keep_element<S>{valid(), from, to});
     };
     copy(experts, rows(visit.x));
     if (options.router_input) copy(router, rows(visit.router_x));
@@ -136,6 +140,7 @@ struct pass_state {
   router_frame<C> make_frame(index layer, const matrix_view<const S>& x) const {
     router_frame<C> frame;
     frame.candidates = candidate_ids(layer);
+    frame.batch = batch;
     if constexpr (pass_memory<MixtureT, S>::converts) {
       operations().each_element(tokens, x.cols, convert_element<S, C>{x, rows(memory.x)});
       frame.input = rows(memory.x);
@@ -176,18 +181,21 @@ struct pass_state {
     auto& visit = record(layer);
     const index width = most(layer) + always(layer);
     ops.each_row(tokens + 1, place_offset{visit.offsets, width});
-    ops.each_row(tokens, route_row<C, router_type, decltype(preference), balances>{
-                             model->router(),
-                             preference,
-                             frame.candidates,
-                             {always_ids.data(), static_cast<index>(always_ids.size())},
-                             valid(),
-                             frame.logits,
-                             shaped(memory.scores, candidates(layer)),
-                             shaped(memory.probabilities, candidates(layer)),
-                             slots(layer),
-                             shaped(visit.experts, width),
-                             gates(layer)});
+    const auto scores = shaped(memory.scores, candidates(layer));
+    ops.each_row(tokens, prefer_row<C, router_type, decltype(preference)>{model->router(), preference, valid(),
+                                                                          frame.logits, scores});
+    if constexpr (!has_select<std::remove_cvref_t<decltype(model->router().select)>>)
+      model->router().select.table(ops, matrix_view<const C>(scores), valid(), frame.candidates, slots(layer));
+    ops.each_row(tokens, route_row<C, router_type, balances>{model->router(),
+                                                             frame.candidates,
+                                                             {always_ids.data(), static_cast<index>(always_ids.size())},
+                                                             valid(),
+                                                             frame.logits,
+                                                             scores,
+                                                             shaped(memory.probabilities, candidates(layer)),
+                                                             slots(layer),
+                                                             shaped(visit.experts, width),
+                                                             gates(layer)});
     if (stages.state_width() > 0) {
       frame.gates = spread(layer);
       stages.advance(ops, frame, weights, scratch);

@@ -57,15 +57,18 @@ struct router {
 
   /// The same router with another features, preference or probability stage, recognised by its contract.
   template <class StageT>
-    requires(FeatureStage<StageT> || PreferenceStage<StageT> || ProbabilityStage<StageT>)
   constexpr auto with(StageT stage) const {
+    static_assert(
+        FeatureStage<StageT> || PreferenceStage<StageT> || ProbabilityStage<StageT>,
+        "moue: 'with' takes a features stage (width, forward, backward), a preference stage (call operator) or "
+        "a probability stage (forward, backward)");
     if constexpr (FeatureStage<StageT>)
       return router<ScoreT, SelectT, GateT, StageT, PreferenceT, ProbabilityT>{
           score, select, gate, std::move(stage), preference, probability, on_non_finite};
     else if constexpr (PreferenceStage<StageT>)
       return router<ScoreT, SelectT, GateT, FeaturesT, StageT, ProbabilityT>{
           score, select, gate, features, std::move(stage), probability, on_non_finite};
-    else
+    else if constexpr (ProbabilityStage<StageT>)
       return router<ScoreT, SelectT, GateT, FeaturesT, PreferenceT, StageT>{
           score, select, gate, features, preference, std::move(stage), on_non_finite};
   }
@@ -88,9 +91,11 @@ constexpr auto normalised_router(index k) { return router{normalised_score{}, to
 /// The universal router: row-normalised logits from a per-layer offset plus the expert's shared key, plus the trajectory
 /// term; the k best; softmax over the selected. This library's formulation (docs/method.md) of the idea in
 /// arXiv 2603.04971.
-constexpr auto universal_router(index k, trajectory path = {}) {
-  return router{score_sum{keyed_score{}, path}, top_k{k}, softmax_of_selected{}};
+template <SelectStage SelectT>
+constexpr auto universal_router(SelectT select, trajectory path = {}) {
+  return router{score_sum{keyed_score{}, path}, std::move(select), softmax_of_selected{}};
 }
+constexpr auto universal_router(index k, trajectory path = {}) { return universal_router(top_k{k}, path); }
 
 namespace detail {
 

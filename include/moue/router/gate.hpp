@@ -7,6 +7,7 @@
 
 #include <cmath>
 
+#include "moue/math.hpp"
 #include "moue/router.hpp"
 
 namespace moue {
@@ -16,11 +17,10 @@ namespace moue {
 struct softmax_of_selected {
   template <class C>
   MOUE_HD void forward(vector_view<const C> logits, vector_view<const std::int32_t> slots, vector_view<C> gates) const {
-    using std::exp;
     C most = detail::minus_infinity<C>();
     for (const auto slot : slots) most = logits[slot] > most ? logits[slot] : most;
     C sum = C(0);
-    for (index i = 0; i < slots.size; ++i) sum += gates[i] = exp(logits[slots[i]] - most);
+    for (index i = 0; i < slots.size; ++i) sum += gates[i] = detail::exponential(logits[slots[i]] - most);
     for (index i = 0; i < slots.size; ++i) gates[i] /= sum;
   }
   template <class C>
@@ -37,14 +37,12 @@ struct softmax_of_selected {
 struct softmax_then_select {
   template <class C>
   MOUE_HD void forward(vector_view<const C> logits, vector_view<const std::int32_t> slots, vector_view<C> gates) const {
-    using std::exp;
     const auto [most, sum] = normaliser(logits);
-    for (index i = 0; i < slots.size; ++i) gates[i] = exp(logits[slots[i]] - most) / sum;
+    for (index i = 0; i < slots.size; ++i) gates[i] = detail::exponential(logits[slots[i]] - most) / sum;
   }
   template <class C>
   MOUE_HD void backward(vector_view<const C> logits, vector_view<const std::int32_t> slots, vector_view<const C> gates,
                         vector_view<const C> dgates, vector_view<C> dlogits) const {
-    using std::exp;
     const auto [most, sum] = normaliser(logits);
     C mean = C(0);
     for (index i = 0; i < slots.size; ++i) {
@@ -52,7 +50,7 @@ struct softmax_then_select {
       dlogits[slots[i]] += gates[i] * dgates[i];
     }
     if (slots.size > 0)
-      for (index j = 0; j < logits.size; ++j) dlogits[j] -= exp(logits[j] - most) / sum * mean;
+      for (index j = 0; j < logits.size; ++j) dlogits[j] -= detail::exponential(logits[j] - most) / sum * mean;
   }
 
  private:
@@ -62,11 +60,10 @@ struct softmax_then_select {
   };
   template <class C>
   MOUE_HD static parts<C> normaliser(vector_view<const C> logits) {
-    using std::exp;
     C most = detail::minus_infinity<C>();
     for (const C z : logits) most = z > most ? z : most;
     C sum = C(0);
-    for (const C z : logits) sum += exp(z - most);
+    for (const C z : logits) sum += detail::exponential(z - most);
     return {most, sum};
   }
 };
@@ -96,14 +93,14 @@ struct sigmoid_renormalised {
 
   template <class C>
   MOUE_HD void forward(vector_view<const C> logits, vector_view<const std::int32_t> slots, vector_view<C> gates) const {
-    using std::exp;
     C most = detail::minus_infinity<C>();
     for (const auto slot : slots) {
-      const C s = log_sigmoid(logits[slot]);
+      const C s = detail::log_sigmoid(logits[slot]);
       most = s > most ? s : most;
     }
     C sum = C(0);
-    for (index i = 0; i < slots.size; ++i) sum += gates[i] = exp(log_sigmoid(logits[slots[i]]) - most);
+    for (index i = 0; i < slots.size; ++i)
+      sum += gates[i] = detail::exponential(detail::log_sigmoid(logits[slots[i]]) - most);
     for (index i = 0; i < slots.size; ++i) gates[i] *= C(scale) / sum;
   }
   template <class C>
@@ -114,14 +111,6 @@ struct sigmoid_renormalised {
     mean /= C(scale);
     for (index i = 0; i < slots.size; ++i)  // d log sigmoid(z) / dz = sigmoid(-z)
       dlogits[slots[i]] += gates[i] * (dgates[i] - mean) * detail::sigmoid(-logits[slots[i]]);
-  }
-
- private:
-  template <class C>
-  MOUE_HD static C log_sigmoid(C z) {
-    using std::exp;
-    using std::log1p;
-    return z >= C(0) ? -log1p(exp(-z)) : z - log1p(exp(z));
   }
 };
 

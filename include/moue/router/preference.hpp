@@ -7,6 +7,7 @@
 
 #include <array>
 
+#include "moue/math.hpp"
 #include "moue/router.hpp"
 
 namespace moue {

@@ -7,6 +7,7 @@
 
 #include <cmath>
 
+#include "moue/math.hpp"
 #include "moue/router.hpp"
 
 namespace moue {
@@ -15,12 +16,11 @@ namespace moue {
 struct softmax_probability {
   template <class C>
   MOUE_HD void forward(vector_view<const C> logits, vector_view<C> p) const {
-    using std::exp;
     C most = detail::minus_infinity<C>();
     for (const C z : logits) most = z > most ? z : most;
     const bool open = most != detail::minus_infinity<C>();
     C sum = C(0);
-    for (index j = 0; j < logits.size; ++j) sum += p[j] = open ? exp(logits[j] - most) : C(0);
+    for (index j = 0; j < logits.size; ++j) sum += p[j] = open ? detail::exponential(logits[j] - most) : C(0);
     if (open)
       for (index j = 0; j < logits.size; ++j) p[j] /= sum;
   }
@@ -33,13 +33,18 @@ struct softmax_probability {
   }
 };
 
-/// p_i = sigmoid(z_i) / sum over all candidates of sigmoid (DeepSeek-V3's balance term).
+/// p_i = sigmoid(z_i) / sum over all candidates of sigmoid (DeepSeek-V3's balance term), from logarithms as in
+/// `sigmoid_renormalised`. A row without an open candidate has p = 0.
 struct sigmoid_probability {
   template <class C>
   MOUE_HD void forward(vector_view<const C> logits, vector_view<C> p) const {
+    C most = detail::minus_infinity<C>();
+    for (const C z : logits) most = detail::log_sigmoid(z) > most ? detail::log_sigmoid(z) : most;
+    const bool open = most != detail::minus_infinity<C>();
     C sum = C(0);
-    for (index j = 0; j < logits.size; ++j) sum += p[j] = detail::sigmoid(logits[j]);
-    if (sum > C(0))
+    for (index j = 0; j < logits.size; ++j)
+      sum += p[j] = open ? detail::exponential(detail::log_sigmoid(logits[j]) - most) : C(0);
+    if (open)
       for (index j = 0; j < logits.size; ++j) p[j] /= sum;
   }
   template <class C>

@@ -106,18 +106,12 @@ struct query_score {
 
   template <class C>
   void advance(const auto& ops, const router_frame<C>& frame, const auto& p, const auto& temporary) const {
-    ops.each_row(temporary[0].rows, detail::gather_rows{p[2], frame.candidates, temporary[0]});
-    detail::advance_by_keys(ops, frame, decay, temporary[0]);
+    detail::advance_by_keys(ops, frame, decay, p[2], temporary[0]);
   }
-
   template <class C>
   void advance_backward(const auto& ops, const router_frame<C>& frame, const router_gradient<C>& gradient,
                         const auto& p, const auto& temporary, const auto& dp) const {
-    const auto& keys = temporary[0];
-    const auto& dkeys = temporary[1];
-    ops.each_row(keys.rows, detail::gather_rows{p[2], frame.candidates, keys});
-    detail::advance_by_keys_backward(ops, frame, gradient, decay, keys, dkeys);
-    ops.each_row(dkeys.rows, detail::scatter_add_rows<C>{dkeys, frame.candidates, dp[2]});
+    detail::advance_by_keys_backward(ops, frame, gradient, decay, p[2], temporary[0], temporary[1], dp[2]);
   }
 
  private:

@@ -28,23 +28,29 @@ struct scale_element {
   }
 };
 
-/// s' = decay s + sum over selected of gate_e key_e, as a product of the dense gates with the candidates' keys.
+/// s' = decay s + sum over selected of gate_e key_e, as a product of the dense gates with the candidates' keys, which are
+/// gathered from `table` into `keys`.
 template <class C>
-void advance_by_keys(const auto& ops, const router_frame<C>& frame, double decay, const auto& keys) {
+void advance_by_keys(const auto& ops, const router_frame<C>& frame, double decay, const auto& table,
+                     const matrix_view<C>& keys) {
+  ops.each_row(keys.rows, gather_rows{table, frame.candidates, keys});
   ops.each_element(frame.state.rows, frame.state.cols,
                    scale_element<false, C>{frame.state, C(decay), frame.next_state});
   ops.input_gradient(frame.gates, keys, frame.next_state, write::add);
 }
 
-/// Adds to the gradients of the state and of the dense gates, and assigns that of the candidates' keys.
+/// Adds to the gradients of the state, of the dense gates and of the key table.
 template <class C>
 void advance_by_keys_backward(const auto& ops, const router_frame<C>& frame, const router_gradient<C>& gradient,
-                              double decay, const auto& keys, const auto& dkeys) {
+                              double decay, const auto& table, const matrix_view<C>& keys, const matrix_view<C>& dkeys,
+                              const matrix_view<C>& dtable) {
+  ops.each_row(keys.rows, gather_rows{table, frame.candidates, keys});
   ops.each_element(gradient.state.rows, gradient.state.cols,
                    scale_element<true, C>{gradient.next_state, C(decay), gradient.state});
   ops.linear(gradient.next_state, keys, gradient.gates, write::add);
   ops.each_element(dkeys.rows, dkeys.cols, clear_element<C>{dkeys});
   ops.weight_gradient(frame.gates, gradient.next_state, dkeys);
+  ops.each_row(dkeys.rows, scatter_add_rows<C>{dkeys, frame.candidates, dtable});
 }
 
 }  // namespace detail
@@ -96,18 +102,12 @@ struct trajectory {
 
   template <class C>
   void advance(const auto& ops, const router_frame<C>& frame, const auto& p, const auto& temporary) const {
-    ops.each_row(temporary[0].rows, detail::gather_rows{p[1], frame.candidates, temporary[0]});
-    detail::advance_by_keys(ops, frame, decay, temporary[0]);
+    detail::advance_by_keys(ops, frame, decay, p[1], temporary[0]);
   }
-
   template <class C>
   void advance_backward(const auto& ops, const router_frame<C>& frame, const router_gradient<C>& gradient,
                         const auto& p, const auto& temporary, const auto& dp) const {
-    const auto& keys = temporary[0];
-    const auto& dkeys = temporary[1];
-    ops.each_row(keys.rows, detail::gather_rows{p[1], frame.candidates, keys});
-    detail::advance_by_keys_backward(ops, frame, gradient, decay, keys, dkeys);
-    ops.each_row(dkeys.rows, detail::scatter_add_rows<C>{dkeys, frame.candidates, dp[1]});
+    detail::advance_by_keys_backward(ops, frame, gradient, decay, p[1], temporary[0], temporary[1], dp[1]);
   }
 };
 

@@ -23,8 +23,9 @@ class connectivity {
   /// Lowers `topology`. Throws if an id is out of range or emitted twice for one layer, or if a layer has no candidate.
   /// Time and memory are linear in the virtual width plus layers times experts.
   template <class T>
-    requires(!std::same_as<T, connectivity> && Topology<T>)  // in this order: asking it of itself would never end
+    requires(!std::same_as<T, connectivity>)
   explicit connectivity(const T& topology) : layers_(topology.layers()), experts_(topology.experts()) {
+    static_assert(check_topology<T>());
     constexpr auto where = "topology";
     detail::require(
         layers_ > 0, where, [&] { return "it has " + std::to_string(layers_) + " layers"; }, "give it at least one");
