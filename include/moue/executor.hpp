@@ -9,6 +9,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -38,6 +39,13 @@ struct expert_scratch {
   vector_view<C> dgate;        ///< [entries]
   vector_view<C> temporaries;  ///< what the experts asked for
   matrix_view<C> conversion;   ///< [workers, elements of the largest weight], no columns if nothing is converted
+};
+
+/// Memory for one batch through an executor that is used on its own.
+template <class C>
+struct expert_memory {
+  expert_record<C> record;
+  expert_scratch<C> scratch;
 };
 
 /// A pool of physical experts on a backend. Immutable; weights, records and scratch are arguments, so that one executor
@@ -78,6 +86,27 @@ class executor {
     }
   }
 
+  /// The experts' tensors alone, for use without a mixture.
+  std::shared_ptr<const parameter_layout> layout() const {
+    auto result = std::make_shared<parameter_layout>();
+    describe(*result);
+    return result;
+  }
+
+  /// Bytes of workspace for batches of up to `tokens` tokens and `entries` assignments.
+  template <Storage S>
+  std::size_t workspace_bytes(index tokens, index entries) const {
+    arena counter;
+    take_memory<S>(counter, tokens, entries);
+    return counter.bytes();
+  }
+  /// Carves that memory; it stays valid as long as `block` does.
+  template <Storage S>
+  expert_memory<compute_t<S>> carve(workspace& block, index tokens, index entries) const {
+    arena memory(block.bytes());
+    return take_memory<S>(memory, tokens, entries);
+  }
+
   /// Memory that one forward run fills for its backward run.
   template <class C>
   expert_record<C> take_record(arena& memory, index tokens, index entries) const {
@@ -107,11 +136,28 @@ class executor {
                                      "widened weights");
   }
 
+  /// The runs below, with record and scratch from `carve`.
+  template <Storage S, class X, class Y, class C = compute_t<S>>
+  void forward(const routing<C>& r, const parameters<S>& weights, matrix_view<X> x, matrix_view<Y> y,
+               expert_memory<C>& memory) const {
+    forward<S, std::remove_const_t<X>, Y, C>(r, weights, x, y, memory.record, memory.scratch);
+  }
+  template <Storage S, class X, class DY, class DX, class C = compute_t<S>>
+  void backward(const routing<C>& r, const parameters<S>& weights, matrix_view<X> x, matrix_view<DY> dy,
+                matrix_view<DX> dx, vector_view<C> dgate, gradients<C>& into, const expert_memory<C>& memory) const {
+    backward<S, std::remove_const_t<X>, std::remove_const_t<DY>, DX, C>(r, weights, x, dy, dx, dgate, into,
+                                                                        memory.record, memory.scratch);
+  }
+
   /// y[t] = sum over t's assignments, by ascending expert id, of gate · expert(x[t]). `x` and `y` are [tokens, width] and
-  /// may be of any element type that converts; `y` is assigned, also where a token has no assignment.
+  /// may be of any element type that converts; `y` is assigned, also where a token has no assignment. Throws if shapes,
+  /// weights or memory do not fit, or if the routing breaks its rules.
   template <Storage S, class X, class Y, class C = compute_t<S>>
   void forward(const routing<C>& r, const parameters<S>& weights, matrix_view<const X> x, matrix_view<Y> y,
                expert_record<C>& record, const expert_scratch<C>& scratch) const {
+    check(r, weights.layout(), record);
+    check_matrix("x", x, r.tokens());
+    check_matrix("y", y, r.tokens());
     const auto ops = backend_.operations(scratch.conversion);
     backend_.dispatch(r, record.plan);
     const auto& plan = record.plan;
@@ -136,6 +182,18 @@ class executor {
   void backward(const routing<C>& r, const parameters<S>& weights, matrix_view<const X> x, matrix_view<const DY> dy,
                 matrix_view<DX> dx, vector_view<C> dgate, gradients<C>& into, const expert_record<C>& record,
                 const expert_scratch<C>& scratch) const {
+    check(r, weights.layout(), record);
+    check(r, into.layout(), record);
+    check_matrix("x", x, r.tokens());
+    check_matrix("dy", dy, r.tokens());
+    check_matrix("dx", dx, r.tokens());
+    detail::require(
+        dgate.size == r.entries(), "executor",
+        [&] { return "dgate has " + std::to_string(dgate.size) + " entries for " + std::to_string(r.entries()); },
+        "give one per routing entry");
+    detail::require(
+        scratch.dgate.size >= r.entries(), "executor",
+        [] { return std::string("the scratch was taken for inference"); }, "take it for training");
     const auto ops = backend_.operations(scratch.conversion);
     const auto& plan = record.plan;
     for (index e = 0; e < experts(); ++e)
@@ -171,6 +229,50 @@ class executor {
   }
 
  private:
+  template <class C>
+  void check(const routing<C>& r, const parameter_layout& layout, const expert_record<C>& record) const {
+    constexpr auto where = "executor";
+    const index named = r.offsets.size > 0 ? r.offsets[r.tokens()] : 0;
+    detail::require(
+        r.expert.size == named && r.gate.size == named, where,
+        [&] {
+          return "the routing's offsets end at " + std::to_string(named) + ", but it has " +
+                 std::to_string(r.expert.size) + " experts and " + std::to_string(r.gate.size) + " gates";
+        },
+        "give one expert and one gate per entry");
+    detail::require(
+        named <= record.plan.row_token.size && r.tokens() < record.plan.token_offsets.size, where,
+        [&] {
+          return std::to_string(r.tokens()) + " tokens with " + std::to_string(named) +
+                 " entries were given to memory for " + std::to_string(record.plan.token_offsets.size - 1) + " with " +
+                 std::to_string(record.plan.row_token.size);
+        },
+        "take memory for the largest batch");
+    detail::require(
+        layout.experts() == experts(), where,
+        [&] {
+          return "the weights or gradients hold " + std::to_string(layout.experts()) + " experts, not " +
+                 std::to_string(experts());
+        },
+        "create them from this executor's layout()");
+  }
+  template <class T>
+  void check_matrix(const char* name, const matrix_view<T>& m, index tokens) const {
+    detail::require(
+        m.rows == tokens && m.cols == width() && m.stride >= m.cols && (m.data != nullptr || m.empty()), "executor",
+        [&] {
+          return std::string(name) + " has shape " + detail::shape_text(m.rows, m.cols) + ", not " +
+                 detail::shape_text(tokens, width()) + ", or is null or overlaps itself";
+        },
+        "give [tokens, width] with the tokens of the routing");
+  }
+
+  template <Storage S>
+  expert_memory<compute_t<S>> take_memory(arena& memory, index tokens, index entries) const {
+    using C = compute_t<S>;
+    return {take_record<C>(memory, tokens, entries), take_scratch<S>(memory, entries, true)};
+  }
+
   template <class... Es>
   static constexpr bool outputs_needed(const expert_pool<Es...>*) {
     return (!detail::has_gated_backward<Es> || ...);
