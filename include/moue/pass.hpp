@@ -196,8 +196,12 @@ class pass {
 
   void check_forward(index layer, const layer_input<S>& x, const matrix_view<S>& y) const {
     detail::require(
-        layer == next_ && !unwinding_, where,
-        [&] { return "forward of layer " + text(layer) + " came when layer " + text(next_) + " was due"; },
+        layer == next_ && layer < model().layers() && !unwinding_, where,
+        [&] {
+          const bool done = unwinding_ || next_ == model().layers();
+          return "forward of layer " + text(layer) + " came when " + (done ? "none" : "layer " + text(next_)) +
+                 " was due";
+        },
         "visit layers in order, and call begin before the next batch");
     check_matrix("x", x.experts);
     check_matrix("y", y);

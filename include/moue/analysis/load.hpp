@@ -1,0 +1,124 @@
+// SPDX-FileCopyrightText: 2026 The moue authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// @file
+/// What routing did to the experts: how evenly a batch was spread over them, and how much layers have in common. Plain
+/// functions over what a pass holds anyway; nothing is gathered for them.
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "moue/balance.hpp"
+#include "moue/error.hpp"
+#include "moue/routing.hpp"
+
+namespace moue {
+
+/// How evenly load is spread. Experts that no layer chooses from (exposure 0, such as always-on ones) do not count.
+/// With F_e the share of expert e summed over layers and c_e its exposure:
+struct load_report {
+  double raw = 0;                      ///< max F_e / mean F_e; 1 is even; 0 if nothing was routed
+  double corrected = 0;                ///< max (F_e / c_e) / mean (F_e / c_e): load in proportion to reach reads 1
+  std::vector<index> dead;             ///< experts with c_e > 0 and F_e = 0, ascending
+  std::vector<double> layer_max_mean;  ///< per layer, max f_{l,e} / mean f_{l,e} over its candidates
+  std::vector<double> layer_entropy;   ///< per layer, -sum f log f in nats; log(candidates) is even
+};
+
+namespace detail {
+
+class max_over_mean {
+ public:
+  void add(double value) {
+    most_ = std::max(most_, value);
+    sum_ += value;
+    ++count_;
+  }
+  double ratio() const { return sum_ > 0 ? most_ * static_cast<double>(count_) / sum_ : 0; }
+
+ private:
+  double most_ = 0;
+  double sum_ = 0;
+  index count_ = 0;
+};
+
+}  // namespace detail
+
+/// Summarises the statistics of one pass (`pass::statistics`), or of several added up.
+template <class C>
+load_report summarise_load(const depth_statistics<C>& s) {
+  load_report report;
+  detail::max_over_mean raw, corrected;
+  for (index e = 0; e < s.experts; ++e) {
+    const auto exposure = static_cast<double>(s.exposure[e]);
+    const auto load = static_cast<double>(s.expert_share[e]);
+    if (exposure <= 0) continue;
+    raw.add(load);
+    corrected.add(load / exposure);
+    if (load == 0) report.dead.push_back(e);
+  }
+  report.raw = raw.ratio();
+  report.corrected = corrected.ratio();
+  for (index layer = 0; layer < s.layers; ++layer) {
+    detail::max_over_mean shares;
+    double entropy = 0;
+    for (index i = s.offsets[layer]; i < s.offsets[layer + 1]; ++i) {
+      const auto f = static_cast<double>(s.share[i]);
+      shares.add(f);
+      if (f > 0) entropy -= f * std::log(f);
+    }
+    report.layer_max_mean.push_back(shares.ratio());
+    report.layer_entropy.push_back(entropy);
+  }
+  return report;
+}
+
+/// A square table over pairs of layers.
+struct layer_matrix {
+  index layers = 0;
+  std::vector<double> values;  ///< [layers, layers]
+
+  double operator()(index from, index to) const { return values[static_cast<std::size_t>(from * layers + to)]; }
+};
+
+/// Entry (a, b): of the experts that a token was routed to at layer a, the share that it was also routed to at layer b;
+/// the mean over tokens that were routed anywhere at a. Entries (l, l + 1) are the reuse rate of MoRE (arXiv
+/// 2609.18176), for which uniform routing over one pool of n gives k / n. Always-on experts do not count. Call it after
+/// the last `forward` of a training pass; throws in inference, where only one layer's assignments are there.
+/// O(layers² tokens k²).
+template <class PassT>
+layer_matrix reuse_matrix(const PassT& pass) {
+  const index layers = pass.model().layers();
+  detail::require(
+      layers < 2 || pass.tokens() == 0 || pass.assignments(0).expert.data != pass.assignments(1).expert.data,
+      "reuse_matrix", [] { return std::string("the pass keeps one layer's assignments at a time"); },
+      "start the pass with mode::training");
+  layer_matrix result{layers, std::vector<double>(static_cast<std::size_t>(layers * layers), 0)};
+  const auto routed = [&](index layer, index t) {
+    const auto given = pass.assignments(layer);
+    return vector_view<const std::int32_t>{given.expert.data + given.offsets[t], pass.slots(layer).cols};
+  };
+  for (index a = 0; a < layers; ++a)
+    for (index b = 0; b < layers; ++b) {
+      double sum = 0;
+      index tokens = 0;
+      for (index t = 0; t < pass.tokens(); ++t) {
+        const auto from = routed(a, t);
+        const auto to = routed(b, t);
+        const auto taken = std::count_if(from.begin(), from.end(), [](std::int32_t e) { return e >= 0; });
+        if (taken == 0) continue;
+        const auto common = std::count_if(from.begin(), from.end(), [&](std::int32_t e) {
+          return e >= 0 && std::find(to.begin(), to.end(), e) != to.end();
+        });
+        sum += static_cast<double>(common) / static_cast<double>(taken);
+        ++tokens;
+      }
+      if (tokens > 0) result.values[static_cast<std::size_t>(a * layers + b)] = sum / static_cast<double>(tokens);
+    }
+  return result;
+}
+
+}  // namespace moue

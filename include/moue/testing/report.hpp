@@ -1,0 +1,87 @@
+// SPDX-FileCopyrightText: 2026 The moue authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// @file
+/// What a check of laws found.
+
+#include <algorithm>
+#include <exception>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace moue::testing {
+
+/// One law and whether it holds.
+struct law {
+  std::string name;
+  bool holds = true;
+  std::string detail;  ///< where it first broke, with numbers; empty if it holds
+};
+
+/// The laws that were checked, in order. Checks never throw because of a broken law: they record it here.
+class law_report {
+ public:
+  explicit law_report(std::string subject) : subject_(std::move(subject)) {}
+
+  /// Whether every law holds.
+  explicit operator bool() const {
+    return std::all_of(laws_.begin(), laws_.end(), [](const law& l) { return l.holds; });
+  }
+  const std::string& subject() const { return subject_; }
+  const std::vector<law>& laws() const { return laws_; }
+  /// Observations that break no law but are worth knowing, such as experts that no layer reaches.
+  const std::vector<std::string>& notes() const { return notes_; }
+
+  /// Whether the law called `name` was checked and found broken.
+  bool broke(std::string_view name) const {
+    return std::any_of(laws_.begin(), laws_.end(), [&](const law& l) { return l.name == name && !l.holds; });
+  }
+
+  /// What broke and where, one line each, then the notes; in one line if all is well.
+  std::string summary() const {
+    const auto broken = std::count_if(laws_.begin(), laws_.end(), [](const law& l) { return !l.holds; });
+    std::string text = subject_ + ": ";
+    text += broken == 0 ? "all " + std::to_string(laws_.size()) + " laws hold"
+                        : std::to_string(broken) + " of " + std::to_string(laws_.size()) + " laws broken";
+    for (const auto& l : laws_)
+      if (!l.holds) text += "\n  broken: " + l.name + ": " + l.detail;
+    for (const auto& note : notes_) text += "\n  note: " + note;
+    return text;
+  }
+
+  /// Records that `name` was tested. A law tested many times keeps its first breach. `detail` is a callable, so that a
+  /// law that holds builds no text.
+  template <class Detail>
+  void expect(std::string_view name, bool holds, Detail&& detail) {
+    auto found = std::find_if(laws_.begin(), laws_.end(), [&](const law& l) { return l.name == name; });
+    if (found == laws_.end()) found = laws_.insert(laws_.end(), law{std::string(name), true, {}});
+    if (holds || !found->holds) return;
+    found->holds = false;
+    found->detail = detail();
+  }
+  void note(std::string text) { notes_.push_back(std::move(text)); }
+
+  /// Runs `check`; an exception that escapes it breaks the law that policies do not throw.
+  template <class Check>
+  void attempt(std::string_view what, Check&& check) {
+    constexpr std::string_view name = "nothing is thrown";
+    try {
+      check();
+      expect(name, true, [] { return std::string(); });
+    } catch (const std::exception& problem) {
+      expect(name, false, [&] { return std::string(what) + ": " + problem.what(); });
+    } catch (...) {
+      expect(name, false, [&] { return std::string(what) + ": something that is no std::exception"; });
+    }
+  }
+
+ private:
+  std::string subject_;
+  std::vector<law> laws_;
+  std::vector<std::string> notes_;
+};
+
+}  // namespace moue::testing

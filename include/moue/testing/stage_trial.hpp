@@ -1,0 +1,154 @@
+// SPDX-FileCopyrightText: 2026 The moue authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// @file
+/// A score or feature stage with everything it is called with.
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "moue/backend/reference.hpp"
+#include "moue/router.hpp"
+#include "moue/testing/values.hpp"
+
+namespace moue::testing::detail {
+
+/// A stage with all it is called with. A score writes logits, a feature stage writes features. `S` stores weights.
+template <class T, bool Features, class S = double>
+struct stage_trial {
+  using C = compute_t<S>;
+  static constexpr std::size_t parameters = moue::detail::stage_parameter_count<T>;
+  static constexpr bool keeps_state = moue::detail::has_state_width<T>;
+
+  const T& stage;
+  router_shape shape;
+  watched<C> input, features, logits, gates, state, next_state;
+  watched<C> dinput, dfeatures, dlogits, dgates, dstate, dnext_state;
+  std::array<watched<S>, parameters> p;
+  std::array<watched<C>, parameters> dp;
+  std::array<watched<C>, moue::detail::stage_temporary_count<T>> temporary;
+  std::vector<std::int32_t> candidates;
+  std::vector<std::uint8_t> valid;
+
+  stage_trial(const T& stage_, const router_shape& shape_) : stage(stage_), shape(shape_) {
+    const index tokens = shape.tokens, n = shape.candidates;
+    const index r = moue::detail::stage_state_width(stage);
+    index width = shape.width;
+    if constexpr (Features) width = stage.width(shape.width);
+    const auto normal = [&](watched<C>& m, index cols, std::uint64_t key) { m = make(tokens, cols).randomise(key); };
+    normal(input, shape.width, 1);
+    normal(features, width, 2);
+    normal(gates, n, 3);
+    normal(state, r, 4);
+    normal(dlogits, n, 5);
+    normal(dnext_state, r, 6);
+    if (Features) normal(dfeatures, width, 7);
+    gates.each([](C& v, index i, index j) { v = (i + j) % 2 == 0 ? C(0) : v; });  // most are not selected
+    logits = make(tokens, n);
+    next_state = make(tokens, r);
+    dinput = make(tokens, shape.width);
+    if (!Features) dfeatures = make(tokens, width);
+    dgates = make(tokens, n);
+    dstate = make(tokens, r);
+    const auto specs = declared();
+    for (std::size_t i = 0; i < parameters; ++i) {
+      const numbers values = parameter_values(specs[i], 100 + i);
+      p[i] = watched<S>(specs[i].rows, specs[i].cols);
+      p[i].each([&](S& v, index row, index col) { v = S(static_cast<C>(values(row, col))); });
+      dp[i] = watched<C>(specs[i].rows, specs[i].cols, C(0));
+    }
+    const auto shapes = moue::detail::stage_temporaries(stage, shape);
+    for (std::size_t i = 0; i < temporary.size(); ++i) temporary[i] = make(shapes[i].rows, shapes[i].cols);
+    for (index e = 0; e < shape.experts; ++e) candidates.push_back(static_cast<std::int32_t>(e));
+    std::sort(candidates.begin(), candidates.end(), [](std::int32_t a, std::int32_t b) {
+      return moue::detail::mix(static_cast<std::uint64_t>(a)) < moue::detail::mix(static_cast<std::uint64_t>(b));
+    });
+    candidates.resize(static_cast<std::size_t>(n));
+    valid.assign(static_cast<std::size_t>(tokens), 1);
+  }
+
+  /// Parameters may not depend on the tokens of a pass: they are declared for 0 of them.
+  auto declared() const {
+    auto shape_of_declaration = shape;
+    shape_of_declaration.tokens = 0;
+    return moue::detail::stage_parameters(stage, shape_of_declaration);
+  }
+
+  watched<C>& source() { return Features ? input : features; }
+  watched<C>& dsource() { return Features ? dinput : dfeatures; }
+  watched<C>& output() { return Features ? features : logits; }
+  watched<C>& doutput() { return Features ? dfeatures : dlogits; }
+
+  router_frame<C> frame(bool advancing) {
+    router_frame<C> result;
+    result.candidates = {candidates.data(), shape.candidates};
+    result.batch.valid = {valid.data(), shape.tokens};
+    result.input = std::as_const(input).view();
+    result.features = features.view();
+    result.logits = logits.view();
+    if (advancing) {
+      result.gates = std::as_const(gates).view();
+      result.next_state = next_state.view();
+    }
+    result.state = std::as_const(state).view();
+    return result;
+  }
+  router_gradient<C> gradient() {
+    return {dinput.view(), dfeatures.view(), std::as_const(dlogits).view(),
+            dgates.view(), dstate.view(),    std::as_const(dnext_state).view()};
+  }
+
+  void spoil(C stale) {
+    for (auto& t : temporary) t.fill(stale);
+  }
+  void forward(C before, C stale = poison<C>()) {
+    spoil(stale);
+    output().fill(before);
+    stage.forward(reference_operations{}, frame(false), const_views(p), views(temporary));
+  }
+  void backward(C stale = poison<C>()) {
+    spoil(stale);
+    stage.backward(reference_operations{}, frame(false), gradient(), const_views(p), views(temporary), views(dp));
+  }
+  void advance(C stale = poison<C>()) {
+    spoil(stale);
+    next_state.fill(stale);
+    if constexpr (keeps_state) stage.advance(reference_operations{}, frame(true), const_views(p), views(temporary));
+  }
+  void advance_backward(C stale = poison<C>()) {
+    spoil(stale);
+    if constexpr (keeps_state)
+      stage.advance_backward(reference_operations{}, frame(true), gradient(), const_views(p), views(temporary),
+                             views(dp));
+  }
+  /// Calls f(name, values, gradient) for all that a stage may read and must then pass gradients to.
+  template <class F>
+  void each_read(F&& f) {
+    f(Features ? "input" : "features", source(), dsource());
+    if (!Features) f("input", input, dinput);
+    f("state", state, dstate);
+    f("gates", gates, dgates);
+    const auto specs = declared();
+    for (std::size_t i = 0; i < parameters; ++i)
+      if (specs[i].trained) f(std::string(specs[i].name), p[i], dp[i]);
+  }
+  void clear_gradients(C value) {
+    each_read([&](const auto&, auto&, watched<C>& d) { d.fill(value); });
+    for (auto& d : dp) d.fill(value);
+  }
+  bool untouched_padding() const {
+    for (const auto* m : {&features, &logits, &next_state, &dinput, &dfeatures, &dgates, &dstate})
+      if (!m->intact()) return false;
+    return intact(dp) && intact(temporary);
+  }
+
+ private:
+  static watched<C> make(index rows, index cols) { return watched<C>(rows, cols); }
+};
+
+}  // namespace moue::testing::detail

@@ -1,0 +1,246 @@
+// SPDX-FileCopyrightText: 2026 The moue authors
+// SPDX-License-Identifier: Apache-2.0
+#include "moue/balance.hpp"
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#include "moue/backend/reference.hpp"
+#include "moue/balance/sum_of_losses.hpp"
+#include "moue/balance/switch_loss.hpp"
+#include "moue/balance/universal_balance.hpp"
+#include "moue/balance/z_loss.hpp"
+#include "moue/expert/copy.hpp"
+#include "moue/pass.hpp"
+#include "moue/testing/balance_laws.hpp"
+#include "moue/topology/layer_local.hpp"
+#include "moue/topology/shared_pool.hpp"
+#include "moue/topology/staggered_rotation.hpp"
+
+namespace {
+
+using numbers = std::vector<double>;
+
+constexpr double exact = 1e-12;  // sums of some dozen numbers near 1
+
+void obeys(const moue::testing::law_report& report) { CHECK_MESSAGE(static_cast<bool>(report), report.summary()); }
+
+moue::vector_view<const double> view(const numbers& v) { return {v.data(), std::ssize(v)}; }
+moue::vector_view<double> view(numbers& v) { return {v.data(), std::ssize(v)}; }
+
+/// The statistics of a topology, with shares and probabilities to be filled in by slot.
+struct depth {
+  moue::connectivity lowered;
+  numbers share, probability, exposure, f, g;
+
+  template <class T>
+  explicit depth(const T& topology)
+      : lowered(topology),
+        share(static_cast<std::size_t>(lowered.candidate_offset(lowered.layers())), 0),
+        probability(share.size(), 0),
+        exposure(lowered.exposure().begin(), lowered.exposure().end()) {}
+
+  /// Each layer's numbers become positive random ones that sum to 1.
+  void randomise(numbers& table, std::uint64_t key) {
+    for (moue::index layer = 0; layer < lowered.layers(); ++layer) {
+      const auto first = static_cast<std::size_t>(lowered.candidate_offset(layer));
+      const auto last = static_cast<std::size_t>(lowered.candidate_offset(layer + 1));
+      double sum = 0;
+      for (auto i = first; i < last; ++i) sum += table[i] = moue::detail::uniform_at(key, i);
+      for (auto i = first; i < last; ++i) table[i] /= sum;
+    }
+  }
+  moue::depth_statistics<double> statistics() {
+    const auto ids = lowered.all_candidates();
+    f.assign(exposure.size(), 0);
+    g.assign(exposure.size(), 0);
+    for (std::size_t i = 0; i < share.size(); ++i) {
+      f[static_cast<std::size_t>(ids[i])] += share[i];
+      g[static_cast<std::size_t>(ids[i])] += probability[i];
+    }
+    return {lowered.layers(),
+            lowered.experts(),
+            8,
+            {lowered.candidate_offsets().data(), std::ssize(lowered.candidate_offsets())},
+            {ids.data(), std::ssize(ids)},
+            view(std::as_const(exposure)),
+            view(std::as_const(share)),
+            view(std::as_const(probability)),
+            view(std::as_const(f)),
+            view(std::as_const(g))};
+  }
+};
+
+const moue::staggered_rotation uneven_ring{.depth = 4, .pool = 6, .window = 4, .stride = 2, .local = 1};
+
+/// Gradients of a loss with respect to logits z [tokens, experts] of one layer, through a pass: with the identity as
+/// input the router's weights are the logits, and one renormalised gate adds no gradient of its own.
+template <class L>
+numbers logit_gradient(const L& loss, const numbers& z, moue::index tokens, double scale = 1) {
+  const moue::index experts = std::ssize(z) / tokens;
+  const moue::mixture model{moue::copy{tokens}, moue::shared_pool{1, experts}, moue::linear_router(1), loss,
+                            moue::reference{}};
+  auto weights = model.template initialize<double>(1);
+  numbers x(static_cast<std::size_t>(tokens * tokens), 0), y(x.size()), result(z.size());
+  for (moue::index t = 0; t < tokens; ++t) {
+    x[static_cast<std::size_t>(t * tokens + t)] = 1;
+    for (moue::index e = 0; e < experts; ++e)
+      weights["layers.0.router.weight"](e, t) = z[static_cast<std::size_t>(t * experts + e)];
+  }
+  const moue::pass_options options{.tokens = tokens};
+  moue::workspace scratch{model.template workspace_bytes<double>(options)};
+  auto pass = model.start(weights, options, scratch);
+  moue::gradients<double> into{model.layout()};
+  pass.begin(tokens);
+  pass.forward(0, {x.data(), tokens, tokens}, {y.data(), tokens, tokens});
+  pass.balance(scale);
+  pass.backward(0, {y.data(), tokens, tokens}, {x.data(), tokens, tokens}, into);
+  for (moue::index t = 0; t < tokens; ++t)
+    for (moue::index e = 0; e < experts; ++e)
+      result[static_cast<std::size_t>(t * experts + e)] = into["layers.0.router.weight"](e, t);
+  return result;
+}
+
+numbers softmax(const double* z, moue::index n) {
+  numbers p(static_cast<std::size_t>(n));
+  moue::softmax_probability{}.forward(moue::vector_view<const double>{z, n}, view(p));
+  return p;
+}
+
+const numbers z{0.3, -1.2, 2.1, 0.9, -0.4, 0.8, 1.7, 0.2, -0.6, -2.0, 0.1, 3.0};  // 3 tokens, 4 experts: 2, 2, 3
+
+}  // namespace
+
+TEST_CASE("balancing losses obey the laws") {
+  obeys(moue::testing::check_balance_laws(moue::no_balancing{}));
+  obeys(moue::testing::check_balance_laws(moue::switch_loss{.weight = 0.5}));
+  obeys(moue::testing::check_balance_laws(moue::z_loss{.weight = 0.5}));
+  for (const double gamma : {0.0, 0.5, 1.0, 2.0})
+    obeys(moue::testing::check_balance_laws(moue::universal_balance{.weight = 0.5, .gamma = gamma}));
+  obeys(moue::testing::check_balance_laws(
+      moue::sum_of_losses{moue::switch_loss{.weight = 0.5}, moue::z_loss{.weight = 0.2}, moue::universal_balance{}}));
+  obeys(moue::testing::check_balance_laws(moue::sum_of_losses{moue::switch_loss{}, moue::no_balancing{}}));
+  obeys(moue::testing::check_balance_laws(moue::switch_loss{.weight = 0.5}, moue::sigmoid_probability{}));
+}
+
+TEST_CASE("L1: the Switch loss is 1 if loads or probabilities are even, and E when collapsed") {
+  const moue::switch_loss loss{.weight = 1};
+  depth trial(moue::layer_local{3, 4});
+  trial.randomise(trial.probability, 1);
+  for (auto& f : trial.share) f = 0.25;
+  CHECK(loss.value(trial.statistics()) == doctest::Approx(1).epsilon(exact));
+  std::swap(trial.share, trial.probability);
+  CHECK(loss.value(trial.statistics()) == doctest::Approx(1).epsilon(exact));
+  for (std::size_t i = 0; i < trial.share.size(); ++i) trial.share[i] = trial.probability[i] = i % 4 == 2 ? 1 : 0;
+  CHECK(loss.value(trial.statistics()) == doctest::Approx(4).epsilon(exact));
+}
+
+TEST_CASE("L1: its gradient is E / T p (f - sum p f)") {
+  const auto d = logit_gradient(moue::switch_loss{.weight = 1}, z, 3);
+  const numbers f{0, 0, 2.0 / 3, 1.0 / 3};
+  for (std::size_t t = 0; t < 3; ++t) {
+    const auto p = softmax(z.data() + 4 * t, 4);
+    const double own = p[2] * f[2] + p[3] * f[3];
+    for (std::size_t e = 0; e < 4; ++e)
+      CHECK(d[4 * t + e] == doctest::Approx(4.0 / 3 * p[e] * (f[e] - own)).epsilon(exact));
+  }
+}
+
+TEST_CASE("L3: the z-loss is (log E)² at zero, 0 once shifted, and its gradient is 2 / T lse p") {
+  const moue::z_loss loss{.weight = 1};
+  const numbers none;
+  CHECK(loss.token_value(view(numbers(8, 0)), view(none)) ==
+        doctest::Approx(std::log(8.0) * std::log(8.0)).epsilon(exact));
+  CHECK(std::abs(loss.token_value(view(numbers(8, -std::log(8.0))), view(none))) < exact);
+  const auto d = logit_gradient(loss, z, 3);
+  for (std::size_t t = 0; t < 3; ++t) {
+    const auto p = softmax(z.data() + 4 * t, 4);
+    const double lse = z[4 * t] - std::log(p[0]);
+    for (std::size_t e = 0; e < 4; ++e) CHECK(d[4 * t + e] == doctest::Approx(2.0 / 3 * lse * p[e]).epsilon(exact));
+  }
+}
+
+TEST_CASE("the gradient of a loss is multiplied by the scale of balance, and losses add up") {
+  const moue::switch_loss load{.weight = 0.3};
+  const moue::z_loss size{.weight = 0.2};
+  const auto a = logit_gradient(load, z, 3), b = logit_gradient(size, z, 3);
+  const auto both = logit_gradient(moue::sum_of_losses{load, size}, z, 3, 2.5);
+  for (std::size_t i = 0; i < z.size(); ++i) CHECK(both[i] == doctest::Approx(2.5 * (a[i] + b[i])).epsilon(exact));
+  CHECK(logit_gradient(moue::no_balancing{}, z, 3) == numbers(z.size(), 0));
+}
+
+TEST_CASE("the universal loss is 1 at its optimum, where load is proportional to c^gamma, and more elsewhere") {
+  for (const double gamma : {0.0, 0.5, 1.0}) {
+    const moue::universal_balance loss{.weight = 1, .gamma = gamma};
+    depth trial(uneven_ring);
+    for (std::uint64_t key = 1; key <= 20; ++key) {
+      trial.randomise(trial.share, key);
+      trial.probability = trial.share;
+      CHECK(loss.value(trial.statistics()) > 1);
+    }
+    // Spread c^gamma over each expert's layers; only the sum over layers enters.
+    double sum = 0;
+    for (const double c : trial.exposure) sum += std::pow(c, gamma);
+    for (std::size_t i = 0; i < trial.share.size(); ++i) {
+      const double c = trial.exposure[static_cast<std::size_t>(trial.lowered.all_candidates()[i])];
+      trial.share[i] = trial.probability[i] = 4 * std::pow(c, gamma) / sum / c;
+    }
+    CHECK(loss.value(trial.statistics()) == doctest::Approx(1).epsilon(exact));
+  }
+}
+
+TEST_CASE("the universal loss with gamma 1 is 1 where every layer is even") {
+  depth trial(uneven_ring);
+  for (std::size_t i = 0; i < trial.share.size(); ++i) trial.share[i] = trial.probability[i] = 1.0 / 5;
+  CHECK(moue::universal_balance{.weight = 1, .gamma = 1}.value(trial.statistics()) ==
+        doctest::Approx(1).epsilon(exact));
+}
+
+TEST_CASE("with nothing shared the universal loss is the mean Switch loss for any gamma") {
+  depth trial(moue::layer_local{3, 4});
+  trial.randomise(trial.share, 1);
+  trial.randomise(trial.probability, 2);
+  const double expected = moue::switch_loss{.weight = 1}.value(trial.statistics());
+  for (const double gamma : {0.0, 0.5, 1.0, 3.0})
+    CHECK(moue::universal_balance{.weight = 1, .gamma = gamma}.value(trial.statistics()) ==
+          doctest::Approx(expected).epsilon(exact));
+}
+
+TEST_CASE("with one shared pool the universal loss is the pool loss E <mean f, mean P>") {
+  depth trial(moue::shared_pool{3, 5});
+  trial.randomise(trial.share, 1);
+  trial.randomise(trial.probability, 2);
+  double expected = 0;
+  for (std::size_t e = 0; e < 5; ++e)
+    expected += 5 * (trial.share[e] + trial.share[5 + e] + trial.share[10 + e]) / 3 *
+                (trial.probability[e] + trial.probability[5 + e] + trial.probability[10 + e]) / 3;
+  for (const double gamma : {0.0, 1.0})
+    CHECK(moue::universal_balance{.weight = 1, .gamma = gamma}.value(trial.statistics()) ==
+          doctest::Approx(expected).epsilon(exact));
+}
+
+TEST_CASE("the universal loss has the gradient (sum c^gamma / L²) F_e / c_e^gamma") {
+  const moue::universal_balance loss{.weight = 0.7, .gamma = 0.5};
+  depth trial(uneven_ring);
+  trial.randomise(trial.share, 1);
+  trial.randomise(trial.probability, 2);
+  numbers d(trial.share.size(), 1);
+  loss.gradient(trial.statistics(), view(d));
+  double sum = 0;
+  for (const double c : trial.exposure) sum += std::sqrt(c);
+  for (std::size_t i = 0; i < d.size(); ++i) {
+    const auto e = static_cast<std::size_t>(trial.lowered.all_candidates()[i]);
+    CHECK(d[i] - 1 == doctest::Approx(0.7 * sum / 16 * trial.f[e] / std::sqrt(trial.exposure[e])).epsilon(exact));
+  }
+}
+
+TEST_CASE("the universal loss leaves layers free to prefer different experts") {
+  depth trial(moue::shared_pool{2, 4});
+  trial.share = trial.probability = {0.5, 0.5, 0, 0, 0, 0, 0.5, 0.5};
+  CHECK(moue::universal_balance{.weight = 1}.value(trial.statistics()) == doctest::Approx(1).epsilon(exact));
+  CHECK(moue::switch_loss{.weight = 1}.value(trial.statistics()) == doctest::Approx(2).epsilon(exact));
+}

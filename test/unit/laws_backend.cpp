@@ -1,0 +1,149 @@
+// SPDX-FileCopyrightText: 2026 The moue authors
+// SPDX-License-Identifier: Apache-2.0
+
+// The backends of the library obey the laws, and the checks name the law that a faulty one breaks.
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "moue/backend/cpu.hpp"
+#include "moue/backend/reference.hpp"
+#include "moue/testing/backend_laws.hpp"
+
+namespace {
+
+void names(const moue::testing::law_report& report, const std::string& law) {
+  CHECK_MESSAGE(!static_cast<bool>(report), law);
+  CHECK_MESSAGE(report.broke(law), "'" << law << "' is not among the broken:\n" << report.summary());
+}
+void holds(const moue::testing::law_report& report) { CHECK_MESSAGE(static_cast<bool>(report), report.summary()); }
+
+enum class backend_fault {
+  none,
+  no_workers,
+  linear_assigns,
+  linear_adds_to_scratch,
+  linear_rounds,
+  linear_dense,
+  linear_writes_beside,
+  input_wrong,
+  weight_assigned,
+  sum_assigned,
+  moody,
+  last_row,
+  last_element,
+  plan_shuffled,
+  group_skipped,
+  group_split,
+  group_wrong
+};
+
+struct faulty_operations {
+  backend_fault fault;
+  int* asked;
+  moue::reference_operations plain = {};
+
+  bool has(backend_fault f) const { return fault == f; }
+  template <class X, class W, class C>
+  void linear(const X& x, const W& w, const moue::matrix_view<C>& y, moue::write mode = moue::write::assign) const {
+    if (has(backend_fault::linear_assigns)) mode = moue::write::assign;
+    if (has(backend_fault::linear_adds_to_scratch)) mode = moue::write::add;
+    const W dense{w.data, w.rows, w.cols};
+    plain.linear(x, has(backend_fault::linear_dense) ? dense : w, y, mode);
+    if (has(backend_fault::linear_rounds))
+      for (moue::index i = 0; i < y.rows; ++i)
+        for (auto& v : y.row(i)) v = C(float(moue::bf16(float(v))));
+    if (has(backend_fault::moody) && !y.empty()) y(0, 0) += C(++*asked);
+    if (has(backend_fault::linear_writes_beside) && !y.empty()) y(0, y.cols) = 0;
+  }
+  template <class DY, class W, class C>
+  void input_gradient(const DY& dy, const W& w, const moue::matrix_view<C>& dx,
+                      moue::write mode = moue::write::assign) const {
+    plain.input_gradient(dy, w, dx, mode);
+    if (has(backend_fault::input_wrong) && !dx.empty()) dx(dx.rows - 1, 0) += 1;
+  }
+  template <class DY, class X, class C>
+  void weight_gradient(const DY& dy, const X& x, const moue::matrix_view<C>& dw) const {
+    if (has(backend_fault::weight_assigned))
+      for (moue::index i = 0; i < dw.rows; ++i) std::fill(dw.row(i).begin(), dw.row(i).end(), C(0));
+    plain.weight_gradient(dy, x, dw);
+  }
+  template <class X, class C>
+  void column_sum(const X& x, const moue::matrix_view<C>& out) const {
+    if (has(backend_fault::sum_assigned)) std::fill(out.row(0).begin(), out.row(0).end(), C(0));
+    plain.column_sum(x, out);
+  }
+  template <class F>
+  void each_row(moue::index rows, const F& f) const {
+    plain.each_row(has(backend_fault::last_row) && rows > 64 ? rows - 1 : rows, f);
+  }
+  template <class F>
+  void each_element(moue::index rows, moue::index cols, const F& f) const {
+    plain.each_element(rows, cols, f);
+    if (has(backend_fault::last_element) && rows > 64) f(rows - 1, cols - 1);
+  }
+};
+
+struct faulty_backend {
+  backend_fault fault;
+  int* asked;
+
+  bool has(backend_fault f) const { return fault == f; }
+  moue::index workers() const { return has(backend_fault::no_workers) ? 0 : 1; }
+  template <class C>
+  faulty_operations operations(moue::matrix_view<C>) const {
+    return {fault, asked};
+  }
+  template <class C>
+  void dispatch(const moue::routing<C>& r, moue::dispatch_plan& plan) const {
+    moue::make_plan(r, plan);
+    if (has(backend_fault::plan_shuffled)) std::swap(plan.row_token[0], plan.row_token[1]);
+  }
+  template <class C, class Body>
+  void each_group(const moue::dispatch_plan& plan, moue::matrix_view<C>, const Body& body) const {
+    for (moue::index e = has(backend_fault::group_skipped) ? 1 : 0; e < plan.experts(); ++e) {
+      const moue::index first = plan.expert_offsets[e], rows = plan.expert_rows(e);
+      const faulty_operations ops{has(backend_fault::group_wrong) ? backend_fault::linear_rounds : backend_fault::none,
+                                  asked};
+      if (rows == 0) continue;
+      const moue::index half = has(backend_fault::group_split) ? rows / 2 : 0;
+      body(ops, e, first + half, rows - half);
+    }
+  }
+};
+
+}  // namespace
+
+TEST_CASE("backends obey the laws") {
+  holds(moue::testing::check_backend_laws(moue::cpu{}));
+  holds(moue::testing::check_backend_laws(moue::cpu{1}));
+  holds(moue::testing::check_backend_laws(moue::cpu{3}));
+  holds(moue::testing::check_backend_laws(moue::reference{}));
+}
+
+TEST_CASE("faults of backends are named") {
+  int asked = 0;
+  const auto check = [&](backend_fault fault) {
+    return moue::testing::check_backend_laws(faulty_backend{fault, &asked});
+  };
+  holds(check(backend_fault::none));
+  names(check(backend_fault::no_workers), "there is a worker");
+  names(check(backend_fault::linear_assigns), "linear agrees with plain loops");
+  names(check(backend_fault::linear_adds_to_scratch), "linear agrees with plain loops");
+  names(check(backend_fault::linear_rounds), "linear agrees with plain loops");
+  names(check(backend_fault::linear_dense), "linear agrees with plain loops");
+  names(check(backend_fault::linear_writes_beside), "nothing is written beside the outputs");
+  names(check(backend_fault::input_wrong), "input_gradient agrees with plain loops");
+  names(check(backend_fault::weight_assigned), "weight_gradient agrees with plain loops");
+  names(check(backend_fault::sum_assigned), "column_sum agrees with plain loops");
+  names(check(backend_fault::moody), "linear repeats itself bit for bit");
+  names(check(backend_fault::last_row), "each_row visits every row once");
+  names(check(backend_fault::last_element), "each_element visits every element once");
+  names(check(backend_fault::plan_shuffled), "dispatch fills the plan of make_plan");
+  names(check(backend_fault::group_skipped), "each_group visits every expert that has rows once");
+  names(check(backend_fault::group_split), "each_group hands over all rows of an expert");
+  names(check(backend_fault::group_wrong), "operations of a group agree with plain loops");
+}
