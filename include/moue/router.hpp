@@ -235,7 +235,8 @@ concept ScoreStage =
 template <class T>
 concept PreferenceStage = std::copyable<T> && detail::has_prefer<T>;
 
-/// Which candidates a token takes, per row and device-callable: `index most(index candidates) const`, an upper bound, and
+/// Which candidates a token takes, per row and device-callable: `index most(index candidates) const`, an upper bound that
+/// never falls as candidates are added, and
 /// `index operator()(scores, candidates, slots) const`, which writes distinct slots and returns how many. A score of
 /// minus infinity closes a candidate. Ties go to the lowest expert id.
 ///

@@ -6,7 +6,9 @@
 /// Selection of the k best candidates.
 
 #include <cstdint>
+#include <string>
 
+#include "moue/error.hpp"
 #include "moue/router.hpp"
 
 namespace moue {
@@ -33,6 +35,7 @@ MOUE_HD bool before(C a, std::int32_t id_a, C b, std::int32_t id_b) {
 /// number of candidates. O(candidates k) per token.
 template <index K = dynamic>
 struct top_k {
+  static_assert(K >= 0, "moue: top_k needs a k of 0 or more");
   constexpr top_k() = default;
   MOUE_HD static constexpr index k() { return K; }
   constexpr index most(index candidates) const { return K < candidates ? K : candidates; }
@@ -44,7 +47,11 @@ struct top_k {
 
 template <>
 struct top_k<dynamic> {
-  constexpr explicit top_k(index count) : k_(count) {}
+  /// Throws if `count` is negative.
+  constexpr explicit top_k(index count) : k_(count) {
+    detail::require(
+        count >= 0, "top_k", [&] { return "k is " + std::to_string(count); }, "choose 0 or more experts per token");
+  }
   MOUE_HD constexpr index k() const { return k_; }
   constexpr index most(index candidates) const { return k_ < candidates ? k_ : candidates; }
 

@@ -19,6 +19,7 @@ struct reuse_blocks {
   constexpr index layers() const { return depth; }
   constexpr index experts() const { return depth * per_layer; }
   constexpr void candidates(index layer, auto emit) const {
+    if (block <= 0) return;  // no candidate, which lowering the topology refuses
     const index first = layer / block * block;
     const index last = first + block < depth ? first + block : depth;
     for (index e = first * per_layer; e < last * per_layer; ++e) emit(e);

@@ -29,7 +29,8 @@ struct staggered_rotation {
   constexpr index experts() const { return depth * local + pool; }
   constexpr void candidates(index layer, auto emit) const {
     for (index i = 0; i < local; ++i) emit(layer * local + i);
-    for (index j = 0; j < window; ++j) emit(depth * local + (layer / group * stride + j) % pool);
+    for (index j = 0; j < window; ++j)  // a ring or group of nothing gives no id, which lowering the topology refuses
+      emit(pool > 0 && group > 0 ? depth * local + (layer / group * stride + j) % pool : -1);
   }
 };
 

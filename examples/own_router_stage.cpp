@@ -1,0 +1,107 @@
+// SPDX-FileCopyrightText: 2026 The moue authors
+// SPDX-License-Identifier: Apache-2.0
+
+// A router of one's own stages: a score with parameters, a selection that takes few or many, and a gate.
+
+#include <array>
+#include <cmath>
+#include <cstdio>
+#include <moue/moue.hpp>
+#include <moue/testing/laws.hpp>
+#include <vector>
+
+/// z_e = -|u - c_e|² / width: each candidate has a place, and near tokens go there.
+struct distance_score {
+  auto parameters(moue::router_shape s) const {
+    return std::array{moue::parameter_spec{
+        .name = "place", .rows = s.candidates, .cols = s.width, .init = moue::initializer::normal(1)}};
+  }
+
+  template <class C>
+  void forward(const auto& ops, const moue::router_frame<C>& frame, const auto& p, const auto&) const {
+    ops.each_element(frame.logits.rows, frame.logits.cols, [=, place = p[0]](moue::index t, moue::index e) {
+      C sum = 0;
+      for (moue::index j = 0; j < place.cols; ++j) {
+        const C step = frame.features(t, j) - static_cast<C>(place(e, j));
+        sum += step * step;
+      }
+      frame.logits(t, e) -= sum / C(place.cols);
+    });
+  }
+
+  template <class C>
+  void backward(const auto& ops, const moue::router_frame<C>& frame, const moue::router_gradient<C>& gradient,
+                const auto& p, const auto&, const auto& dp) const {
+    const auto slope = [=, place = p[0]](moue::index t, moue::index e, moue::index j) {
+      return gradient.logits(t, e) * 2 * (static_cast<C>(place(e, j)) - frame.features(t, j)) / C(place.cols);
+    };
+    const auto& dplace = dp[0];
+    ops.each_element(frame.features.rows, frame.features.cols, [=](moue::index t, moue::index j) {
+      for (moue::index e = 0; e < dplace.rows; ++e) gradient.features(t, j) += slope(t, e, j);
+    });
+    ops.each_element(dplace.rows, dplace.cols, [=](moue::index e, moue::index j) {
+      for (moue::index t = 0; t < frame.features.rows; ++t) dplace(e, j) -= slope(t, e, j);
+    });
+  }
+};
+static_assert(moue::ScoreStage<distance_score>);
+
+/// The best candidate, and up to `limit` - 1 others whose score is at most `margin` lower.
+struct within_margin {
+  moue::index limit = 2;
+  double margin = 0.5;
+
+  constexpr moue::index most(moue::index candidates) const { return limit < candidates ? limit : candidates; }
+
+  template <class C>
+  moue::index operator()(moue::vector_view<const C> scores, moue::vector_view<const std::int32_t> candidates,
+                         moue::vector_view<std::int32_t> slots) const {
+    moue::index count = moue::top_k{limit}(scores, candidates, slots);
+    while (count > 1 && scores[slots[count - 1]] < scores[slots[0]] - C(margin)) --count;
+    return count;
+  }
+};
+static_assert(moue::SelectStage<within_margin>);
+
+/// w_i = 1 / (1 + z_i²): 1 at the candidate's place, and falling with the distance.
+struct bell_gate {
+  template <class C>
+  void forward(moue::vector_view<const C> logits, moue::vector_view<const std::int32_t> slots,
+               moue::vector_view<C> gates) const {
+    for (moue::index i = 0; i < slots.size; ++i) gates[i] = 1 / (1 + logits[slots[i]] * logits[slots[i]]);
+  }
+  template <class C>
+  void backward(moue::vector_view<const C> logits, moue::vector_view<const std::int32_t> slots,
+                moue::vector_view<const C> gates, moue::vector_view<const C> dgates,
+                moue::vector_view<C> dlogits) const {
+    for (moue::index i = 0; i < slots.size; ++i)
+      dlogits[slots[i]] -= dgates[i] * gates[i] * gates[i] * 2 * logits[slots[i]];
+  }
+};
+static_assert(moue::GateStage<bell_gate>);
+
+int main() {
+  const auto score = moue::testing::check_score_laws(distance_score{});
+  const auto select = moue::testing::check_select_laws(within_margin{});
+  const auto gate = moue::testing::check_gate_laws(bell_gate{});
+  for (const auto& report : {score, select, gate})
+    std::printf("%s: laws %s\n", report.subject().c_str(), report ? "hold" : report.summary().c_str());
+
+  const moue::router near{distance_score{}, within_margin{.limit = 3, .margin = 0.4}, bell_gate{}};
+  const moue::mixture model{moue::swiglu{.width = 4, .hidden = 8}, moue::shared_pool{.depth = 1, .pool = 6}, near};
+  const auto weights = model.initialize<float>(1);
+  const moue::pass_options options{.tokens = 5, .how = moue::mode::inference};
+  moue::workspace scratch(model.workspace_bytes<float>(options));
+  auto pass = model.start(weights, options, scratch);
+
+  std::vector<float> x(5 * 4), y(5 * 4);
+  for (std::size_t i = 0; i < x.size(); ++i) x[i] = std::sin(static_cast<float>(i));
+  pass.begin(5);
+  pass.forward(0, {x.data(), 5, 4}, {y.data(), 5, 4});
+  for (moue::index t = 0; t < 5; ++t) {
+    std::printf("token %td:", t);
+    for (const auto slot : pass.slots(0).row(t)) std::printf(slot < 0 ? " -" : " %d", slot);
+    std::printf("\n");
+  }
+  return score && select && gate ? 0 : 1;
+}

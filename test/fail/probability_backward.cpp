@@ -1,0 +1,14 @@
+// SPDX-FileCopyrightText: 2026 The moue authors
+// SPDX-License-Identifier: Apache-2.0
+// expected-error: moue: a probability stage needs the member 'void backward\(logits, p, dp, dlogits\) const'
+#include "moue/router/compose.hpp"
+
+struct mine {
+  void forward(auto, auto) const {}
+#ifdef MOUE_TEST_MENDED
+  void backward(auto, auto, auto, auto) const {}
+#endif
+};
+
+template struct moue::router<moue::linear_score, moue::top_k<1>, moue::softmax_of_selected, moue::input_features,
+                             moue::by_logits, mine>;

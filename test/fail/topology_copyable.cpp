@@ -1,0 +1,22 @@
+// SPDX-FileCopyrightText: 2026 The moue authors
+// SPDX-License-Identifier: Apache-2.0
+// expected-error: moue: a topology must be copyable
+#include "moue/backend/reference.hpp"
+#include "moue/expert/copy.hpp"
+#include "moue/mixture.hpp"
+
+struct mine {
+#ifndef MOUE_TEST_MENDED
+  mine() = default;
+  mine(const mine&) = delete;
+  mine& operator=(const mine&) = delete;
+#endif
+  moue::index layers() const { return 2; }
+  moue::index experts() const { return 3; }
+  void candidates(moue::index layer, auto emit) const { emit(layer); }
+};
+
+int main() {
+  moue::mixture<moue::copy, mine, decltype(moue::linear_router(1)), moue::no_balancing, moue::reference>(
+      {4}, {}, moue::linear_router(1));
+}

@@ -1,0 +1,173 @@
+// SPDX-FileCopyrightText: 2026 The moue authors
+// SPDX-License-Identifier: Apache-2.0
+
+// The executor without a router: ragged lists, holes, other element types, and experts of one's own.
+
+#include "moue/executor.hpp"
+
+#include <doctest/doctest.h>
+
+#include <array>
+#include <vector>
+
+#include "executor_run.hpp"
+#include "moue/backend/cpu.hpp"
+#include "moue/backend/reference.hpp"
+#include "stack.hpp"
+
+namespace {
+
+/// A square map and a residual, as a user would write it: backward takes dy as it is and knows no gates.
+struct plain_expert {
+  moue::index width = 1;
+
+  auto parameters() const {
+    return std::array{
+        moue::parameter_spec{"map", width, width, moue::initializer::normal(0.3), moue::scope::expert, true, true}};
+  }
+  auto kept() const { return std::array<moue::index, 1>{width}; }
+  auto temporaries() const { return std::array<moue::index, 1>{width}; }
+  template <class C>
+  void forward(const auto& ops, const auto& p, moue::matrix_view<const C> x, const auto& kept, const auto&,
+               moue::matrix_view<C> y) const {
+    ops.linear(x, p[0], kept[0]);
+    const auto m = kept[0];
+    ops.each_element(y.rows, y.cols,
+                     [m, x, y](moue::index i, moue::index j) { y(i, j) = x(i, j) + m(i, j) * m(i, j); });
+  }
+  template <class C>
+  void backward(const auto& ops, const auto& p, moue::matrix_view<const C> x, const auto& kept, const auto& temporary,
+                moue::matrix_view<const C> dy, moue::matrix_view<C> dx, const auto& dp) const {
+    const auto m = kept[0];
+    const auto dm = temporary[0];
+    ops.each_element(dx.rows, dx.cols, [m, dm, dy, dx](moue::index i, moue::index j) {
+      dm(i, j) = 2 * m(i, j) * dy(i, j);
+      dx(i, j) = dy(i, j);
+    });
+    ops.input_gradient(dm, p[0], dx, moue::write::add);
+    ops.weight_gradient(dm, x, dp[0]);
+  }
+};
+
+/// The same map, with a backward that takes gates.
+struct gated_expert : plain_expert {
+  auto temporaries() const { return std::array{width, width}; }
+  template <class C>
+  void backward(const auto& ops, const auto& p, moue::matrix_view<const C> x, const auto& kept, const auto& temporary,
+                moue::gated_gradient<C> out, moue::matrix_view<C> dx, const auto& dp) const {
+    const auto m = kept[0];
+    const auto scaled = temporary[1];
+    ops.each_row(x.rows, [m, x, out, scaled](moue::index i) {
+      out.dgate[i] = 0;
+      for (moue::index j = 0; j < x.cols; ++j) {
+        out.dgate[i] += out.dy(i, j) * (x(i, j) + m(i, j) * m(i, j));
+        scaled(i, j) = out.dy(i, j) * out.gate[i];
+      }
+    });
+    plain_expert::backward<C>(ops, p, x, kept, temporary, scaled, dx, dp);
+  }
+};
+
+/// Ragged lists with holes, a token with none, an expert with none, ids out of order.
+test::assignments ragged() {
+  test::assignments result;
+  const std::vector<std::vector<std::int32_t>> lists{{3, 0}, {}, {-1, 4, -1}, {0, 1, 3, 4}, {-1}, {1}, {4, 3}};
+  for (const auto& list : lists) {
+    for (const auto e : list) result.add(e, 0.3 + 0.1 * static_cast<double>(result.gate.size()));
+    result.end_token();
+  }
+  return result;
+}
+
+constexpr moue::index width = 6, experts = 5;
+
+}  // namespace
+
+TEST_CASE("ragged lists with holes agree with a loop over tokens") {
+  const moue::mlp<moue::silu> expert{width, 4};
+  const auto given = ragged();
+  const auto x = test::noise_vector(1, given.tokens() * width), dy = test::noise_vector(2, given.tokens() * width);
+  const auto check = [&](const auto& executor) {
+    moue::parameters<double> weights(test::layout_of(executor));
+    moue::initialize(weights, 1);
+    const auto expected = test::run_naively(weights, width, given, x, dy);
+    const auto result = test::run_executor(executor, weights, given, x, dy);
+    CHECK(test::distance(result.y, expected.y) < 1e-14);  // a handful of terms
+    CHECK(test::distance(result.dx, expected.dx) < 1e-14);
+    CHECK(test::distance(result.dgate, expected.dgate) < 1e-14);
+    CHECK(test::distance(result.gradients, expected.gradients) < 1e-14);
+    for (std::size_t i = 0; i < given.expert.size(); ++i)
+      if (given.expert[i] < 0) CHECK(result.dgate[i] == 0);
+    for (const moue::index t : {1, 4})
+      for (moue::index j = 0; j < width; ++j) {
+        CHECK(result.y[static_cast<std::size_t>(t * width + j)] == 0);
+        CHECK(result.dx[static_cast<std::size_t>(t * width + j)] == 0);
+      }
+    CHECK(!result.gradients.touched(2));
+  };
+  check(moue::executor(expert, experts, moue::reference{}));
+  check(moue::executor(expert, experts, moue::cpu{}));
+  check(moue::executor(expert, experts, moue::cpu{3}));
+}
+
+TEST_CASE("an expert whose backward knows no gates gives what one that takes them gives") {
+  const auto given = ragged();
+  const auto x = test::noise_vector(1, given.tokens() * width), dy = test::noise_vector(2, given.tokens() * width);
+  const auto check = [&](auto backend) {
+    const moue::executor plain(plain_expert{width}, experts, backend);
+    const moue::executor gated(gated_expert{width}, experts, backend);
+    const moue::executor both(
+        moue::expert_pool{[](moue::index e) { return e % 2; }, plain_expert{width}, gated_expert{width}}, experts,
+        backend);
+    moue::parameters<double> weights(test::layout_of(plain));
+    moue::initialize(weights, 1);
+    const auto expected = test::run_executor(gated, weights, given, x, dy);
+    const auto same = [&](const test::executor_result& result) {
+      CHECK(test::same_bits(result.y, expected.y));
+      CHECK(test::same_bits(result.dx, expected.dx));
+      CHECK(test::same_bits(result.dgate, expected.dgate));
+      CHECK(test::same_bits(result.gradients, expected.gradients));
+    };
+    same(test::run_executor(plain, weights, given, x, dy));
+    same(test::run_executor(both, weights, given, x, dy));
+
+    for (std::size_t i = 0; i < x.size(); ++i) {  // and both give derivatives
+      const auto loss = [&](double step) {
+        auto moved = x;
+        moved[i] += step;
+        const auto y = test::run_executor(plain, weights, given, moved, dy).y;
+        double sum = 0;
+        for (std::size_t j = 0; j < y.size(); ++j) sum += y[j] * dy[j];
+        return sum;
+      };
+      CHECK((loss(1e-5) - loss(-1e-5)) / 2e-5 == doctest::Approx(expected.dx[i]).epsilon(1e-7));
+    }
+  };
+  check(moue::reference{});
+  check(moue::cpu{2});
+}
+
+TEST_CASE("inputs and outputs may be of another element type than the weights") {
+  const moue::executor executor(moue::mlp<moue::silu>{width, 4}, experts, moue::reference{});
+  moue::parameters<double> weights(test::layout_of(executor));
+  moue::initialize(weights, 1);
+  const auto given = ragged();
+  const moue::index tokens = given.tokens(), entries = std::ssize(given.expert);
+  const auto exact = test::noise_vector(1, tokens * width);
+  const std::vector<float> x(exact.begin(), exact.end());
+  std::vector<float> y(x.size());
+  const auto carve = [&](moue::arena& memory) {
+    return std::pair{executor.take_record<double>(memory, tokens, entries),
+                     executor.take_scratch<double>(memory, entries, false)};
+  };
+  moue::arena counter;
+  carve(counter);
+  moue::workspace scratch(counter.bytes());
+  moue::arena memory(scratch.bytes());
+  auto [record, temporary] = carve(memory);
+  executor.forward(given.view(), weights, moue::matrix_view(x.data(), tokens, width),
+                   moue::matrix_view(y.data(), tokens, width), record, temporary);
+  const std::vector<double> widened(x.begin(), x.end());
+  const auto expected = test::run_naively(weights, width, given, widened, widened);
+  CHECK(test::distance(y, expected.y) < 1e-7);  // rounded to float once, at the end
+}

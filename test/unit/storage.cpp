@@ -1,0 +1,213 @@
+// SPDX-FileCopyrightText: 2026 The moue authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Numbers stored in 16 bits, and memory that belongs to the caller.
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "compositions.hpp"
+#include "moue/moue.hpp"
+#include "stack.hpp"
+
+namespace {
+
+/// A binary format by its definition.
+struct format {
+  int exponent_bits, fraction_bits;
+
+  int bias() const { return (1 << (exponent_bits - 1)) - 1; }
+  double largest() const { return std::ldexp(2 - std::ldexp(1.0, -fraction_bits), bias()); }
+  double decode(unsigned bits) const {
+    const int exponent = static_cast<int>(bits >> fraction_bits) & ((1 << exponent_bits) - 1);
+    const double fraction = std::ldexp(bits & ((1u << fraction_bits) - 1), -fraction_bits);
+    const double sign = (bits & 0x8000u) != 0 ? -1 : 1;
+    if (exponent == (1 << exponent_bits) - 1)
+      return fraction == 0 ? sign * std::numeric_limits<double>::infinity() : std::numeric_limits<double>::quiet_NaN();
+    return sign * (exponent == 0 ? std::ldexp(fraction, 1 - bias()) : std::ldexp(1 + fraction, exponent - bias()));
+  }
+  /// Nearest, ties to even; what is half a step beyond the largest number becomes infinite.
+  double round(double x) const {
+    if (x == 0 || !std::isfinite(x)) return x;
+    const double quantum = std::ldexp(1.0, std::max(std::ilogb(x), 1 - bias()) - fraction_bits);
+    const double result = std::nearbyint(x / quantum) * quantum;
+    return std::abs(result) > largest() ? std::copysign(std::numeric_limits<double>::infinity(), x) : result;
+  }
+};
+
+template <class T>
+void check_format(const format& f) {
+  int wrong_decoded = 0, wrong_kept = 0, wrong_rounded = 0;
+  const auto check_rounding = [&](float x) {
+    const double expected = f.round(x), result = static_cast<double>(static_cast<float>(T(x)));
+    if (result != expected || std::signbit(result) != std::signbit(expected)) ++wrong_rounded;
+  };
+  for (unsigned bits = 0; bits < 0x10000u; ++bits) {
+    T stored;
+    stored.bits = static_cast<std::uint16_t>(bits);
+    const float value = stored;
+    const double expected = f.decode(bits);
+    if (std::isnan(expected)) {
+      if (!std::isnan(value) || !std::isnan(static_cast<float>(T(value)))) ++wrong_decoded;
+      continue;
+    }
+    if (value != expected || std::signbit(value) != std::signbit(expected)) ++wrong_decoded;
+    if (T(value).bits != bits) ++wrong_kept;
+    if (std::isinf(value)) continue;
+    // The tie to the next number away from zero, and both its neighbours.
+    const float up = static_cast<float>(value + (f.decode((bits & 0x7fffu) + 1) - std::abs(expected)) *
+                                                    (std::signbit(value) ? -0.5 : 0.5));
+    if (std::isinf(up)) continue;
+    check_rounding(up);
+    check_rounding(std::nextafter(up, std::numeric_limits<float>::infinity()));
+    check_rounding(std::nextafter(up, -std::numeric_limits<float>::infinity()));
+  }
+  CHECK(wrong_decoded == 0);
+  CHECK(wrong_kept == 0);
+  CHECK(wrong_rounded == 0);
+  check_rounding(static_cast<float>(f.largest()));
+  check_rounding(std::numeric_limits<float>::max());
+  check_rounding(std::numeric_limits<float>::denorm_min());
+  CHECK(wrong_rounded == 0);
+}
+
+/// All candidates are taken, so that no rounding can move a selection.
+const test::recipe everything{
+    .width = 12, .hidden = 10, .ring = {.depth = 3, .pool = 5, .window = 3, .stride = 2, .local = 1}, .k = 4};
+
+/// The composition "keyed_trajectory" in another storage type.
+template <moue::Storage S, class Backend>
+test::model_pointer<S> stored_as(Backend backend) {
+  const auto& r = everything;
+  return test::erase<S>(moue::mixture{moue::mlp<moue::silu>{r.width, r.hidden}, r.ring,
+                                      moue::universal_router(r.k, {.rank = r.rank, .decay = r.decay}),
+                                      moue::universal_balance{r.universal_weight, r.gamma}, backend});
+}
+
+/// Compares with the same weights and inputs in double. `roundoff` of S bounds the error of the first layer's output,
+/// which is rounded once; `stack` that of the whole, gradients included.
+template <moue::Storage S, class Backend>
+void check_against_double(Backend backend, double roundoff, double stack) {
+  using C = moue::compute_t<S>;
+  auto r = everything;
+  r.switch_weight = 0;
+  const auto model = stored_as<S>(backend);
+  const auto oracle = test::compose("keyed_trajectory", r, moue::reference{});
+  const auto weights = test::random_weights(*model, 1);
+  moue::parameters<double> widened(oracle->layout());
+  for (moue::index i = 0; i < widened.layout().tensors(); ++i)
+    std::transform(weights[i].data, weights[i].data + widened.layout()[i].size(), widened[i].data,
+                   [](S v) { return static_cast<double>(static_cast<C>(v)); });
+  auto input = test::random_input(*model, 40, 2);
+  for (auto& x : input.x) x = static_cast<C>(S(x));
+  auto same = test::random_input(*oracle, 40, 2);
+  std::copy(input.x.begin(), input.x.end(), same.x.begin());
+  const auto result = test::run_stack(*model, weights, input);
+  const auto expected = test::run_stack(*oracle, widened, same);
+  CHECK(test::distance(result.visits[0].logits, expected.visits[0].logits) < 1e-6);  // never rounded to S
+  for (std::size_t i = 0; i < expected.visits[0].y.size(); ++i) {
+    const double exact = expected.visits[0].y[i];
+    CHECK(std::abs(static_cast<double>(result.visits[0].y[i]) - exact) <= roundoff * std::abs(exact) + 1e-6);
+  }
+  CHECK(test::distance(result.output, expected.output) < stack);
+  CHECK(test::distance(result.dx, expected.dx) < stack);
+  CHECK(static_cast<double>(result.balance) == doctest::Approx(expected.balance).epsilon(stack));
+  for (moue::index i = 0; i < widened.layout().tensors(); ++i) {
+    CAPTURE(widened.layout()[i].name);
+    CHECK(test::distance(test::to_vector(result.gradients[i]), test::to_vector(expected.gradients[i])) < stack);
+  }
+}
+
+}  // namespace
+
+TEST_CASE("bf16 converts as its format says, for all patterns and ties") { check_format<moue::bf16>({8, 7}); }
+
+TEST_CASE("half converts as its format says, for all patterns and ties") { check_format<moue::half>({5, 10}); }
+
+// Were a layer's arithmetic rounded to 16 bits as well, its output would be off by several roundoffs. Three layers round
+// their inputs, outputs and gradients, and each amplifies what came before: a few roundoffs in all.
+TEST_CASE("16-bit weights and activations are computed with in float") {
+  check_against_double<moue::bf16>(moue::cpu{2}, 0x1p-8, 8 * 0x1p-8);
+  check_against_double<moue::half>(moue::reference{}, 0x1p-11, 8 * 0x1p-11);
+  check_against_double<float>(moue::reference{}, 0x1p-24, 1e-5);
+}
+
+TEST_CASE("weights and gradients may be borrowed") {
+  const auto model = test::compose("keyed_trajectory", {}, moue::reference{});
+  const auto owned = test::random_weights(*model, 1);
+  const auto input = test::random_input(*model, 9, 2);
+  const auto expected = test::run_stack(*model, owned, input);
+
+  std::vector<std::vector<double>> memory, gradient_memory;
+  std::vector<double*> pointers, gradient_pointers;
+  for (moue::index i = 0; i < model->layout()->tensors(); ++i) {
+    memory.push_back(test::to_vector(owned[i]));
+    gradient_memory.emplace_back(memory.back().size(), 0.0);
+  }
+  for (auto& m : memory) pointers.push_back(m.data());
+  for (auto& m : gradient_memory) gradient_pointers.push_back(m.data());
+  const moue::parameters<double> borrowed(model->layout(), pointers);
+  CHECK(!borrowed.owned());
+  CHECK(owned.owned());
+  const auto copy = borrowed;  // of the pointers
+  CHECK(copy[0].data == memory[0].data());
+  auto copy_of_owned = owned;
+  CHECK(copy_of_owned[0].data != owned[0].data);
+
+  moue::gradients<double> into(model->layout(), gradient_pointers);
+  const moue::pass_options options{.tokens = 9};
+  moue::workspace scratch(model->workspace_bytes(options));
+  const auto pass = model->start(borrowed, options, scratch);
+  std::vector<double> x = input.x, y(x.size());
+  const auto view = [&](auto& v) { return moue::matrix_view(v.data(), moue::index{9}, model->width()); };
+  pass->begin(9, {});
+  for (moue::index l = 0; l < model->layers(); ++l) {
+    pass->forward(l, {view(x), {}}, view(y));
+    for (std::size_t i = 0; i < x.size(); ++i) x[i] += y[i];
+  }
+  CHECK(test::same_bits(x, expected.output));
+  pass->balance(1);
+  std::vector<double> dx = input.loss_weight;
+  for (moue::index l = model->layers(); l-- > 0;) {
+    pass->backward(l, view(dx), {view(y), {}}, into);
+    for (std::size_t i = 0; i < x.size(); ++i) dx[i] += y[i];
+  }
+  for (std::size_t i = 0; i < gradient_memory.size(); ++i)
+    CHECK(test::same_bits(gradient_memory[i], test::to_vector(expected.gradients[static_cast<moue::index>(i)])));
+  into.zero();
+  for (const auto& m : gradient_memory) CHECK(test::same_bits(m, std::vector<double>(m.size(), 0.0)));
+}
+
+TEST_CASE("a workspace may be lent, starting anywhere, and is used to the last byte it asked for") {
+  const auto model = test::compose("mixed_pool", {}, moue::cpu{});
+  const auto weights = test::random_weights(*model, 1);
+  const auto x = test::noise_vector(2, 9 * model->width());
+  for (const auto how : {moue::mode::training, moue::mode::inference}) {
+    const moue::pass_options options{.tokens = 9, .how = how};
+    const auto bytes = model->workspace_bytes(options);
+    std::vector<double> expected;
+    for (const std::size_t start : {0, 1, 8, 63}) {
+      std::vector<std::byte> memory(start + bytes);  // the address sanitizer watches its end
+      moue::workspace scratch(std::span<std::byte>(memory).subspan(start));
+      const auto pass = model->start(weights, options, scratch);
+      std::vector<double> y(x.size());
+      const moue::matrix_view out(y.data(), moue::index{9}, model->width());
+      pass->begin(9, {});
+      pass->forward(0, {moue::matrix_view(x.data(), moue::index{9}, model->width()), {}}, out);
+      for (moue::index l = 1; l < model->layers(); ++l) pass->forward(l, {out, {}}, out);
+      if (start == 0) expected = y;
+      CHECK(test::same_bits(y, expected));
+    }
+    std::vector<std::byte> memory(bytes);
+    moue::workspace scratch(std::span<std::byte>(memory).first(bytes - 2 * moue::workspace::alignment));
+    CHECK_THROWS_WITH_AS(model->start(weights, options, scratch),
+                         doctest::Contains("size it with mixture::workspace_bytes for the same tokens and mode"),
+                         moue::error);
+  }
+}
