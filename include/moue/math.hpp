@@ -23,7 +23,7 @@ MOUE_HD C exponential(C x) {
   return exp(x);
 }
 template <std::same_as<float> C>
-MOUE_HD C exponential(C x) {
+[[gnu::always_inline]] MOUE_HD inline C exponential(C x) {  // a call would keep the loops around it from vectorising
   constexpr float lowest = -104.0f, highest = 89.0f;
   const float clamped = x < lowest ? lowest : (x > highest ? highest : x);  // comparisons that let NaN pass
   constexpr float magic = 12582912.0f;  // 1.5 * 2^23: adding it leaves the nearest integer in the low fraction bits
@@ -47,7 +47,7 @@ MOUE_HD C exponential(C x) {
 
 /// 1 / (1 + e^-x). Needs no case for negative x: where e^-x overflows the result underflows to 0 as it should.
 template <class C>
-MOUE_HD C sigmoid(C x) {
+[[gnu::always_inline]] MOUE_HD inline C sigmoid(C x) {
   return C(1) / (C(1) + exponential(-x));
 }
 

@@ -1,0 +1,57 @@
+// SPDX-FileCopyrightText: 2026 The moue authors
+// SPDX-License-Identifier: Apache-2.0
+
+/// @file
+/// moue_lm: trains and compares small language models; see `moue_lm --help`.
+
+#include <cstdio>
+#include <exception>
+#include <filesystem>
+#include <span>
+#include <stdexcept>
+#include <string_view>
+#include <system_error>
+#include <vector>
+
+#include "compare.hpp"
+#include "options.hpp"
+#include "sweep.hpp"
+#include "train.hpp"
+
+namespace {
+
+namespace lm = language_model;
+
+int follow(const lm::options& o) {
+  if (o.help) {
+    std::fwrite(lm::help_text.data(), 1, lm::help_text.size(), stdout);
+    return 0;
+  }
+  lm::catch_interrupt();
+  if (o.command == "generate") {
+    lm::generate(o);
+    return 0;
+  }
+  const auto text = lm::read_text(o.text.empty() ? std::filesystem::path(MOUE_LM_TEXT) : o.text, lm::shape{}.context);
+  if (o.command == "train") return lm::train(o, text);
+  if (std::error_code problem;
+      !o.out.empty() && !std::filesystem::is_directory(o.out) && !std::filesystem::create_directories(o.out, problem))
+    throw std::runtime_error("folder '" + o.out.string() + "': it cannot be made: " + problem.message());
+  o.command == "compare" ? lm::compare(o, text) : lm::sweep(o, text);
+  return 0;
+}
+
+}  // namespace
+
+int main(int count, char** values) {
+  try {
+    const std::vector<std::string_view> arguments(values + 1, values + count);
+    return follow(lm::parse_options(arguments));
+  } catch (const lm::stopped&) {
+    std::fprintf(stderr, "moue_lm: interrupted; nothing was written\n");
+    return 130;
+  } catch (const std::exception& problem) {
+    std::fprintf(stderr, "moue_lm: %s\n", problem.what());
+    return dynamic_cast<const lm::usage_error*>(&problem) != nullptr ? 2 : 1;
+  }
+}
