@@ -184,13 +184,13 @@ class cpu {
     };
     for (index e = 0; e < plan.experts(); ++e)
       if (is_large(e)) run(e, operations(conversion));
-    const auto small = [&](index e, index worker) {
+    const auto run_on_one = [&](index e, index worker) {
       if (plan.expert_rows(e) > 0 && !is_large(e)) run(e, detail::cpu_operations<C>(nullptr, conversion.row(worker)));
     };
     if (pool_)
-      pool_->run(plan.experts(), small);
+      pool_->run(plan.experts(), run_on_one);
     else
-      for (index e = 0; e < plan.experts(); ++e) small(e, 0);
+      for (index e = 0; e < plan.experts(); ++e) run_on_one(e, 0);
   }
 
  private:
