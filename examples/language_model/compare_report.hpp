@@ -12,7 +12,7 @@
 #include <string>
 #include <vector>
 
-#include "report/report.hpp"
+#include "../report/report.hpp"
 #include "runs.hpp"
 #include "statistics.hpp"
 

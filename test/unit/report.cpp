@@ -1,6 +1,6 @@
 // SPDX-FileCopyrightText: 2026 The moue authors
 // SPDX-License-Identifier: Apache-2.0
-#include "../../examples/language_model/report/report.hpp"
+#include "../../examples/report/report.hpp"
 
 #include <doctest/doctest.h>
 

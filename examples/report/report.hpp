@@ -3,7 +3,7 @@
 #pragma once
 
 /// @file
-/// What the example writes for people and for scripts: pictures as SVG, numbers as JSON.
+/// What the examples write for people and for scripts: pictures as SVG, numbers as JSON.
 
 #include "curves.hpp"
 #include "file.hpp"
