@@ -123,4 +123,11 @@ struct extended_score {
   static auto inner(const auto& all) { return detail::sub_array<0, rows>(all); }
 };
 
+template <class T>
+extended_score(T, index) -> extended_score<T>;
+template <class T>
+extended_score(T, index, double) -> extended_score<T>;
+template <class T>
+extended_score(T, index, double, double) -> extended_score<T>;
+
 }  // namespace moue
