@@ -26,6 +26,7 @@
 #include "moue/router/group_limited.hpp"
 #include "moue/router/logit_bias.hpp"
 #include "moue/router/query_score.hpp"
+#include "moue/router/sparsemixer.hpp"
 #include "moue/topology/adjacent_reuse.hpp"
 #include "moue/topology/always_on.hpp"
 #include "moue/topology/layer_local.hpp"
