@@ -1,0 +1,9 @@
+// SPDX-FileCopyrightText: 2026 The moue authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// @file
+/// Reading and writing checkpoints. Needs the JSON library nlohmann-json; with CMake, link `moue::io`.
+
+#include "moue/io/checkpoint.hpp"
+#include "moue/io/safetensors.hpp"
