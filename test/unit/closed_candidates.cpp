@@ -7,6 +7,7 @@
 
 #include <string>
 
+#include "moue/balance/z_loss.hpp"
 #include "moue/router/gate.hpp"
 #include "moue/router/group_limited.hpp"
 #include "moue/router/preference.hpp"
@@ -100,6 +101,24 @@ TEST_CASE("probabilities and preferences do not see closed candidates behind") {
   obeys(moue::by_logits{});
   obeys(moue::biased_logits{});
   obeys(moue::biased_sigmoid{});
+}
+
+TEST_CASE_TEMPLATE("the z loss does not see closed candidates behind", C, float, double) {
+  const moue::z_loss loss{0.3};
+  for (const moue::index candidates : {1, 3, 8, 17})
+    for (const moue::index more : {1, 5, 67}) {
+      const auto rows = moue::testing::detail::extension_cases<C>(candidates);
+      const auto longer_rows = moue::testing::detail::extended(rows, more);
+      for (moue::index i = 0; i < rows.rows(); ++i) {
+        moue::testing::detail::watched<C> d(1, candidates, C(0.75)), longer(1, candidates + more, C(0.75));
+        loss.token_gradient(rows.row(i), {}, C(0.7), d.row());
+        loss.token_gradient(longer_rows.row(i), {}, C(0.7), longer.row());
+        CHECK(loss.token_value(rows.row(i), {}) == loss.token_value(longer_rows.row(i), {}));
+        moue::testing::law_report report("z loss");
+        moue::testing::detail::expect_extension(report, "gradient", "d logit", i, d, longer, C(0.75));
+        CHECK_MESSAGE(static_cast<bool>(report), report.summary());
+      }
+    }
 }
 
 TEST_CASE("stages that do see them are named") {
