@@ -168,7 +168,8 @@ class pass {
             memory.share,
             memory.probability,
             memory.expert_share,
-            memory.expert_probability};
+            memory.expert_probability,
+            memory.open};
   }
 
  private:

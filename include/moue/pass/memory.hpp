@@ -68,6 +68,7 @@ struct pass_memory {
   vector_view<C> dprobability;
   vector_view<C> expert_share;
   vector_view<C> expert_probability;
+  vector_view<std::uint8_t> open;
   matrix_view<C> layer_token_loss;  ///< [1, layers]
 
   pass_memory(const MixtureT& model, const pass_options& options, arena& memory) {
@@ -145,6 +146,7 @@ struct pass_memory {
     dprobability = memory.take<C>(training ? slots : 0, "probability gradients");
     expert_share = memory.take<C>(connections.experts(), "expert shares");
     expert_probability = memory.take<C>(connections.experts(), "expert probabilities");
+    open = memory.take<std::uint8_t>(slots, "open candidates");
     layer_token_loss = memory.take<C>(1, layers, "layer token losses");
   }
 };

@@ -169,19 +169,28 @@ struct token_loss_row {
   }
 };
 
-/// One candidate's statistics of a layer, from counts and summed probabilities to shares and means.
+/// One candidate's statistics of a layer, from counts and summed probabilities to shares and means. Whether it is open is
+/// settled by the first token, as a rule.
 template <class C>
 struct finish_candidate {
   vector_view<const std::int32_t> candidates;
   vector_view<const index> expert_offsets;
+  vector_view<const std::uint8_t> valid;
+  matrix_view<const C> logits;
   C per_assignment;  // 1 / assignments of the layer, or 0
   C per_token;       // 1 / valid tokens, or 0
   vector_view<C> share;
   vector_view<C> probability;
+  vector_view<std::uint8_t> open;
+  vector_view<C> exposure;
   vector_view<C> expert_share;
   vector_view<C> expert_probability;
   MOUE_HD void operator()(index slot) const {
     const index e = candidates[slot];
+    index t = 0;
+    while (t < logits.rows && (!valid[t] || logits(t, slot) == minus_infinity<C>())) ++t;
+    open[slot] = t < logits.rows ? 1 : 0;
+    exposure[e] += C(open[slot]);
     share[slot] = C(expert_offsets[e + 1] - expert_offsets[e]) * per_assignment;
     probability[slot] *= per_token;
     expert_share[e] += share[slot];

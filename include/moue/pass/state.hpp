@@ -42,10 +42,7 @@ struct pass_state {
   bool balanced = false;  // whether a balancing loss is armed
 
   pass_state(const MixtureT& mixture, const pass_options& wanted, workspace& scratch)
-      : model(&mixture), options(wanted), memory(carve(mixture, wanted, scratch)) {
-    for (index e = 0; e < mixture.experts(); ++e)
-      memory.exposure[e] = C(mixture.connections().exposure()[static_cast<std::size_t>(e)]);
-  }
+      : model(&mixture), options(wanted), memory(carve(mixture, wanted, scratch)) {}
 
   void begin(index count, const side_inputs& given) {
     const auto& mask = given.valid;
@@ -59,8 +56,10 @@ struct pass_state {
       valid_tokens += memory.valid[t];
     }
     if (!memory.states.empty()) clear(rows(memory.states[0]));
-    for (const auto& table : {memory.share, memory.probability, memory.expert_share, memory.expert_probability})
+    for (const auto& table :
+         {memory.exposure, memory.share, memory.probability, memory.expert_share, memory.expert_probability})
       clear({table.data, 1, table.size});
+    for (auto& open : memory.open) open = 0;
     clear(memory.layer_token_loss);
   }
 
@@ -212,10 +211,18 @@ struct pass_state {
     const vector_view<C> probability{memory.probability.data + first, n};
     if constexpr (balances) ops.column_sum(shaped(memory.probabilities, n), matrix_view<C>{probability.data, 1, n});
     const index assignments = plan.rows - valid_tokens * always(layer);
-    ops.each_row(n, finish_candidate<C>{candidate_ids(layer), plan.expert_offsets,
+    ops.each_row(n, finish_candidate<C>{candidate_ids(layer),
+                                        plan.expert_offsets,
+                                        valid(),
+                                        logits(layer),
                                         assignments > 0 ? C(1) / C(assignments) : C(0),
-                                        valid_tokens > 0 ? C(1) / C(valid_tokens) : C(0), share, probability,
-                                        memory.expert_share, memory.expert_probability});
+                                        valid_tokens > 0 ? C(1) / C(valid_tokens) : C(0),
+                                        share,
+                                        probability,
+                                        {memory.open.data + first, n},
+                                        memory.exposure,
+                                        memory.expert_share,
+                                        memory.expert_probability});
     if constexpr (TokenLoss<loss_type>) {
       const auto values = rows(memory.token_losses);
       ops.each_row(tokens, token_loss_row<C, loss_type>{model->loss(), valid(), logits(layer),
