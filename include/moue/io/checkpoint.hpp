@@ -25,27 +25,10 @@
 #include "moue/io/json.hpp"
 #include "moue/io/message.hpp"
 #include "moue/io/safetensors.hpp"
+#include "moue/io/safetensors/header.hpp"
 #include "moue/io/shard_index.hpp"
 
 namespace moue::io {
-
-namespace detail {
-
-/// The metadata entry under which names that share another's tensor are kept, as a JSON object {alias: name}.
-inline constexpr const char* aliases_key = "moue.aliases";
-inline constexpr const char* single_name = "model.safetensors";
-inline constexpr const char* index_name = "model.safetensors.index.json";
-
-inline std::string_view text_of(std::span<const std::byte> bytes) {
-  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
-}
-
-inline shard_index read_index(const std::filesystem::path& path) {
-  const mapped_file file(path);
-  return parse_index(text_of(file.bytes()), shown(path.native()));
-}
-
-}  // namespace detail
 
 /// A `.safetensors` file, a `model.safetensors.index.json` with its shards, or a folder that holds either. Memory-mapped:
 /// opening reads the headers alone. Move-only; spans and entries stay valid until it is destroyed, also after a move.
@@ -117,10 +100,10 @@ class checkpoint {
   std::uint64_t elements(std::string_view name) const { return *detail::product(entry(name).shape); }
 
   /// Names that share the tensor of another, and that other's name.
-  const std::map<std::string, std::string>& aliases() const { return aliases_; }
+  const string_map& aliases() const { return aliases_; }
   /// The metadata of the index and of all files together; where they differ, the index counts, then the first file.
   /// Without what this library keeps there itself, and without the index's "total_size".
-  const std::map<std::string, std::string>& metadata() const { return metadata_; }
+  const string_map& metadata() const { return metadata_; }
   /// The file or index that was opened.
   const std::filesystem::path& path() const { return path_; }
   /// The files that hold the tensors.
@@ -248,8 +231,8 @@ class checkpoint {
   std::filesystem::path path_;
   std::vector<safetensors_file> files_;
   std::vector<located> tensors_;  // by name; the names live in the entries and in the keys of aliases_
-  std::map<std::string, std::string> aliases_;
-  std::map<std::string, std::string> metadata_;
+  string_map aliases_;
+  string_map metadata_;
   std::optional<nlohmann::json> config_;
   std::string config_problem_;
 };

@@ -37,8 +37,6 @@ class descriptor {
 
   int get() const { return number_; }
   explicit operator bool() const { return number_ >= 0; }
-  /// Gives up ownership.
-  int release() { return std::exchange(number_, -1); }
 
  private:
   int number_ = -1;

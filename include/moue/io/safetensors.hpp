@@ -9,7 +9,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
-#include <map>
 #include <span>
 #include <string>
 #include <string_view>
@@ -49,7 +48,7 @@ class safetensors_file {
         [&] { return "tensor " + detail::shown(entry.name) + " is not of this file"; }, "ask the file it came from");
     return data.subspan(static_cast<std::size_t>(entry.begin), static_cast<std::size_t>(entry.end - entry.begin));
   }
-  const std::map<std::string, std::string>& metadata() const { return header_.metadata; }
+  const string_map& metadata() const { return header_.metadata; }
   const std::filesystem::path& path() const { return path_; }
 
  private:

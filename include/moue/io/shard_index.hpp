@@ -8,23 +8,29 @@
 #include <cstddef>
 #include <filesystem>
 #include <map>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
 
+#include "moue/io/file.hpp"
 #include "moue/io/json.hpp"
 #include "moue/io/message.hpp"
+#include "moue/io/safetensors/header.hpp"
 
 namespace moue::io {
 
 /// What `model.safetensors.index.json` says.
 struct shard_index {
-  std::map<std::string, std::string> weight_map;  ///< tensor -> file name, relative to the index
+  string_map weight_map;  ///< tensor -> file name, relative to the index
   /// The plain values among "metadata", as text. Its "total_size" is what some tool said once: advice at best.
-  std::map<std::string, std::string> metadata;
+  string_map metadata;
 };
 
 namespace detail {
+
+inline constexpr const char* single_name = "model.safetensors";
+inline constexpr const char* index_name = "model.safetensors.index.json";
 
 /// Takes the two tables and steps over whatever else stands in the file: indices carry all kinds of keys.
 class index_events : public json_events {
@@ -113,5 +119,18 @@ inline shard_index parse_index(std::string_view text, const std::string& where) 
                   "do not trust this checkpoint; an index names files beside it");
   return std::move(events.index);
 }
+
+namespace detail {
+
+inline std::string_view text_of(std::span<const std::byte> bytes) {
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
+inline shard_index read_index(const std::filesystem::path& path) {
+  const mapped_file file(path);
+  return parse_index(text_of(file.bytes()), shown(path.native()));
+}
+
+}  // namespace detail
 
 }  // namespace moue::io

@@ -36,15 +36,19 @@ struct tensor_entry {
   std::uint64_t end = 0;
 };
 
+using string_map = std::map<std::string, std::string>;
+
 struct safetensors_header {
-  std::vector<tensor_entry> tensors;            ///< by name
-  std::map<std::string, std::string> metadata;  ///< the entry `__metadata__`
-  std::uint64_t data_begin = 0;                 ///< where the data buffer begins in the file
+  std::vector<tensor_entry> tensors;  ///< by name
+  string_map metadata;                ///< the entry `__metadata__`
+  std::uint64_t data_begin = 0;       ///< where the data buffer begins in the file
 };
 
 namespace detail {
 
 inline constexpr std::string_view metadata_key = "__metadata__";
+/// The metadata entry under which names that share another's tensor are kept, as a JSON object {alias: name}.
+inline constexpr const char* aliases_key = "moue.aliases";
 inline constexpr std::size_t length_bytes = 8;
 
 /// The number of elements, or nothing if it does not fit into 64 bits.
@@ -68,7 +72,7 @@ class header_events : public json_events {
  public:
   using json_events::json_events;
   std::vector<tensor_entry> tensors;
-  std::map<std::string, std::string> metadata;
+  string_map metadata;
 
   bool start_object(std::size_t) {
     switch (place_) {
