@@ -16,10 +16,12 @@
 #include "moue/balance/z_loss.hpp"
 #include "moue/expert/copy.hpp"
 #include "moue/pass.hpp"
+#include "moue/router/logit_bias.hpp"
 #include "moue/testing/balance_laws.hpp"
 #include "moue/topology/layer_local.hpp"
 #include "moue/topology/shared_pool.hpp"
 #include "moue/topology/staggered_rotation.hpp"
+#include "moue/topology/table.hpp"
 
 namespace {
 
