@@ -79,6 +79,10 @@ struct plain_linear {
 
 }  // namespace
 
+static_assert(moue::PairActivation<moue::clamped_swiglu> && !moue::Activation<moue::clamped_swiglu>);
+static_assert(moue::Activation<moue::silu> && !moue::PairActivation<moue::silu>);
+static_assert(moue::Expert<moue::gated_mlp<moue::clamped_swiglu, true>>);
+
 TEST_CASE_TEMPLATE("experts gated by a pair obey the laws", T, moue::gated_mlp<moue::clamped_swiglu>,
                    moue::gated_mlp<moue::clamped_swiglu, true>, loud<false>, loud<true>,
                    moue::gated_mlp<paired_silu, true>) {

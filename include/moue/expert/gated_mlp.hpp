@@ -77,8 +77,11 @@ struct gated_backward_row {
 /// W_gate, W_up [hidden, width] and W_down [width, hidden]; no biases unless `Biased`. Keeps both pre-activations.
 /// 6 width hidden FLOPs a row forward, twice that backward.
 template <class ActivationT, bool Biased = false>
-  requires Activation<ActivationT> || PairActivation<ActivationT>
 struct gated_mlp {
+  static_assert(Activation<ActivationT> || PairActivation<ActivationT>,
+                "moue: the activation of gated_mlp needs static 'value(x)' and 'derivative(x)', or static 'value(gate, "
+                "up)', 'gate_derivative(gate, up)' and 'up_derivative(gate, up)'");
+
   index width = 1;
   index hidden = 1;
 
