@@ -6,6 +6,7 @@
 /// Reading and writing checkpoints. Needs the JSON library nlohmann-json; with CMake, link `moue::io`.
 
 #include "moue/io/checkpoint.hpp"
+#include "moue/io/low_precision.hpp"
 #include "moue/io/parameters.hpp"
 #include "moue/io/safetensors.hpp"
 #include "moue/io/safetensors/writer.hpp"

@@ -38,7 +38,8 @@ class atomic_file {
     const bool exists = ::stat(path_.c_str(), &old) == 0;
     moue::detail::require(
         path_.has_filename() && (!exists || S_ISREG(old.st_mode)), detail::shown(path.native()),
-        [&] { return std::string(exists ? "is not a regular file" : "names no file"); }, "give the path of a file");
+        [&] { return std::string(path_.has_filename() ? "is not a regular file" : "names no file"); },
+        "give the path of a file");
     open_locked();
     if (exists) ::fchmod(file_.get(), old.st_mode & 0777);  // as far as the system lets us: a convenience
   }

@@ -74,6 +74,16 @@ inline std::vector<tensor_entry> place_tensors(std::vector<tensor_spec> specs, c
 /// Length and text, padded so that the data begins at a multiple of 8.
 inline std::string header_text(const std::vector<tensor_entry>& placed, const string_map& metadata,
                                const std::string& where) {
+  const auto require_short = [&](std::size_t size) {
+    moue::detail::require(
+        size <= longest_json, where, [] { return "names and metadata take more than 100 MB"; },
+        "the format allows no longer header: split the file");
+  };
+  std::size_t least = 0;
+  for (const auto& [key, value] : metadata) least += key.size() + value.size();
+  for (const auto& tensor : placed) least += tensor.name.size();
+  require_short(least);
+
   std::string text = "{";
   const auto add = [&](const std::string& name, const std::string& value) {
     text += (text.size() > 1 ? "," : "") + nlohmann::json(name).dump() + ":" + value;
@@ -89,9 +99,7 @@ inline std::string header_text(const std::vector<tensor_entry>& placed, const st
   }
   text += "}";
   text.resize((text.size() + 7) / 8 * 8, ' ');
-  moue::detail::require(
-      text.size() <= longest_json, where, [] { return "names and metadata take more than 100 MB"; },
-      "the format allows no longer header: split the file");
+  require_short(text.size());
   std::string length(length_bytes, '\0');
   for (std::size_t i = 0; i < length_bytes; ++i) length[i] = static_cast<char>(text.size() >> (8 * i) & 0xff);
   return length + text;
