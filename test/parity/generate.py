@@ -4,8 +4,8 @@
 
 Usage: generate.py [DIRECTORY]        (default: test/data/parity beside this folder)
 
-Needs torch, transformers (5 or newer), safetensors and numpy. Everything is seeded; `versions.json` records what wrote the
-files. Each case is a folder:
+Needs torch, transformers (5 or newer), safetensors and numpy. Weights and inputs are seeded and come out the same each
+time, the answers up to rounding: the order of sums depends on where memory lies. Each case is a folder:
 
   config.json, model.safetensors    as `save_pretrained` writes them, without tensors that are no part of a mixture layer
   expected.safetensors              per mixture layer m (dense layers do not count) x, dy, y, dx as `layers.<m>.<name>`, and

@@ -37,9 +37,9 @@ namespace detail {
 
 class recogniser {
  public:
-  recogniser(std::span<const tensor_entry> tensors, nlohmann::json config, const moe_options& options)
-      : config_(config.is_object() ? std::move(config) : nlohmann::json::object()), options_(options) {
-    if (options.config.is_object()) config_.merge_patch(options.config);
+  recogniser(std::span<const tensor_entry> tensors, const nlohmann::json& config, const moe_options& options)
+      : config_(shallow(config)), options_(options) {
+    config_.update(shallow(options.config));
     for (const auto& tensor : tensors) {
       entries_.emplace(tensor.name, &tensor);
       if (const auto at = layer_of(tensor.name)) stacks_[at->prefix][at->layer].push_back(at->rest);
