@@ -2,8 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Recognition of layouts. Input: config.json, a line with "---", then a tensor per line as "type name size size ...".
-// Whatever the names, shapes and keys are, the answer is a description whose matrices lie within the tensors listed, or a
-// moue::error.
+// Whatever the names, shapes and keys are, the answer is a description whose matrices lie within the tensors listed, or
+// a moue::error.
 
 #include <cstddef>
 #include <cstdint>

@@ -22,9 +22,9 @@
 
 namespace moue::io {
 
-/// The mixture layers of a checkpoint. Opening recognises it and checks that every tensor is there; numbers are read when
-/// they are asked for, with memory for one line of a matrix, or for the scales of one, beyond the caller's. Move-only; const members may be called
-/// from many threads.
+/// The mixture layers of a checkpoint. Opening recognises it and checks that every tensor is there; numbers are read
+/// when they are asked for, with memory for one line of a matrix, or for the scales of one, beyond the caller's.
+/// Move-only; const members may be called from many threads.
 class moe_checkpoint {
  public:
   /// Throws as `recognise` does.
@@ -37,8 +37,8 @@ class moe_checkpoint {
   const moe_description& description() const { return description_; }
 
   /// `part` of mixture layer `layer` (and of `expert`, for a part that each routed expert has) in canonical form,
-  /// whatever its place and precision in the file. `out` has the size of `description().shape(part)`. Widening is exact,
-  /// narrowing rounds to the nearest. Throws if a number is not finite, or not in `T`, naming the tensor.
+  /// whatever its place and precision in the file. `out` has the size of `description().shape(part)`. Widening is
+  /// exact, narrowing rounds to the nearest. Throws if a number is not finite, or not in `T`, naming the tensor.
   template <class T>
   void read(index layer, moe_part part, index expert, std::span<T> out) const {
     const moe_slice s = description_.slice(layer, part, expert);

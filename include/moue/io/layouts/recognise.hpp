@@ -245,10 +245,10 @@ class recogniser {
 
 }  // namespace detail
 
-/// What a checkpoint with these tensors and this config.json (null: none) is. Throws if no family fits, if several do, if
-/// config.json names another one, if a tensor of a mixture layer is missing or of another shape, if a layer holds a tensor
-/// that the family does not know, or if config.json contradicts the tensors. Numbers that config.json does not give are
-/// only noted (`moe_description::missing`).
+/// What a checkpoint with these tensors and this config.json (null: none) is. Throws if no family fits, if several do,
+/// if config.json names another one, if a tensor of a mixture layer is missing or of another shape, if a layer holds a
+/// tensor that the family does not know, or if config.json contradicts the tensors. Numbers that config.json does not
+/// give are only noted (`moe_description::missing`).
 inline moe_description recognise(std::span<const tensor_entry> tensors, const nlohmann::json& config = {},
                                  const moe_options& options = {}) {
   return detail::recogniser(tensors, config, options).run();
