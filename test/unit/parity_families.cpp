@@ -50,10 +50,11 @@ constexpr double output_tolerance = 1e-5, gradient_tolerance = 1e-4;
 void reproduce(const std::string& name, const std::string& answers) {
   CAPTURE(name);
   const io::checkpoint expected(folder + answers + "/expected.safetensors");
-  const io::moe_checkpoint source{io::checkpoint(folder + name)};
-  const auto model = io::mixture_of(source.description());
+  const std::string path = folder + name;
+  const moue::io::moe_checkpoint source{moue::io::checkpoint(path)};
+  const auto model = moue::io::mixture_of(source.description());
   moue::parameters<float> weights(model.layout());
-  io::load(source, weights);
+  moue::io::load(source, weights);
 
   const auto answer = [&](index layer, const char* what) {
     return expected.read<float>("layers." + std::to_string(layer) + "." + what);
