@@ -4,9 +4,8 @@
 
 Usage: check.py [DIRECTORY]        prints the largest differences, as shares of the largest number; fails above 1e-5
 
-Reads the published layouts without transformers' own conversion, so an older version, whose modules have those names, tells
-whether they mean what we think: the files are right for 4.57.1 as they are. Version 5 loads them by `from_pretrained` alone,
-for which the files lack the attention layers; regenerate them there instead.
+For versions before 5, such as 4.57.1, whose modules have the published names: they read the files without any conversion
+and so tell whether the names mean what we think. For version 5 use generate.py, which goes through its conversion.
 """
 
 import json
@@ -31,7 +30,7 @@ def load(folder, stem):
     missing, unexpected = model.load_state_dict(load_file(folder / "model.safetensors"), strict=False)
     missing = [name for name in missing if "mlp." in name or "moe." in name]
     if missing or unexpected:
-        sys.exit(f"{folder.name}: transformers {transformers.__version__} has no module for {(missing + unexpected)[0]}")
+        sys.exit(f"{folder.name}: {transformers.__version__} has no module for {(missing + unexpected)[0]}")
     return model
 
 
