@@ -2,7 +2,7 @@
 # SPDX-FileCopyrightText: 2026 The moue authors
 # SPDX-License-Identifier: Apache-2.0
 #
-# Usage: test/run.sh [--fast | --dev | --clang | --coverage | --tsan | --fuzz | --tidy]...
+# Usage: test/run.sh [--fast | --dev | --clang | --tsan | --fuzz | --tidy]...
 # Without a flag: everything that a change has to pass. --fast is the format check and the release build alone.
 # The last line reads "N passed, N failed"; a build, a check and a CTest test count one each.
 set -uo pipefail
@@ -14,7 +14,7 @@ failed=0
 install_missing() {
   local wanted=(g++ clang clang-format cmake ninja-build python3 libeigen3-dev doctest-dev nlohmann-json3-dev
                 libbenchmark-dev)
-  case " $* " in *coverage*) wanted+=(gcovr) ;; esac
+  case " $* " in *dev*) wanted+=(gcovr) ;; esac
   case " $* " in *tidy*) wanted+=(clang-tidy) ;; esac
   command -v apt-get >/dev/null || return 0 # not Debian: CMake names what it does not find
 
@@ -90,11 +90,11 @@ steps=()
 for flag in "$@"; do
   case $flag in
     --fast) steps+=(format release) ;;
-    --dev | --clang | --coverage | --tsan | --fuzz | --tidy) steps+=("${flag#--}") ;;
+    --dev | --clang | --tsan | --fuzz | --tidy) steps+=("${flag#--}") ;;
     *) sed -n '5,7s/^# //p' "$0"; exit 2 ;;
   esac
 done
-[ ${#steps[@]} -gt 0 ] || steps=(format release dev tsan clang coverage fuzz)
+[ ${#steps[@]} -gt 0 ] || steps=(format release dev tsan clang fuzz)
 
 mkdir -p build
 check "packages" install_missing "${steps[@]}" || steps=()
@@ -104,9 +104,9 @@ for step in "${steps[@]}"; do
     tsan) build_and_test tsan fixed_addresses ;;
     fuzz) check "fuzz build" configure_and_build fuzz && check "fuzz" test/fuzz/run.sh ;;
     tidy) check "tidy" configure_and_build tidy ;;
-    coverage)
-      find build/coverage -name '*.gcda' -delete 2>/dev/null # counters of an earlier run
-      build_and_test coverage && check "coverage" test/coverage.sh
+    dev)
+      find build/dev -name '*.gcda' -delete 2>/dev/null # counters of an earlier run
+      build_and_test dev && check "coverage" test/coverage.sh
       ;;
     *) build_and_test "$step" ;;
   esac
