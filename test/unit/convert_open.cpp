@@ -7,6 +7,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -94,4 +96,16 @@ TEST_CASE("tied visits, kinds of experts, features and queries are converted as 
   const auto weights = start(target, source, old, plan, home_row{});
   for (const moue::index tokens : {1, 40})
     CHECK(test::difference(run<float>(source, old, tokens), run<float>(target, weights, tokens)) == "");
+}
+
+TEST_CASE("not even an overflow opens a closed connection") {
+  const auto source = test::make_source({}, moue::linear_score{}, moue::cpu{});
+  const auto plan = test::ring_plan(source);
+  const auto target = moe_to_moue(source, plan);
+  const auto old = test::random_weights<float>(*test::erase<float>(source), 3);
+  auto weights = start(target, source, old, plan);
+  for (moue::index layer = 0; layer < 3; ++layer)
+    for (auto& w : weights["layers." + std::to_string(layer) + ".router.foreign"].row(0))
+      w = std::numeric_limits<float>::max();
+  CHECK(test::difference(run<float>(source, old), run<float>(target, weights)) == "");
 }
