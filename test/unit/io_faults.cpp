@@ -132,6 +132,19 @@ TEST_CASE("a folder that cannot be written to") {
   CHECK(version_of(folder / "f") == 1);
 }
 
+TEST_CASE("an old index that cannot be read stops the writer: its files would not be known") {
+  const temporary_folder folder;
+  save_shards(folder.path, 1);
+  std::filesystem::permissions(folder.path, std::filesystem::perms{0777});
+  std::filesystem::permissions(folder / "model.safetensors.index.json", std::filesystem::perms::none);
+  CHECK(in_child([&] {
+          drop_privileges();
+          return contains(message_of([&] { save_shards(folder.path, 2); }), "Permission denied") ? 0 : 1;
+        }) == 0);
+  std::filesystem::permissions(folder / "model.safetensors.index.json", std::filesystem::perms{0644});
+  CHECK(version_of(folder.path) == 1);
+}
+
 TEST_CASE("a file that cannot be read") {
   const temporary_folder folder;
   save_file(folder / "f", 1);
@@ -141,6 +154,25 @@ TEST_CASE("a file that cannot be read") {
           drop_privileges();
           return contains(message_of([&] { moue::io::checkpoint(folder / "f"); }), "Permission denied") ? 0 : 1;
         }) == 0);
+}
+
+TEST_CASE("a folder that cannot be looked into") {
+  const temporary_folder folder;
+  std::filesystem::create_directory(folder / "closed");
+  save_shards(folder / "closed", 1);
+  std::filesystem::permissions(folder.path, std::filesystem::perms{0755});
+  std::filesystem::permissions(folder / "closed", std::filesystem::perms::none);
+  CHECK(in_child([&] {
+          drop_privileges();
+          const auto reading = message_of([&] { moue::io::checkpoint(folder / "closed"); });
+          const auto inside = message_of([&] { moue::io::checkpoint(folder / "closed/model.safetensors.index.json"); });
+          const auto writing = message_of([&] { save_shards(folder / "closed", 2); });
+          const bool refused = reading.starts_with("moue: ") && contains(inside, "Permission denied") &&
+                               contains(writing, "Permission denied");
+          return refused ? 0 : 1;
+        }) == 0);
+  std::filesystem::permissions(folder / "closed", std::filesystem::perms{0755});
+  CHECK(version_of(folder / "closed") == 1);
 }
 
 TEST_CASE("places where no file can be") {
