@@ -7,6 +7,6 @@
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
 report=build/dev/coverage.txt
-gcovr --root . --filter include/ --txt "$report" --print-summary --fail-under-line 95 build/dev && exit
+gcovr --gcov-executable "llvm-cov gcov" --root . --filter include/ --txt "$report" --print-summary --fail-under-line 95 build/dev && exit
 grep -vE ' 100%( |$)' "$report"
 exit 1
