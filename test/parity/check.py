@@ -4,7 +4,7 @@
 
 Usage: check.py [DIRECTORY]        prints the largest differences, as shares of the largest number; fails above 1e-5
 
-For versions before 5, such as 4.57.1, whose modules have the published names: they read the files without any conversion
+For versions before 5, such as 4.57.1, whose modules have the published names: they read the files without conversion
 and so tell whether the names mean what we think. For version 5 use generate.py, which goes through its conversion.
 """
 

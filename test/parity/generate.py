@@ -8,7 +8,7 @@ Needs torch, transformers (5 or newer), safetensors and numpy. Weights and input
 time, the answers up to rounding: the order of sums depends on where memory lies. Each case is a folder:
 
   config.json, model.safetensors    as `save_pretrained` writes them, without tensors outside mixture layers
-  expected.safetensors              per mixture layer m (not counting dense ones) x, dy, y, dx as `layers.<m>.<name>`, and
+  expected.safetensors              per mixture layer m (not counting dense ones) x, dy, y, dx as `layers.<m>.<name>`,
                                     gradients as `grad.<our name of the parameter>`; the metadata has the versions
 The cases of RUNTIME hold the same weights as their first half under the names that the modules have in memory.
 """
