@@ -158,7 +158,8 @@ inline void write_report(const std::filesystem::path& folder, const conversion_s
   if (!all.anchor.empty())
     losses.push_back(detail::smooth(std::string(name_of(all.anchor[0].config.model)) + " from scratch",
                                     detail::losses_of(all.anchor)));
-  report::write_curves(folder / "convert_loss.svg", "Training loss, mean over seeds", "step", "bits per byte", losses);
+  report::write_curves(folder / "convert_loss.svg", "Training loss, mean over seeds", "step", "bits per byte", losses,
+                       1.3 * all.sources[0].bits_per_byte);  // the steep beginning would flatten what matters
   report::write_curves(folder / "convert_difference.svg",
                        "Training loss less that of '" + all.names[control] + "' on the same data, mean over seeds",
                        "step", "bits per byte", differences);

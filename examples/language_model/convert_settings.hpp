@@ -57,7 +57,7 @@ struct continuation {
 
 /// How a plain mixture of experts is converted.
 struct conversion {
-  topology_kind topology = topology_kind::staggered_rotation;  ///< over the universal experts
+  topology_kind topology = topology_kind::shared_pool;  ///< over the universal experts
   universal_kind universal = universal_kind::all;
   moue::index per_layer = 2;  ///< experts of every layer that become universal, unless all do
   rows_kind rows = rows_kind::zero;
