@@ -45,10 +45,10 @@ struct matrix_view {
   MOUE_HD constexpr T& operator()(index i, index j) const { return data[i * stride + j]; }
   MOUE_HD constexpr vector_view<T> row(index i) const { return {data + i * stride, cols}; }
   MOUE_HD constexpr matrix_view row_block(index first, index count) const {
-    return {data + first * stride, count, cols, stride};
+    return {moved(first * stride), count, cols, stride};
   }
   MOUE_HD constexpr matrix_view column_block(index first, index count) const {
-    return {data + first, rows, count, stride};
+    return {moved(first), rows, count, stride};
   }
   /// The matrix that belongs to row `i` of a group program. On backends that run one expert at a time this is the
   /// matrix itself; a backend that runs all experts at once looks the row's expert up. Row functors call it on weights.
@@ -57,6 +57,10 @@ struct matrix_view {
   MOUE_HD constexpr operator matrix_view<const T>() const requires(!std::is_const_v<T>) {
     return {data, rows, cols, stride};
   }
+
+ private:
+  /// Nothing may be added to null, which an empty matrix may be.
+  MOUE_HD constexpr T* moved(index elements) const { return data == nullptr ? data : data + elements; }
 };
 
 }  // namespace moue
