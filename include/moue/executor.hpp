@@ -10,44 +10,18 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "moue/backend.hpp"
+#include "moue/executor/memory.hpp"
 #include "moue/executor/rows.hpp"
+#include "moue/executor/tensors.hpp"
 #include "moue/expert.hpp"
 
 namespace moue {
-
-/// What a forward run leaves for its backward run: the plan, the activations the experts asked for, and, for experts
-/// whose `backward` takes gated gradients only in the plain form, their outputs. Views of caller memory.
-template <class C>
-struct expert_record {
-  dispatch_plan plan;
-  vector_view<C> kept;
-  matrix_view<C> outputs;
-};
-
-/// Scratch of one run; contents do not matter between runs. Views of caller memory.
-template <class C>
-struct expert_scratch {
-  matrix_view<C> in;           ///< [entries, width] gathered inputs
-  matrix_view<C> out;          ///< [entries, width] outputs, or input gradients
-  matrix_view<C> dout;         ///< [entries, width] gathered output gradients
-  vector_view<C> gate;         ///< [entries]
-  vector_view<C> dgate;        ///< [entries]
-  vector_view<C> temporaries;  ///< what the experts asked for
-  matrix_view<C> conversion;   ///< [workers, elements of the largest weight], no columns if nothing is converted
-  detail::grouped_tables tables;
-};
-
-/// Memory for one batch through an executor that is used on its own.
-template <class C>
-struct expert_memory {
-  expert_record<C> record;
-  expert_scratch<C> scratch;
-};
 
 /// A pool of physical experts on a backend. Immutable; weights, records and scratch are arguments, so that one executor
 /// serves many threads. `S` below is the storage type of the weights, `C = compute_t<S>` that of all arithmetic.
@@ -67,6 +41,7 @@ class executor {
     pool_.for_each_kind([&](std::size_t, const auto& kind) {
       kept_width_ = std::max(kept_width_, total(kind.kept()));
       temporary_width_ = std::max(temporary_width_, total(kind.temporaries()));
+      most_tensors_ = std::max(most_tensors_, std::ssize(kind.parameters()));
       for (const auto& spec : kind.parameters()) largest_ = std::max(largest_, spec.rows * spec.cols);
     });
   }
@@ -130,8 +105,8 @@ class executor {
     scratch.conversion = take_conversion<S>(memory, largest_);
     if constexpr (grouped) {
       scratch.tables.kind_of = memory.take<std::int32_t>(experts(), "kinds of experts");
-      scratch.tables.weights.there = memory.take<void*>(slots() * experts(), "pointers to weights");
-      scratch.tables.gradients.there = memory.take<void*>(slots() * experts(), "pointers to gradients");
+      scratch.tables.weights.there = memory.take<void*>(most_tensors_ * experts(), "pointers to weights");
+      scratch.tables.gradients.there = memory.take<void*>(most_tensors_ * experts(), "pointers to gradients");
     }
     return scratch;
   }
@@ -334,73 +309,34 @@ class executor {
     return result;
   }
 
-  // --- tensors of one expert, or of all experts of a kind -----------------------------------------------------------
-
-  /// The most tensors that an expert has.
-  index slots() const {
-    index most = 0;
-    pool_.for_each_kind([&](std::size_t, const auto& kind) {
-      most = std::max(most, static_cast<index>(detail::parameter_count<std::remove_cvref_t<decltype(kind)>>));
-    });
-    return most;
-  }
-
   void send_kinds(detail::grouped_tables& tables) const {
     if (tables.kinds_sent) return;
-    std::vector<std::int32_t> kinds(kinds_.begin(), kinds_.end());
+    const std::vector<std::int32_t> kinds(kinds_.begin(), kinds_.end());
     detail::upload(backend_, std::span<const std::int32_t>(kinds), tables.kind_of.data);
     tables.kinds_sent = true;
   }
-  /// Sends the addresses that `address(tensor)` gives, unless they are there already.
+  /// Sends the tensors' addresses, `address(tensor)`, unless they are there already.
   template <class F>
   void send(detail::pointer_table& table, const parameter_layout& layout, const F& address) const {
-    const auto place = [&](index slot, index e) { return static_cast<std::size_t>(slot * experts() + e); };
-    bool same = !table.sent.empty();
-    table.sent.resize(static_cast<std::size_t>(slots() * experts()), nullptr);
-    for (index e = 0; e < experts(); ++e)
-      pool_.visit_kind(kinds_[static_cast<std::size_t>(e)], [&](const auto& kind) {
-        for (index slot = 0; slot < std::ssize(kind.parameters()); ++slot) {
-          void* const now = address(layout.expert_first(e) + slot);
-          same = same && table.sent[place(slot, e)] == now;
-          table.sent[place(slot, e)] = now;
-        }
-      });
-    if (!same) detail::upload(backend_, std::span<void* const>(table.sent), table.there.data);
-  }
-
-  template <class T, class E>
-  static auto grouped_tensors(const E& kind, const detail::pointer_table& table, const dispatch_plan& plan) {
-    std::array<grouped_matrix<T>, detail::parameter_count<E>> result;
-    const auto specs = kind.parameters();
-    const index experts = plan.experts();
-    for (std::size_t i = 0; i < result.size(); ++i)
-      result[i] = {table.there.data + static_cast<index>(i) * experts, plan.row_expert, specs[i].rows, specs[i].cols};
-    return result;
+    if (detail::list_addresses(table.sent, layout, most_tensors_, address))
+      detail::upload(backend_, std::span<void* const>(table.sent), table.there.data);
   }
 
   template <Storage S, class E>
   static auto weights_of(const E& kind, const parameters<S>& weights, const detail::pointer_table& table,
                          const dispatch_plan& plan, const group_place& at) {
-    if constexpr (grouped) {
-      return grouped_tensors<const S>(kind, table, plan);
-    } else {
-      std::array<matrix_view<const S>, detail::parameter_count<E>> result;
-      const index first = weights.layout().expert_first(at.expert);
-      for (std::size_t i = 0; i < result.size(); ++i) result[i] = weights[first + static_cast<index>(i)];
-      return result;
-    }
+    if constexpr (grouped)
+      return detail::tensors_of_kind<const S>(kind, table, plan);
+    else
+      return detail::tensors_of_expert<const S, E>(weights, at.expert);
   }
   template <class C, class E>
   static auto gradients_of(const E& kind, gradients<C>& into, const detail::pointer_table& table,
                            const dispatch_plan& plan, const group_place& at) {
-    if constexpr (grouped) {
-      return grouped_tensors<C>(kind, table, plan);
-    } else {
-      std::array<matrix_view<C>, detail::parameter_count<E>> result;
-      const index first = into.layout().expert_first(at.expert);
-      for (std::size_t i = 0; i < result.size(); ++i) result[i] = into[first + static_cast<index>(i)];
-      return result;
-    }
+    if constexpr (grouped)
+      return detail::tensors_of_kind<C>(kind, table, plan);
+    else
+      return detail::tensors_of_expert<C, E>(into, at.expert);
   }
 
   pool_type pool_;
@@ -409,6 +345,7 @@ class executor {
   index kept_width_ = 0;
   index temporary_width_ = 0;
   index largest_ = 0;
+  index most_tensors_ = 0;  // of one expert
 };
 
 }  // namespace moue

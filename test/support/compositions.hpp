@@ -17,6 +17,8 @@
 
 namespace test {
 
+class island;
+
 /// What all compositions have in common.
 struct recipe {
   moue::index width = 6;
@@ -37,5 +39,6 @@ const std::vector<std::string>& compositions();
 /// The composition called `name`, on a backend.
 model_pointer<double> compose(std::string_view name, const recipe& r, moue::reference backend);
 model_pointer<double> compose(std::string_view name, const recipe& r, moue::cpu backend);
+model_pointer<double> compose(std::string_view name, const recipe& r, const island& backend);
 
 }  // namespace test
