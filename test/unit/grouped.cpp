@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <csignal>
 
 #include "compositions.hpp"
 #include "island.hpp"
@@ -62,7 +63,7 @@ TEST_CASE("the memory of an island is closed") {
   CHECK(back == 3);
   const pid_t child = ::fork();
   if (child == 0) {
-    ::close(2);  // a sanitizer's report of what is meant to happen
+    std::signal(SIGSEGV, SIG_DFL);  // without the test program's report of what is meant to happen
     ::_exit(*static_cast<volatile double*>(memory) == 3 ? 0 : 1);
   }
   int status = 0;
