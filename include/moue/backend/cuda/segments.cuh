@@ -1,0 +1,52 @@
+// SPDX-FileCopyrightText: 2026 The moue authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// @file
+/// The rows that a grouped product runs over, whose division into groups only the device knows.
+
+#include <cstdint>
+
+#include "moue/grouped.hpp"
+#include "moue/view.hpp"
+
+namespace moue::detail::gpu {
+
+/// Rows [offsets[g], offsets[g+1]) belong to group g; only groups whose kinds[g] == kind take part. The arrays lie on
+/// the device. Without offsets all rows, [0, capacity), are one group.
+struct segments {
+  const index* offsets = nullptr;  ///< [groups + 1], ascending from 0 to at most `capacity`
+  index groups = 0;
+  const std::int32_t* kinds = nullptr;  ///< [groups], or null: all groups take part
+  std::int32_t kind = 0;
+  index capacity = 0;  ///< rows at most, known to the host
+
+  bool empty() const { return groups <= 0 || capacity <= 0; }
+};
+
+/// All of `rows` rows as one group.
+inline segments one_segment(index rows) { return {nullptr, 1, nullptr, 0, rows}; }
+
+/// A weight or gradient of every group, or one matrix for all of them: one type for kernels to be compiled for.
+template <class T>
+struct weight_table {
+  void* const* of_group;  // null: `dense` serves every group
+  T* dense;
+  index rows;
+  index cols;
+  index stride;
+
+  MOUE_HD T* of(index group) const { return of_group != nullptr ? static_cast<T*>(of_group[group]) : dense; }
+  MOUE_HD bool empty() const { return rows == 0 || cols == 0; }
+};
+
+template <class T>
+weight_table<T> table_of(const grouped_matrix<T>& w) {
+  return {w.of_expert, nullptr, w.rows, w.cols, w.cols};
+}
+template <class T>
+weight_table<T> table_of(const matrix_view<T>& w) {
+  return {nullptr, w.data, w.rows, w.cols, w.stride};
+}
+
+}  // namespace moue::detail::gpu
