@@ -22,6 +22,7 @@ struct dispatch_plan {
   vector_view<index> row_entry;          ///< [rows] the routing entry a row came from
   vector_view<index> token_offsets;      ///< [tokens + 1] into `token_rows`
   vector_view<index> token_rows;         ///< [rows] each token's rows, ascending, hence by ascending expert
+  vector_view<std::int32_t> scratch;     ///< what a backend needs to fill a plan; hosts need nothing
 
   MOUE_HD index experts() const { return expert_offsets.size - 1; }
   /// Assignments that are not empty. This and `expert_rows` read the plan: not on the host if it lies on a device.
@@ -29,7 +30,7 @@ struct dispatch_plan {
   MOUE_HD index expert_rows(index e) const { return expert_offsets[e + 1] - expert_offsets[e]; }
 
   /// Memory for up to `tokens` tokens and `entries` assignments.
-  static dispatch_plan take(arena& memory, index tokens, index entries, index experts) {
+  static dispatch_plan take(arena& memory, index tokens, index entries, index experts, index scratch = 0) {
     dispatch_plan plan;
     plan.expert_offsets = memory.take<index>(experts + 1, "expert offsets");
     plan.row_token = memory.take<std::int32_t>(entries, "row tokens");
@@ -37,6 +38,7 @@ struct dispatch_plan {
     plan.row_entry = memory.take<index>(entries, "row entries");
     plan.token_offsets = memory.take<index>(tokens + 1, "token offsets");
     plan.token_rows = memory.take<index>(entries, "token rows");
+    plan.scratch = memory.take<std::int32_t>(scratch, "dispatch scratch");
     return plan;
   }
 };

@@ -87,7 +87,10 @@ class executor {
   template <class C>
   expert_record<C> take_record(arena& memory, index tokens, index entries) const {
     expert_record<C> record;
-    record.plan = dispatch_plan::take(memory, tokens, entries, experts());
+    index scratch = 0;
+    if constexpr (requires { BackendT::dispatch_scratch(entries, experts()); })
+      scratch = BackendT::dispatch_scratch(entries, experts());
+    record.plan = dispatch_plan::take(memory, tokens, entries, experts(), scratch);
     record.kept = memory.take<C>(entries * kept_width_, "kept activations");
     record.outputs = memory.take<C>(needs_outputs ? entries : 0, width(), "expert outputs");
     return record;

@@ -69,7 +69,8 @@ struct pass_state {
     ops.each_row(parts, count_valid_block{batch.valid, block, memory.valid_parts});
     ops.each_row(1, add_parts{{memory.valid_parts.data, parts}, memory.valid_tokens});
     if (!memory.states.empty()) clear(rows(memory.states[0]));
-    for (const auto& table : {memory.share, memory.probability, memory.expert_share, memory.expert_probability})
+    for (const auto& table :
+         std::array{memory.share, memory.probability, memory.expert_share, memory.expert_probability})
       clear({table.data, 1, table.size});
     clear(memory.layer_token_loss);
   }
@@ -182,8 +183,9 @@ struct pass_state {
     auto frame = make_frame(layer, x);
     stages.make_features(ops, frame, weights, scratch);
     stages.make_logits(ops, frame, weights, scratch);
-    if (model->router().on_non_finite == non_finite::reject)
-      ops.each_row(tokens, reject_broken_row<C>{frame.logits, valid(), layer});
+    if constexpr (!is_grouped<typename MixtureT::backend_type>)
+      if (model->router().on_non_finite == non_finite::reject)
+        ops.each_row(tokens, reject_broken_row<C>{frame.logits, valid(), layer});
 
     const auto preference = stages.preference_part(weights);
     const vector_view<const std::int32_t> always_ids{
