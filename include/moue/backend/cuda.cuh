@@ -8,11 +8,13 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <utility>
 
 #include "moue/backend.hpp"
 #include "moue/backend/cuda/dispatch.cuh"
+#include "moue/backend/cuda/memory.cuh"
 #include "moue/backend/cuda/operations.cuh"
 #include "moue/backend/cuda/runtime.cuh"
 #if defined(__CUDACC__)
@@ -75,6 +77,29 @@ class basic_cuda {
   void download(const T* from, std::span<T> to) const {
     if (!to.empty()) runtime_.download(from, to.data(), to.size_bytes());
   }
+
+  /// Memory on the device that frees itself: `size` elements, uninitialised;
+  template <class T>
+  device_array<T, RuntimeT> make_array(index size) const {
+    return {runtime_, size};
+  }
+  /// scratch for a pass;
+  device_workspace<RuntimeT> make_workspace(std::size_t bytes) const { return {runtime_, bytes}; }
+  /// weights, all zero, or a copy of the host's;
+  template <Storage S>
+  device_parameters<S, RuntimeT> make_parameters(std::shared_ptr<const parameter_layout> layout) const {
+    return {runtime_, std::move(layout)};
+  }
+  template <Storage S>
+  device_parameters<S, RuntimeT> make_parameters(const parameters<S>& host) const {
+    return {runtime_, host};
+  }
+  /// and gradients, all zero.
+  template <class C>
+  device_gradients<C, RuntimeT> make_gradients(std::shared_ptr<const parameter_layout> layout) const {
+    return {runtime_, std::move(layout)};
+  }
+
   void* allocate(std::size_t bytes) const { return runtime_.allocate(bytes); }
   void release(void* memory) const { runtime_.release(memory); }
   void synchronise() const { runtime_.synchronise(); }
