@@ -11,6 +11,10 @@ install(
   FILE_SET HEADERS DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
   FILE_SET special DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 install(EXPORT moueTargets NAMESPACE moue:: DESTINATION ${package_dir})
+if(TARGET moue_io)
+  install(TARGETS moue_io EXPORT moueIoTargets FILE_SET HEADERS DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+  install(EXPORT moueIoTargets NAMESPACE moue:: DESTINATION ${package_dir})
+endif()
 
 configure_package_config_file(cmake/moueConfig.cmake.in ${PROJECT_BINARY_DIR}/moueConfig.cmake
                               INSTALL_DESTINATION ${package_dir})

@@ -11,7 +11,8 @@ function(moue_consumer_test way)
     COMMAND
       ${CMAKE_CTEST_COMMAND} --build-and-test ${CMAKE_CURRENT_SOURCE_DIR}/consume ${build_dir}
       --build-generator ${CMAKE_GENERATOR} --build-options -DCMAKE_CXX_COMPILER=${CMAKE_CXX_COMPILER}
-      -DEigen3_DIR=${Eigen3_DIR} ${ARGN} --test-command consumer)
+      -DEigen3_DIR=${Eigen3_DIR} -Dnlohmann_json_DIR=${nlohmann_json_DIR} ${ARGN} --test-command
+      ${CMAKE_CTEST_COMMAND} --output-on-failure)
   set_tests_properties(static.consume_${way} PROPERTIES LABELS static)
 endfunction()
 

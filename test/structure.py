@@ -8,6 +8,7 @@ import sys
 
 SPDX = "// SPDX-FileCopyrightText: 2026 The moue authors\n// SPDX-License-Identifier: Apache-2.0\n"
 EIGEN_HOME = re.compile(r"moue/backend/cpu(\.hpp|/)")
+JSON_HOME = re.compile(r"moue/io(\.hpp|/)")
 FRAMEWORK = re.compile(r"(cuda|cublas|cudnn|nccl|thrust/|cub/|torch/|ATen/|c10/|mpi\.|dlpack)")
 FRAMEWORK_HOME = re.compile(r"moue/(adapt|dist)/|.*\.cuh$")
 POLICY = re.compile(r"moue/(expert|topology|router|balance)/")
@@ -38,6 +39,8 @@ def violations(name):
     for target in includes[name]:
         if target.startswith("Eigen/") and not EIGEN_HOME.match(name):
             yield f"<{target}> belongs in moue/backend/cpu.hpp alone"
+        if target.startswith("nlohmann/") and not JSON_HOME.match(name):
+            yield f"<{target}> belongs under moue/io/ alone"
         if FRAMEWORK.match(target) and not FRAMEWORK_HOME.match(name):
             yield f"<{target}> belongs in a .cuh, adapt/ or dist/"
         if target == "iostream":

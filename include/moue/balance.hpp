@@ -16,7 +16,8 @@
 namespace moue {
 
 /// What routing did in one pass, over all layers at once. Only valid (unpadded) tokens count. Layer `l`'s candidates
-/// stand at `[offsets[l], offsets[l + 1])` of the per-candidate tables.
+/// stand at `[offsets[l], offsets[l + 1])` of the per-candidate tables. Candidates closed to every token are listed, with
+/// all their numbers zero.
 template <class C>
 struct depth_statistics {
   index layers = 0;
@@ -24,11 +25,19 @@ struct depth_statistics {
   index tokens = 0;                            ///< valid tokens; 0 makes every table zero
   vector_view<const index> offsets;            ///< [layers + 1]
   vector_view<const std::int32_t> candidates;  ///< [slots] physical ids
-  vector_view<const C> exposure;               ///< [experts] c_e, layers that may use it; 0 for always-on experts
+  vector_view<const C> exposure;               ///< [experts] c_e, layers it was open to; 0 for always-on experts
   vector_view<const C> share;                  ///< [slots] f: share of the layer's assignments; no gradient
   vector_view<const C> probability;            ///< [slots] P: mean over tokens of p
   vector_view<const C> expert_share;           ///< [experts] F_e: f summed over layers
   vector_view<const C> expert_probability;     ///< [experts] G_e: P summed over layers
+  vector_view<const std::uint8_t> open;        ///< [slots] 0 where the logit was minus infinity for every token, else 1
+
+  /// Candidates of `layer` that were open to some token.
+  MOUE_HD index open_candidates(index layer) const {
+    index count = 0;
+    for (index i = offsets[layer]; i < offsets[layer + 1]; ++i) count += open[i];
+    return count;
+  }
 };
 
 namespace detail {

@@ -58,4 +58,15 @@ MOUE_HD C log_sigmoid(C x) {
   return x >= C(0) ? -log1p(exponential(-x)) : x - log1p(exponential(x));
 }
 
+/// x itself, but rounded before a sum uses it. A compiler that fuses products into sums does so in some iterations of a
+/// vectorised loop and not in others, so that the sum of a row's products would depend on what stands behind the row.
+template <class C>
+[[gnu::always_inline]] MOUE_HD inline C rounded(C x) {
+#if !defined(__CUDACC__) && __has_builtin(__builtin_assoc_barrier)
+  return __builtin_assoc_barrier(x);
+#else
+  return x;
+#endif
+}
+
 }  // namespace moue::detail

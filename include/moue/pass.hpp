@@ -160,9 +160,9 @@ class pass {
 
   depth_statistics<C> statistics_of(index valid) const {
     const auto& memory = state_.memory;
-    return {model().layers(),         model().experts(),        valid,        memory.offsets,
-            memory.candidates_of_all, memory.exposure,          memory.share, memory.probability,
-            memory.expert_share,      memory.expert_probability};
+    return {model().layers(),         model().experts(),         valid,        memory.offsets,
+            memory.candidates_of_all, memory.exposure,           memory.share, memory.probability,
+            memory.expert_share,      memory.expert_probability, memory.open};
   }
 
   static std::string text(index n) { return std::to_string(n); }

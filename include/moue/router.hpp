@@ -13,6 +13,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "moue/arrays.hpp"
 #include "moue/operations.hpp"
 #include "moue/parameter.hpp"
 #include "moue/view.hpp"
@@ -108,25 +109,6 @@ inline constexpr std::size_t stage_parameter_count =
 template <class T>
 inline constexpr std::size_t stage_temporary_count =
     std::tuple_size_v<decltype(stage_temporaries(std::declval<const T&>(), router_shape{}))>;
-
-/// `Count` elements of `all` from `First`.
-template <std::size_t First, std::size_t Count, class T, std::size_t N>
-constexpr std::array<T, Count> sub_array(const std::array<T, N>& all) {
-  static_assert(First + Count <= N);
-  return [&]<std::size_t... Is>(std::index_sequence<Is...>) { return std::array<T, Count>{all[First + Is]...}; }
-  (std::make_index_sequence<Count>{});
-}
-
-template <class T, std::size_t... N>
-constexpr auto join_arrays(const std::array<T, N>&... parts) {
-  std::array<T, (N + ... + 0)> all{};
-  std::size_t at = 0;
-  const auto append = [&](const auto& part) {
-    for (const auto& element : part) all[at++] = element;
-  };
-  (append(parts), ...);
-  return all;
-}
 
 // --- concepts of the stages -----------------------------------------------------------------------------------------
 

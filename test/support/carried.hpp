@@ -161,6 +161,7 @@ class carried_pass final : public any_pass<S> {
     fetch(s.probability, tables_[2]);
     fetch(s.expert_share, tables_[3]);
     fetch(s.expert_probability, tables_[4]);
+    fetch(s.open, open_);
     return s;
   }
 
@@ -208,6 +209,7 @@ class carried_pass final : public any_pass<S> {
   mutable std::map<moue::index, layer_copies> fetched_;
   mutable std::vector<moue::index> offsets_;
   mutable std::vector<std::int32_t> candidates_;
+  mutable std::vector<std::uint8_t> open_;
   mutable std::vector<C> tables_[5];
 };
 

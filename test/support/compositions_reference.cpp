@@ -5,9 +5,10 @@
 namespace test {
 
 const std::vector<std::string>& compositions() {
-  static const std::vector<std::string> names{"linear_bias",   "linear_raw",   "linear_trajectory", "normalised",
-                                              "query",         "always_on",    "keyed_trajectory",  "mixed_pool",
-                                              "tied_revisits", "uneven_widths"};
+  static const std::vector<std::string> names{
+      "linear_bias", "linear_raw",       "linear_trajectory", "normalised",    "query",
+      "always_on",   "keyed_trajectory", "mixed_pool",        "tied_revisits", "uneven_widths",
+      "qwen2_moe",   "deepseek_v2",      "deepseek_v3",       "gpt_oss",       "phi_moe"};
   return names;
 }
 

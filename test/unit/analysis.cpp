@@ -21,6 +21,7 @@ struct hand_made {
   std::array<double, 5> exposure{1, 2, 2, 1, 0};
   std::array<double, 6> share{0.5, 0.5, 0, 0.25, 0.75, 0};
   std::array<double, 5> expert_share{0.5, 0.75, 0.75, 0, 0};
+  std::array<std::uint8_t, 6> open{1, 1, 1, 1, 1, 1};
 
   moue::depth_statistics<double> statistics() {
     return {2,
@@ -32,7 +33,8 @@ struct hand_made {
             {share.data(), 6},
             {},
             {expert_share.data(), 5},
-            {}};
+            {},
+            {open.data(), 6}};
   }
 };
 

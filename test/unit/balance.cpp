@@ -16,10 +16,12 @@
 #include "moue/balance/z_loss.hpp"
 #include "moue/expert/copy.hpp"
 #include "moue/pass.hpp"
+#include "moue/router/logit_bias.hpp"
 #include "moue/testing/balance_laws.hpp"
 #include "moue/topology/layer_local.hpp"
 #include "moue/topology/shared_pool.hpp"
 #include "moue/topology/staggered_rotation.hpp"
+#include "moue/topology/table.hpp"
 
 namespace {
 
@@ -36,13 +38,15 @@ moue::vector_view<double> view(numbers& v) { return {v.data(), std::ssize(v)}; }
 struct depth {
   moue::connectivity lowered;
   numbers share, probability, exposure, f, g;
+  std::vector<std::uint8_t> open;
 
   template <class T>
   explicit depth(const T& topology)
       : lowered(topology),
         share(static_cast<std::size_t>(lowered.candidate_offset(lowered.layers())), 0),
         probability(share.size(), 0),
-        exposure(lowered.exposure().begin(), lowered.exposure().end()) {}
+        exposure(lowered.exposure().begin(), lowered.exposure().end()),
+        open(share.size(), 1) {}
 
   /// Each layer's numbers become positive random ones that sum to 1.
   void randomise(numbers& table, std::uint64_t key) {
@@ -71,7 +75,8 @@ struct depth {
             view(std::as_const(share)),
             view(std::as_const(probability)),
             view(std::as_const(f)),
-            view(std::as_const(g))};
+            view(std::as_const(g)),
+            {open.data(), std::ssize(open)}};
   }
 };
 
@@ -243,4 +248,52 @@ TEST_CASE("the universal loss leaves layers free to prefer different experts") {
   trial.share = trial.probability = {0.5, 0.5, 0, 0, 0, 0, 0.5, 0.5};
   CHECK(moue::universal_balance{.weight = 1}.value(trial.statistics()) == doctest::Approx(1).epsilon(exact));
   CHECK(moue::switch_loss{.weight = 1}.value(trial.statistics()) == doctest::Approx(2).epsilon(exact));
+}
+
+TEST_CASE("candidates that are closed to every token count in no loss") {
+  constexpr moue::index width = 3, tokens = 16;
+  const auto losses = moue::sum_of_losses{moue::switch_loss{.weight = 0.3}, moue::universal_balance{.weight = 0.7}};
+  const moue::mixture wide{moue::copy{width}, moue::shared_pool{2, 4},
+                           moue::router{moue::score_sum{moue::linear_score{}, moue::logit_bias{}}, moue::top_k{1},
+                                        moue::softmax_then_select{}},
+                           losses, moue::reference{}};
+  // The same without expert 2, and without expert 3 at the second layer.
+  const moue::mixture narrow{moue::copy{width}, moue::table{4, {{0, 1, 3}, {0, 1}}},
+                             moue::router{moue::linear_score{}, moue::top_k{1}, moue::softmax_then_select{}}, losses,
+                             moue::reference{}};
+  auto weights = wide.initialize<double>(1);
+  auto kept = narrow.initialize<double>(2);
+  const double closed = moue::detail::minus_infinity<double>();
+  weights["layers.0.router.bias"](0, 2) = weights["layers.1.router.bias"](0, 2) = closed;
+  weights["layers.1.router.bias"](0, 3) = closed;
+  for (moue::index j = 0; j < width; ++j) {
+    for (moue::index e = 0; e < 2; ++e) {
+      kept["layers.0.router.weight"](e, j) = weights["layers.0.router.weight"](e, j);
+      kept["layers.1.router.weight"](e, j) = weights["layers.1.router.weight"](e, j);
+    }
+    kept["layers.0.router.weight"](2, j) = weights["layers.0.router.weight"](3, j);
+  }
+  const auto run = [&](const auto& model, const auto& values, auto&& look) {
+    const moue::pass_options options{.tokens = tokens};
+    moue::workspace scratch(model.template workspace_bytes<double>(options));
+    auto pass = model.start(values, options, scratch);
+    numbers x(tokens * width), y(x.size());
+    for (std::size_t i = 0; i < x.size(); ++i) x[i] = moue::detail::normal_at(5, i);
+    std::vector<std::uint8_t> valid(tokens, 1);
+    valid[0] = 0;
+    pass.begin(tokens, {.valid = {valid.data(), tokens}});
+    for (moue::index layer = 0; layer < 2; ++layer)
+      pass.forward(layer, {x.data(), tokens, width}, {y.data(), tokens, width});
+    look(pass.statistics());
+    return pass.balance();
+  };
+  const double expected = run(narrow, kept, [](const auto&) {});
+  const double value = run(wide, weights, [](const auto& s) {
+    CHECK(std::vector<int>(s.open.begin(), s.open.end()) == std::vector<int>{1, 1, 0, 1, 1, 1, 0, 0});
+    CHECK(numbers(s.exposure.begin(), s.exposure.end()) == numbers{2, 2, 0, 1});
+    CHECK(s.open_candidates(0) == 3);
+    CHECK(s.open_candidates(1) == 2);
+  });
+  CHECK(expected > 0);
+  CHECK(value == expected);
 }

@@ -13,6 +13,7 @@
 #include "moue/backend/reference.hpp"
 #include "moue/expert/gated_mlp.hpp"
 #include "moue/pass.hpp"
+#include "moue/router/candidate_bias.hpp"
 #include "moue/router/compose.hpp"
 #include "moue/router/logit_bias.hpp"
 #include "moue/router/query_score.hpp"
@@ -89,6 +90,7 @@ TEST_CASE("score stages obey the laws") {
   obeys(moue::testing::check_score_laws(moue::normalised_score{}));
   obeys(moue::testing::check_score_laws(moue::keyed_score{}));
   obeys(moue::testing::check_score_laws(moue::logit_bias{}));
+  obeys(moue::testing::check_score_laws(moue::candidate_bias{}));
   obeys(moue::testing::check_score_laws(moue::query_score{.rank = 3}));
   obeys(moue::testing::check_score_laws(moue::trajectory{.rank = 3, .decay = 0.7}));
   obeys(moue::testing::check_score_laws(
@@ -110,6 +112,7 @@ TEST_CASE("row stages obey the laws") {
   obeys(moue::testing::check_select_laws(moue::top_k{0}));
   obeys(moue::testing::check_gate_laws(moue::softmax_of_selected{}));
   obeys(moue::testing::check_gate_laws(moue::softmax_then_select{}));
+  obeys(moue::testing::check_gate_laws(moue::softmax_then_select{16}));
   obeys(moue::testing::check_gate_laws(moue::sigmoid_gate{2}));
   obeys(moue::testing::check_gate_laws(moue::sigmoid_renormalised{2.5}));
   obeys(moue::testing::check_probability_laws(moue::softmax_probability{}));
@@ -159,6 +162,14 @@ TEST_CASE("softmax of the selected equals softmax, select, divide by the sum, in
   const numbers through_division{(g[0] - mean) / sum, (g[1] - mean) / sum};
   same(gradient_of(moue::softmax_then_select{}, z, some, through_division),
        gradient_of(moue::softmax_of_selected{}, z, some, g));
+}
+
+TEST_CASE("a scale multiplies the gates of softmax_then_select and their gradients") {
+  const numbers gates = gates_of(moue::softmax_then_select{}, z, some);
+  same(gates_of(moue::softmax_then_select{16}, z, some), {16 * gates[0], 16 * gates[1]});
+  numbers d = gradient_of(moue::softmax_then_select{}, z, some, g);
+  for (auto& v : d) v *= 16;
+  same(gradient_of(moue::softmax_then_select{16}, z, some, g), d);
 }
 
 TEST_CASE("with k = 1 a renormalised gate gives the router no gradient, the plain softmax does") {
@@ -282,6 +293,24 @@ TEST_CASE("linear and normalised logits are the products of their definitions") 
       CHECK(normalised.logits(t, j) ==
             doctest::Approx(normalised.p[1](0, 0) * along / std::sqrt(square + 1e-12)).epsilon(exact));
     }
+}
+
+TEST_CASE("a candidate bias is the bias of a linear map, and its gradient the sum over tokens") {
+  const moue::score_sum stage{moue::linear_score{}, moue::candidate_bias{}};
+  const moue::linear_score plain;
+  score_trial<decltype(stage)> trial(stage, shape);
+  score_trial<moue::linear_score> without(plain, shape);
+  trial.forward(0);
+  without.forward(0);
+  trial.backward();
+  for (moue::index j = 0; j < shape.candidates; ++j) {
+    double sum = 0;
+    for (moue::index t = 0; t < shape.tokens; ++t) {
+      CHECK(trial.logits(t, j) == doctest::Approx(without.logits(t, j) + trial.p[1](0, j)).epsilon(exact));
+      sum += trial.dlogits(t, j);
+    }
+    CHECK(trial.dp[1](0, j) == doctest::Approx(sum).epsilon(exact));
+  }
 }
 
 TEST_CASE("normalised logits do not see the length of a row, and a shared key of zero changes nothing") {

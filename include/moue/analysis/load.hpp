@@ -24,8 +24,8 @@ struct load_report {
   double raw = 0;                      ///< max F_e / mean F_e; 1 is even; 0 if nothing was routed
   double corrected = 0;                ///< max (F_e / c_e) / mean (F_e / c_e): load in proportion to reach reads 1
   std::vector<index> dead;             ///< experts with c_e > 0 and F_e = 0, ascending
-  std::vector<double> layer_max_mean;  ///< per layer, max f_{l,e} / mean f_{l,e} over its candidates
-  std::vector<double> layer_entropy;   ///< per layer, -sum f log f in nats; log(candidates) is even
+  std::vector<double> layer_max_mean;  ///< per layer, max f_{l,e} / mean f_{l,e} over its open candidates
+  std::vector<double> layer_entropy;   ///< per layer, -sum f log f in nats; log(open candidates) is even
 };
 
 namespace detail {
@@ -66,6 +66,7 @@ load_report summarise_load(const depth_statistics<C>& s) {
     detail::max_over_mean shares;
     double entropy = 0;
     for (index i = s.offsets[layer]; i < s.offsets[layer + 1]; ++i) {
+      if (s.open[i] == 0) continue;
       const auto f = static_cast<double>(s.share[i]);
       shares.add(f);
       if (f > 0) entropy -= f * std::log(f);

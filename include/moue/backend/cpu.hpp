@@ -64,7 +64,7 @@ class cpu_operations {
       auto out = map(dx.row_block(first, rows));
       const auto b = map(weight);
       if (mode == write::assign) out.setZero();
-      if (rows <= few_rows)
+      if (rows <= few_rows || tiny(rows, dx.cols, in.cols))
         for (index i = 0; i < rows; ++i) out.row(i).noalias() += a.row(i) * b;
       else
         out.noalias() += a * b;
@@ -80,7 +80,7 @@ class cpu_operations {
       const auto a = map(g.column_block(first, rows));
       const auto b = map(in);
       auto out = map(dw.row_block(first, rows));
-      if (in.rows <= few_rows)
+      if (in.rows <= few_rows || tiny(rows, dw.cols, in.rows))
         for (index j = 0; j < rows; ++j)
           for (index t = 0; t < in.rows; ++t) out.row(j) += a(t, j) * b.row(t);
       else
@@ -115,6 +115,9 @@ class cpu_operations {
   static constexpr index element_rows = 64;         // of a row functor
   static constexpr index least_products = 1 << 19;  // below this waking the pool costs more than it saves
   static constexpr index least_elements = 1 << 15;
+
+  /// Whether Eigen would compute a product entry by entry: with fused multiply-add, entries then round by their alignment.
+  static bool tiny(index rows, index cols, index depth) { return rows + cols + depth < 20; }
 
   template <class F>
   void row_blocks(index rows, index cost_per_row, const F& f) const {

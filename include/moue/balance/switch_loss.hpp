@@ -21,14 +21,14 @@ struct switch_loss {
     for (index layer = 0; layer < s.layers; ++layer) {
       C inner = C(0);
       for (index i = s.offsets[layer]; i < s.offsets[layer + 1]; ++i) inner += s.share[i] * s.probability[i];
-      sum += C(s.offsets[layer + 1] - s.offsets[layer]) * inner;
+      sum += C(s.open_candidates(layer)) * inner;
     }
     return C(weight) * sum / C(s.layers);
   }
   template <class C>
   MOUE_HD void gradient(const depth_statistics<C>& s, vector_view<C> d) const {
     for (index layer = 0; layer < s.layers; ++layer) {
-      const C factor = C(weight) * C(s.offsets[layer + 1] - s.offsets[layer]) / C(s.layers);
+      const C factor = C(weight) * C(s.open_candidates(layer)) / C(s.layers);
       for (index i = s.offsets[layer]; i < s.offsets[layer + 1]; ++i) d[i] += factor * s.share[i];
     }
   }

@@ -32,7 +32,7 @@ struct universal_balance {
     const C factor = C(weight) * total(s) / C(s.layers * s.layers);
     for (index i = 0; i < s.candidates.size; ++i) {
       const index e = s.candidates[i];
-      d[i] += factor * s.expert_share[e] / correction(s.exposure[e]);
+      if (s.open[i] != 0) d[i] += factor * s.expert_share[e] / correction(s.exposure[e]);
     }
   }
 

@@ -3,7 +3,7 @@
 #pragma once
 
 /// @file
-/// Activation functions as template arguments: a value and a derivative.
+/// Activation functions as template arguments: a value and its derivatives.
 
 #include <cmath>
 #include <concepts>
@@ -19,6 +19,15 @@ template <class A>
 concept Activation = requires(double x) {
   { A::value(x) } -> std::convertible_to<double>;
   { A::derivative(x) } -> std::convertible_to<double>;
+};
+
+/// A differentiable function of the two numbers that a gated expert multiplies elsewhere: static `value(gate, up)`,
+/// `gate_derivative(gate, up)` and `up_derivative(gate, up)`, callable on the device.
+template <class A>
+concept PairActivation = requires(double gate, double up) {
+  { A::value(gate, up) } -> std::convertible_to<double>;
+  { A::gate_derivative(gate, up) } -> std::convertible_to<double>;
+  { A::up_derivative(gate, up) } -> std::convertible_to<double>;
 };
 
 /// max(x, 0); its derivative at 0 is 0.
@@ -70,6 +79,40 @@ struct silu {
   MOUE_HD static C derivative(C x) {
     const C s = detail::sigmoid(x);
     return s * (C(1) + x * (C(1) - s));
+  }
+};
+
+/// gate sigmoid(1.702 gate) (up + 1) with gate cut off above 7 and up outside [-7, 7]: the gating of gpt-oss
+/// (`swiglu_alpha`, `swiglu_limit`; arXiv 2508.10925). Derivatives are 0 where cut off, and those of the inside on the edge.
+struct clamped_swiglu {
+  static constexpr double limit = 7;
+  static constexpr double slope = 1.702;
+
+  template <class C>
+  MOUE_HD static C value(C gate, C up) {
+    const C g = below(gate);
+    return g * detail::sigmoid(C(slope) * g) * (inside(up) + C(1));
+  }
+  template <class C>
+  MOUE_HD static C gate_derivative(C gate, C up) {
+    const C g = below(gate);
+    const C s = detail::sigmoid(C(slope) * g);
+    return gate > C(limit) ? C(0) : s * (C(1) + C(slope) * g * (C(1) - s)) * (inside(up) + C(1));
+  }
+  template <class C>
+  MOUE_HD static C up_derivative(C gate, C up) {
+    const C g = below(gate);
+    return up > C(limit) || up < C(-limit) ? C(0) : g * detail::sigmoid(C(slope) * g);
+  }
+
+ private:
+  template <class C>
+  MOUE_HD static C below(C x) {  // comparisons that let NaN pass
+    return x > C(limit) ? C(limit) : x;
+  }
+  template <class C>
+  MOUE_HD static C inside(C x) {
+    return x < C(-limit) ? C(-limit) : below(x);
   }
 };
 

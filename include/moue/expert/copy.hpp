@@ -11,28 +11,6 @@
 #include "moue/expert/rows.hpp"
 
 namespace moue {
-namespace detail {
-
-template <class C>
-struct copy_element {
-  matrix_view<const C> from;
-  matrix_view<C> to;
-  MOUE_HD void operator()(index i, index j) const { to(i, j) = from(i, j); }
-};
-
-template <class C>
-struct row_dot {
-  matrix_view<const C> a;
-  matrix_view<const C> b;
-  vector_view<C> out;
-  MOUE_HD void operator()(index i) const {
-    C sum = C(0);
-    for (index j = 0; j < a.cols; ++j) sum += a(i, j) * b(i, j);
-    out[i] = sum;
-  }
-};
-
-}  // namespace detail
 
 /// y = x: lets a token skip the layer (MoE++, arXiv 2410.07348). No parameters.
 struct copy {

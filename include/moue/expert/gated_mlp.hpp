@@ -15,16 +15,38 @@
 namespace moue {
 namespace detail {
 
+/// A gating function with its two derivatives, from an activation of the gate alone or of the pair.
+template <class C>
+struct gating {
+  C value, gate_derivative, up_derivative;
+};
+template <class ActivationT, class C>
+[[gnu::always_inline]] MOUE_HD inline C gated_value(C gate, C up) {
+  if constexpr (PairActivation<ActivationT>)
+    return ActivationT::value(gate, up);
+  else
+    return ActivationT::value(gate) * up;
+}
+template <class ActivationT, class C>
+[[gnu::always_inline]] MOUE_HD inline gating<C> gated_derivatives(C gate, C up) {
+  if constexpr (PairActivation<ActivationT>) {
+    return {ActivationT::value(gate, up), ActivationT::gate_derivative(gate, up), ActivationT::up_derivative(gate, up)};
+  } else {
+    const C activated = ActivationT::value(gate);
+    return {activated * up, up * ActivationT::derivative(gate), activated};
+  }
+}
+
 template <class ActivationT, class C>
 struct activate_gated {
   matrix_view<const C> gate;
   matrix_view<const C> up;
   matrix_view<C> out;
-  MOUE_HD void operator()(index i, index j) const { out(i, j) = ActivationT::value(gate(i, j)) * up(i, j); }
+  MOUE_HD void operator()(index i, index j) const { out(i, j) = gated_value<ActivationT>(gate(i, j), up(i, j)); }
 };
 
-/// From a = dy W_down (not scaled by the combine gate g), per row: dg += <a, h>; h *= g; up_gradient = g a act(gate);
-/// a = g a up act'(gate), the gradient of the gate branch.
+/// From a = dy W_down (not scaled by the combine gate g), per row, with f the gating function: dg += <a, f>; h = g f;
+/// up_gradient = g a df/dup; a = g a df/dgate, the gradient of the gate branch.
 template <class ActivationT, class C>
 struct gated_backward_row {
   matrix_view<const C> gate;
@@ -38,13 +60,12 @@ struct gated_backward_row {
     C sum = dg[i];
     const C scale = g[i];
     for (index j = 0; j < gate.cols; ++j) {
-      const C activated = ActivationT::value(gate(i, j));
-      const C value = activated * up(i, j);
+      const gating<C> f = gated_derivatives<ActivationT>(gate(i, j), up(i, j));
       const C da = a(i, j);
-      sum += da * value;
-      h(i, j) = scale * value;
-      up_gradient(i, j) = scale * da * activated;
-      a(i, j) = scale * da * up(i, j) * ActivationT::derivative(gate(i, j));
+      sum += da * f.value;
+      h(i, j) = scale * f.value;
+      up_gradient(i, j) = scale * da * f.up_derivative;
+      a(i, j) = scale * da * f.gate_derivative;
     }
     dg[i] = sum;
   }
@@ -52,11 +73,15 @@ struct gated_backward_row {
 
 }  // namespace detail
 
-/// y = W_down (act(W_gate x + b_gate) * (W_up x + b_up)) + b_down, with W_gate, W_up [hidden, width] and
-/// W_down [width, hidden]; no biases unless `Biased`. Keeps both pre-activations. 6 width hidden FLOPs a row forward,
-/// twice that backward.
-template <Activation ActivationT, bool Biased = false>
+/// y = W_down (act(W_gate x + b_gate) * (W_up x + b_up)) + b_down, or with act(gate, up) in place of the product, with
+/// W_gate, W_up [hidden, width] and W_down [width, hidden]; no biases unless `Biased`. Keeps both pre-activations.
+/// 6 width hidden FLOPs a row forward, twice that backward.
+template <class ActivationT, bool Biased = false>
 struct gated_mlp {
+  static_assert(Activation<ActivationT> || PairActivation<ActivationT>,
+                "moue: the activation of gated_mlp needs static 'value(x)' and 'derivative(x)', or static 'value(gate, "
+                "up)', 'gate_derivative(gate, up)' and 'up_derivative(gate, up)'");
+
   index width = 1;
   index hidden = 1;
 

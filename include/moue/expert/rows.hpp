@@ -46,6 +46,25 @@ struct scale_rows {
   MOUE_HD void operator()(index i, index j) const { out(i, j) = gate[i] * m(i, j); }
 };
 
+template <class C>
+struct copy_element {
+  matrix_view<const C> from;
+  matrix_view<C> to;
+  MOUE_HD void operator()(index i, index j) const { to(i, j) = from(i, j); }
+};
+
+template <class C>
+struct row_dot {
+  matrix_view<const C> a;
+  matrix_view<const C> b;
+  vector_view<C> out;
+  MOUE_HD void operator()(index i) const {
+    C sum = C(0);
+    for (index j = 0; j < a.cols; ++j) sum += a(i, j) * b(i, j);
+    out[i] = sum;
+  }
+};
+
 template <class C, class W>
 add_bias(matrix_view<C>, W) -> add_bias<C, W>;
 template <class C, class W>

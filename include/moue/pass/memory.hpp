@@ -74,6 +74,7 @@ struct pass_memory {
   vector_view<C> dprobability;
   vector_view<C> expert_share;
   vector_view<C> expert_probability;
+  vector_view<std::uint8_t> open;
   matrix_view<C> layer_token_loss;  ///< [1, layers]
   vector_view<C> loss;              ///< [1] the balancing loss
   vector_view<C> token_scale;       ///< [1] what a token loss's gradient is multiplied by
@@ -158,6 +159,7 @@ struct pass_memory {
     dprobability = memory.take<C>(training ? slots : 0, "probability gradients");
     expert_share = memory.take<C>(connections.experts(), "expert shares");
     expert_probability = memory.take<C>(connections.experts(), "expert probabilities");
+    open = memory.take<std::uint8_t>(slots, "open candidates");
     layer_token_loss = memory.take<C>(1, layers, "layer token losses");
     loss = memory.take<C>(1, "balancing loss");
     token_scale = memory.take<C>(1, "scale of token losses");

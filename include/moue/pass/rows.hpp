@@ -41,6 +41,11 @@ struct copy_mask {
   MOUE_HD void operator()(index t) const { valid[t] = mask.size == 0 || mask[t] != 0 ? 1 : 0; }
 };
 
+struct clear_mark {
+  vector_view<std::uint8_t> marks;
+  MOUE_HD void operator()(index i) const { marks[i] = 0; }
+};
+
 /// parts[i] = valid tokens among the rows of block `i`.
 struct count_valid_block {
   vector_view<const std::uint8_t> valid;
@@ -199,15 +204,20 @@ struct token_loss_row {
   }
 };
 
-/// One candidate's statistics of a layer, from counts and summed probabilities to shares and means.
+/// One candidate's statistics of a layer, from counts and summed probabilities to shares and means. Whether it is open is
+/// settled by the first token, as a rule.
 template <class C>
 struct finish_candidate {
   vector_view<const std::int32_t> candidates;
   vector_view<const index> expert_offsets;
   vector_view<const index> valid_tokens;
   index always;  // experts that take every valid token and do not count
+  vector_view<const std::uint8_t> valid;
+  matrix_view<const C> logits;
   vector_view<C> share;
   vector_view<C> probability;
+  vector_view<std::uint8_t> open;
+  vector_view<C> exposure;
   vector_view<C> expert_share;
   vector_view<C> expert_probability;
   MOUE_HD void operator()(index slot) const {
@@ -215,6 +225,10 @@ struct finish_candidate {
     const index assignments = expert_offsets[expert_offsets.size - 1] - tokens * always;
     const C per_assignment = assignments > 0 ? C(1) / C(assignments) : C(0);
     const C per_token = tokens > 0 ? C(1) / C(tokens) : C(0);
+    index t = 0;
+    while (t < logits.rows && (!valid[t] || logits(t, slot) == minus_infinity<C>())) ++t;
+    open[slot] = t < logits.rows ? 1 : 0;
+    exposure[e] += C(open[slot]);
     share[slot] = C(expert_offsets[e + 1] - expert_offsets[e]) * per_assignment;
     probability[slot] *= per_token;
     expert_share[e] += share[slot];

@@ -50,11 +50,9 @@ struct pass_state {
           [] { return std::string("non_finite::reject was asked of a backend that cannot throw"); },
           "choose propagate or mask, or check the logits on the host");
     const auto& connections = mixture.connections();
-    const std::vector<C> exposure(connections.exposure().begin(), connections.exposure().end());
     send(connections.candidate_offsets(), memory.offsets);
     send(connections.all_candidates(), memory.candidates_of_all);
     send(connections.all_always(), memory.always_of_all);
-    send(std::span<const C>(exposure), memory.exposure);
   }
 
   void begin(index count, const side_inputs& given) {
@@ -70,8 +68,9 @@ struct pass_state {
     ops.each_row(1, add_parts{{memory.valid_parts.data, parts}, memory.valid_tokens});
     if (!memory.states.empty()) clear(rows(memory.states[0]));
     for (const auto& table :
-         std::array{memory.share, memory.probability, memory.expert_share, memory.expert_probability})
+         std::array{memory.exposure, memory.share, memory.probability, memory.expert_share, memory.expert_probability})
       clear({table.data, 1, table.size});
+    ops.each_row(memory.open.size, clear_mark{memory.open});
     clear(memory.layer_token_loss);
   }
 
@@ -217,8 +216,18 @@ struct pass_state {
     const vector_view<C> share{memory.share.data + first, n};
     const vector_view<C> probability{memory.probability.data + first, n};
     if constexpr (balances) ops.column_sum(shaped(memory.probabilities, n), matrix_view<C>{probability.data, 1, n});
-    ops.each_row(n, finish_candidate<C>{candidate_ids(layer), plan.expert_offsets, memory.valid_tokens, always(layer),
-                                        share, probability, memory.expert_share, memory.expert_probability});
+    ops.each_row(n, finish_candidate<C>{candidate_ids(layer),
+                                        plan.expert_offsets,
+                                        memory.valid_tokens,
+                                        always(layer),
+                                        valid(),
+                                        logits(layer),
+                                        share,
+                                        probability,
+                                        {memory.open.data + first, n},
+                                        memory.exposure,
+                                        memory.expert_share,
+                                        memory.expert_probability});
     if constexpr (TokenLoss<loss_type>) {
       const auto values = rows(memory.token_losses);
       ops.each_row(tokens, token_loss_row<C, loss_type>{model->loss(), valid(), logits(layer),

@@ -32,13 +32,16 @@ struct softmax_of_selected {
   }
 };
 
-/// w = the selected entries of a softmax over all candidates, not renormalised (Switch, DeepSeekMoE). Every open logit
-/// gets a gradient, also with k = 1. For the renormalised form use `softmax_of_selected`.
+/// w = scale times the selected entries of a softmax over all candidates, not renormalised (Switch, DeepSeekMoE; scale is
+/// DeepSeek-V2's routed_scaling_factor). Every open logit gets a gradient, also with k = 1. For the renormalised form use
+/// `softmax_of_selected`.
 struct softmax_then_select {
+  double scale = 1;
+
   template <class C>
   MOUE_HD void forward(vector_view<const C> logits, vector_view<const std::int32_t> slots, vector_view<C> gates) const {
     const auto [most, sum] = normaliser(logits);
-    for (index i = 0; i < slots.size; ++i) gates[i] = detail::exponential(logits[slots[i]] - most) / sum;
+    for (index i = 0; i < slots.size; ++i) gates[i] = detail::exponential(logits[slots[i]] - most) / sum * C(scale);
   }
   template <class C>
   MOUE_HD void backward(vector_view<const C> logits, vector_view<const std::int32_t> slots, vector_view<const C> gates,

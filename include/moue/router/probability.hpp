@@ -28,7 +28,7 @@ struct softmax_probability {
   MOUE_HD void backward(vector_view<const C>, vector_view<const C> p, vector_view<const C> dp,
                         vector_view<C> dlogits) const {
     C mean = C(0);
-    for (index j = 0; j < p.size; ++j) mean += p[j] * dp[j];
+    for (index j = 0; j < p.size; ++j) mean += detail::rounded(p[j] * dp[j]);
     for (index j = 0; j < p.size; ++j) dlogits[j] += p[j] * (dp[j] - mean);
   }
 };
@@ -51,7 +51,7 @@ struct sigmoid_probability {
   MOUE_HD void backward(vector_view<const C> logits, vector_view<const C> p, vector_view<const C> dp,
                         vector_view<C> dlogits) const {
     C mean = C(0);
-    for (index j = 0; j < p.size; ++j) mean += p[j] * dp[j];
+    for (index j = 0; j < p.size; ++j) mean += detail::rounded(p[j] * dp[j]);
     for (index j = 0; j < p.size; ++j)  // d log sigmoid(z) / dz = sigmoid(-z); a closed candidate has p = 0
       dlogits[j] += p[j] * (dp[j] - mean) * detail::sigmoid(-logits[j]);
   }

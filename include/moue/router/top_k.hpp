@@ -67,20 +67,25 @@ top_k(index)->top_k<dynamic>;
 
 namespace detail {
 
+/// Puts slot `j` into its place among the `count` best so far, of which at most `k` are held; returns how many there are.
+template <class C>
+MOUE_HD index insert_best(index k, vector_view<const C> scores, vector_view<const std::int32_t> candidates, index j,
+                          vector_view<std::int32_t> slots, index count) {
+  if (scores[j] == minus_infinity<C>()) return count;
+  index place = count;
+  while (place > 0 && before(scores[j], candidates[j], scores[slots[place - 1]], candidates[slots[place - 1]])) --place;
+  if (place == k) return count;
+  if (count < k) ++count;
+  for (index i = count - 1; i > place; --i) slots[i] = slots[i - 1];
+  slots[place] = static_cast<std::int32_t>(j);
+  return count;
+}
+
 template <class C>
 MOUE_HD index select_best(index k, vector_view<const C> scores, vector_view<const std::int32_t> candidates,
                           vector_view<std::int32_t> slots) {
   index count = 0;
-  for (index j = 0; j < scores.size; ++j) {
-    if (scores[j] == minus_infinity<C>()) continue;
-    index place = count;
-    while (place > 0 && before(scores[j], candidates[j], scores[slots[place - 1]], candidates[slots[place - 1]]))
-      --place;
-    if (place == k) continue;
-    if (count < k) ++count;
-    for (index i = count - 1; i > place; --i) slots[i] = slots[i - 1];
-    slots[place] = static_cast<std::int32_t>(j);
-  }
+  for (index j = 0; j < scores.size; ++j) count = insert_best(k, scores, candidates, j, slots, count);
   return count;
 }
 

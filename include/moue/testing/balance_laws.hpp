@@ -43,6 +43,7 @@ class depth_trial {
       const auto e = names[static_cast<std::size_t>(plain[static_cast<std::size_t>(i)])];
       candidates_[static_cast<std::size_t>(to)] = e;
       exposure_(0, e) += 1;
+      open_[static_cast<std::size_t>(to)] = 1;
       probability(0, to) = 0.1 + 0.3 * moue::detail::uniform_at(1, at);
       share_(0, to) = i == 5 ? 0 : 0.1 + 0.3 * moue::detail::uniform_at(2, at);
     }
@@ -68,12 +69,14 @@ class depth_trial {
             std::as_const(share_).row(),
             std::as_const(probability).row(),
             std::as_const(f_).row(),
-            std::as_const(g_).row()};
+            std::as_const(g_).row(),
+            {open_.data(), slots}};
   }
 
  private:
   std::array<index, layers + 1> offsets_{0, 3, 7, 9};
   std::array<std::int32_t, slots> candidates_{};
+  std::array<std::uint8_t, slots> open_{};
   numbers exposure_;
 
  public:

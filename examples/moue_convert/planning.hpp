@@ -1,0 +1,136 @@
+// SPDX-FileCopyrightText: 2026 The moue authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// @file
+/// From the options to a plan, and to the new router rows of one layer.
+
+#include <charconv>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "moue/convert/plan.hpp"
+#include "moue/convert/rows.hpp"
+#include "moue/convert/universal.hpp"
+#include "moue/io/converted.hpp"
+#include "moue/parameter.hpp"
+#include "moue/topology/adjacent_reuse.hpp"
+#include "moue/topology/reuse_blocks.hpp"
+#include "moue/topology/shared_pool.hpp"
+#include "moue/topology/staggered_rotation.hpp"
+#include "options.hpp"
+
+namespace converting {
+
+namespace io = moue::io;
+namespace convert = moue::convert;
+
+namespace detail {
+
+inline std::vector<moue::index> ids_in(std::string_view text) {
+  std::vector<moue::index> ids;
+  while (!text.empty()) {
+    moue::index id = 0;
+    const auto [end, problem] = std::from_chars(text.data(), text.data() + text.size(), id);
+    text.remove_prefix(static_cast<std::size_t>(end - text.data()));
+    if (problem != std::errc() || (!text.empty() && text.front() != ','))
+      throw usage_error("--universal list: takes ids with commas between them");
+    ids.push_back(id);
+    if (!text.empty()) text.remove_prefix(1);
+  }
+  return ids;
+}
+
+/// Loads of the routed experts, then zeros for the shared ones.
+inline std::vector<double> loads_in(const std::string& path, const io::moe_description& d, moue::index experts) {
+  const auto refuse = [&](const std::string& what) { throw std::runtime_error("loads '" + path + "': " + what); };
+  std::ifstream file(path);
+  if (!file) refuse("cannot be read");
+  std::vector<double> loads;
+  try {
+    for (const auto& layer : nlohmann::json::parse(file))
+      for (const auto& load : layer) loads.push_back(load.get<double>());
+  } catch (const nlohmann::json::exception&) {
+    refuse("is not a JSON list with a list of numbers for each layer");
+  }
+  if (std::ssize(loads) != d.layers() * d.experts)
+    refuse("has " + std::to_string(loads.size()) + " numbers for " + std::to_string(d.layers()) + " layers of " +
+           std::to_string(d.experts) + " experts");
+  loads.resize(static_cast<std::size_t>(experts), 0);
+  return loads;
+}
+
+}  // namespace detail
+
+inline std::vector<moue::index> choose_universal(const options& o, const io::moe_description& d) {
+  const auto source = convert::wiring::of(io::topology_of(d));
+  if (o.universal.name == "list") return convert::given{detail::ids_in(o.universal.text)}(source);
+  if (o.universal.name == "most_used")
+    return convert::most_used{static_cast<moue::index>(o.universal.numbers[0]),
+                              detail::loads_in(o.universal.text, d, source.experts())}(source);
+  return convert::all_experts{}(source);
+}
+
+inline convert::plan make_plan(const options& o, const io::moe_description& d) {
+  const auto source = io::topology_of(d);
+  const auto universal = choose_universal(o, d);
+  const auto pool = std::ssize(universal);
+  const auto number = [&](std::size_t i) { return static_cast<moue::index>(o.topology.numbers[i]); };
+  const auto per_layer = [&] {
+    if (pool % d.layers() != 0)
+      throw usage_error("--topology " + o.topology.name + " needs as many universal experts in every layer, but " +
+                        std::to_string(pool) + " are chosen for " + std::to_string(d.layers()) + " layers");
+    return pool / d.layers();
+  };
+  if (o.topology.name == "staggered_rotation")
+    return convert::extend(
+        source, universal,
+        moue::staggered_rotation{.depth = d.layers(), .pool = pool, .window = number(0), .stride = number(1)});
+  if (o.topology.name == "reuse_blocks")
+    return convert::extend(source, universal,
+                           moue::reuse_blocks{.depth = d.layers(), .per_layer = per_layer(), .block = number(0)});
+  if (o.topology.name == "adjacent_reuse")
+    return convert::extend(source, universal,
+                           moue::adjacent_reuse{.depth = d.layers(), .per_layer = per_layer(), .reach = number(0)});
+  return convert::extend(source, universal, moue::shared_pool{.depth = d.layers(), .pool = pool});
+}
+
+/// Row `expert` of `layer`'s router.
+inline void read_router_row(const io::moe_checkpoint& source, moue::index layer, moue::index expert,
+                            std::span<float> out) {
+  const auto slice = source.description().slice(layer, io::moe_part::router);
+  source.files().read(slice.tensor, static_cast<std::uint64_t>(expert) * out.size(), out);
+}
+
+/// The new router rows of `layer` [foreign, width].
+inline std::vector<float> make_rows(const options& o, const io::moe_checkpoint& source, const convert::plan& plan,
+                                    moue::index layer) {
+  const auto& d = source.description();
+  const auto foreign = plan.foreign(layer);
+  const auto width = static_cast<std::size_t>(d.width);
+  std::vector<float> rows(foreign.size() * width, 0.0f), kin(width), own;
+  if (o.rows.name == "zero") return rows;
+  if (o.rows.name == "mean") own = source.read<float>(layer, io::moe_part::router);
+  for (std::size_t i = 0; i < foreign.size(); ++i) {
+    const moue::vector_view<float> row{rows.data() + i * width, d.width};
+    if (o.rows.name == "random") {
+      const std::uint64_t key = moue::detail::mix(o.seed ^ moue::detail::mix(static_cast<std::uint64_t>(layer)));
+      for (moue::index j = 0; j < d.width; ++j)
+        row[j] = static_cast<float>(
+            o.rows.numbers[0] *
+            moue::detail::normal_at(key, static_cast<std::uint64_t>(static_cast<moue::index>(i) * d.width + j)));
+      continue;
+    }
+    if (o.rows.name == "home") read_router_row(source, foreign[i] / d.experts, foreign[i] % d.experts, kin);
+    const convert::row_source<float> from{{own.data(), own.empty() ? 0 : d.experts, d.width}, {kin.data(), d.width}};
+    if (o.rows.name == "mean")
+      convert::mean_row{o.rows.numbers[0]}(from, row);
+    else
+      convert::home_row{o.rows.numbers[0]}(from, row);
+  }
+  return rows;
+}
+
+}  // namespace converting

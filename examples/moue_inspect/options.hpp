@@ -1,0 +1,93 @@
+// SPDX-FileCopyrightText: 2026 The moue authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// @file
+/// The command line.
+
+#include <charconv>
+#include <filesystem>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+
+#include "moue/view.hpp"
+
+namespace inspect {
+
+/// A command line that cannot be followed; the text is for the user.
+struct usage_error : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+struct options {
+  std::filesystem::path file;
+  std::string family;
+  std::filesystem::path svg;
+  moue::index probes = 32;
+  moue::index per_layer = 32;
+  bool tensors = false;
+  bool help = false;
+};
+
+inline constexpr std::string_view help_text =
+    R"(moue_inspect: what is in a checkpoint of a mixture of experts
+
+  moue_inspect FILE [options]     FILE: a .safetensors file, a model.safetensors.index.json, or a folder with either
+
+  --family NAME     take the checkpoint for one of this family, instead of finding out
+  --tensors         also list every tensor
+  --svg PATH        draw how alike experts are, across layers: the mean cosine between their outputs for the same random
+                    inputs. With many experts, layer by layer: the best match in the other layer, averaged
+  --probes N        random inputs per expert for the picture (default 32)
+  --per-layer N     experts of a layer that enter the picture, evenly chosen (default 32)
+  --help            this text
+)";
+
+namespace detail {
+
+inline moue::index number_in(std::string_view flag, std::string_view value) {
+  moue::index result = 0;
+  const auto [end, problem] = std::from_chars(value.data(), value.data() + value.size(), result);
+  if (problem != std::errc() || end != value.data() + value.size() || result < 1 || result > 4096)
+    throw usage_error("option '" + std::string(flag) + "' needs a number from 1 to 4096, not '" + std::string(value) +
+                      "'");
+  return result;
+}
+
+}  // namespace detail
+
+/// Reads the arguments that follow the program's name. Throws `usage_error`.
+inline options parse_options(std::span<const std::string_view> arguments) {
+  options result;
+  for (std::size_t i = 0; i < arguments.size(); ++i) {
+    const auto name = arguments[i];
+    const auto value = [&]() -> std::string_view {
+      if (++i == arguments.size()) throw usage_error("option '" + std::string(name) + "' needs a value");
+      return arguments[i];
+    };
+    if (name == "--help" || name == "-h")
+      result.help = true;
+    else if (name == "--tensors")
+      result.tensors = true;
+    else if (name == "--family")
+      result.family = value();
+    else if (name == "--svg")
+      result.svg = value();
+    else if (name == "--probes")
+      result.probes = detail::number_in(name, value());
+    else if (name == "--per-layer")
+      result.per_layer = detail::number_in(name, value());
+    else if (name.starts_with("--"))
+      throw usage_error("unknown option '" + std::string(name) + "' (see --help)");
+    else if (result.file.empty())
+      result.file = name;
+    else
+      throw usage_error("one file at a time: '" + std::string(name) + "' is one too many");
+  }
+  if (!result.help && result.file.empty()) throw usage_error("which file? (see --help)");
+  return result;
+}
+
+}  // namespace inspect

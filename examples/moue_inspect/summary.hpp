@@ -1,0 +1,174 @@
+// SPDX-FileCopyrightText: 2026 The moue authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// @file
+/// What the program prints.
+
+#include <cstdint>
+#include <cstdio>
+#include <map>
+#include <string>
+#include <utility>
+
+#include "moue/io.hpp"
+#include "moue/io/layouts/moe_checkpoint.hpp"
+
+namespace inspect {
+
+namespace io = moue::io;
+
+namespace detail {
+
+/// 46702792704 as "46.70 billion".
+inline std::string count_text(double n) {
+  char text[64];
+  if (n >= 1e9)
+    std::snprintf(text, sizeof text, "%.2f billion", n / 1e9);
+  else if (n >= 1e6)
+    std::snprintf(text, sizeof text, "%.2f million", n / 1e6);
+  else
+    std::snprintf(text, sizeof text, "%.0f", n);
+  return text;
+}
+inline std::string bytes_text(double n) {
+  char text[64];
+  if (n >= 1e9)
+    std::snprintf(text, sizeof text, "%.2f GB", n / 1e9);
+  else if (n >= 1e6)
+    std::snprintf(text, sizeof text, "%.2f MB", n / 1e6);
+  else
+    std::snprintf(text, sizeof text, "%.0f bytes", n);
+  return text;
+}
+inline std::string shape_text(const io::tensor_entry& tensor) {
+  std::string text = "[";
+  for (const auto n : tensor.shape) text += (text.size() > 1 ? ", " : "") + std::to_string(n);
+  return text + "]";
+}
+inline std::uint64_t elements(const io::tensor_entry& tensor) {
+  std::uint64_t n = 1;  // cannot overflow: the reader has compared it with the bytes
+  for (const auto size : tensor.shape) n *= size;
+  return n;
+}
+inline void line(const char* label, const std::string& text) { std::printf("%-11s %s\n", label, text.c_str()); }
+
+/// "0 to 31", or "1 to 26 and 30".
+inline std::string ranges(const std::vector<moue::index>& numbers) {
+  std::string text;
+  for (std::size_t i = 0; i < numbers.size();) {
+    std::size_t last = i;
+    while (last + 1 < numbers.size() && numbers[last + 1] == numbers[last] + 1) ++last;
+    text += (text.empty() ? "" : ", ") + std::to_string(numbers[i]);
+    if (last > i) text += " to " + std::to_string(numbers[last]);
+    i = last + 1;
+  }
+  return text;
+}
+
+}  // namespace detail
+
+/// What is true of any file: tensors, types, bytes.
+inline void print_files(const io::checkpoint& files, bool tensors) {
+  struct sum {
+    std::uint64_t tensors = 0, bytes = 0;
+  };
+  std::map<std::string, sum> types;
+  std::uint64_t bytes = 0;
+  std::size_t count = 0;
+  for (const auto& name : files.names()) {
+    if (files.aliases().contains(name)) continue;
+    const auto& tensor = files.entry(name);
+    auto& type = types[tensor.type_name];
+    ++type.tensors, ++count;
+    type.bytes += tensor.end - tensor.begin;
+    bytes += tensor.end - tensor.begin;
+  }
+  detail::line("tensors", std::to_string(count) + " in " + std::to_string(files.files().size()) +
+                              (files.files().size() == 1 ? " file, " : " files, ") +
+                              detail::bytes_text(static_cast<double>(bytes)));
+  for (const auto& [name, type] : types)
+    detail::line(
+        "", name + ": " + std::to_string(type.tensors) + ", " + detail::bytes_text(static_cast<double>(type.bytes)));
+  if (!files.aliases().empty())
+    detail::line("shared", std::to_string(files.aliases().size()) + " more names for tensors that are stored once");
+  if (!tensors) return;
+  for (const auto& name : files.names()) {
+    const auto& tensor = files.entry(name);
+    const auto alias = files.aliases().find(name);
+    std::printf("  %s %s %s%s%s\n", name.c_str(), tensor.type_name.c_str(), detail::shape_text(tensor).c_str(),
+                alias == files.aliases().end() ? "" : " = ",
+                alias == files.aliases().end() ? "" : alias->second.c_str());
+  }
+}
+
+/// Parameters by what they are for. Blocks and scales of coded tensors are no parameters; what they decode to is.
+struct census {
+  double experts = 0, shared = 0, routers = 0, others = 0;
+
+  double all() const { return experts + shared + routers + others; }
+};
+
+inline census count_parameters(const io::moe_checkpoint& source) {
+  const auto& d = source.description();
+  const auto& files = source.files();
+  census result;
+  std::map<std::string, bool> mixture;  // by name
+  for (moue::index layer = 0; layer < d.layers(); ++layer)
+    for (const auto part : io::moe_parts) {
+      if (!d.has(part)) continue;
+      const bool routed = io::moe_description::per_expert(part);
+      const auto shape = d.shape(part);
+      const double each = static_cast<double>(shape.rows) * static_cast<double>(shape.cols);
+      const bool of_router = part >= io::moe_part::router;
+      (routed      ? result.experts
+       : of_router ? result.routers
+                   : result.shared) += each * static_cast<double>(routed ? d.experts : 1);
+      for (moue::index e = 0; e < (routed ? d.experts : 1); ++e) {
+        const auto name = d.tensor_name(layer, part, e);
+        for (const char* piece : {"", "_blocks", "_scales", "_scale_inv"}) mixture[name + piece] = true;
+      }
+    }
+  for (const auto& name : files.names())
+    if (!mixture.contains(name) && !files.aliases().contains(name) && !name.ends_with("_scale_inv"))
+      result.others += static_cast<double>(detail::elements(files.entry(name)));
+  return result;
+}
+
+/// What is true of a recognised mixture.
+inline void print_mixture(const io::moe_checkpoint& source) {
+  const auto& d = source.description();
+  const bool running = d.missing.empty();
+  detail::line("family", d.family.name + ", layout '" + d.layout.name + "'");
+  detail::line("layers", std::to_string(d.layers()) + " with a mixture (" + detail::ranges(d.model_layers) + ")");
+  std::string experts = std::to_string(d.experts) + " a layer";
+  if (running) experts += ", " + std::to_string(d.per_token) + " per token";
+  if (running && d.groups > 1)
+    experts += ", from " + std::to_string(d.groups_kept) + " of " + std::to_string(d.groups) + " groups";
+  if (d.shared_hidden > 0) experts += "; and a shared one of hidden size " + std::to_string(d.shared_hidden);
+  if (d.has(io::moe_part::shared_self_gate)) experts += ", gated by itself";
+  detail::line("experts", experts);
+  std::string gate(io::name_of(d.gate));
+  if (running && d.scale != 1) {
+    char scale[32];
+    std::snprintf(scale, sizeof scale, ", times %g", d.scale);
+    gate += scale;
+  }
+  if (d.has(io::moe_part::router_bias)) gate += "; logits have a bias";
+  if (d.has(io::moe_part::selection_bias)) gate += "; selection has a bias";
+  detail::line("gates", running ? gate : "not known: '" + d.missing + "' is missing (no config.json beside the file?)");
+  detail::line("sizes", "width " + std::to_string(d.width) + ", hidden " + std::to_string(d.hidden) +
+                            (d.family.clamped_swiglu ? ", clamped gating" : ", SwiGLU"));
+  const auto n = count_parameters(source);
+  detail::line("parameters", detail::count_text(n.all()) + ": experts " + detail::count_text(n.experts) +
+                                 (n.shared > 0 ? ", shared experts " + detail::count_text(n.shared) : "") +
+                                 ", routers " + detail::count_text(n.routers) + ", the rest " +
+                                 detail::count_text(n.others));
+  if (running)
+    detail::line("active",
+                 detail::count_text(n.all() - n.experts +
+                                    n.experts * static_cast<double>(d.per_token) / static_cast<double>(d.experts)) +
+                     " parameters per token");
+}
+
+}  // namespace inspect

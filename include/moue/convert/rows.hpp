@@ -1,0 +1,66 @@
+// SPDX-FileCopyrightText: 2026 The moue authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// @file
+/// The router row by which a layer first scores a foreign candidate.
+
+#include <concepts>
+
+#include "moue/view.hpp"
+
+namespace moue::convert {
+
+/// What a foreign row may be made from.
+template <class C>
+struct row_source {
+  matrix_view<const C> own;  ///< [home, width] rows by which the layer scores its own candidates
+  vector_view<const C> kin;  ///< [width] the row by which the candidate's home layer scores it
+};
+
+/// Writes one foreign row: `void operator()(const row_source<C>&, vector_view<C> row) const`, where `row` [width] comes
+/// in as the layout initialises it.
+template <class P, class C = double>
+concept RowPolicy = std::copyable<P> && requires(const P fill, const row_source<C>& source, vector_view<C> row) {
+  fill(source, row);
+};
+
+/// The layout's random row.
+struct fresh_rows {
+  template <class C>
+  void operator()(const row_source<C>&, vector_view<C>) const {}
+};
+
+/// 0: opened with bias 0, the candidate has logit 0 for every token.
+struct zero_rows {
+  template <class C>
+  void operator()(const row_source<C>&, vector_view<C> row) const {
+    for (auto& w : row) w = C(0);
+  }
+};
+
+/// `scale` times the mean of the layer's own rows: all foreign candidates of a layer start with the same logit.
+struct mean_row {
+  double scale = 1;
+
+  template <class C>
+  void operator()(const row_source<C>& source, vector_view<C> row) const {
+    for (index j = 0; j < row.size; ++j) {
+      C sum = C(0);
+      for (index i = 0; i < source.own.rows; ++i) sum += source.own(i, j);
+      row[j] = C(scale) * sum / C(source.own.rows > 0 ? source.own.rows : 1);
+    }
+  }
+};
+
+/// `scale` times the row by which the candidate's home layer scores it: chosen for the inputs it is used to.
+struct home_row {
+  double scale = 1;
+
+  template <class C>
+  void operator()(const row_source<C>& source, vector_view<C> row) const {
+    for (index j = 0; j < row.size; ++j) row[j] = C(scale) * source.kin[j];
+  }
+};
+
+}  // namespace moue::convert

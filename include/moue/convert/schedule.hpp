@@ -1,0 +1,170 @@
+// SPDX-FileCopyrightText: 2026 The moue authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// @file
+/// When foreign connections open: the bias on their logits as a function of the training step.
+
+#include <algorithm>
+#include <cmath>
+#include <concepts>
+#include <cstdint>
+#include <limits>
+#include <string>
+#include <string_view>
+
+#include "moue/error.hpp"
+#include "moue/parameter.hpp"
+
+namespace moue::convert {
+
+/// The bias of a closed connection.
+inline constexpr double closed = -std::numeric_limits<double>::infinity();
+
+/// One foreign candidate of one layer.
+struct connection {
+  index layer = 0;
+  index rank = 0;   ///< its place among the layer's foreign candidates
+  index count = 1;  ///< how many those are
+};
+
+/// The opening bias of every foreign connection at every step, as a pure function:
+///
+///     double operator()(index step, const connection& c) const;  // `closed`, or a finite bias
+///     index last_step() const;                                   // from here on nothing changes
+///     double end() const;                                        // the bias of every connection from then on
+///
+/// Laws: the number of open connections never falls, and no bias of a connection that stays open does; every connection
+/// has bias `end()` from `last_step()` on.
+template <class P>
+concept OpeningSchedule = std::copyable<P> && requires(const P schedule, index step, const connection& c) {
+  { schedule(step, c) } -> std::convertible_to<double>;
+  { schedule.last_step() } -> std::convertible_to<index>;
+  { schedule.end() } -> std::convertible_to<double>;
+};
+
+namespace detail {
+
+/// How far `step` is from `first` to `last`: 0 up to `first`, 1 from `last` on, also where the two are one step.
+inline double progress(index step, index first, index last) {
+  if (step >= last) return 1;
+  if (step <= first) return 0;
+  return static_cast<double>(step - first) / static_cast<double>(last - first);
+}
+
+}  // namespace detail
+
+/// All connections at once: closed before step `first`, then the bias rises linearly from `from` to `to`, which it keeps
+/// from step `last` on.
+struct annealed_opening {
+  index first = 0;
+  index last = 1000;
+  double from = -8;
+  double to = -3;
+
+  double operator()(index step, const connection&) const {
+    return step < first ? closed : from + (to - from) * detail::progress(step, first, last);
+  }
+  index last_step() const { return std::max(first, last); }
+  double end() const { return to; }
+};
+
+/// Which candidates of a growing pool are open.
+enum class growth {
+  ranked,   ///< those of lowest rank: what is open stays open
+  sampled,  ///< a set drawn anew for every step and layer, as in ReXMoE's progressive scaling
+};
+
+/// The number of open connections of a layer grows linearly: none up to step `first`, floor of the share in between, all
+/// from step `last` on; each open one has bias `to`. After ReXMoE's progressive scaling routing (arXiv 2510.17483), which
+/// draws the open set at random in every step.
+struct growing_pool {
+  index first = 0;
+  index last = 1000;
+  double to = 0;
+  growth order = growth::ranked;
+  std::uint64_t seed = 0;
+
+  /// Open connections of a layer that has `count`.
+  index open(index step, index count) const {
+    return static_cast<index>(std::floor(detail::progress(step, first, last) * static_cast<double>(count)));
+  }
+  /// O(count) if sampled.
+  double operator()(index step, const connection& c) const {
+    index place = c.rank;
+    if (order == growth::sampled) {
+      place = 0;
+      const auto mine = draw(step, c.layer, c.rank);
+      for (index other = 0; other < c.count; ++other) {
+        const auto theirs = draw(step, c.layer, other);
+        if (theirs < mine || (theirs == mine && other < c.rank)) ++place;
+      }
+    }
+    return place < open(step, c.count) ? to : closed;
+  }
+  index last_step() const { return std::max(first, last); }
+  double end() const { return to; }
+
+ private:
+  std::uint64_t draw(index step, index layer, index rank) const {
+    std::uint64_t key = moue::detail::mix(seed);
+    for (const index part : {step, layer, rank}) key = moue::detail::mix(key ^ static_cast<std::uint64_t>(part));
+    return key;
+  }
+};
+
+/// All connections fade in: exp(bias) = exp(to) s with s = (1 - cos(pi progress)) / 2, from closed at step `first` to
+/// bias `to` at step `last`. A candidate's odds are scaled by s, without the jump of a bias that starts finite. The cosine
+/// ramp by which UniPool-lock (arXiv 2605.06665) fades connections out, run backwards.
+struct faded_opening {
+  index first = 0;
+  index last = 1000;
+  double to = 0;
+
+  double operator()(index step, const connection&) const {
+    const double progress = detail::progress(step, first, last);
+    if (progress <= 0) return closed;
+    if (progress >= 1) return to;
+    constexpr double pi = 3.141592653589793238463;
+    const double half = std::sin(pi / 2 * progress);  // s = half², which small progress does not cancel out
+    return to + 2 * std::log(half);
+  }
+  index last_step() const { return std::max(first, last); }
+  double end() const { return to; }
+};
+
+/// Calls `f(layer, opening)` with every layer's opening biases [1, foreign candidates].
+template <Storage S, class F>
+void each_opening(parameters<S>& weights, F&& f) {
+  constexpr std::string_view name = ".router.opening";
+  bool any = false;
+  for (index i = 0; i < weights.layout().tensors(); ++i) {
+    const auto& info = weights.layout()[i];
+    if (info.layer < 0 || !std::string_view(info.name).ends_with(name)) continue;
+    any = true;
+    f(info.layer, weights[i].row(0));
+  }
+  moue::detail::require(
+      any, detail::where, [] { return std::string("no layer has opening biases"); },
+      "give the weights of a converted mixture (extended_score)");
+}
+
+/// Sets every opening bias to what `schedule` says for `step`. Biases are set, not added to: what a layer closed for good
+/// (`keep_open`) would open again.
+template <OpeningSchedule ScheduleT, Storage S>
+void apply(const ScheduleT& schedule, index step, parameters<S>& weights) {
+  each_opening(weights, [&](index layer, vector_view<S> opening) {
+    for (index rank = 0; rank < opening.size; ++rank)
+      opening[rank] = S(static_cast<compute_t<S>>(schedule(step, connection{layer, rank, opening.size})));
+  });
+}
+
+/// The bias of every foreign connection. `set_openings(weights, closed)` gives back the source's function.
+template <Storage S>
+void set_openings(parameters<S>& weights, double bias) {
+  each_opening(weights, [&](index, vector_view<S> opening) {
+    for (auto& b : opening) b = S(static_cast<compute_t<S>>(bias));
+  });
+}
+
+}  // namespace moue::convert

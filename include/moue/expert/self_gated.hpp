@@ -1,0 +1,119 @@
+// SPDX-FileCopyrightText: 2026 The moue authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// @file
+/// An expert that scales another's output by a gate of its own.
+
+#include <array>
+#include <cmath>
+#include <utility>
+
+#include "moue/arrays.hpp"
+#include "moue/expert.hpp"
+#include "moue/expert/rows.hpp"
+#include "moue/math.hpp"
+
+namespace moue {
+namespace detail {
+
+/// gate(i, 0) holds a logit on entry and its sigmoid on return; y(i, :) is multiplied by it.
+template <class C>
+struct apply_self_gate {
+  matrix_view<C> gate;
+  matrix_view<C> y;
+  MOUE_HD void operator()(index i) const {
+    const C s = sigmoid(gate(i, 0));
+    gate(i, 0) = s;
+    for (index j = 0; j < y.cols; ++j) y(i, j) *= s;
+  }
+};
+
+/// From dgate = <dy, y>, per row: the gradient of the self gate's logit. As y = s E(x), d y / d logit = (1 - s) y.
+template <class C>
+struct self_gate_slope {
+  matrix_view<const C> self;
+  gated_gradient<C> out;
+  matrix_view<C> slope;
+  MOUE_HD void operator()(index i) const { slope(i, 0) = out.gate[i] * (C(1) - self(i, 0)) * out.dgate[i]; }
+};
+
+/// scaled(i, :) = self(i) dy(i, :).
+template <class C>
+struct scale_by_self_gate {
+  matrix_view<const C> self;
+  matrix_view<const C> dy;
+  matrix_view<C> scaled;
+  MOUE_HD void operator()(index i, index j) const { scaled(i, j) = self(i, 0) * dy(i, j); }
+};
+
+}  // namespace detail
+
+/// y = sigmoid(w · x) E(x) with any expert E and `self_gate` w [1, width], whose tensor stands behind E's: the shared
+/// expert of Qwen2-MoE (arXiv 2407.10671). Keeps the gate, and outputs only if E has no gated `backward`.
+template <class ExpertT>
+struct self_gated {
+  static_assert(check_expert<ExpertT>());
+
+  ExpertT expert;
+  index width;
+
+  constexpr explicit self_gated(ExpertT inner) : expert(std::move(inner)), width(expert.width) {}
+
+  auto parameters() const {
+    return detail::join_arrays(
+        expert.parameters(),
+        std::array{parameter_spec{"self_gate", 1, width, initializer::normal(1 / std::sqrt(double(width))),
+                                  scope::expert, true, true}});
+  }
+  auto kept() const {
+    if constexpr (gated)
+      return detail::join_arrays(expert.kept(), std::array<index, 1>{1});
+    else
+      return detail::join_arrays(expert.kept(), std::array<index, 2>{1, width});
+  }
+  auto temporaries() const { return detail::join_arrays(expert.temporaries(), std::array<index, 2>{1, width}); }
+
+  template <class C>
+  void forward(const auto& ops, const auto& p, matrix_view<const C> x, const auto& kept, const auto& temporary,
+               matrix_view<C> y) const {
+    expert.forward(ops, parameters_of(p), x, kept_of(kept), temporaries_of(temporary), y);
+    ops.linear(x, p[own], kept[own_kept]);
+    ops.each_row(x.rows, detail::apply_self_gate<C>{kept[own_kept], y});
+    if constexpr (!gated) ops.each_element(y.rows, y.cols, detail::copy_element<C>{y, kept[own_kept + 1]});
+  }
+
+  template <class C>
+  void backward(const auto& ops, const auto& p, matrix_view<const C> x, const auto& kept, const auto& temporary,
+                gated_gradient<C> out, matrix_view<C> dx, const auto& dp) const {
+    const auto& self = kept[own_kept];
+    const auto& slope = temporary[own_temporary];
+    const auto& scaled = temporary[own_temporary + 1];
+    ops.each_element(scaled.rows, scaled.cols, detail::scale_by_self_gate<C>{self, out.dy, scaled});
+    const auto inner = [&](const auto& dy) {
+      expert.backward(ops, parameters_of(p), x, kept_of(kept), temporaries_of(temporary), dy, dx, parameters_of(dp));
+    };
+    if constexpr (gated) {
+      inner(gated_gradient<C>{scaled, out.gate, out.dgate});
+    } else {
+      ops.each_row(x.rows, detail::row_dot<C>{out.dy, kept[own_kept + 1], out.dgate});
+      ops.each_element(scaled.rows, scaled.cols, detail::scale_rows<C>{scaled, out.gate, scaled});
+      inner(matrix_view<const C>(scaled));
+    }
+    ops.each_row(x.rows, detail::self_gate_slope<C>{self, out, slope});
+    ops.weight_gradient(slope, x, dp[own]);
+    ops.input_gradient(slope, p[own], dx, write::add);
+  }
+
+ private:
+  static constexpr bool gated = detail::has_gated_backward<ExpertT>;
+  static constexpr std::size_t own = detail::parameter_count<ExpertT>;
+  static constexpr std::size_t own_kept = detail::kept_count<ExpertT>;
+  static constexpr std::size_t own_temporary = detail::temporary_count<ExpertT>;
+
+  static auto parameters_of(const auto& p) { return detail::sub_array<0, own>(p); }
+  static auto kept_of(const auto& kept) { return detail::sub_array<0, own_kept>(kept); }
+  static auto temporaries_of(const auto& temporary) { return detail::sub_array<0, own_temporary>(temporary); }
+};
+
+}  // namespace moue

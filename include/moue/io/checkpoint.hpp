@@ -1,0 +1,240 @@
+// SPDX-FileCopyrightText: 2026 The moue authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// @file
+/// A checkpoint: every tensor of a model, in one file or in many.
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "moue/error.hpp"
+#include "moue/io/dtype.hpp"
+#include "moue/io/elements.hpp"
+#include "moue/io/file.hpp"
+#include "moue/io/json.hpp"
+#include "moue/io/message.hpp"
+#include "moue/io/safetensors.hpp"
+#include "moue/io/safetensors/header.hpp"
+#include "moue/io/shard_index.hpp"
+
+namespace moue::io {
+
+/// A `.safetensors` file, a `model.safetensors.index.json` with its shards, or a folder that holds either. Memory-mapped:
+/// opening reads the headers alone. Move-only; spans and entries stay valid until it is destroyed, also after a move.
+/// Const members may be called from many threads.
+class checkpoint {
+ public:
+  /// Throws if a file is missing or broken, a tensor stands in two shards, the index maps a tensor to a shard that does
+  /// not hold it or that lies outside the folder, or an alias leads nowhere.
+  explicit checkpoint(const std::filesystem::path& path) : path_(resolve(path)) {
+    if (path_.extension() == ".json") {
+      open_shards(detail::read_index(path_));
+    } else {
+      files_.emplace_back(path_);
+    }
+    collect();
+    read_config();
+  }
+
+  /// Every name that can be read, aliases among them, sorted.
+  std::vector<std::string> names() const {
+    std::vector<std::string> result;
+    for (const auto& tensor : tensors_) result.emplace_back(tensor.name);
+    return result;
+  }
+  bool contains(std::string_view name) const { return find(name) != nullptr; }
+  /// The entry of the tensor called `name`; of an alias, the entry of the tensor it shares. Throws if there is none.
+  const tensor_entry& entry(std::string_view name) const { return *at(name).entry; }
+  /// May begin at any address: load elements with `memcpy`.
+  std::span<const std::byte> bytes(std::string_view name) const {
+    const auto& tensor = at(name);
+    return files_[tensor.file].bytes(*tensor.entry);
+  }
+
+  /// Elements [first, first + out.size()) of the row-major tensor. `T`: `double`, `float`, `bf16` or `half`. Widening is
+  /// exact, narrowing rounds to the nearest with ties to even; integers must be exact in `T`. fp8 is read unscaled.
+  /// Throws for types that hold no numbers (`is_number`) and for elements beyond the end, naming the tensor.
+  template <class T>
+  void read(std::string_view name, std::uint64_t first, std::span<T> out) const {
+    const auto& tensor = at(name);
+    const auto refuse = [&](const std::string& what, std::string_view mend) {
+      throw error(detail::shown(files_[tensor.file].path().native()), "tensor " + detail::shown(name) + " " + what,
+                  mend);
+    };
+    const auto type = tensor.entry->type;
+    if (!is_number(type))
+      refuse("has type " + detail::shown(tensor.entry->type_name) + ", which holds no numbers that can be converted",
+             "take its bytes");
+    const auto width = static_cast<std::uint64_t>(bits_of(type) / 8);
+    const auto count = (tensor.entry->end - tensor.entry->begin) / width;
+    if (first > count || out.size() > count - first)
+      refuse("has " + std::to_string(count) + " elements; " + std::to_string(out.size()) + " from " +
+                 std::to_string(first) + " on were asked for",
+             "check its shape");
+    const auto* from = files_[tensor.file].bytes(*tensor.entry).data();
+    const auto done = convert_elements(type, from + first * width, out);
+    if (done != out.size())
+      refuse("holds an integer at element " + std::to_string(first + done) + " that " +
+                 std::string(name_of(dtype_of<T>())) + " cannot hold",
+             "read it as a wider type, or take its bytes");
+  }
+  /// All of it.
+  template <class T>
+  std::vector<T> read(std::string_view name) const {
+    std::vector<T> values(static_cast<std::size_t>(elements(name)));
+    read<T>(name, 0, values);
+    return values;
+  }
+  /// The number of elements, the product of the shape.
+  std::uint64_t elements(std::string_view name) const { return *detail::product(entry(name).shape); }
+
+  /// Names that share the tensor of another, and that other's name.
+  const string_map& aliases() const { return aliases_; }
+  /// The metadata of the index and of all files together; where they differ, the index counts, then the first file.
+  /// Without what this library keeps there itself, and without the index's "total_size".
+  const string_map& metadata() const { return metadata_; }
+  /// The file or index that was opened.
+  const std::filesystem::path& path() const { return path_; }
+  /// The files that hold the tensors.
+  std::vector<std::filesystem::path> files() const {
+    std::vector<std::filesystem::path> result;
+    for (const auto& file : files_) result.push_back(file.path());
+    return result;
+  }
+  /// The `config.json` beside it, if there is one. Throws if that is no JSON.
+  const std::optional<nlohmann::json>& config() const {
+    if (!config_problem_.empty())
+      throw error(detail::shown((path_.parent_path() / "config.json").native()), config_problem_, "mend or remove it");
+    return config_;
+  }
+
+ private:
+  struct located {
+    std::string_view name;
+    const tensor_entry* entry;
+    std::size_t file;
+  };
+
+  static std::filesystem::path resolve(const std::filesystem::path& path) {
+    if (!std::filesystem::is_directory(path)) return path;
+    const auto single = path / detail::single_name, index = path / detail::index_name;
+    const bool has_single = std::filesystem::exists(single), has_index = std::filesystem::exists(index);
+    if (has_single && has_index)
+      throw error(detail::shown(path.native()),
+                  std::string("holds both ") + detail::single_name + " and " + detail::index_name,
+                  "name the one that is meant");
+    if (!has_single && !has_index)
+      throw error(detail::shown(path.native()),
+                  std::string("holds neither ") + detail::single_name + " nor " + detail::index_name,
+                  "name the file itself");
+    return has_single ? single : index;
+  }
+
+  void open_shards(shard_index index) {
+    std::map<std::string, std::size_t> numbers;
+    for (const auto& [tensor, file] : index.weight_map)
+      if (numbers.try_emplace(file, files_.size()).second) files_.emplace_back(path_.parent_path() / file);
+    for (const auto& [tensor, file] : index.weight_map)
+      if (!files_[numbers.at(file)].find(tensor))
+        throw error(detail::shown(path_.native()),
+                    "maps tensor " + detail::shown(tensor) + " to " + detail::shown(file) + ", which does not hold it",
+                    "get the index and that file again: they are not of one checkpoint");
+    metadata_ = std::move(index.metadata);
+    metadata_.erase("total_size");
+  }
+
+  void collect() {
+    for (std::size_t file = 0; file < files_.size(); ++file) {
+      for (const auto& entry : files_[file].tensors()) tensors_.push_back({entry.name, &entry, file});
+      metadata_.insert(files_[file].metadata().begin(), files_[file].metadata().end());
+    }
+    metadata_.erase(detail::aliases_key);
+    sort_by_name();
+    const auto twice = std::adjacent_find(tensors_.begin(), tensors_.end(),
+                                          [](const auto& a, const auto& b) { return a.name == b.name; });
+    if (twice != tensors_.end())
+      throw error(detail::shown(path_.native()),
+                  "tensor " + detail::shown(twice->name) + " stands in " +
+                      detail::shown(files_[twice->file].path().native()) + " and in " +
+                      detail::shown(files_[std::next(twice)->file].path().native()),
+                  "get the files again: they are not of one checkpoint");
+    collect_aliases();
+  }
+
+  void collect_aliases() {
+    for (const auto& file : files_) {
+      const auto recorded = file.metadata().find(detail::aliases_key);
+      if (recorded == file.metadata().end()) continue;
+      const auto where = detail::shown(file.path().native()) + ", the aliases in its metadata";
+      aliases_.merge(detail::read_string_map(recorded->second, where));
+    }
+    std::vector<located> resolved;
+    for (const auto& [alias, name] : aliases_) {
+      const auto* tensor = find(name);
+      if (!tensor || find(alias))
+        throw error(detail::shown(path_.native()),
+                    "alias " + detail::shown(alias) +
+                        (tensor ? " is also the name of a tensor"
+                                : " leads to " + detail::shown(name) + ", which is no tensor"),
+                    "get the file again: its metadata does not belong to it");
+      resolved.push_back({alias, tensor->entry, tensor->file});
+    }
+    tensors_.insert(tensors_.end(), resolved.begin(), resolved.end());
+    sort_by_name();
+  }
+
+  void sort_by_name() {
+    std::stable_sort(tensors_.begin(), tensors_.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
+  }
+
+  void read_config() {
+    const auto path = path_.parent_path() / "config.json";
+    if (!std::filesystem::exists(path)) return;
+    try {
+      const mapped_file file(path);
+      if (file.bytes().size() > detail::longest_json) {
+        config_problem_ = "has more than 100 MB";
+        return;
+      }
+      config_ = nlohmann::json::parse(detail::text_of(file.bytes()));
+    } catch (const nlohmann::json::exception&) {
+      config_problem_ = "is no JSON";
+    }
+  }
+
+  const located* find(std::string_view name) const {
+    const auto place = std::lower_bound(tensors_.begin(), tensors_.end(), name,
+                                        [](const located& tensor, std::string_view key) { return tensor.name < key; });
+    return place != tensors_.end() && place->name == name ? &*place : nullptr;
+  }
+  const located& at(std::string_view name) const {
+    const auto* tensor = find(name);
+    if (!tensor)
+      throw error(detail::shown(path_.native()), "has no tensor called " + detail::shown(name),
+                  tensors_.empty() ? std::string("it has no tensors")
+                                   : "its names look like " + detail::shown(tensors_.front().name) + " and " +
+                                         detail::shown(tensors_.back().name));
+    return *tensor;
+  }
+
+  std::filesystem::path path_;
+  std::vector<safetensors_file> files_;
+  std::vector<located> tensors_;  // by name; the names live in the entries and in the keys of aliases_
+  string_map aliases_;
+  string_map metadata_;
+  std::optional<nlohmann::json> config_;
+  std::string config_problem_;
+};
+
+}  // namespace moue::io

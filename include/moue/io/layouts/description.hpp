@@ -1,0 +1,189 @@
+// SPDX-FileCopyrightText: 2026 The moue authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// @file
+/// What is known of one checkpoint: its family, layers, sizes and numbers, and where each canonical matrix stands.
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "moue/error.hpp"
+#include "moue/io/layouts.hpp"
+#include "moue/router.hpp"
+
+namespace moue::io {
+
+/// Where one canonical matrix [rows, cols] stands in the tensor that holds it. A vector counts as one column.
+struct moe_slice {
+  std::string tensor;
+  std::vector<std::uint64_t> shape;  ///< the tensor's, decoded
+  index rows = 0;
+  index cols = 0;
+  std::uint64_t first = 0;  ///< the expert's first element in the tensor
+  index outer = 0;          ///< stored rows of the expert, those of a paired matrix included
+  index offset = 0;         ///< row r stands at offset + step * r
+  index step = 1;
+  bool transposed = false;  ///< stored as [cols, outer] in place of [outer, cols]
+  bool mxfp4 = false;
+
+  index size() const { return rows * cols; }
+  /// The expert's elements stand in lines of this length.
+  index line() const { return transposed ? outer : cols; }
+  index lines() const { return transposed ? cols : outer; }
+  /// Position of (r, c) among the expert's elements.
+  index position(index r, index c) const {
+    const index o = offset + step * r;
+    return transposed ? c * outer + o : o * cols + c;
+  }
+};
+
+/// A recognised checkpoint; `recognise` makes it.
+struct moe_description {
+  moe_family family;
+  moe_layout layout;
+  std::string prefix;               ///< of names, before "layers."
+  std::vector<index> model_layers;  ///< which layers of the model are mixtures, ascending
+  index experts = 0;                ///< routed ones, per layer
+  index width = 0;
+  index hidden = 0;
+  index shared_hidden = 0;              ///< of the shared expert; 0: there is none
+  std::array<index, 2> tile{128, 128};  ///< of block-scaled fp8
+
+  // What tensors cannot tell; complete if `missing` is empty.
+  index per_token = 0;  ///< experts a token takes
+  gate_convention gate = gate_convention::softmax_of_selected;
+  double scale = 1;  ///< of the gates
+  index groups = 1;  ///< of neighbouring experts; a token uses `groups_kept` of them
+  index groups_kept = 1;
+  double jitter = 0;         ///< of sparsemixer
+  std::string missing = {};  ///< the first key that config.json should have given
+
+  index layers() const { return static_cast<index>(model_layers.size()); }
+
+  /// This description, if it has all that a running layer needs; throws otherwise, naming the missing key.
+  const moe_description& running() const {
+    moue::detail::require(
+        missing.empty(), family.name, [&] { return "'" + missing + "' is not known"; },
+        "put it into the config.json beside the file, or give it in moe_options::config");
+    return *this;
+  }
+
+  bool has(moe_part part) const { return !pattern(part).empty(); }
+  /// Whether each routed expert has a `part` of its own.
+  static bool per_expert(moe_part part) { return part <= moe_part::down_bias; }
+
+  /// Canonical shape of `part`; [0, 0] if there is none.
+  matrix_shape shape(moe_part part) const {
+    if (!has(part)) return {};
+    switch (part) {
+      case moe_part::gate:
+      case moe_part::up:
+        return {hidden, width};
+      case moe_part::down:
+        return {width, hidden};
+      case moe_part::gate_bias:
+      case moe_part::up_bias:
+        return {1, hidden};
+      case moe_part::shared_gate:
+      case moe_part::shared_up:
+        return {shared_hidden, width};
+      case moe_part::shared_down:
+        return {width, shared_hidden};
+      case moe_part::down_bias:
+      case moe_part::shared_self_gate:
+        return {1, width};
+      case moe_part::router:
+        return {experts, width};
+      case moe_part::router_bias:
+      case moe_part::selection_bias:
+        return {1, experts};
+    }
+    return {};
+  }
+
+  /// The name that follows "layers.<l>.", with "{e}" for the expert.
+  const std::string& pattern(moe_part part) const {
+    switch (part) {
+      case moe_part::gate:
+        return layout.experts.gate;
+      case moe_part::up:
+        return layout.experts.up;
+      case moe_part::down:
+        return layout.experts.down;
+      case moe_part::gate_bias:
+        return layout.experts.gate_bias;
+      case moe_part::up_bias:
+        return layout.experts.up_bias;
+      case moe_part::down_bias:
+        return layout.experts.down_bias;
+      case moe_part::shared_gate:
+        return family.shared.gate;
+      case moe_part::shared_up:
+        return family.shared.up;
+      case moe_part::shared_down:
+        return family.shared.down;
+      case moe_part::shared_self_gate:
+        return family.shared_self_gate;
+      case moe_part::router:
+        return layout.router;
+      case moe_part::router_bias:
+        return layout.router_bias;
+      case moe_part::selection_bias:
+        break;
+    }
+    return family.selection_bias;
+  }
+
+  /// The full name of the tensor that holds `part`.
+  std::string tensor_name(index layer, moe_part part, index expert = 0) const {
+    std::string name = pattern(part);
+    if (const auto brace = name.find("{e}"); brace != std::string::npos) name.replace(brace, 3, std::to_string(expert));
+    return prefix + "layers." + std::to_string(model_layers[static_cast<std::size_t>(layer)]) + "." + name;
+  }
+
+  /// Where `part` of mixture layer `layer` (and of `expert`, for a part that each expert has) stands. Throws if there is
+  /// no such thing.
+  moe_slice slice(index layer, moe_part part, index expert = 0) const {
+    moue::detail::require(
+        has(part) && layer >= 0 && layer < layers() && expert >= 0 && expert < experts, family.name,
+        [&] {
+          return "part " + std::to_string(static_cast<int>(part)) + " of layer " + std::to_string(layer) + ", expert " +
+                 std::to_string(expert) + " was asked for, of " + std::to_string(layers()) + " layers with " +
+                 std::to_string(experts) + " experts";
+        },
+        "ask has(), and count mixture layers and experts from 0");
+    const bool routed = per_expert(part);
+    const bool vector = part == moe_part::router_bias || part == moe_part::selection_bias ||
+                        (part >= moe_part::gate_bias && part <= moe_part::down_bias);
+    const bool matrix = !vector && part < moe_part::shared_self_gate;
+    const bool second = part == moe_part::up || part == moe_part::up_bias || part == moe_part::shared_up;
+    const bool first_of_two = part == moe_part::gate || part == moe_part::gate_bias || part == moe_part::shared_gate;
+    const expert_layout& from = routed ? layout.experts : family.shared;
+    const bool paired = from.pair != pairing::apart && (second || first_of_two);
+
+    const matrix_shape canonical = shape(part);
+    moe_slice s{.tensor = tensor_name(layer, part, expert),
+                .shape = {},
+                .rows = vector ? canonical.cols : canonical.rows,
+                .cols = vector ? 1 : canonical.cols,
+                .transposed = matrix && from.transposed,
+                .mxfp4 = matrix && from.mxfp4};
+    s.outer = paired ? 2 * s.rows : s.rows;
+    if (paired && from.pair == pairing::interleaved) s.step = 2;
+    if (paired && second) s.offset = s.step == 2 ? 1 : s.rows;
+    const bool stacked = routed && pattern(part).find("{e}") == std::string::npos;
+    if (stacked) {
+      s.shape.push_back(static_cast<std::uint64_t>(experts));
+      s.first =
+          static_cast<std::uint64_t>(expert) * static_cast<std::uint64_t>(s.outer) * static_cast<std::uint64_t>(s.cols);
+    }
+    s.shape.push_back(static_cast<std::uint64_t>(s.transposed ? s.cols : s.outer));
+    if (!vector) s.shape.push_back(static_cast<std::uint64_t>(s.transposed ? s.outer : s.cols));
+    return s;
+  }
+};
+
+}  // namespace moue::io

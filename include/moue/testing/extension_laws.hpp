@@ -1,0 +1,200 @@
+// SPDX-FileCopyrightText: 2026 The moue authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// @file
+/// What a router's row stages must obey so that a layer can be given more candidates, closed at first, without a change.
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cstdint>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "moue/router.hpp"
+#include "moue/testing/row_laws.hpp"
+#include "moue/testing/select_laws.hpp"
+
+namespace moue::testing {
+namespace detail {
+
+template <class C>
+bool same_bits(C a, C b) {
+  using bits = std::conditional_t<sizeof(C) == 4, std::uint32_t, std::uint64_t>;
+  return std::bit_cast<bits>(a) == std::bit_cast<bits>(b);
+}
+
+/// Rows of logits: far apart, close together, equal, with closed ones among them, and, last, all closed but one.
+template <class C>
+watched<C> extension_cases(index candidates) {
+  watched<C> rows(6, candidates);
+  rows.randomise(21);
+  rows.each([](C& v, index i, index j) {
+    if (i == 1) v = C(2) + v / C(64);
+    if (i == 2) v = C(1);
+    if ((i == 3 && j % 2 == 1) || (i == 5 && j > 0)) v = moue::detail::minus_infinity<C>();
+    if (i == 4) v *= C(30);
+  });
+  return rows;
+}
+
+/// `rows` with `more` closed candidates behind each.
+template <class C>
+watched<C> extended(const watched<C>& rows, index more) {
+  watched<C> result(rows.rows(), rows.cols() + more, moue::detail::minus_infinity<C>());
+  result.each([&](C& v, index i, index j) {
+    if (j < rows.cols()) v = rows(i, j);
+  });
+  return result;
+}
+
+/// Row `i` of `longer` must hold the bits of `shorter`, and behind them those of `rest`.
+template <class C>
+void expect_extension(law_report& report, const std::string& law, const std::string& what, index i,
+                      const watched<C>& shorter, const watched<C>& longer, C rest) {
+  for (index j = 0; j < longer.cols(); ++j) {
+    const bool home = j < shorter.cols();
+    const C expected = home ? shorter(0, j) : rest;
+    report.expect(law, home ? same_bits(longer(0, j), expected) : longer(0, j) == expected, [&] {
+      return what + " " + std::to_string(j) + " is " + text(double(longer(0, j))) + " with " +
+             std::to_string(longer.cols()) + " candidates, not " + text(double(expected)) + ", in row " +
+             std::to_string(i);
+    });
+  }
+}
+
+/// The open candidates of a row by falling logit, at most three; in reverse in odd rows.
+template <class C>
+std::vector<std::int32_t> picks_of(vector_view<const C> row, bool reverse) {
+  std::vector<std::int32_t> picks;
+  for (index j = 0; j < row.size; ++j)
+    if (row[j] != moue::detail::minus_infinity<C>()) picks.push_back(static_cast<std::int32_t>(j));
+  std::stable_sort(picks.begin(), picks.end(), [&](std::int32_t a, std::int32_t b) { return row[a] > row[b]; });
+  if (picks.size() > 3) picks.resize(3);
+  if (reverse) std::reverse(picks.begin(), picks.end());
+  return picks;
+}
+
+template <class C, class T>
+void check_gate_extension(law_report& report, const T& stage, index candidates, index more) {
+  const auto rows = extension_cases<C>(candidates), longer_rows = extended(rows, more);
+  for (index i = 0; i < rows.rows(); ++i) {
+    const auto picks = picks_of(rows.row(i), i % 2 == 1);
+    const auto count = static_cast<index>(picks.size());
+    const vector_view<const std::int32_t> slots{picks.data(), count};
+    const auto dgates = watched<C>(1, count).randomise(9);
+    const auto run = [&](vector_view<const C> logits) {
+      std::pair result{watched<C>(1, count), watched<C>(1, logits.size, C(0.75))};
+      stage.forward(logits, slots, result.first.row());
+      stage.backward(logits, slots, std::as_const(result.first).row(), dgates.row(), result.second.row());
+      return result;
+    };
+    const auto [gates, dlogits] = run(rows.row(i));
+    const auto [longer_gates, longer_dlogits] = run(longer_rows.row(i));
+    expect_extension(report, "closed candidates behind change no gate", "gate", i, gates, longer_gates, C(0));
+    expect_extension(report, "closed candidates behind change no gradient", "d logit", i, dlogits, longer_dlogits,
+                     C(0.75));
+  }
+}
+
+template <class C, class T>
+void check_probability_extension(law_report& report, const T& stage, index candidates, index more) {
+  const auto rows = extension_cases<C>(candidates), longer_rows = extended(rows, more);
+  const auto dp = watched<C>(1, candidates + more).randomise(9);
+  for (index i = 0; i < rows.rows(); ++i) {
+    const auto run = [&](vector_view<const C> logits) {
+      std::pair result{watched<C>(1, logits.size), watched<C>(1, logits.size, C(0.75))};
+      stage.forward(logits, result.first.row());
+      stage.backward(logits, std::as_const(result.first).row(), {dp.row().data, logits.size}, result.second.row());
+      return result;
+    };
+    const auto [p, dlogits] = run(rows.row(i));
+    const auto [longer_p, longer_dlogits] = run(longer_rows.row(i));
+    expect_extension(report, "closed candidates behind change no probability", "p", i, p, longer_p, C(0));
+    expect_extension(report, "closed candidates behind change no gradient", "d logit", i, dlogits, longer_dlogits,
+                     C(0.75));
+  }
+}
+
+/// A tensor that grows with the candidates keeps its numbers in its leading block.
+template <class C, class T>
+void check_preference_extension(law_report& report, const T& stage, index candidates, index more) {
+  const auto rows = extension_cases<C>(candidates), longer_rows = extended(rows, more);
+  const auto parameters_for = [&](index n) {
+    std::array<watched<C>, moue::detail::stage_parameter_count<T>> p;
+    const auto specs = moue::detail::stage_parameters(stage, router_shape{0, 6, n, n});
+    for (std::size_t i = 0; i < p.size(); ++i) p[i] = watched<C>(specs[i].rows, specs[i].cols).randomise(30 + i);
+    return p;
+  };
+  const auto p = parameters_for(candidates);
+  auto longer_p = parameters_for(candidates + more);
+  for (std::size_t i = 0; i < p.size(); ++i)
+    longer_p[i].each([&](C& v, index r, index c) {
+      if (r < p[i].rows() && c < p[i].cols()) v = p[i](r, c);
+    });
+  for (index i = 0; i < rows.rows(); ++i) {
+    watched<C> scores(1, candidates), longer(1, candidates + more);
+    stage(rows.row(i), const_views(p), scores.row());
+    stage(longer_rows.row(i), const_views(longer_p), longer.row());
+    const watched<C> home = [&] {  // what stands behind is closed by the router, whatever its score
+      watched<C> result(1, candidates);
+      result.each([&](C& v, index, index j) { v = longer(0, j); });
+      return result;
+    }();
+    expect_extension(report, "closed candidates behind change no score", "score", i, scores, home, C(0));
+  }
+}
+
+template <class T>
+void check_select_extension(law_report& report, const T& stage, index candidates, index more) {
+  const auto rows = extension_cases<double>(candidates);
+  const auto run = [&](const numbers& scores) {
+    std::vector<std::int32_t> ids;
+    for (index j = 0; j < scores.cols(); ++j) ids.push_back(static_cast<std::int32_t>(j));
+    return select_trial<T>(report, stage, ids)
+        .run(scores, std::vector<std::uint8_t>(static_cast<std::size_t>(scores.rows()), 1));
+  };
+  const auto taken = run(rows), longer = run(extended(rows, more));
+  for (std::size_t i = 0; i < taken.size(); ++i)
+    report.expect("closed candidates behind change no selection", taken[i] == longer[i], [&] {
+      return "other slots with " + std::to_string(more) + " more," + scores_text(rows.row(static_cast<index>(i)));
+    });
+}
+
+template <class C, class T>
+void check_row_extension(law_report& report, const T& stage, index candidates, index more) {
+  if constexpr (GateStage<T>)
+    check_gate_extension<C>(report, stage, candidates, more);
+  else if constexpr (ProbabilityStage<T>)
+    check_probability_extension<C>(report, stage, candidates, more);
+  else
+    check_preference_extension<C>(report, stage, candidates, more);
+}
+
+}  // namespace detail
+
+/// Checks that closed candidates behind the others change not one bit of what a select, gate, preference or probability
+/// stage makes of a row, nor of its gradients, in double and single precision. This is no law of the contracts (a stage
+/// may depend on the number of candidates), but a mixture can be given more connections without a change only if its
+/// stages obey it. A table selection is asked with a table of a few rows.
+template <class T>
+  requires GateStage<T> || ProbabilityStage<T> || PreferenceStage<T> || SelectStage<T> law_report
+  check_extension_laws(const T& stage, index candidates = 6) {
+    law_report report("row stage that is given more candidates");
+    report.attempt("the stage", [&] {
+      for (const index more : {index{1}, index{2}, candidates, index{67}}) {
+        if constexpr (SelectStage<T>) {
+          detail::check_select_extension(report, stage, candidates, more);
+        } else {
+          detail::check_row_extension<double>(report, stage, candidates, more);
+          detail::check_row_extension<float>(report, stage, candidates, more);
+        }
+      }
+    });
+    return report;
+  }
+
+}  // namespace moue::testing

@@ -1,0 +1,318 @@
+# SPDX-FileCopyrightText: 2026 The moue authors
+# SPDX-License-Identifier: Apache-2.0
+"""Tiny random checkpoints of public mixture-of-experts families, with what their reference implementation makes of them.
+
+Usage: generate.py [DIRECTORY]        (default: test/data/parity beside this folder)
+
+Needs torch, transformers (5 or newer), safetensors and numpy. Everything is seeded; `versions.json` records what wrote the
+files. Each case is a folder:
+
+  config.json, model.safetensors    as `save_pretrained` writes them, without tensors that are no part of a mixture layer
+  expected.safetensors              per mixture layer m (dense layers do not count) x, dy, y, dx as `layers.<m>.<name>`, and
+                                    gradients as `grad.<our name of the parameter>`; the metadata has the versions
+The cases of RUNTIME hold the same weights as their first half under the names that the modules have in memory.
+"""
+
+import json
+import pathlib
+import shutil
+import sys
+import tempfile
+
+import numpy
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+from transformers.integrations.mxfp4 import convert_moe_packed_tensors
+
+TOKENS, WIDTH = 8, 16
+COMMON = dict(vocab_size=8, hidden_size=WIDTH, num_attention_heads=2, num_key_value_heads=2, num_experts_per_tok=2,
+              max_position_embeddings=16, pad_token_id=None, bos_token_id=None, eos_token_id=None)
+LATENT = dict(kv_lora_rank=8, qk_rope_head_dim=4, v_head_dim=8, qk_nope_head_dim=4, moe_intermediate_size=12)
+
+# case: (class stem, configuration beyond COMMON)
+CASES = {
+    "mixtral": ("Mixtral", dict(num_hidden_layers=2, intermediate_size=12, num_local_experts=4)),
+    "olmoe": ("Olmoe", dict(num_hidden_layers=2, intermediate_size=12, num_experts=4, norm_topk_prob=False)),
+    "qwen2_moe": ("Qwen2Moe", dict(num_hidden_layers=3, intermediate_size=20, moe_intermediate_size=12,
+                                   shared_expert_intermediate_size=20, num_experts=4, decoder_sparse_step=1,
+                                   mlp_only_layers=[1], norm_topk_prob=False)),
+    "qwen3_moe": ("Qwen3Moe", dict(num_hidden_layers=4, intermediate_size=20, moe_intermediate_size=12, num_experts=4,
+                                   head_dim=8, decoder_sparse_step=2, norm_topk_prob=True)),
+    "deepseek_v2_lite": ("DeepseekV2", dict(num_hidden_layers=2, intermediate_size=20, n_routed_experts=6,
+                                            n_shared_experts=2, first_k_dense_replace=1, q_lora_rank=None,
+                                            topk_method="greedy", n_group=1, topk_group=1, **LATENT)),
+    "deepseek_v2": ("DeepseekV2", dict(num_hidden_layers=2, intermediate_size=20, n_routed_experts=8,
+                                       n_shared_experts=2, first_k_dense_replace=1, q_lora_rank=None,
+                                       topk_method="group_limited_greedy", n_group=4, topk_group=2,
+                                       routed_scaling_factor=1.5, num_experts_per_tok=3, **LATENT)),
+    "deepseek_v3": ("DeepseekV3", dict(num_hidden_layers=2, intermediate_size=20, n_routed_experts=8,
+                                       n_shared_experts=1, first_k_dense_replace=1, q_lora_rank=8, n_group=4,
+                                       topk_group=2, routed_scaling_factor=2.5,
+                                       num_experts_per_tok=3, **LATENT)),
+    "phimoe": ("Phimoe", dict(num_hidden_layers=2, intermediate_size=12, num_local_experts=4,
+                              router_jitter_noise=0.2)),
+    "granitemoe": ("GraniteMoe", dict(num_hidden_layers=2, intermediate_size=12, num_local_experts=4)),
+    "granitemoeshared": ("GraniteMoeShared", dict(num_hidden_layers=2, intermediate_size=12, num_local_experts=4,
+                                                  shared_intermediate_size=20)),
+    "gpt_oss": ("GptOss", dict(num_hidden_layers=2, intermediate_size=12, num_local_experts=4, head_dim=8)),
+}
+RUNTIME = ["mixtral", "qwen3_moe", "deepseek_v3", "phimoe", "granitemoeshared"]
+MXFP4 = ("GptOss", dict(num_hidden_layers=1, intermediate_size=64, num_local_experts=4, head_dim=16,
+                        hidden_size=32))
+# More than one 128 x 128 tile in each direction that matters, and a ragged edge.
+FP8 = ("DeepseekV3", dict(num_hidden_layers=1, intermediate_size=20, n_routed_experts=4, n_shared_experts=1,
+                          first_k_dense_replace=0, q_lora_rank=8, n_group=2, topk_group=1,
+                          **{**LATENT, "moe_intermediate_size": 136}))
+
+VERSIONS = {"torch": torch.__version__, "transformers": transformers.__version__, "numpy": numpy.__version__}
+
+
+def build(stem, settings, generator):
+    config = getattr(transformers, stem + "Config")(**{**COMMON, **settings})
+    config._experts_implementation = "eager"
+    model = getattr(transformers, stem + "ForCausalLM")(config).eval()
+    with torch.no_grad():
+        for block in blocks(model):
+            for part in block:
+                for name, tensor in [*part.named_parameters(), *part.named_buffers()]:
+                    scale = 0.15 if "correction" in name else 0.5 if tensor.dim() > 1 else 0.4
+                    # Wide enough that some pre-activations meet the clamp of gpt-oss.
+                    scale = 1.0 if "GptOss" in stem and "gate_up" in name and tensor.dim() > 1 else scale
+                    tensor.copy_(scale * torch.randn(tensor.shape, generator=generator))
+    return model
+
+
+def blocks(model):
+    """Per mixture layer, the modules whose outputs add up to the layer's."""
+    for layer in model.model.layers:
+        block = getattr(layer, "block_sparse_moe", None) or layer.mlp
+        if hasattr(block, "experts"):
+            yield [block] + ([layer.shared_mlp] if getattr(layer, "shared_mlp", None) else [])
+
+
+def run(block, x):
+    first = block[0](x)
+    y = first[0] if isinstance(first, tuple) else first
+    return y + block[1](x) if len(block) > 1 else y
+
+
+def router_of(block):
+    return getattr(block[0], "gate", None) or block[0].router
+
+
+def steady_tokens(block, count, width, generator):
+    """Tokens whose routing a small change of the router's weights leaves alone, so that a test has no coin to toss."""
+    router, kept = router_of(block), []
+    weight = router.weight
+    while len(kept) < count:
+        x = torch.randn(64, width, generator=generator)
+        _, gates, chosen = router(x)
+        order = chosen.sort(dim=-1)
+        good = torch.ones(len(x), dtype=torch.bool)
+        original = weight.detach().clone()
+        for _ in range(8):
+            with torch.no_grad():
+                weight.copy_(original + 2e-3 * torch.randn(weight.shape, generator=generator))
+                _, other_gates, other = router(x)
+                other_order = other.sort(dim=-1)
+                same = (order.values == other_order.values).all(-1)
+                moved = (gates.gather(1, order.indices) - other_gates.gather(1, other_order.indices)).abs().amax(-1)
+                good &= same & (moved < 0.1)
+        with torch.no_grad():
+            weight.copy_(original)
+        kept.extend(x[good])
+    return torch.stack(kept[:count])
+
+
+def canonical_gradients(block, config, layer, layers, experts):
+    """The block's gradients by our names. Written without a look at the library: the tests compare the two."""
+    found, part = {}, block[0]
+    router = router_of(block)
+    found[f"layers.{layer}.router.weight"] = router.weight.grad
+    if getattr(router, "bias", None) is not None:
+        found[f"layers.{layer}.router.candidate_bias"] = router.bias.grad
+    both, down = part.experts.gate_up_proj.grad, part.experts.down_proj.grad
+    for e in range(experts):
+        name = f"experts.{layer * experts + e}."
+        if config.model_type == "gpt_oss":
+            found[name + "gate"], found[name + "up"] = both[e][:, 0::2].T, both[e][:, 1::2].T
+            found[name + "down"] = down[e].T
+            bias = part.experts.gate_up_proj_bias.grad[e]
+            found[name + "gate_bias"], found[name + "up_bias"] = bias[0::2], bias[1::2]
+            found[name + "down_bias"] = part.experts.down_proj_bias.grad[e]
+        else:
+            found[name + "gate"], found[name + "up"] = both[e].chunk(2)
+            found[name + "down"] = down[e]
+    name = f"experts.{layers * experts + layer}."
+    shared = getattr(part, "shared_experts", None) or getattr(part, "shared_expert", None)
+    if shared is not None:
+        found[name + "gate"], found[name + "up"] = shared.gate_proj.weight.grad, shared.up_proj.weight.grad
+        found[name + "down"] = shared.down_proj.weight.grad
+    if hasattr(part, "shared_expert_gate"):
+        found[name + "self_gate"] = part.shared_expert_gate.weight.grad
+    if len(block) > 1:
+        found[name + "gate"], found[name + "up"] = block[1].input_linear.weight.grad.chunk(2)
+        found[name + "down"] = block[1].output_linear.weight.grad
+    return {"grad." + k: v for k, v in found.items()}
+
+
+def expect(model, generator, which=lambda name: True):
+    """Inputs, outputs and gradients of every mixture layer, and the distance that single precision is from double."""
+    all_blocks = list(blocks(model))
+    expected = {}
+    for m, block in enumerate(all_blocks):
+        width = model.config.hidden_size
+        x = steady_tokens(block, TOKENS, width, generator).requires_grad_()
+        dy = torch.randn(TOKENS, width, generator=generator)
+        for part in block:
+            part.zero_grad()
+        y = run(block, x[None])[0]
+        (y * dy).sum().backward()
+        expected |= {f"layers.{m}.{k}": v for k, v in dict(x=x, dy=dy, y=y, dx=x.grad).items()}
+        experts = block[0].experts.down_proj.shape[0]
+        expected |= canonical_gradients(block, model.config, m, len(all_blocks), experts)
+    return {k: v.detach().clone().contiguous() for k, v in expected.items() if not k.startswith("grad.") or which(k)}
+
+
+def save_model(model, folder, **options):
+    """`save_pretrained`, then only what belongs to a mixture layer: the rest says nothing here and takes room."""
+    with tempfile.TemporaryDirectory() as scratch:
+        model.save_pretrained(scratch, **options)
+        tensors = load_file(pathlib.Path(scratch, "model.safetensors"))
+        config = json.loads(pathlib.Path(scratch, "config.json").read_text())
+    stems = (".mlp.", ".block_sparse_moe.", ".shared_mlp.")
+    save_folder(folder, {k: v for k, v in tensors.items() if any(s in k for s in stems)}, config)
+
+
+def save_folder(folder, tensors, config):
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    save_file({k: v.contiguous() for k, v in tensors.items()}, folder / "model.safetensors", {"format": "pt"})
+    (folder / "config.json").write_text(json.dumps(config, indent=1, sort_keys=True) + "\n")
+
+
+# --- low precision, encoded by hand ------------------------------------------------------------------------------------
+
+FP4 = numpy.array([0, 0.5, 1, 1.5, 2, 3, 4, 6] + [-0.0, -0.5, -1, -1.5, -2, -3, -4, -6], dtype=numpy.float32)
+
+
+def fp8_values():
+    """All 256 codes of 1-4-3 with bias 7; 0x7f and 0xff are no numbers."""
+    code = numpy.arange(256)
+    exponent, fraction = (code >> 3) & 15, code & 7
+    value = numpy.where(exponent == 0, fraction / 8 * 2.0**-6, (1 + fraction / 8) * 2.0 ** (exponent - 7.0))
+    value = numpy.where(code & 128, -value, value).astype(numpy.float32)
+    value[[127, 255]] = numpy.nan
+    return value
+
+
+FP8_VALUES = fp8_values()
+assert numpy.array_equal(FP8_VALUES, torch.arange(256, dtype=torch.uint8).view(torch.float8_e4m3fn).float().numpy(), True)
+
+
+def nearest(table, values):
+    usable = numpy.flatnonzero(numpy.isfinite(table))
+    return usable[numpy.abs(values[..., None] - table[usable]).argmin(-1)].astype(numpy.uint8)
+
+
+def encode_fp8(weight, tile=128):
+    """Codes [out, in] and one factor for each tile, and the values they stand for."""
+    rows, cols = weight.shape
+    factor = numpy.zeros((-(-rows // tile), -(-cols // tile)), numpy.float32)
+    code, value = numpy.zeros((rows, cols), numpy.uint8), numpy.zeros((rows, cols), numpy.float32)
+    for i in range(factor.shape[0]):
+        for j in range(factor.shape[1]):
+            here = numpy.s_[i * tile:(i + 1) * tile, j * tile:(j + 1) * tile]
+            factor[i, j] = numpy.abs(weight[here]).max() / 448
+            code[here] = nearest(FP8_VALUES, weight[here] / factor[i, j])
+            value[here] = FP8_VALUES[code[here]] * factor[i, j]
+    return code, factor, value
+
+
+def encode_mxfp4(weight):
+    """Blocks [..., out, in / 32, 16] with the even element in the low half, scales [..., out, in / 32], and the values."""
+    parts = weight.reshape(*weight.shape[:-1], -1, 32)
+    power = numpy.floor(numpy.log2(numpy.abs(parts).max(-1))) - 2
+    scaled = parts / 2.0 ** power[..., None]
+    code = nearest(FP4, scaled)
+    blocks = code[..., 0::2] | (code[..., 1::2] << 4)
+    value = (FP4[code] * 2.0 ** power[..., None]).astype(numpy.float32).reshape(weight.shape)
+    return blocks.astype(numpy.uint8), (power + 127).astype(numpy.uint8), value
+
+
+def make_fp8(folder, generator):
+    model = build(*FP8, generator)
+    prefix, block = "model.layers.0.mlp.", model.model.layers[0].mlp
+    stored = {prefix + "gate.weight": block.gate.weight.detach().to(torch.bfloat16),
+              prefix + "gate.e_score_correction_bias": block.gate.e_score_correction_bias.detach()}
+    with torch.no_grad():
+        block.gate.weight.copy_(stored[prefix + "gate.weight"].float())
+        inner = block.experts.intermediate_dim
+        matrices = {}
+        for e in range(block.experts.num_experts):
+            matrices |= {f"experts.{e}.gate_proj": block.experts.gate_up_proj[e, :inner],
+                         f"experts.{e}.up_proj": block.experts.gate_up_proj[e, inner:],
+                         f"experts.{e}.down_proj": block.experts.down_proj[e]}
+        matrices |= {f"shared_experts.{n}_proj": getattr(block.shared_experts, n + "_proj").weight
+                     for n in ("gate", "up", "down")}
+        for name, matrix in matrices.items():
+            code, factor, value = encode_fp8(matrix.numpy())
+            matrix.copy_(torch.from_numpy(value))
+            stored[prefix + name + ".weight"] = torch.from_numpy(code).view(torch.float8_e4m3fn)
+            stored[prefix + name + ".weight_scale_inv"] = torch.from_numpy(factor)
+    config = model.config.to_dict() | {"quantization_config": {"quant_method": "fp8", "fmt": "e4m3",
+                                                               "activation_scheme": "dynamic",
+                                                               "weight_block_size": [128, 128]}}
+    save_folder(folder, stored, plain(config))
+    return model
+
+
+def make_mxfp4(folder, generator):
+    model = build(*MXFP4, generator)
+    prefix, block = "model.layers.0.mlp.", model.model.layers[0].mlp
+    stored = {prefix + "router." + n: getattr(block.router, n).detach().to(torch.bfloat16) for n in ("weight", "bias")}
+    with torch.no_grad():
+        for name in ("weight", "bias"):
+            getattr(block.router, name).copy_(stored[prefix + "router." + name].float())
+        for name in ("gate_up_proj", "down_proj"):
+            matrix = getattr(block.experts, name)
+            coded, scales, value = encode_mxfp4(matrix.transpose(1, 2).contiguous().numpy())
+            matrix.copy_(torch.from_numpy(value).transpose(1, 2))
+            coded, scales = torch.from_numpy(coded), torch.from_numpy(scales)
+            assert torch.equal(convert_moe_packed_tensors(coded, scales, dtype=torch.float32), matrix)
+            stored[prefix + f"experts.{name}_blocks"], stored[prefix + f"experts.{name}_scales"] = coded, scales
+            bias = getattr(block.experts, name + "_bias")
+            stored[prefix + f"experts.{name}_bias"] = bias.detach().to(torch.bfloat16)
+            bias.copy_(stored[prefix + f"experts.{name}_bias"].float())
+    config = model.config.to_dict() | {"quantization_config": {"quant_method": "mxfp4"}}
+    save_folder(folder, stored, plain(config))
+    return model
+
+
+def plain(config):
+    return json.loads(json.dumps(config, default=str))
+
+
+def main(directory):
+    directory.mkdir(parents=True, exist_ok=True)
+    for number, (case, (stem, settings)) in enumerate(CASES.items()):
+        torch.manual_seed(number)
+        generator = torch.Generator().manual_seed(1000 + number)
+        model = build(stem, settings, generator)
+        save_model(model, directory / case)
+        save_file(expect(model, generator), directory / case / "expected.safetensors", VERSIONS)
+        if case in RUNTIME:
+            save_model(model, directory / (case + "_runtime"), save_original_format=False)
+    for case, make in {"deepseek_v3_fp8": make_fp8, "gpt_oss_mxfp4": make_mxfp4}.items():
+        torch.manual_seed(7)
+        generator = torch.Generator().manual_seed(2000 + len(case))
+        model = make(directory / case, generator)
+        expected = expect(model, generator, which=lambda name: "router" in name)
+        save_file(expected, directory / case / "expected.safetensors", VERSIONS)
+    (directory / "versions.json").write_text(json.dumps(VERSIONS, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    here = pathlib.Path(__file__).resolve().parent
+    main(pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else here.parent / "data" / "parity")

@@ -1,0 +1,20 @@
+// SPDX-FileCopyrightText: 2026 The moue authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <exception>
+#include <string>
+#include <string_view>
+
+/// What `act` throws, or an empty text.
+template <class Act>
+std::string message_of(const Act& act) {
+  try {
+    act();
+  } catch (const std::exception& thrown) {
+    return thrown.what();
+  }
+  return {};
+}
+
+inline bool contains(std::string_view text, std::string_view part) { return text.find(part) != text.npos; }

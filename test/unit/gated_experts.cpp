@@ -1,0 +1,203 @@
+// SPDX-FileCopyrightText: 2026 The moue authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Experts whose gating is a function of two numbers, and experts that are scaled by a gate of their own.
+
+#include <doctest/doctest.h>
+
+#include <array>
+#include <cmath>
+#include <limits>
+
+#include "moue/expert/copy.hpp"
+#include "moue/expert/gated_mlp.hpp"
+#include "moue/expert/self_gated.hpp"
+#include "moue/expert/zero.hpp"
+#include "moue/testing/expert_laws.hpp"
+
+namespace {
+
+using moue::testing::detail::expert_trial;
+
+constexpr double exact = 1e-14;  // a few roundings of numbers near 1
+
+template <class E>
+void obeys_the_laws(const E& expert) {
+  const auto report = moue::testing::check_expert_laws(expert);
+  CHECK_MESSAGE(static_cast<bool>(report), report.summary());
+}
+
+double sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
+
+/// SwiGLU's gating, written as a function of two numbers.
+struct paired_silu {
+  template <class C>
+  static C value(C gate, C up) {
+    return moue::silu::value(gate) * up;
+  }
+  template <class C>
+  static C gate_derivative(C gate, C up) {
+    return moue::silu::derivative(gate) * up;
+  }
+  template <class C>
+  static C up_derivative(C gate, C) {
+    return moue::silu::value(gate);
+  }
+};
+
+/// Weights so large that pre-activations of the laws' rows lie on both sides of ±7.
+template <bool Biased>
+struct loud : moue::gated_mlp<moue::clamped_swiglu, Biased> {
+  auto parameters() const {
+    auto specs = moue::gated_mlp<moue::clamped_swiglu, Biased>::parameters();
+    specs[0].init.value *= 8;
+    specs[1].init.value *= 8;
+    return specs;
+  }
+};
+
+/// y = W x, with the plain form of backward alone.
+struct plain_linear {
+  moue::index width = 1;
+  auto parameters() const {
+    return std::array{moue::parameter_spec{"map", width, width, moue::initializer::normal(1), moue::scope::expert}};
+  }
+  auto kept() const { return std::array<moue::index, 0>{}; }
+  auto temporaries() const { return std::array<moue::index, 0>{}; }
+  template <class C>
+  void forward(const auto& ops, const auto& p, moue::matrix_view<const C> x, const auto&, const auto&,
+               moue::matrix_view<C> y) const {
+    ops.linear(x, p[0], y);
+  }
+  template <class C>
+  void backward(const auto& ops, const auto& p, moue::matrix_view<const C> x, const auto&, const auto&,
+                moue::matrix_view<const C> dy, moue::matrix_view<C> dx, const auto& dp) const {
+    ops.weight_gradient(dy, x, dp[0]);
+    ops.input_gradient(dy, p[0], dx);
+  }
+};
+
+}  // namespace
+
+static_assert(moue::PairActivation<moue::clamped_swiglu> && !moue::Activation<moue::clamped_swiglu>);
+static_assert(moue::Activation<moue::silu> && !moue::PairActivation<moue::silu>);
+static_assert(moue::Expert<moue::gated_mlp<moue::clamped_swiglu, true>>);
+
+TEST_CASE_TEMPLATE("experts gated by a pair obey the laws", T, moue::gated_mlp<moue::clamped_swiglu>,
+                   moue::gated_mlp<moue::clamped_swiglu, true>, loud<false>, loud<true>,
+                   moue::gated_mlp<paired_silu, true>) {
+  obeys_the_laws(T{6, 5});
+}
+
+TEST_CASE("the loud expert's laws do meet both limits") {
+  const loud<false> expert{6, 5};
+  expert_trial<loud<false>> trial(expert, 0, 5);
+  trial.forward();
+  int gates_above = 0, ups_above = 0, ups_below = 0, inside = 0;
+  for (moue::index i = 0; i < 5; ++i)
+    for (moue::index j = 0; j < 5; ++j) {
+      gates_above += trial.kept[0](i, j) > 7;
+      ups_above += trial.kept[1](i, j) > 7;
+      ups_below += trial.kept[1](i, j) < -7;
+      inside += trial.kept[0](i, j) < 7 && std::abs(trial.kept[1](i, j)) < 7;
+    }
+  CHECK(gates_above > 0);
+  CHECK(ups_above > 0);
+  CHECK(ups_below > 0);
+  CHECK(inside > 0);
+}
+
+TEST_CASE("clamped_swiglu has the values of its definition") {
+  using moue::clamped_swiglu;
+  CHECK(clamped_swiglu::value(0.0, 3.0) == 0);
+  CHECK(clamped_swiglu::value(2.0, -1.0) == 0);
+  CHECK(clamped_swiglu::value(2.0, 0.5) == doctest::Approx(2 * sigmoid(1.702 * 2) * 1.5).epsilon(exact));
+  CHECK(clamped_swiglu::value(-9.0, 0.5) ==
+        doctest::Approx(-9 * sigmoid(1.702 * -9) * 1.5).epsilon(exact));  // no floor
+  CHECK(clamped_swiglu::value(70.0, 0.5) == clamped_swiglu::value(7.0, 0.5));
+  CHECK(clamped_swiglu::value(2.0, 70.0) == clamped_swiglu::value(2.0, 7.0));
+  CHECK(clamped_swiglu::value(2.0, -70.0) == clamped_swiglu::value(2.0, -7.0));
+  constexpr double broken = std::numeric_limits<double>::quiet_NaN();
+  CHECK(std::isnan(clamped_swiglu::value(broken, 1.0)));
+  CHECK(std::isnan(clamped_swiglu::value(1.0, broken)));
+}
+
+TEST_CASE("clamped_swiglu has the derivatives of its value, 0 outside and those of the inside on the edge") {
+  using moue::clamped_swiglu;
+  constexpr double step = 1e-6;  // truncation 1e-12, cancellation 1e-16 · 60 / 1e-6
+  for (const double gate : {-30.0, -3.0, -0.4, 0.7, 6.9, 7.1, 30.0})
+    for (const double up : {-30.0, -7.1, -6.9, -1.0, 0.6, 6.9, 7.1, 30.0}) {
+      CAPTURE(gate);
+      CAPTURE(up);
+      const double by_gate =
+          (clamped_swiglu::value(gate + step, up) - clamped_swiglu::value(gate - step, up)) / (2 * step);
+      const double by_up =
+          (clamped_swiglu::value(gate, up + step) - clamped_swiglu::value(gate, up - step)) / (2 * step);
+      CHECK(clamped_swiglu::gate_derivative(gate, up) == doctest::Approx(by_gate).epsilon(1e-7));
+      CHECK(clamped_swiglu::up_derivative(gate, up) == doctest::Approx(by_up).epsilon(1e-7));
+    }
+  CHECK(clamped_swiglu::gate_derivative(7.5, 1.0) == 0);
+  CHECK(clamped_swiglu::up_derivative(1.0, 7.5) == 0);
+  CHECK(clamped_swiglu::up_derivative(1.0, -7.5) == 0);
+  CHECK(clamped_swiglu::gate_derivative(7.0, 1.0) > 0);
+  CHECK(clamped_swiglu::up_derivative(1.0, 7.0) > 0);
+  CHECK(clamped_swiglu::up_derivative(1.0, -7.0) > 0);
+  CHECK(std::isfinite(clamped_swiglu::value(-1e30, 1e30)));
+  CHECK(std::isfinite(clamped_swiglu::gate_derivative(-1e30, 1e30)));
+}
+
+TEST_CASE("a gating function of the pair does what the product with an activation does") {
+  const moue::swiglu product{6, 5};
+  const moue::gated_mlp<paired_silu> paired{6, 5};
+  expert_trial<moue::swiglu> a(product, 0, 4);
+  expert_trial<moue::gated_mlp<paired_silu>> b(paired, 0, 4);
+  a.forward();
+  b.forward();
+  a.backward<true>();
+  b.backward<true>();
+  CHECK(a.y.same(b.y));
+  CHECK(a.dx.same(b.dx));
+  CHECK(a.dgate.same(b.dgate));
+  for (std::size_t i = 0; i < 3; ++i) CHECK(a.dp[i].same(b.dp[i]));
+}
+
+TEST_CASE("self-gated experts obey the laws, whichever backward the inner one has") {
+  obeys_the_laws(moue::self_gated{moue::gated_mlp<moue::clamped_swiglu, true>{6, 5}});
+  obeys_the_laws(moue::self_gated{plain_linear{6}});
+}
+
+TEST_CASE("self-gated experts obey the laws around next to nothing, and around each other") {
+  obeys_the_laws(moue::self_gated{moue::copy{6}});
+  obeys_the_laws(moue::self_gated{moue::zero{1}});
+  static_assert(moue::Expert<moue::self_gated<moue::self_gated<moue::swiglu>>>);
+}
+
+TEST_CASE("a self-gated expert is the inner one times the sigmoid of a product") {
+  const moue::swiglu inner{6, 5};
+  const moue::self_gated expert{inner};
+  CHECK(expert.width == 6);
+  expert_trial<moue::swiglu> bare(inner, 0, 4);
+  expert_trial<moue::self_gated<moue::swiglu>> gated(expert, 0, 4);
+  const auto specs = expert.parameters();
+  CHECK(specs.size() == 4);
+  CHECK(specs[3].name == "self_gate");
+  CHECK(specs[3].rows == 1);
+  CHECK(specs[3].cols == 6);
+  bare.forward();
+  gated.forward();
+  for (moue::index i = 0; i < 4; ++i) {
+    double logit = 0;
+    for (moue::index j = 0; j < 6; ++j) logit += gated.p[3](0, j) * gated.x(i, j);
+    for (moue::index j = 0; j < 6; ++j)
+      CHECK(gated.y(i, j) == doctest::Approx(sigmoid(logit) * bare.y(i, j)).epsilon(exact));
+  }
+  gated.p[3].fill(0);
+  gated.forward();
+  for (moue::index i = 0; i < 4; ++i)
+    for (moue::index j = 0; j < 6; ++j) CHECK(gated.y(i, j) == bare.y(i, j) / 2);
+}
+
+TEST_CASE("a self-gated expert keeps outputs only where the inner one cannot do without") {
+  CHECK(moue::self_gated{moue::swiglu{6, 5}}.kept() == std::array<moue::index, 3>{5, 5, 1});
+  CHECK(moue::self_gated{plain_linear{6}}.kept() == std::array<moue::index, 2>{1, 6});
+}

@@ -1,0 +1,116 @@
+// SPDX-FileCopyrightText: 2026 The moue authors
+// SPDX-License-Identifier: Apache-2.0
+
+// What public implementations make of tiny random checkpoints of their families, from file to gradient. The numbers come
+// from test/parity/generate.py.
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "moue/backend/cpu.hpp"
+#include "moue/io/layouts/mixture.hpp"
+#include "moue/pass.hpp"
+
+namespace {
+
+using moue::index;
+namespace io = moue::io;
+
+const std::string folder = std::string(MOUE_TEST_DATA) + "/parity/";
+
+double largest(const std::vector<float>& values) {
+  double most = 0;
+  for (const float v : values) most = std::max(most, std::abs(double(v)));
+  return most;
+}
+
+/// The largest difference.
+double distance(const float* got, const std::vector<float>& want) {
+  double most = 0;
+  for (std::size_t i = 0; i < want.size(); ++i) {
+    const double d = std::abs(double(got[i]) - double(want[i]));
+    most = d <= most ? most : d;  // NaN counts
+  }
+  return most;
+}
+
+std::string last_name(std::string_view name) { return std::string(name.substr(name.rfind('.') + 1)); }
+
+/// Both sides compute in single precision, in different orders of sums of some hundred terms: 1e-5 of the largest number
+/// is about a hundred roundings. Gradients are sums over tokens of products of such sums.
+constexpr double output_tolerance = 1e-5, gradient_tolerance = 1e-4;
+
+void reproduce(const std::string& name, const std::string& answers) {
+  CAPTURE(name);
+  const io::checkpoint expected(folder + answers + "/expected.safetensors");
+  const io::moe_checkpoint source{io::checkpoint(folder + name)};
+  const auto model = io::mixture_of(source.description());
+  moue::parameters<float> weights(model.layout());
+  io::load(source, weights);
+
+  const auto answer = [&](index layer, const char* what) {
+    return expected.read<float>("layers." + std::to_string(layer) + "." + what);
+  };
+  const index width = model.width();
+  const index tokens = static_cast<index>(answer(0, "x").size()) / width;
+  const moue::pass_options options{.tokens = tokens};
+  moue::workspace scratch(model.workspace_bytes<float>(options));
+  auto pass = model.start(weights, options, scratch);
+  pass.begin(tokens);
+  std::vector<float> out(static_cast<std::size_t>(tokens * width));
+  for (index layer = 0; layer < model.layers(); ++layer) {
+    CAPTURE(layer);
+    const auto x = answer(layer, "x"), y = answer(layer, "y");
+    pass.forward(layer, {x.data(), tokens, width}, {out.data(), tokens, width});
+    CHECK(distance(out.data(), y) <= output_tolerance * largest(y));
+  }
+  moue::gradients<float> gradients(model.layout());
+  pass.balance();
+  for (index layer = model.layers() - 1; layer >= 0; --layer) {
+    CAPTURE(layer);
+    const auto dy = answer(layer, "dy"), dx = answer(layer, "dx");
+    pass.backward(layer, {dy.data(), tokens, width}, {out.data(), tokens, width}, gradients);
+    CHECK(distance(out.data(), dx) <= gradient_tolerance * largest(dx));
+  }
+
+  std::map<std::string, double> scale;  // of all tensors that play one role
+  index compared = 0, trained = 0;
+  for (const auto& key : expected.names())
+    if (key.starts_with("grad."))
+      scale[last_name(key)] = std::max(scale[last_name(key)], largest(expected.read<float>(key)));
+  for (const auto& key : expected.names())
+    if (key.starts_with("grad.")) {
+      CAPTURE(key);
+      const auto want = expected.read<float>(key);
+      const auto got = gradients[key.substr(5)];
+      REQUIRE(got.rows * got.cols == static_cast<index>(want.size()));
+      CHECK(distance(got.data, want) <= gradient_tolerance * scale.at(last_name(key)));
+      ++compared;
+    }
+  for (const auto& info : *model.layout()) trained += info.trained && info.size() > 0 ? 1 : 0;
+  if (name.find("fp8") == std::string::npos && name.find("mxfp4") == std::string::npos) CHECK(compared == trained);
+}
+
+TEST_CASE("published checkpoints give what their reference implementations make of them") {
+  for (const char* name : {"mixtral", "olmoe", "qwen2_moe", "qwen3_moe", "deepseek_v2_lite", "deepseek_v2",
+                           "deepseek_v3", "phimoe", "granitemoe", "granitemoeshared", "gpt_oss"})
+    reproduce(name, name);
+}
+
+TEST_CASE("low-precision checkpoints give what their decoded numbers give") {
+  for (const char* name : {"deepseek_v3_fp8", "gpt_oss_mxfp4"}) reproduce(name, name);
+}
+
+TEST_CASE("checkpoints in the layout of modules in memory give the same") {
+  for (const std::string name : {"mixtral", "qwen3_moe", "deepseek_v3", "phimoe", "granitemoeshared"})
+    reproduce(name + "_runtime", name);
+}
+
+}  // namespace
