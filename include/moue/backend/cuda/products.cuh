@@ -1,0 +1,161 @@
+// SPDX-FileCopyrightText: 2026 The moue authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// @file
+/// The products of the backend, and which kernel computes which.
+
+#include <type_traits>
+
+#include "moue/backend/cuda/column_sum.cuh"
+#include "moue/backend/cuda/few_rows.cuh"
+#include "moue/backend/cuda/scalar_engine.cuh"
+#include "moue/backend/cuda/tensor_tiles.cuh"
+#include "moue/backend/cuda/tile_products.cuh"
+
+namespace moue::detail::gpu {
+
+/// Which path a product takes, by what the host knows: the most rows there can be, the number of groups, the shape. Paths
+/// add in different orders, so equal calls must take equal paths. No value here has been measured on a device yet: they
+/// are guesses from sizes and rates. A runtime with a member `choice()` has the last word.
+struct product_choice {
+  index few_rows = 4;           ///< average rows of a group up to which weights go straight to registers
+  index low_tiles = 48;         ///< average rows of a group up to which tiles of 32 rows are taken, not of 128
+  index multiprocessors = 132;  ///< grids with fewer blocks take smaller pieces
+  bool tensor_cores = true;     ///< 16-bit weights in groups: activations are rounded to their type, sums are float
+
+  index rows_of_group(const segments& s) const { return (s.capacity + s.groups - 1) / s.groups; }
+  /// Whether tiles of that size give every multiprocessor work.
+  bool fills(const segments& s, index rows, index columns, index all_columns) const {
+    return schedule_tiles(s, rows).slots * ((all_columns + columns - 1) / columns) >= multiprocessors;
+  }
+};
+
+template <class Runtime>
+product_choice choice_of(const Runtime& runtime) {
+  if constexpr (requires { runtime.choice(); })
+    return runtime.choice();
+  else if constexpr (requires { runtime.multiprocessors(); })
+    return {.multiprocessors = runtime.multiprocessors()};
+  else
+    return {};
+}
+
+/// The sizes of tiles: high ones for groups of many rows, low ones for few rows or small products.
+template <class C>
+struct scalar_tiles {
+  static constexpr int side = sizeof(C) > 4 ? 64 : 128;
+  template <bool Transposed>
+  using high = scalar_engine<C, side, side, 16, false, Transposed>;
+  template <bool Transposed>
+  using low = scalar_engine<C, 32, side, 16, false, Transposed>;
+  using gradient = scalar_engine<C, side, side, 16, true, true>;
+  using low_gradient = scalar_engine<C, 64, 64, 16, true, true>;
+};
+template <class T>
+struct tensor_tiles {
+  template <bool Transposed>
+  using high = tensor_engine<T, 128, 256, 32, 2, 4, 4, 1, false, Transposed>;
+  template <bool Transposed>
+  using low = tensor_engine<T, 32, 128, 64, 1, 4, 3, 3, false, Transposed>;
+  using gradient = tensor_engine<T, 128, 256, 32, 2, 4, 2, 1, true, true>;
+  using low_gradient = tensor_engine<T, 64, 64, 32, 2, 2, 2, 4, true, true>;
+};
+
+/// Types whose products tensor cores compute with sums in `C`.
+template <class T, class C>
+inline constexpr bool has_tensor_tiles = (std::is_same_v<T, bf16> || std::is_same_v<T, half>)&&std::is_same_v<C, float>;
+
+namespace products {
+
+template <bool Transposed, class Tiles, class Runtime, class C, class S>
+void by_tiles(const Runtime& runtime, const product_choice& choice, const segments& groups, matrix_view<const C> x,
+              const weight_table<const S>& w, matrix_view<C> y, write mode) {
+  using high = typename Tiles::template high<Transposed>;
+  using low = typename Tiles::template low<Transposed>;
+  if (choice.rows_of_group(groups) > choice.low_tiles && choice.fills(groups, high::rows, high::columns, y.cols))
+    launch_rows<high, Transposed>(runtime, groups, x, w, y, mode);
+  else
+    launch_rows<low, Transposed>(runtime, groups, x, w, y, mode);
+}
+
+/// y (=|+=) x wᵀ, or x w if `Transposed`.
+template <bool Transposed, class Runtime, class C, class S>
+void rows(const Runtime& runtime, const segments& groups, matrix_view<const C> x, const weight_table<const S>& w,
+          matrix_view<C> y, write mode) {
+  if (groups.empty() || y.cols == 0) return;
+  const product_choice choice = choice_of(runtime);
+  if (choice.rows_of_group(groups) <= choice.few_rows) {
+    using wide = few_rows_linear<4, 1, C, S>;
+    using narrow = few_rows_linear<4, few_rows::warps, C, S>;  // few columns: the warps of a block share the depth
+    if constexpr (Transposed)
+      launch_few_rows<few_rows_transposed<C, S>>(runtime, groups, x, w, y, mode);
+    else if (choice.fills(groups, few_rows::most, wide::columns, 2 * y.cols))
+      launch_few_rows<wide>(runtime, groups, x, w, y, mode);
+    else
+      launch_few_rows<narrow>(runtime, groups, x, w, y, mode);
+    return;
+  }
+  if constexpr (has_tensor_tiles<S, C>)
+    if (choice.tensor_cores && groups.offsets != nullptr)
+      return by_tiles<Transposed, tensor_tiles<S>>(runtime, choice, groups, x, w, y, mode);
+  by_tiles<Transposed, scalar_tiles<C>>(runtime, choice, groups, x, w, y, mode);
+}
+
+template <class Tiles, class Runtime, class C>
+void gradient_by_tiles(const Runtime& runtime, const product_choice& choice, const segments& groups,
+                       matrix_view<const C> dy, matrix_view<const C> x, const weight_table<C>& dw) {
+  using high = typename Tiles::gradient;
+  using low = typename Tiles::low_gradient;
+  const index tiles = (dw.rows + high::rows - 1) / high::rows;
+  const index groups_at_most = groups.groups < groups.capacity ? groups.groups : groups.capacity;
+  if (groups_at_most * tiles * ((dw.cols + high::columns - 1) / high::columns) >= choice.multiprocessors)
+    launch_gradient<high>(runtime, groups, dy, x, dw);
+  else
+    launch_gradient<low>(runtime, groups, dy, x, dw);
+}
+
+template <class T>
+weight_table<const T> readable(const weight_table<T>& w) {
+  return {w.of_group, w.dense, w.rows, w.cols, w.stride};
+}
+
+}  // namespace products
+
+/// y (=|+=) x wᵀ for every group: x [rows, k], w [n, k], y [rows, n]. The views' rows are the segments'; `w` is a
+/// `grouped_matrix` or a `matrix_view` that serves all groups.
+template <class Runtime, class C, class W>
+void linear(const Runtime& runtime, const segments& groups, matrix_view<const C> x, const W& w, matrix_view<C> y,
+            write mode = write::assign) {
+  products::rows<false>(runtime, groups, x, products::readable(table_of(w)), y, mode);
+}
+
+/// dx (=|+=) dy w for every group: dy [rows, n], w [n, k], dx [rows, k].
+template <class Runtime, class C, class W>
+void input_gradient(const Runtime& runtime, const segments& groups, matrix_view<const C> dy, const W& w,
+                    matrix_view<C> dx, write mode = write::assign) {
+  products::rows<true>(runtime, groups, dy, products::readable(table_of(w)), dx, mode);
+}
+
+/// dw_g += dy_gᵀ x_g: dy [rows, n], x [rows, k], dw [n, k]. Both factors are rounded to `Rounded`, unless it is void, if
+/// tensor cores multiply that type.
+template <class Rounded = void, class Runtime, class C, class DW>
+void weight_gradient(const Runtime& runtime, const segments& groups, matrix_view<const C> dy, matrix_view<const C> x,
+                     const DW& dw) {
+  const weight_table<C> table = table_of(dw);
+  if (groups.empty() || table.empty()) return;
+  const product_choice choice = choice_of(runtime);
+  if constexpr (has_tensor_tiles<Rounded, C>)
+    if (choice.tensor_cores)
+      return products::gradient_by_tiles<tensor_tiles<Rounded>>(runtime, choice, groups, dy, x, table);
+  products::gradient_by_tiles<scalar_tiles<C>>(runtime, choice, groups, dy, x, table);
+}
+
+/// out_g += the sum of the group's rows: x [rows, n], out [1, n].
+template <class Runtime, class C, class Out>
+void column_sum(const Runtime& runtime, const segments& groups, matrix_view<const C> x, const Out& out) {
+  if (groups.empty() || x.cols == 0) return;
+  launch_column_sum(runtime, groups, x, weight_table<C>(table_of(out)));
+}
+
+}  // namespace moue::detail::gpu
