@@ -44,7 +44,8 @@ struct product_shape {
   moue::index n = 1;
   moue::index k = 1;
   moue::index padding = 0;               // numbers between the rows of activations
-  moue::index shift = 0;                 // numbers from a multiple of 16 bytes to every first one
+  moue::index shift = 0;                 // numbers from a multiple of 16 bytes to the first activations
+  moue::index weight_shift = 0;          // and to each group's weights
   std::vector<std::int32_t> kinds = {};  // of groups; those of kind 1 take part, all if empty
   bool dense = false;                    // one group without offsets
   moue::index spare = 3;                 // rows past those of the last group
@@ -58,7 +59,7 @@ struct product_shape {
   std::string text() const {
     return std::to_string(sizes.size()) + " groups, " + std::to_string(rows()) + " rows, n " + std::to_string(n) +
            ", k " + std::to_string(k) + ", padding " + std::to_string(padding) + ", shift " + std::to_string(shift) +
-           (kinds.empty() ? "" : ", kinds") + (dense ? ", dense" : "");
+           ", " + std::to_string(weight_shift) + (kinds.empty() ? "" : ", kinds") + (dense ? ", dense" : "");
   }
 };
 
@@ -70,7 +71,9 @@ inline std::vector<product_shape> product_shapes() {
       {.sizes = {5, 0, 37, 1}, .n = 70, .k = 45},
       {.sizes = {3, 34}, .n = 72, .k = 136},
       {.sizes = {3, 9, 0, 2}, .n = 264, .k = 24, .padding = 8},
-      {.sizes = {2, 3}, .n = 24, .k = 40, .padding = 3, .shift = 1},
+      {.sizes = {2, 3}, .n = 24, .k = 40, .padding = 3, .shift = 1, .weight_shift = 1},
+      {.sizes = {3, 8}, .n = 32, .k = 48, .shift = 1},
+      {.sizes = {3, 8}, .n = 32, .k = 48, .weight_shift = 1},
       {.sizes = {0, 7, 4, 0, 6}, .n = 20, .k = 33, .kinds = {1, 0, 1, 1, 2}},
       {.sizes = {0, 0, 141, 0}, .n = 16, .k = 8},
       {.sizes = {6, 1}, .n = 1, .k = 33},
@@ -84,7 +87,8 @@ inline std::vector<product_shape> product_shapes() {
 
 /// The same for what differs only by type.
 inline std::vector<product_shape> few_product_shapes() {
-  return {{.sizes = {3, 0, 9}, .n = 36, .k = 72}, {.sizes = {1, 4}, .n = 9, .k = 35, .padding = 3, .shift = 1}};
+  return {{.sizes = {3, 0, 9}, .n = 36, .k = 72},
+          {.sizes = {1, 4}, .n = 9, .k = 35, .padding = 3, .shift = 1, .weight_shift = 3}};
 }
 
 /// A matrix in memory that ends with it.
@@ -177,7 +181,7 @@ struct product_trial {
   std::vector<shifted_matrix<T>> matrices(std::mt19937& random) const {
     std::vector<shifted_matrix<T>> result;
     for (std::size_t g = 0; g < shape.sizes.size(); ++g) {
-      result.emplace_back(shape.n, shape.k, shape.dense ? shape.padding : 0, shape.shift);
+      result.emplace_back(shape.n, shape.k, shape.dense ? shape.padding : 0, shape.weight_shift);
       if (shape.takes_part(g)) result.back().fill(0, shape.n, random);
     }
     return result;

@@ -52,7 +52,8 @@ TEST_CASE("a depth that takes all warps of a block several turns") {
 TEST_CASE("any number of rows up to a tile, aligned and not") {
   for (moue::index rows = 1; rows <= 9; ++rows)
     for (const moue::index shift : {0, 1}) {
-      const test::product_trial<moue::bf16> trial({.sizes = {rows}, .n = 6, .k = 520, .shift = shift});
+      const test::product_trial<moue::bf16> trial(
+          {.sizes = {rows}, .n = 6, .k = 520, .shift = shift, .weight_shift = shift});
       trial.check_rows<false, void>(by<wide<moue::bf16>>(), moue::write::assign);
       trial.check_rows<true, void>(by<transposed<moue::bf16>>(), moue::write::assign);
     }
@@ -60,7 +61,7 @@ TEST_CASE("any number of rows up to a tile, aligned and not") {
 
 TEST_CASE("the result of a row does not depend on the rows beside it, on alignment, or on the order of threads") {
   const auto last_row = [](moue::index rows, moue::index shift, std::uint64_t seed) {
-    test::product_trial<float> trial({.sizes = {rows}, .n = 40, .k = 300, .shift = shift});
+    test::product_trial<float> trial({.sizes = {rows}, .n = 40, .k = 300, .shift = shift, .weight_shift = shift});
     std::vector<float> result;
     const auto keep = [&](auto y) {
       for (const float value : y.view().row(0)) result.push_back(value);

@@ -29,7 +29,8 @@ __device__ inline quad load_once(const void* from) {
   return q;
 }
 
-/// Starts to copy `bytes` <= 16 bytes to shared memory and to clear the rest of the 16; both addresses are aligned.
+/// Starts to copy `bytes` <= 16 bytes to shared memory and to clear the rest of the 16; both addresses are aligned. What
+/// lies past `bytes` is not read.
 __device__ inline void copy_async(void* shared, const void* global, int bytes) {
   const auto to = static_cast<unsigned>(__cvta_generic_to_shared(shared));
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(global), "r"(bytes) : "memory");

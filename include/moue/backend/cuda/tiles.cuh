@@ -108,14 +108,10 @@ class slice_copy {
       const int valid = n * apart < lines ? whole : 0;
       if constexpr (direct) {
         Word* const target = place(to, n);
-        if (aligned_) {
-          // An address past the edges would not be read, but might lie outside of any memory.
-          if (is_line)
-            copy_async(target, valid > 0 ? from : from_ - column_ - line_ * stride_,
-                       valid * static_cast<int>(sizeof(Source)));
-        } else if (is_line) {
+        if (aligned_ && is_line)
+          copy_async(target, from, valid * static_cast<int>(sizeof(Source)));
+        else if (is_line)
           store_pack(target, std::bit_cast<pack<Word, size>>(load_some<size>(from, valid)));
-        }
       } else {
         held_[n] = aligned_ && valid == size ? load_pack<size>(from) : load_some<size>(from, valid);
       }
