@@ -7,6 +7,7 @@
 
 #include <type_traits>
 
+#include "moue/backend/cuda/blas_products.cuh"
 #include "moue/backend/cuda/column_sum.cuh"
 #include "moue/backend/cuda/few_rows.cuh"
 #include "moue/backend/cuda/scalar_engine.cuh"
@@ -23,6 +24,10 @@ struct product_choice {
   index low_tiles = 48;         ///< average rows of a group up to which tiles of 32 rows are taken, not of 128
   index multiprocessors = 132;  ///< grids with fewer blocks take smaller pieces
   bool tensor_cores = true;     ///< 16-bit weights in groups: activations are rounded to their type, sums are float
+  bool tf32 = false;            ///< float factors that go to cuBLAS may be rounded to TF32
+  bool dense_blas = true;       ///< dense products of more than few rows go to cuBLAS, if the runtime has it
+  blas_groups groups_blas = blas_groups::none;  ///< those of groups too, if the host knows their rows
+  index blas_rows = 64;                         ///< from as many rows a group, on average
 
   index rows_of_group(const segments& s) const { return (s.capacity + s.groups - 1) / s.groups; }
   /// Whether tiles of that size give every multiprocessor work.
@@ -96,6 +101,8 @@ void rows(const Runtime& runtime, const segments& groups, matrix_view<const C> x
       launch_few_rows<narrow>(runtime, groups, x, w, y, mode);
     return;
   }
+  const bool blas = groups.offsets == nullptr ? choice.dense_blas : choice.rows_of_group(groups) >= choice.blas_rows;
+  if (blas && rows_by_blas<Transposed>(runtime, choice.groups_blas, choice.tf32, groups, x, w, y, mode)) return;
   if constexpr (has_tensor_tiles<S, C>)
     if (choice.tensor_cores && groups.offsets != nullptr)
       return by_tiles<Transposed, tensor_tiles<S>>(runtime, choice, groups, x, w, y, mode);
@@ -117,7 +124,7 @@ void gradient_by_tiles(const Runtime& runtime, const product_choice& choice, con
 
 template <class T>
 weight_table<const T> readable(const weight_table<T>& w) {
-  return {w.of_group, w.dense, w.rows, w.cols, w.stride};
+  return {w.of_group, w.dense, w.rows, w.cols, w.stride, w.on_host};
 }
 
 }  // namespace products
@@ -145,6 +152,9 @@ void weight_gradient(const Runtime& runtime, const segments& groups, matrix_view
   const weight_table<C> table = table_of(dw);
   if (groups.empty() || table.empty()) return;
   const product_choice choice = choice_of(runtime);
+  using factor = std::conditional_t<std::is_void_v<Rounded>, C, Rounded>;
+  const bool blas = groups.offsets == nullptr ? choice.dense_blas : choice.rows_of_group(groups) >= choice.blas_rows;
+  if (blas && gradient_by_blas<factor>(runtime, choice.groups_blas, choice.tf32, groups, dy, x, table)) return;
   if constexpr (has_tensor_tiles<Rounded, C>)
     if (choice.tensor_cores)
       return products::gradient_by_tiles<tensor_tiles<Rounded>>(runtime, choice, groups, dy, x, table);
