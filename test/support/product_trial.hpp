@@ -2,8 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// Grouped products on random numbers, run under the emulator and compared with `reference` one group at a time. All that
-// a product must not read is not a number, all that it must not write has to keep its bits.
+// Grouped products on random numbers, compared with `reference` one group at a time. All that a product must not read is
+// not a number, all that it must not write has to keep its bits.
 
 #include <doctest/doctest.h>
 
@@ -13,30 +13,17 @@
 #include <cstring>
 #include <limits>
 #include <random>
+#include <stdexcept>
 #include <string>
 #include <type_traits>
 #include <vector>
 
-#include "emulated_instructions.hpp"
 #include "moue/backend/cuda/products.cuh"
 #include "moue/backend/reference.hpp"
 
 namespace test {
 
 namespace gpu = moue::detail::gpu;
-
-/// What products need of a runtime.
-struct emulated_launches {
-  std::uint64_t seed = 1;
-  gpu::product_choice chosen = {};
-
-  template <class... P, class... A>
-  void launch(void (*kernel)(P...), dim3 grid, dim3 block, std::size_t shared, const A&... arguments) const {
-    emulator::launch(seed, kernel, grid, block, shared, arguments...);
-    emulator::expect_no_copies();
-  }
-  gpu::product_choice choice() const { return chosen; }
-};
 
 /// A product of groups with `sizes` rows each and weights [n, k].
 struct product_shape {
@@ -101,7 +88,8 @@ class shifted_matrix {
         cols_(cols),
         stride_(cols + padding),
         shift_(shift) {
-    emulator::require_aligned(numbers_.data(), numbers_.empty() ? 1 : 16, "memory for a test");
+    if (reinterpret_cast<std::uintptr_t>(numbers_.data()) % 16 != 0 && !numbers_.empty())
+      throw std::logic_error("memory for a test is not aligned");
   }
   void fill(moue::index first, moue::index rows, std::mt19937& random) {
     std::normal_distribution<double> normal;

@@ -4,7 +4,7 @@
 // What is handed to cuBLAS: every argument, looked at by a fake that computes what it was asked for.
 
 #include "fake_blas.hpp"
-#include "product_trial.hpp"
+#include "emulated_products.hpp"
 
 namespace {
 

@@ -5,7 +5,7 @@
 
 #include <set>
 
-#include "product_trial.hpp"
+#include "emulated_products.hpp"
 
 namespace {
 

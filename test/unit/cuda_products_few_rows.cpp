@@ -3,7 +3,7 @@
 
 // Products of groups with a few rows, straight from registers.
 
-#include "product_trial.hpp"
+#include "emulated_products.hpp"
 
 namespace {
 

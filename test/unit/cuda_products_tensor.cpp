@@ -3,22 +3,9 @@
 
 // Products in tiles that tensor cores multiply: their instructions are emulated as the PTX manual lays them out.
 
-#include "product_trial.hpp"
+#include "emulated_products.hpp"
 
 namespace {
-
-template <class Engine>
-auto rows_by(std::uint64_t seed = 1) {
-  return [seed](const auto& groups, auto x, const auto& w, auto y, auto mode) {
-    test::gpu::launch_rows<Engine, Engine::right_by_depth>(test::emulated_launches{seed}, groups, x, w, y, mode);
-  };
-}
-template <class Engine>
-auto gradient_by(std::uint64_t seed = 1) {
-  return [seed](const auto& groups, auto dy, auto x, const auto& dw) {
-    test::gpu::launch_gradient<Engine>(test::emulated_launches{seed}, groups, dy, x, dw);
-  };
-}
 
 // Activations are rounded to the weights' type. Compared with the same rounding, nothing but the order of sums remains.
 template <class S>
@@ -27,16 +14,16 @@ using tiles = test::gpu::tensor_tiles<S>;
 template <class S>
 void check_low(const test::product_shape& shape) {
   const test::product_trial<S> trial(shape);
-  trial.template check_both_modes<false, S>(rows_by<typename tiles<S>::template low<false>>());
-  trial.template check_rows<true, S>(rows_by<typename tiles<S>::template low<true>>(), moue::write::assign);
-  trial.template check_gradient<S>(gradient_by<typename tiles<S>::low_gradient>());
+  trial.template check_both_modes<false, S>(test::emulated_rows<typename tiles<S>::template low<false>>());
+  trial.template check_rows<true, S>(test::emulated_rows<typename tiles<S>::template low<true>>(), moue::write::assign);
+  trial.template check_gradient<S>(test::emulated_gradient<typename tiles<S>::low_gradient>());
 }
 template <class S>
 void check_high(const test::product_shape& shape) {
   const test::product_trial<S> trial(shape);
-  trial.template check_rows<false, S>(rows_by<typename tiles<S>::template high<false>>(), moue::write::add);
-  trial.template check_both_modes<true, S>(rows_by<typename tiles<S>::template high<true>>());
-  trial.template check_gradient<S>(gradient_by<typename tiles<S>::gradient>());
+  trial.template check_rows<false, S>(test::emulated_rows<typename tiles<S>::template high<false>>(), moue::write::add);
+  trial.template check_both_modes<true, S>(test::emulated_rows<typename tiles<S>::template high<true>>());
+  trial.template check_gradient<S>(test::emulated_gradient<typename tiles<S>::gradient>());
 }
 
 }  // namespace
@@ -53,7 +40,7 @@ TEST_CASE("tiles by tensor cores") {
 TEST_CASE("tensor cores give the same bits whatever the order of threads") {
   const test::product_trial<moue::bf16> trial({.sizes = {3, 40}, .n = 33, .k = 80});
   using high = tiles<moue::bf16>::high<false>;
-  auto first = trial.check_rows<false, moue::bf16>(rows_by<high>(1), moue::write::add);
-  auto second = trial.check_rows<false, moue::bf16>(rows_by<high>(2), moue::write::add);
+  auto first = trial.check_rows<false, moue::bf16>(test::emulated_rows<high>(1), moue::write::add);
+  auto second = trial.check_rows<false, moue::bf16>(test::emulated_rows<high>(2), moue::write::add);
   CHECK(first.same_bits(second));
 }

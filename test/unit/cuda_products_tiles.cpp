@@ -3,33 +3,20 @@
 
 // Products in tiles, by ordinary arithmetic.
 
-#include "product_trial.hpp"
+#include "emulated_products.hpp"
 
 namespace {
-
-template <class Engine>
-auto rows_by(std::uint64_t seed = 1) {
-  return [seed](const auto& groups, auto x, const auto& w, auto y, auto mode) {
-    test::gpu::launch_rows<Engine, Engine::right_by_depth>(test::emulated_launches{seed}, groups, x, w, y, mode);
-  };
-}
-template <class Engine>
-auto gradient_by(std::uint64_t seed = 1) {
-  return [seed](const auto& groups, auto dy, auto x, const auto& dw) {
-    test::gpu::launch_gradient<Engine>(test::emulated_launches{seed}, groups, dy, x, dw);
-  };
-}
 
 template <class S>
 void check(const test::product_shape& shape) {
   using tiles = test::gpu::scalar_tiles<moue::compute_t<S>>;
   const test::product_trial<S> trial(shape);
-  trial.template check_both_modes<false, void>(rows_by<typename tiles::template low<false>>());
-  trial.template check_both_modes<true, void>(rows_by<typename tiles::template high<true>>());
-  trial.template check_rows<false, void>(rows_by<typename tiles::template high<false>>(), moue::write::add);
-  trial.template check_rows<true, void>(rows_by<typename tiles::template low<true>>(), moue::write::assign);
-  trial.template check_gradient<void>(gradient_by<typename tiles::gradient>());
-  trial.template check_gradient<void>(gradient_by<typename tiles::low_gradient>());
+  trial.template check_both_modes<false, void>(test::emulated_rows<typename tiles::template low<false>>());
+  trial.template check_both_modes<true, void>(test::emulated_rows<typename tiles::template high<true>>());
+  trial.template check_rows<false, void>(test::emulated_rows<typename tiles::template high<false>>(), moue::write::add);
+  trial.template check_rows<true, void>(test::emulated_rows<typename tiles::template low<true>>(), moue::write::assign);
+  trial.template check_gradient<void>(test::emulated_gradient<typename tiles::gradient>());
+  trial.template check_gradient<void>(test::emulated_gradient<typename tiles::low_gradient>());
 }
 
 }  // namespace
@@ -46,10 +33,10 @@ TEST_CASE("tiles by ordinary arithmetic") {
 TEST_CASE("tiles give the same bits whatever the order of threads") {
   const test::product_trial<float> trial({.sizes = {3, 40}, .n = 33, .k = 50});
   using tiles = test::gpu::scalar_tiles<float>;
-  auto first = trial.check_rows<false, void>(rows_by<tiles::high<false>>(1), moue::write::add);
-  auto second = trial.check_rows<false, void>(rows_by<tiles::high<false>>(2), moue::write::add);
+  auto first = trial.check_rows<false, void>(test::emulated_rows<tiles::high<false>>(1), moue::write::add);
+  auto second = trial.check_rows<false, void>(test::emulated_rows<tiles::high<false>>(2), moue::write::add);
   CHECK(first.same_bits(second));
-  auto one = trial.check_gradient<void>(gradient_by<tiles::gradient>(3));
-  auto other = trial.check_gradient<void>(gradient_by<tiles::gradient>(4));
+  auto one = trial.check_gradient<void>(test::emulated_gradient<tiles::gradient>(3));
+  auto other = trial.check_gradient<void>(test::emulated_gradient<tiles::gradient>(4));
   CHECK(one[1].same_bits(other[1]));
 }

@@ -122,6 +122,20 @@ void gradient_by_tiles(const Runtime& runtime, const product_choice& choice, con
     launch_gradient<low>(runtime, groups, dy, x, dw);
 }
 
+/// dw_g += dy_gᵀ x_g, with both factors rounded to `Rounded`, if it is not void, where the way allows it.
+template <class Rounded, class Runtime, class C>
+void gradient(const Runtime& runtime, const segments& groups, matrix_view<const C> dy, matrix_view<const C> x,
+              const weight_table<C>& dw) {
+  if (groups.empty() || dw.empty()) return;
+  const product_choice choice = choice_of(runtime);
+  using factor = std::conditional_t<std::is_void_v<Rounded>, C, Rounded>;
+  const bool blas = groups.offsets == nullptr ? choice.dense_blas : choice.rows_of_group(groups) >= choice.blas_rows;
+  if (blas && gradient_by_blas<factor>(runtime, choice.groups_blas, choice.tf32, groups, dy, x, dw)) return;
+  if constexpr (has_tensor_tiles<Rounded, C>)
+    if (choice.tensor_cores) return gradient_by_tiles<tensor_tiles<Rounded>>(runtime, choice, groups, dy, x, dw);
+  gradient_by_tiles<scalar_tiles<C>>(runtime, choice, groups, dy, x, dw);
+}
+
 template <class T>
 weight_table<const T> readable(const weight_table<T>& w) {
   return {w.of_group, w.dense, w.rows, w.cols, w.stride, w.on_host};
@@ -149,16 +163,7 @@ void input_gradient(const Runtime& runtime, const segments& groups, matrix_view<
 template <class Rounded = void, class Runtime, class C, class DW>
 void weight_gradient(const Runtime& runtime, const segments& groups, matrix_view<const C> dy, matrix_view<const C> x,
                      const DW& dw) {
-  const weight_table<C> table = table_of(dw);
-  if (groups.empty() || table.empty()) return;
-  const product_choice choice = choice_of(runtime);
-  using factor = std::conditional_t<std::is_void_v<Rounded>, C, Rounded>;
-  const bool blas = groups.offsets == nullptr ? choice.dense_blas : choice.rows_of_group(groups) >= choice.blas_rows;
-  if (blas && gradient_by_blas<factor>(runtime, choice.groups_blas, choice.tf32, groups, dy, x, table)) return;
-  if constexpr (has_tensor_tiles<Rounded, C>)
-    if (choice.tensor_cores)
-      return products::gradient_by_tiles<tensor_tiles<Rounded>>(runtime, choice, groups, dy, x, table);
-  products::gradient_by_tiles<scalar_tiles<C>>(runtime, choice, groups, dy, x, table);
+  products::gradient<Rounded>(runtime, groups, dy, x, weight_table<C>(table_of(dw)));
 }
 
 /// out_g += the sum of the group's rows: x [rows, n], out [1, n].
