@@ -12,6 +12,12 @@ install(
   FILE_SET special DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 install(EXPORT moueTargets NAMESPACE moue:: DESTINATION ${package_dir})
 
+if(TARGET moue_cuda)
+  install(TARGETS moue_cuda EXPORT moueCudaTargets)
+  install(EXPORT moueCudaTargets NAMESPACE moue:: DESTINATION ${package_dir})
+  install(FILES cmake/MoueCuda.cmake DESTINATION ${package_dir})
+endif()
+
 configure_package_config_file(cmake/moueConfig.cmake.in ${PROJECT_BINARY_DIR}/moueConfig.cmake
                               INSTALL_DESTINATION ${package_dir})
 # Below 1.0 a minor version may break its users.

@@ -8,7 +8,7 @@
 #include <cstdint>
 #include <limits>
 
-#include "moue/backend/cuda/plain_products.cuh"
+#include "moue/backend/cuda/products.cuh"
 #include "moue/backend/cuda/runtime.cuh"
 #include "moue/backend/cuda/segments.cuh"
 #include "moue/dispatch.hpp"
@@ -117,8 +117,9 @@ class operations {
   RuntimeT runtime_;
 };
 
-/// Over the rows of all experts of one kind. `rows` is a capacity: how many there are only the device knows.
-template <class RuntimeT>
+/// Over the rows of all experts of one kind, whose weights are stored as `S`. `rows` is a capacity: how many there are
+/// only the device knows.
+template <class RuntimeT, class S>
 class group_operations {
  public:
   group_operations(const RuntimeT& runtime, const dispatch_plan& plan, const vector_view<const std::int32_t>& kinds,
@@ -136,7 +137,7 @@ class group_operations {
   template <class DY, class X, class DW>
   void weight_gradient(const DY& dy, const X& x, const DW& dw) const {
     using C = typename DW::value_type;
-    gpu::weight_gradient(runtime_, groups(x.rows), matrix_view<const C>(dy), matrix_view<const C>(x), dw);
+    gpu::weight_gradient<S>(runtime_, groups(x.rows), matrix_view<const C>(dy), matrix_view<const C>(x), dw);
   }
   template <class X, class Out>
   void column_sum(const X& x, const Out& out) const {

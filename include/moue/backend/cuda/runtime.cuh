@@ -30,7 +30,6 @@ namespace moue {
 ///     void* allocate(std::size_t bytes) const;     // aligned to 256 bytes
 ///     void release(void*) const;
 ///     int multiprocessors() const;
-///     auto blas() const;                           // see blas.cuh
 ///
 /// Copies share what they hold.
 template <class R>
@@ -47,6 +46,14 @@ concept Runtime = std::copyable<R> &&
   r.release(to);
   { r.multiprocessors() } -> std::convertible_to<int>;
 };
+
+template <class R>
+consteval bool check_runtime() {
+  static_assert(Runtime<R>,
+                "moue: a runtime needs the members 'policy', 'launch', 'upload', 'download', 'copy', 'zero', "
+                "'synchronise', 'allocate', 'release' and 'multiprocessors'");
+  return true;
+}
 
 namespace detail::gpu {
 
