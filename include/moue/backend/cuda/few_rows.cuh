@@ -37,6 +37,8 @@ struct few_rows {
   static constexpr int most = 8;  // rows of a tile; longer groups have several, and read their weights again for each
   static constexpr int warps = 8;
   static constexpr int threads = warps * lanes;
+  template <class C>
+  static constexpr int blocks = sizeof(C) > 4 ? 1 : 2;  // of a multiprocessor at once: bounds the registers
 
   /// Runs `body` for the least number of rows that it is compiled for and that holds `rows`. Rows past `rows` repeat the
   /// last one and are not written. Weights and inputs that cannot be read 16 bytes at a time meet two rows at a time.
@@ -246,7 +248,7 @@ struct few_rows_transposed {
 };
 
 template <class Body, class C, class S>
-__global__ void __launch_bounds__(few_rows::threads, 2) run_few_rows(const few_rows_product<C, S> p) {
+__global__ void __launch_bounds__(few_rows::threads, few_rows::blocks<C>) run_few_rows(const few_rows_product<C, S> p) {
   alignas(16) __shared__ C partial[Body::partial_sums];
   const tile_place place = find_tile(p.groups, p.schedule, blockIdx.x / p.column_blocks);
   if (place.rows == 0) return;
