@@ -103,7 +103,8 @@ void check_on_device(const RuntimeT& device, const product_shape& shape, const g
       std::vector<moue::matrix_view<const S>> matrices;
       const auto out = there.copy(y);
       const auto table = there.copy(w, groups.groups, matrices);
-      gpu::products::rows<decltype(transposed)::value>(runtime, there.copy(groups), there.copy(x), table, out, mode);
+      gpu::products::rows(
+          runtime, gpu::one_product<decltype(transposed)::value>(there.copy(groups), there.copy(x), table, out, mode));
       there.fetch(out, y);
     };
   };
@@ -113,8 +114,8 @@ void check_on_device(const RuntimeT& device, const product_shape& shape, const g
       device_copies there(device);
       std::vector<moue::matrix_view<C>> matrices;
       const auto table = there.copy(dw, groups.groups, matrices);
-      gpu::products::gradient<typename decltype(rounding)::type>(runtime, there.copy(groups), there.copy(dy),
-                                                                 there.copy(x), table);
+      gpu::products::gradient<typename decltype(rounding)::type>(
+          runtime, gpu::one_gradient(there.copy(groups), there.copy(dy), there.copy(x), table));
       for (std::size_t g = 0; g < matrices.size(); ++g) {
         C* const to = dw.of_group == nullptr ? dw.dense : static_cast<C*>(dw.of_group[g]);
         there.fetch(matrices[g], {to, dw.rows, dw.cols, dw.stride});

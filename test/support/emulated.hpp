@@ -2,8 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// The CUDA backend with a host in place of the device: Thrust on one of its host systems, kernels by the emulator, and
-// memory that is either the host's, where sanitizers watch it, or closed to all but what the backend runs.
+// The CUDA backend with a host in place of the device: Thrust on one of its host systems, kernels by the emulator, a fake
+// of cuBLAS, and memory that is either the host's, where sanitizers watch it, or closed to all but what the backend runs.
 
 #include "emulator.hpp"
 
@@ -16,6 +16,7 @@
 #include <new>
 
 #include "emulated_instructions.hpp"
+#include "fake_blas.hpp"
 #include "island.hpp"
 #include "moue/backend/cuda.cuh"
 
@@ -84,18 +85,35 @@ class emulated_runtime {
   void synchronise() const {}
   void* allocate(std::size_t bytes) const {
     ++state_->allocations;
-    return state_->memory.allocate(bytes);
+    void* const data = state_->memory.allocate(bytes);
+    state_->blas.allow(data, bytes);
+    return data;
   }
   void release(void* data) const { state_->memory.release(data); }
   int multiprocessors() const { return 3; }
+  auto blas() const { return opened_blas{state_->memory, state_->blas}; }
   choice_type choice() const { return state_->choice; }
 
+  const fake_blas& blas_calls() const { return state_->blas; }
   std::size_t launches() const { return state_->launches; }
   std::size_t allocations() const { return state_->allocations; }
 
  private:
+  struct opened_blas {
+    const Memory& memory;
+    const fake_blas& it;
+    void gemm(const fake_blas::gemm_call& call) const {
+      const entry open(memory);
+      it.gemm(call);
+    }
+    void gemm_groups(const fake_blas::gemm_group_call& call) const {
+      const entry open(memory);
+      it.gemm_groups(call);
+    }
+  };
   struct state {
     Memory memory;
+    fake_blas blas;
     std::uint64_t seed = 1;
     choice_type choice = {};
     std::size_t launches = 0, allocations = 0;

@@ -75,6 +75,7 @@ class machine {
     const std::size_t threads = std::size_t{block.x} * block.y * block.z;
     if (threads == 0 || threads > 1024) throw divergence("a block has " + std::to_string(threads) + " threads");
     if (shared > most_dynamic_shared) throw divergence("a block asks for too much shared memory");
+    if (grid.x > 0x7fffffffu || grid.y > 0xffffu || grid.z > 0xffffu) throw divergence("a grid is too large");
     if (running_) throw divergence("a kernel launches a kernel");
     random_ = seed * 2 + 1;
     body_ = [](const void* context) { (*static_cast<const F*>(context))(); };

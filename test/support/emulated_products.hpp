@@ -26,13 +26,13 @@ struct emulated_launches {
 template <class Engine>
 auto emulated_rows(std::uint64_t seed = 1) {
   return [seed](const auto& groups, auto x, const auto& w, auto y, auto mode) {
-    gpu::launch_rows<Engine, Engine::right_by_depth>(emulated_launches{seed}, groups, x, w, y, mode);
+    gpu::launch_rows<Engine>(emulated_launches{seed}, gpu::one_product<Engine::right_by_depth>(groups, x, w, y, mode));
   };
 }
 template <class Engine>
 auto emulated_gradient(std::uint64_t seed = 1) {
   return [seed](const auto& groups, auto dy, auto x, const auto& dw) {
-    gpu::launch_gradient<Engine>(emulated_launches{seed}, groups, dy, x, dw);
+    gpu::launch_gradient<Engine>(emulated_launches{seed}, gpu::one_gradient(groups, dy, x, dw));
   };
 }
 

@@ -109,18 +109,20 @@ class fake_blas {
     check_matrix(call.b.data, call.b.leading, call.b.transposed ? call.n : call.k, call.b.transposed ? call.k : call.n,
                  call.factors, "b");
     check_matrix(call.c, call.c_leading, call.m, call.n, call.result, "c");
+    const bool narrow = call.result == call.factors;
     switch (call.factors) {
       case number::float32:
-        return compute<float, float>(call);
+        return compute<float, float, float>(call);
       case number::float64:
-        return compute<double, double>(call);
+        return compute<double, double, double>(call);
       case number::bf16:
-        return compute<moue::bf16, float>(call);
+        return narrow ? compute<moue::bf16, float, moue::bf16>(call) : compute<moue::bf16, float, float>(call);
       case number::half:
-        return compute<moue::half, float>(call);
+        return narrow ? compute<moue::half, float, moue::half>(call) : compute<moue::half, float, float>(call);
     }
   }
-  template <class T, class C>
+  /// Factors of type T, sums in C, a result of type R.
+  template <class T, class C, class R>
   static void compute(const gemm_call& call) {
     const auto at = [](const gemm_call::factor& f, std::int64_t row, std::int64_t column) {
       const std::int64_t place = f.transposed ? row * f.leading + column : column * f.leading + row;
@@ -128,10 +130,10 @@ class fake_blas {
     };
     for (std::int64_t j = 0; j < call.n; ++j)
       for (std::int64_t i = 0; i < call.m; ++i) {
-        C& out = static_cast<C*>(call.c)[j * call.c_leading + i];
-        C sum = call.mode == moue::write::add ? out : C(0);
+        R& out = static_cast<R*>(call.c)[j * call.c_leading + i];
+        C sum = call.mode == moue::write::add ? static_cast<C>(out) : C(0);
         for (std::int64_t l = 0; l < call.k; ++l) sum += at(call.a, i, l) * at(call.b, l, j);
-        out = sum;
+        out = R(sum);
       }
   }
 

@@ -3,8 +3,8 @@
 
 // What is handed to cuBLAS: every argument, looked at by a fake that computes what it was asked for.
 
-#include "fake_blas.hpp"
 #include "emulated_products.hpp"
+#include "fake_blas.hpp"
 
 namespace {
 
@@ -68,7 +68,7 @@ void check(const test::product_shape& shape, gpu::blas_groups how) {
       const known_groups groups(trial);
       allow_matrix(*runtime.fake, x), allow_matrix(*runtime.fake, y);
       allow_table(*runtime.fake, w, trial.shape.sizes.size());
-      gpu::products::rows<decltype(transposed)::value>(runtime, groups.segments, x, told(w), y, mode);
+      gpu::products::rows(runtime, gpu::one_product<decltype(transposed)::value>(groups.segments, x, told(w), y, mode));
     };
   };
   trial.template check_both_modes<false, R>(rows(std::false_type()));
@@ -77,7 +77,7 @@ void check(const test::product_shape& shape, gpu::blas_groups how) {
     const known_groups groups(trial);
     allow_matrix(*runtime.fake, dy), allow_matrix(*runtime.fake, x);
     allow_table(*runtime.fake, dw, trial.shape.sizes.size());
-    CHECK(gpu::gradient_by_blas<S>(runtime, how, false, groups.segments, dy, x, told(dw)));
+    CHECK(gpu::gradient_by_blas<S>(runtime, how, false, gpu::one_gradient(groups.segments, dy, x, told(dw))));
   });
   const bool together = how == gpu::blas_groups::together && sizeof(S) > 2 && !shape.dense;
   const bool any = trial.offsets.back() > 0;
@@ -132,7 +132,8 @@ TEST_CASE("without what it takes, the backend's own kernels run") {
           const known_groups groups(trial, tell_rows);
           allow_matrix(*runtime.fake, x), allow_matrix(*runtime.fake, y);
           allow_table(*runtime.fake, w, 2);
-          gpu::products::rows<false>(runtime, groups.segments, x, tell_weights ? told(w) : w, y, mode);
+          gpu::products::rows(runtime,
+                              gpu::one_product<false>(groups.segments, x, tell_weights ? told(w) : w, y, mode));
         },
         moue::write::assign);
     return runtime.fake->calls + runtime.fake->group_calls;
@@ -140,7 +141,7 @@ TEST_CASE("without what it takes, the backend's own kernels run") {
   using gpu::blas_groups;
   CHECK(calls(blas_groups::one_by_one, true, true, 0) == 2);
   CHECK(calls(blas_groups::together, true, true, 1024) == 1);
-  CHECK(calls(blas_groups::together, true, true, 0) == 0);
+  CHECK(calls(blas_groups::together, true, true, 0) == 2);  // no memory for addresses: one by one
   CHECK(calls(blas_groups::none, true, true, 1024) == 0);
   CHECK(calls(blas_groups::one_by_one, false, true, 1024) == 0);
   CHECK(calls(blas_groups::one_by_one, true, false, 1024) == 0);
@@ -159,7 +160,8 @@ TEST_CASE("the fake refuses what cuBLAS would") {
                             c.data(),
                             2,
                             gpu::number::float32,
-                            moue::write::assign};
+                            moue::write::assign,
+                            false};
   CHECK_NOTHROW(fake.gemm(good));
   const auto spoilt = [&](auto spoil) {
     auto call = good;

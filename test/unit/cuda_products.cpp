@@ -133,7 +133,7 @@ TEST_CASE("the way to a product is chosen by what the host knows") {
     const bool narrow = sizeof(stored) == 2 && choice.tensor_cores && !shape.dense &&
                         choice.rows_of_group(trial.segments()) > choice.few_rows;
     const auto run = [&](const auto& groups, auto x, const auto& w, auto y, auto mode) {
-      gpu::products::rows<false>(runtime, groups, x, w, y, mode);
+      gpu::products::rows(runtime, gpu::one_product<false>(groups, x, w, y, mode));
     };
     if (narrow)
       trial.template check_rows<false, rounded>(run, moue::write::assign);
@@ -148,8 +148,9 @@ TEST_CASE("the way to a product is chosen by what the host knows") {
   const gpu::product_choice plain{.tensor_cores = false}, small_chip{.multiprocessors = 1};
   const auto body = [](auto kernel) { return std::vector{reinterpret_cast<void (*)()>(kernel)}; };
 
-  CHECK(kernels(few, {}, S()) == body(gpu::run_few_rows<gpu::few_rows_linear<4, 8, float, S>, float, S>));
-  CHECK(kernels(few, small_chip, S()) == body(gpu::run_few_rows<gpu::few_rows_linear<4, 1, float, S>, float, S>));
+  CHECK(kernels(few, {}, S()) == body(gpu::run_few_rows<gpu::few_rows_linear<4, 8, float, S>, float, S, false>));
+  CHECK(kernels(few, small_chip, S()) ==
+        body(gpu::run_few_rows<gpu::few_rows_linear<4, 1, float, S>, float, S, false>));
   CHECK(kernels(many, {}, S()) == std::vector{tiles_kernel<gpu::tensor_tiles<S>::low<false>, narrow_rows>()});
   CHECK(kernels(many, {.low_tiles = 20, .multiprocessors = 1}, S()) ==
         std::vector{tiles_kernel<gpu::tensor_tiles<S>::high<false>, narrow_rows>()});

@@ -10,7 +10,8 @@ namespace {
 template <class Body>
 auto by(std::uint64_t seed = 1) {
   return [seed](const auto& groups, auto x, const auto& w, auto y, auto mode) {
-    test::gpu::launch_few_rows<Body>(test::emulated_launches{seed}, groups, x, w, y, mode);
+    test::gpu::launch_few_rows<Body>(test::emulated_launches{seed},
+                                     test::gpu::one_product<Body::transposed>(groups, x, w, y, mode));
   };
 }
 

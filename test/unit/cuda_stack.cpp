@@ -18,11 +18,12 @@ namespace {
 
 constexpr double tolerance = 1e-12;  // sums of up to a few hundred terms in another order
 
-void check_same(const std::string& name, const test::recipe& r, const test::stack_input<double>& input) {
+void check_same(const std::string& name, const test::recipe& r, const test::stack_input<double>& input,
+                const test::emulated& backend = test::emulated()) {
   CAPTURE(name);
   CAPTURE(input.tokens);
   const auto here = test::compose(name, r, moue::reference{});
-  const auto there = test::compose(name, r, test::emulated());
+  const auto there = test::compose(name, r, backend);
   const auto weights = test::random_weights(*here, 11);
   for (const auto how : {moue::mode::training, moue::mode::inference}) {
     const auto expected = test::run_stack(*here, weights, input, how);
@@ -106,6 +107,22 @@ TEST_CASE("all tokens to one expert; an expert that gets none keeps gradients of
       CHECK(std::all_of(gradient.begin(), gradient.end(), [](double g) { return g == 0; }) == (e != 4));
     }
   }
+}
+
+TEST_CASE("whichever kernels compute the products") {
+  using moue::detail::gpu::blas_groups;
+  const std::vector<moue::detail::gpu::product_choice> choices{
+      {.few_rows = 0, .dense_blas = false},                                        // low tiles
+      {.few_rows = 0, .low_tiles = 0, .multiprocessors = 1, .dense_blas = false},  // high tiles
+      {.few_rows = 1000, .dense_blas = false},
+      {.few_rows = 0, .groups_blas = blas_groups::one_by_one, .blas_rows = 0},
+  };
+  for (const auto& name : {"mixed_pool", "tied_revisits"})
+    for (const auto& choice : choices) {
+      const test::emulated backend(1, choice);
+      check_same(name, {}, input_of(name, {}, 20), backend);
+      CHECK((backend.runtime().blas_calls().calls > 0) == choice.dense_blas);
+    }
 }
 
 TEST_CASE("golden stacks") {

@@ -28,7 +28,8 @@ auto tensors_of_kind(const E& kind, const pointer_table& table, const dispatch_p
   std::array<grouped_matrix<T>, parameter_count<E>> result;
   const auto specs = kind.parameters();
   for (auto spec = specs.begin(); auto& tensor : result) {
-    tensor = {table.there.data + (spec - specs.begin()) * plan.experts(), plan.row_expert, spec->rows, spec->cols};
+    const index first = (spec - specs.begin()) * plan.experts();
+    tensor = {table.there.data + first, plan.row_expert, spec->rows, spec->cols, table.sent.data() + first};
     ++spec;
   }
   return result;

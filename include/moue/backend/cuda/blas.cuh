@@ -41,7 +41,7 @@ struct gemm_call {
   std::int64_t c_leading;
   number result;
   write mode;
-  bool tf32 = false;
+  bool tf32;
 };
 
 /// Several of them that differ in sizes and addresses; those lie on the device, one after another in `addresses` [3 count]:
@@ -65,15 +65,16 @@ gemm_call::factor stored(const matrix_view<T>& x, bool transposed) {
 
 /// y (=|+=) x wᵀ, or x w if `transposed`.
 template <class X, class C>
-gemm_call rows_call(matrix_view<const X> x, matrix_view<const X> w, matrix_view<C> y, write mode, bool transposed) {
-  return {y.cols,       y.rows, x.cols,   stored(w, !transposed), stored(x, false),
-          number_of<X>, y.data, y.stride, number_of<C>,           mode};
+gemm_call rows_call(matrix_view<const X> x, matrix_view<const X> w, matrix_view<C> y, write mode, bool transposed,
+                    bool tf32 = false) {
+  return {y.cols,       y.rows, x.cols, stored(w, !transposed), stored(x, false), number_of<X>, y.data, y.stride,
+          number_of<C>, mode,   tf32};
 }
 /// dw += dyᵀ x.
 template <class X, class C>
-gemm_call gradient_call(matrix_view<const X> dy, matrix_view<const X> x, matrix_view<C> dw) {
-  return {dw.cols,      dw.rows, x.rows,    stored(x, false), stored(dy, true),
-          number_of<X>, dw.data, dw.stride, number_of<C>,     write::add};
+gemm_call gradient_call(matrix_view<const X> dy, matrix_view<const X> x, matrix_view<C> dw, bool tf32 = false) {
+  return {dw.cols,      dw.rows,    x.rows, stored(x, false), stored(dy, true), number_of<X>, dw.data, dw.stride,
+          number_of<C>, write::add, tf32};
 }
 
 /// Calls that differ in sizes and addresses alone; those without a result are left out. They can be made one by one or,
@@ -136,9 +137,7 @@ gemm_list rows_calls(const host_groups& groups, matrix_view<const X> x, void* co
   gemm_list list;
   groups.each([&](std::size_t g, index first, index rows) {
     const matrix_view<const X> w{static_cast<const X*>(weights[g]), n, k};
-    auto call = rows_call(x.row_block(first, rows), w, y.row_block(first, rows), mode, transposed);
-    call.tf32 = tf32;
-    list.add(call);
+    list.add(rows_call(x.row_block(first, rows), w, y.row_block(first, rows), mode, transposed, tf32));
   });
   return list;
 }
@@ -149,9 +148,7 @@ gemm_list gradient_calls(const host_groups& groups, matrix_view<const X> dy, mat
   gemm_list list;
   groups.each([&](std::size_t g, index first, index rows) {
     const matrix_view<C> dw{static_cast<C*>(gradients[g]), dy.cols, x.cols};
-    auto call = gradient_call(dy.row_block(first, rows), x.row_block(first, rows), dw);
-    call.tf32 = tf32;
-    list.add(call);
+    list.add(gradient_call(dy.row_block(first, rows), x.row_block(first, rows), dw, tf32));
   });
   return list;
 }

@@ -6,11 +6,13 @@
 /// Products that cuBLAS computes: dense ones, and those of groups where the host knows their rows.
 
 #include <cstddef>
+#include <iterator>
 #include <span>
+#include <type_traits>
 
 #include "moue/backend/cuda/blas.cuh"
 #include "moue/backend/cuda/launch.cuh"
-#include "moue/backend/cuda/vectors.cuh"
+#include "moue/backend/cuda/tile_products.cuh"
 
 namespace moue::detail::gpu {
 
@@ -77,66 +79,76 @@ matrix_view<const S> in_type(const Runtime& runtime, scratch_pieces& pieces, mat
   }
 }
 
+/// Together if that is asked for, fits, and there is memory for the addresses; else one by one.
 template <class Runtime>
-bool make_calls(const Runtime& runtime, const gemm_list& list, blas_groups how, bool one_type, scratch_pieces& pieces) {
-  if (how == blas_groups::together && one_type) {
-    void** const memory = pieces.take<void*>(3 * std::ssize(list.calls()));
-    if (memory == nullptr) return false;
+void make_calls(const Runtime& runtime, const gemm_list& list, blas_groups how, bool fits, scratch_pieces& pieces) {
+  void** const memory =
+      how == blas_groups::together && fits ? pieces.take<void*>(3 * std::ssize(list.calls())) : nullptr;
+  if (memory != nullptr)
     call_together(runtime, list, memory);
-  } else {
+  else
     call_each(runtime.blas(), list);
-  }
-  return true;
 }
 
-/// y (=|+=) x wᵀ, or x w if `Transposed`, unless something is missing: then nothing happens and false is returned.
-template <bool Transposed, class Runtime, class C, class S>
-bool rows_by_blas(const Runtime& runtime, blas_groups how, bool tf32, const segments& groups, matrix_view<const C> x,
-                  const weight_table<const S>& w, matrix_view<C> y, write mode) {
+/// The product, unless something is missing: then nothing is written and false is returned.
+template <class Runtime, class C, class S, bool Transposed>
+bool rows_by_blas(const Runtime& runtime, blas_groups how, bool tf32, const row_product<C, S, Transposed>& p) {
   if constexpr (!has_blas<Runtime> || !is_blas_number<S>) {
     return false;
   } else {
+    const bool dense = p.groups.offsets == nullptr;
+    if (dense && !std::is_same_v<S, C>) return false;
+    if (!dense && (how == blas_groups::none || p.groups.host == nullptr)) return false;
     scratch_pieces pieces(scratch_of(runtime));
-    if (groups.offsets == nullptr) {
-      if constexpr (std::is_same_v<S, C>) {
-        auto call = rows_call(x, matrix_view<const S>(w.dense, w.rows, w.cols, w.stride), y, mode, Transposed);
-        call.tf32 = tf32;
-        if (call.m > 0 && call.n > 0) runtime.blas().gemm(call);
-        return true;
-      }
-      return false;
+    one_or_two<matrix_view<const S>> in{in_type<S>(runtime, pieces, p.x.first)};
+    if (p.terms > 1) in.second = in_type<S>(runtime, pieces, p.x.second);
+    const unsigned parts = p.results > p.terms ? p.results : p.terms;
+    for (unsigned part = 0; part < parts; ++part)
+      if ((!dense && p.w.of(part).on_host == nullptr) || (in.of(part).data == nullptr && !p.x.of(part).empty()))
+        return false;
+    for (unsigned part = 0; part < parts; ++part) {
+      const auto& w = p.w.of(part);
+      const unsigned term = p.terms > 1 ? part : 0;
+      const write mode = term > 0 ? write::add : p.mode;
+      const auto& x = in.of(term);
+      const auto& y = p.y.of(p.results > 1 ? part : 0);
+      gemm_list list;
+      if constexpr (std::is_same_v<S, C>)
+        if (dense)
+          list.add(rows_call(x, matrix_view<const S>(w.dense, w.rows, w.cols, w.stride), y, mode, Transposed, tf32));
+      if (!dense) list = rows_calls<S, C>(*p.groups.host, x, w.on_host, w.rows, w.cols, y, mode, tf32, Transposed);
+      make_calls(runtime, list, how, std::is_same_v<S, C> && !dense, pieces);
     }
-    if (how == blas_groups::none || groups.host == nullptr || w.on_host == nullptr) return false;
-    const auto in = in_type<S>(runtime, pieces, x);
-    if (in.data == nullptr && !x.empty()) return false;
-    return make_calls(runtime, rows_calls<S, C>(*groups.host, in, w.on_host, w.rows, w.cols, y, mode, tf32, Transposed),
-                      how, std::is_same_v<S, C>, pieces);
+    return true;
   }
 }
 
-/// dw_g += dy_gᵀ x_g with both factors in the type S, unless something is missing.
+/// The product with both factors in the type S, unless something is missing.
 template <class S, class Runtime, class C>
-bool gradient_by_blas(const Runtime& runtime, blas_groups how, bool tf32, const segments& groups,
-                      matrix_view<const C> dy, matrix_view<const C> x, const weight_table<C>& dw) {
+bool gradient_by_blas(const Runtime& runtime, blas_groups how, bool tf32, const gradient_product<C>& p) {
   if constexpr (!has_blas<Runtime> || !is_blas_number<S>) {
     return false;
   } else {
-    if (groups.offsets == nullptr) {
-      if constexpr (std::is_same_v<S, C>) {
-        auto call = gradient_call(dy, x, matrix_view<C>(dw.dense, dw.rows, dw.cols, dw.stride));
-        call.tf32 = tf32;
-        runtime.blas().gemm(call);
-        return true;
-      }
-      return false;
-    }
-    if (how == blas_groups::none || groups.host == nullptr || dw.on_host == nullptr) return false;
+    const bool dense = p.groups.offsets == nullptr;
+    if (dense && !std::is_same_v<S, C>) return false;
+    if (!dense && (how == blas_groups::none || p.groups.host == nullptr)) return false;
     scratch_pieces pieces(scratch_of(runtime));
-    const auto left = in_type<S>(runtime, pieces, dy);
-    const auto right = in_type<S>(runtime, pieces, x);
-    if (left.data == nullptr || right.data == nullptr) return false;
-    return make_calls(runtime, gradient_calls<S, C>(*groups.host, left, right, dw.on_host, tf32), how,
-                      std::is_same_v<S, C>, pieces);
+    const auto right = in_type<S>(runtime, pieces, p.x);
+    one_or_two<matrix_view<const S>> left{in_type<S>(runtime, pieces, p.dy.first)};
+    if (p.results > 1) left.second = in_type<S>(runtime, pieces, p.dy.second);
+    for (unsigned part = 0; part < p.results; ++part)
+      if ((!dense && p.dw.of(part).on_host == nullptr) || left.of(part).data == nullptr || right.data == nullptr)
+        return false;
+    for (unsigned part = 0; part < p.results; ++part) {
+      const auto& dw = p.dw.of(part);
+      gemm_list list;
+      if constexpr (std::is_same_v<S, C>)
+        if (dense)
+          list.add(gradient_call(left.of(part), right, matrix_view<C>(dw.dense, dw.rows, dw.cols, dw.stride), tf32));
+      if (!dense) list = gradient_calls<S, C>(*p.groups.host, left.of(part), right, dw.on_host, tf32);
+      make_calls(runtime, list, how, std::is_same_v<S, C> && !dense, pieces);
+    }
+    return true;
   }
 }
 

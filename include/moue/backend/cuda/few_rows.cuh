@@ -7,31 +7,11 @@
 /// registers, 16 bytes a lane, by as many warps as there is work for, and meets all rows of its group there.
 
 #include "moue/backend/cuda/launch.cuh"
+#include "moue/backend/cuda/tile_products.cuh"
 #include "moue/backend/cuda/vectors.cuh"
 #include "moue/operations.hpp"
 
 namespace moue::detail::gpu {
-
-/// Arguments of the kernels below.
-template <class C, class S>
-struct few_rows_product {
-  segments groups;
-  tile_schedule schedule;
-  unsigned column_blocks;
-  matrix_view<const C> x;
-  weight_table<const S> w;
-  matrix_view<C> y;
-  write mode;
-
-  /// All vectors of weights and inputs that a group's product reads.
-  __device__ bool aligned(const S* weights) const {
-    return is_aligned(weights, w.stride) && w.cols % vector_size<S> == 0 && is_aligned(x.data, x.stride);
-  }
-  __device__ void put(index row, index column, C sum) const {
-    C& out = y(row, column);
-    out = mode == write::add ? out + sum : sum;
-  }
-};
 
 struct few_rows {
   static constexpr int most = 8;  // rows of a tile; longer groups have several, and read their weights again for each
@@ -43,13 +23,13 @@ struct few_rows {
   /// Runs `body` for the least number of rows that it is compiled for and that holds `rows`. Rows past `rows` repeat the
   /// last one and are not written. Weights and inputs that cannot be read 16 bytes at a time meet two rows at a time.
   template <class Body>
-  __device__ static void with_rows(Body body, bool aligned) {
-    const int rows = body.place.rows;
-    if (!aligned)
+  __device__ static void with_rows(Body body) {
+    const int rows = body.block.place.rows;
+    if (!body.block.aligned())
       for (int row = 0; row < rows; row += 2) {
-        body.place.rows = rows - row < 2 ? 1 : 2;
+        body.block.place.rows = rows - row < 2 ? 1 : 2;
         body.template run<2, false>();
-        body.place.first += 2;
+        body.block.place.first += 2;
         __syncthreads();  // the partial sums have been read
       }
     else if (rows <= 1)
@@ -88,31 +68,54 @@ class row_pointers {
   unsigned distance_[Rows];
 };
 
+/// A product by a kernel of this file, and what a block has to do with it.
+template <class C, class S, bool Transposed>
+struct few_rows_block {
+  const row_product<C, S, Transposed>& p;
+  tile_place place;
+  unsigned result;
+  index column;
+  C* partial;
+
+  __device__ const S* weights(unsigned term) const { return p.w.of(result + term).of(place.group); }
+  /// All vectors that the product reads.
+  __device__ bool aligned() const {
+    bool all = p.w.first.cols % vector_size<S> == 0;
+    for (unsigned term = 0; term < p.terms; ++term)
+      all = all && is_aligned(weights(term), p.w.of(result + term).stride) &&
+            is_aligned(p.x.of(term).data, p.x.of(term).stride);
+    return all;
+  }
+  __device__ void put(index row, index at, C sum) const {
+    C& out = p.y.of(result)(row, at);
+    out = p.mode == write::add ? out + sum : sum;
+  }
+};
+
 /// A block's share of y [rows, n] = x [rows, k] wᵀ: a warp has `Outputs` rows of w before it, and `DepthWarps`
-/// neighbouring warps share the depth of the same ones.
+/// neighbouring warps share the depth of the same ones. Of one term.
 template <int Outputs, int DepthWarps, class C, class S>
 struct few_rows_linear {
+  static constexpr bool transposed = false;
   static constexpr int columns = few_rows::warps / DepthWarps * Outputs;
   static constexpr int partial_sums = DepthWarps > 1 ? few_rows::warps* Outputs* few_rows::most : 1;
 
-  const few_rows_product<C, S>& p;
-  const S* weights;
-  tile_place place;
-  index column;
-  C* partial;
+  few_rows_block<C, S, transposed> block;
 
   template <int Rows, bool Aligned>
   __device__ void run() const {
     constexpr int size = vector_size<S>, ahead = Aligned && Rows <= 2 ? 2 : 1;
     constexpr index step = DepthWarps * lanes;
     const int warp = static_cast<int>(threadIdx.x) / lanes;
-    const index depth = p.w.cols, vectors = depth / size;
-    const index first = column + warp / DepthWarps * Outputs;
+    const weight_table<const S>& matrix = block.p.w.of(block.result);
+    const index depth = matrix.cols, vectors = depth / size;
+    const index first = block.column + warp / DepthWarps * Outputs;
     const index start = static_cast<index>(threadIdx.x) % step;
     const S* w[Outputs];
     MOUE_UNROLL
-    for (int o = 0; o < Outputs; ++o) w[o] = weights + (first + o < p.w.rows ? first + o : p.w.rows - 1) * p.w.stride;
-    const row_pointers<Rows, C> x(p.x, place);
+    for (int o = 0; o < Outputs; ++o)
+      w[o] = block.weights(0) + (first + o < matrix.rows ? first + o : matrix.rows - 1) * matrix.stride;
+    const row_pointers<Rows, C> x(block.p.x.first, block.place);
 
     C sum[Outputs * Rows] = {};
     for (index v = start; v < vectors; v += ahead * step) {
@@ -171,15 +174,15 @@ struct few_rows_linear {
     const int mine = first_sum<sums, lanes / 2, 1>();
     C total = sum[0];
     if constexpr (DepthWarps > 1) {
-      if (lane % (lanes / sums) == 0) partial[warp * sums + mine] = total;
+      if (lane % (lanes / sums) == 0) block.partial[warp * sums + mine] = total;
       __syncthreads();
       if (warp % DepthWarps != 0) return;
       total = C(0);
       MOUE_UNROLL
-      for (int other = 0; other < DepthWarps; ++other) total += partial[(warp + other) * sums + mine];
+      for (int other = 0; other < DepthWarps; ++other) total += block.partial[(warp + other) * sums + mine];
     }
-    if (lane % (lanes / sums) == 0 && mine % Rows < place.rows && first + mine / Rows < p.w.rows)
-      p.put(place.first + mine % Rows, first + mine / Rows, total);
+    if (lane % (lanes / sums) == 0 && mine % Rows < block.place.rows && first + mine / Rows < block.p.w.first.rows)
+      block.put(block.place.first + mine % Rows, first + mine / Rows, total);
   }
 };
 
@@ -187,83 +190,92 @@ struct few_rows_linear {
 /// all quarters of the block take turns with its rows.
 template <class C, class S>
 struct few_rows_transposed {
+  static constexpr bool transposed = true;
   static constexpr int across = 8, quarters = lanes / across;
   static constexpr int columns = across * vector_size<S>;
   static constexpr int partial_sums = few_rows::warps * few_rows::most * columns;
 
-  const few_rows_product<C, S>& p;
-  const S* weights;
-  tile_place place;
-  index column;
-  C* partial;
+  few_rows_block<C, S, transposed> block;
 
   template <int Rows, bool Aligned>
   __device__ void run() const {
-    constexpr int size = vector_size<S>, ahead = Rows > 4 ? 2 : 4;
-    constexpr index step = few_rows::warps * quarters;
+    constexpr int size = vector_size<S>;
     const int lane = static_cast<int>(threadIdx.x) % lanes, warp = static_cast<int>(threadIdx.x) / lanes;
-    const index first = column + lane % across * size;
-    const index valid = p.w.cols - first < size ? p.w.cols - first : size;
-    const row_pointers<Rows, C> x(p.x, place);
-
     C sum[Rows * size] = {};
-    if (valid > 0)
-      for (index d = static_cast<index>(threadIdx.x) / across; d < p.w.rows; d += ahead * step) {
-        pack<S, size> held[ahead] = {};
-        MOUE_UNROLL
-        for (int b = 0; b < ahead; ++b) {
-          if (d + b * step >= p.w.rows) break;
-          const S* const from = weights + (d + b * step) * p.w.stride + first;
-          if constexpr (Aligned)
-            held[b] = load_pack_once(from);
-          else
-            held[b] = load_some<size>(from, valid);
-        }
-        MOUE_UNROLL
-        for (int b = 0; b < ahead; ++b) {
-          if (d + b * step >= p.w.rows) break;
-          MOUE_UNROLL
-          for (int r = 0; r < Rows; ++r) {
-            const C in = x[r][d + b * step];
-            MOUE_UNROLL
-            for (int i = 0; i < size; ++i) sum[r * size + i] += in * widen<C>(held[b].at[i]);
-          }
-        }
-      }
+    for (unsigned term = 0; term < block.p.terms; ++term) add_term<Rows, Aligned>(sum, term);
     sum_over_lanes<Rows * size, lanes / 2, across>(sum);
     constexpr int left = sums_left<Rows * size, lanes / 2, across>;
     const int mine = first_sum<Rows * size, lanes / 2, across>();
     MOUE_UNROLL
     for (int i = 0; i < left; ++i)
-      partial[warp * Rows * columns + (mine + i) / size * columns + lane % across * size + (mine + i) % size] = sum[i];
+      block.partial[warp * Rows * columns + (mine + i) / size * columns + lane % across * size + (mine + i) % size] =
+          sum[i];
     __syncthreads();
     for (int at = static_cast<int>(threadIdx.x); at < Rows * columns; at += few_rows::threads) {
       C total = C(0);
       MOUE_UNROLL
-      for (int other = 0; other < few_rows::warps; ++other) total += partial[other * Rows * columns + at];
-      if (at / columns < place.rows && column + at % columns < p.w.cols)
-        p.put(place.first + at / columns, column + at % columns, total);
+      for (int other = 0; other < few_rows::warps; ++other) total += block.partial[other * Rows * columns + at];
+      if (at / columns < block.place.rows && block.column + at % columns < block.p.w.first.cols)
+        block.put(block.place.first + at / columns, block.column + at % columns, total);
+    }
+  }
+
+ private:
+  /// The products of a lane's columns with its share of the rows of w.
+  template <int Rows, bool Aligned>
+  __device__ void add_term(C (&sum)[Rows * vector_size<S>], unsigned term) const {
+    constexpr int size = vector_size<S>, ahead = Rows > 4 ? 2 : 4;
+    constexpr index step = few_rows::warps * quarters;
+    const weight_table<const S>& w = block.p.w.of(term);
+    const index first = block.column + static_cast<index>(threadIdx.x) % across * size;
+    const index valid = w.cols - first < size ? w.cols - first : size;
+    if (valid <= 0) return;
+    const S* const weights = block.weights(term) + first;
+    const row_pointers<Rows, C> x(block.p.x.of(term), block.place);
+    for (index d = static_cast<index>(threadIdx.x) / across; d < w.rows; d += ahead * step) {
+      pack<S, size> held[ahead] = {};
+      MOUE_UNROLL
+      for (int b = 0; b < ahead; ++b) {
+        if (d + b * step >= w.rows) break;
+        const S* const from = weights + (d + b * step) * w.stride;
+        if constexpr (Aligned)
+          held[b] = load_pack_once(from);
+        else
+          held[b] = load_some<size>(from, valid);
+      }
+      MOUE_UNROLL
+      for (int b = 0; b < ahead; ++b) {
+        if (d + b * step >= w.rows) break;
+        MOUE_UNROLL
+        for (int r = 0; r < Rows; ++r) {
+          const C in = x[r][d + b * step];
+          MOUE_UNROLL
+          for (int i = 0; i < size; ++i) sum[r * size + i] += in * widen<C>(held[b].at[i]);
+        }
+      }
     }
   }
 };
 
-template <class Body, class C, class S>
-__global__ void __launch_bounds__(few_rows::threads, few_rows::blocks<C>) run_few_rows(const few_rows_product<C, S> p) {
+template <class Body, class C, class S, bool Transposed>
+__global__ void __launch_bounds__(few_rows::threads, few_rows::blocks<C>)
+    run_few_rows(const row_product<C, S, Transposed> p) {
   alignas(16) __shared__ C partial[Body::partial_sums];
-  const tile_place place = find_tile(p.groups, p.schedule, blockIdx.x / p.column_blocks);
+  const tile_place place = find_tile(p.groups, p.schedule, blockIdx.x / p.tiles());
   if (place.rows == 0) return;
-  const S* const weights = p.w.of(place.group);
-  const index column = static_cast<index>(blockIdx.x % p.column_blocks) * Body::columns;
-  few_rows::with_rows(Body{p, weights, place, column, partial}, p.aligned(weights));
+  const unsigned tile = blockIdx.x % p.tiles();
+  few_rows::with_rows(
+      Body{{p, place, tile / p.column_tiles, static_cast<index>(tile % p.column_tiles) * Body::columns, partial}});
 }
 
-template <class Body, class Runtime, class C, class S>
-void launch_few_rows(const Runtime& runtime, const segments& groups, matrix_view<const C> x,
-                     const weight_table<const S>& w, matrix_view<C> y, write mode) {
-  const tile_schedule schedule = schedule_tiles(groups, few_rows::most);
-  const index column_blocks = (y.cols + Body::columns - 1) / Body::columns;
-  launch_blocks(runtime, run_few_rows<Body, C, S>, schedule.slots * column_blocks, few_rows::threads, 0,
-                few_rows_product<C, S>{groups, schedule, static_cast<unsigned>(column_blocks), x, w, y, mode});
+template <class Body, class Runtime, class C, class S, bool Transposed>
+void launch_few_rows(const Runtime& runtime, row_product<C, S, Transposed> product) {
+  static_assert(Body::transposed == Transposed);
+  product.schedule = schedule_tiles(product.groups, few_rows::most);
+  const index column_tiles = (product.y.first.cols + Body::columns - 1) / Body::columns;
+  product.column_tiles = static_cast<unsigned>(column_tiles);
+  launch_blocks(runtime, run_few_rows<Body, C, S, Transposed>, product.schedule.slots * column_tiles * product.results,
+                few_rows::threads, 0, product);
 }
 
 }  // namespace moue::detail::gpu

@@ -75,7 +75,7 @@ class device_array {
     return {data(), rows, cols};
   }
   void zero() const { memory_.zero(); }
-  /// Queued with all other work; `from` may be reused at once.
+  /// Queued with all other work; `from` may be reused at once, unless it is pinned.
   void upload(std::span<const T> from) const {
     check_size(from.size());
     if (!from.empty()) memory_.runtime().upload(from.data(), data(), from.size_bytes());

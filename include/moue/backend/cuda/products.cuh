@@ -73,67 +73,68 @@ inline constexpr bool has_tensor_tiles = (std::is_same_v<T, bf16> || std::is_sam
 
 namespace products {
 
-template <bool Transposed, class Tiles, class Runtime, class C, class S>
-void by_tiles(const Runtime& runtime, const product_choice& choice, const segments& groups, matrix_view<const C> x,
-              const weight_table<const S>& w, matrix_view<C> y, write mode) {
+template <class Tiles, class Runtime, class C, class S, bool Transposed>
+void by_tiles(const Runtime& runtime, const product_choice& choice, const row_product<C, S, Transposed>& product) {
   using high = typename Tiles::template high<Transposed>;
   using low = typename Tiles::template low<Transposed>;
-  if (choice.rows_of_group(groups) > choice.low_tiles && choice.fills(groups, high::rows, high::columns, y.cols))
-    launch_rows<high, Transposed>(runtime, groups, x, w, y, mode);
+  if (choice.rows_of_group(product.groups) > choice.low_tiles &&
+      choice.fills(product.groups, high::rows, high::columns, product.results * product.y.first.cols))
+    launch_rows<high>(runtime, product);
   else
-    launch_rows<low, Transposed>(runtime, groups, x, w, y, mode);
+    launch_rows<low>(runtime, product);
 }
 
-/// y (=|+=) x wᵀ, or x w if `Transposed`.
+/// y (=|+=) x wᵀ, or x w if `Transposed`; two of them, or the sum of two.
 template <bool Transposed, class Runtime, class C, class S>
-void rows(const Runtime& runtime, const segments& groups, matrix_view<const C> x, const weight_table<const S>& w,
-          matrix_view<C> y, write mode) {
-  if (groups.empty() || y.cols == 0) return;
+void rows(const Runtime& runtime, const row_product<C, S, Transposed>& product) {
+  const segments& groups = product.groups;
+  const index columns = product.results * product.y.first.cols;
+  if (groups.empty() || columns == 0) return;
   const product_choice choice = choice_of(runtime);
   if (choice.rows_of_group(groups) <= choice.few_rows) {
     using wide = few_rows_linear<4, 1, C, S>;
     using narrow = few_rows_linear<4, few_rows::warps, C, S>;  // few columns: the warps of a block share the depth
     if constexpr (Transposed)
-      launch_few_rows<few_rows_transposed<C, S>>(runtime, groups, x, w, y, mode);
-    else if (choice.fills(groups, few_rows::most, wide::columns, 2 * y.cols))
-      launch_few_rows<wide>(runtime, groups, x, w, y, mode);
+      launch_few_rows<few_rows_transposed<C, S>>(runtime, product);
+    else if (choice.fills(groups, few_rows::most, wide::columns, columns))
+      launch_few_rows<wide>(runtime, product);
     else
-      launch_few_rows<narrow>(runtime, groups, x, w, y, mode);
+      launch_few_rows<narrow>(runtime, product);
     return;
   }
   const bool blas = groups.offsets == nullptr ? choice.dense_blas : choice.rows_of_group(groups) >= choice.blas_rows;
-  if (blas && rows_by_blas<Transposed>(runtime, choice.groups_blas, choice.tf32, groups, x, w, y, mode)) return;
+  if (blas && rows_by_blas(runtime, choice.groups_blas, choice.tf32, product)) return;
   if constexpr (has_tensor_tiles<S, C>)
-    if (choice.tensor_cores && groups.offsets != nullptr)
-      return by_tiles<Transposed, tensor_tiles<S>>(runtime, choice, groups, x, w, y, mode);
-  by_tiles<Transposed, scalar_tiles<C>>(runtime, choice, groups, x, w, y, mode);
+    if (choice.tensor_cores && groups.offsets != nullptr) return by_tiles<tensor_tiles<S>>(runtime, choice, product);
+  by_tiles<scalar_tiles<C>>(runtime, choice, product);
 }
 
 template <class Tiles, class Runtime, class C>
-void gradient_by_tiles(const Runtime& runtime, const product_choice& choice, const segments& groups,
-                       matrix_view<const C> dy, matrix_view<const C> x, const weight_table<C>& dw) {
+void gradient_by_tiles(const Runtime& runtime, const product_choice& choice, const gradient_product<C>& product) {
   using high = typename Tiles::gradient;
   using low = typename Tiles::low_gradient;
-  const index tiles = (dw.rows + high::rows - 1) / high::rows;
+  const segments& groups = product.groups;
+  const weight_table<C>& dw = product.dw.first;
+  const index tiles = (dw.rows + high::rows - 1) / high::rows * product.results;
   const index groups_at_most = groups.groups < groups.capacity ? groups.groups : groups.capacity;
   if (groups_at_most * tiles * ((dw.cols + high::columns - 1) / high::columns) >= choice.multiprocessors)
-    launch_gradient<high>(runtime, groups, dy, x, dw);
+    launch_gradient<high>(runtime, product);
   else
-    launch_gradient<low>(runtime, groups, dy, x, dw);
+    launch_gradient<low>(runtime, product);
 }
 
-/// dw_g += dy_gᵀ x_g, with both factors rounded to `Rounded`, if it is not void, where the way allows it.
+/// dw_g += dy_gᵀ x_g, or two of them, with both factors rounded to `Rounded`, if it is not void, where the way allows it.
 template <class Rounded, class Runtime, class C>
-void gradient(const Runtime& runtime, const segments& groups, matrix_view<const C> dy, matrix_view<const C> x,
-              const weight_table<C>& dw) {
-  if (groups.empty() || dw.empty()) return;
+void gradient(const Runtime& runtime, const gradient_product<C>& product) {
+  const segments& groups = product.groups;
+  if (groups.empty() || product.dw.first.empty()) return;
   const product_choice choice = choice_of(runtime);
   using factor = std::conditional_t<std::is_void_v<Rounded>, C, Rounded>;
   const bool blas = groups.offsets == nullptr ? choice.dense_blas : choice.rows_of_group(groups) >= choice.blas_rows;
-  if (blas && gradient_by_blas<factor>(runtime, choice.groups_blas, choice.tf32, groups, dy, x, dw)) return;
+  if (blas && gradient_by_blas<factor>(runtime, choice.groups_blas, choice.tf32, product)) return;
   if constexpr (has_tensor_tiles<Rounded, C>)
-    if (choice.tensor_cores) return gradient_by_tiles<tensor_tiles<Rounded>>(runtime, choice, groups, dy, x, dw);
-  gradient_by_tiles<scalar_tiles<C>>(runtime, choice, groups, dy, x, dw);
+    if (choice.tensor_cores) return gradient_by_tiles<tensor_tiles<Rounded>>(runtime, choice, product);
+  gradient_by_tiles<scalar_tiles<C>>(runtime, choice, product);
 }
 
 template <class T>
@@ -148,14 +149,34 @@ weight_table<const T> readable(const weight_table<T>& w) {
 template <class Runtime, class C, class W>
 void linear(const Runtime& runtime, const segments& groups, matrix_view<const C> x, const W& w, matrix_view<C> y,
             write mode = write::assign) {
-  products::rows<false>(runtime, groups, x, products::readable(table_of(w)), y, mode);
+  products::rows(runtime, one_product<false>(groups, x, products::readable(table_of(w)), y, mode));
+}
+/// Both y0 = x w0ᵀ and y1 = x w1ᵀ, of one shape, in one launch.
+template <class Runtime, class C, class W>
+void linear_pair(const Runtime& runtime, const segments& groups, matrix_view<const C> x, const W& w0, const W& w1,
+                 matrix_view<C> y0, matrix_view<C> y1) {
+  auto product = one_product<false>(groups, x, products::readable(table_of(w0)), y0, write::assign);
+  product.results = 2;
+  product.w.second = products::readable(table_of(w1));
+  product.y.second = y1;
+  products::rows(runtime, product);
 }
 
 /// dx (=|+=) dy w for every group: dy [rows, n], w [n, k], dx [rows, k].
 template <class Runtime, class C, class W>
 void input_gradient(const Runtime& runtime, const segments& groups, matrix_view<const C> dy, const W& w,
                     matrix_view<C> dx, write mode = write::assign) {
-  products::rows<true>(runtime, groups, dy, products::readable(table_of(w)), dx, mode);
+  products::rows(runtime, one_product<true>(groups, dy, products::readable(table_of(w)), dx, mode));
+}
+/// dx = dy0 w0 + dy1 w1, of one shape, without a sum in memory.
+template <class Runtime, class C, class W>
+void input_gradient_pair(const Runtime& runtime, const segments& groups, matrix_view<const C> dy0, const W& w0,
+                         matrix_view<const C> dy1, const W& w1, matrix_view<C> dx) {
+  auto product = one_product<true>(groups, dy0, products::readable(table_of(w0)), dx, write::assign);
+  product.terms = 2;
+  product.x.second = dy1;
+  product.w.second = products::readable(table_of(w1));
+  products::rows(runtime, product);
 }
 
 /// dw_g += dy_gᵀ x_g: dy [rows, n], x [rows, k], dw [n, k]. Both factors are rounded to `Rounded`, unless it is void, if
@@ -163,7 +184,17 @@ void input_gradient(const Runtime& runtime, const segments& groups, matrix_view<
 template <class Rounded = void, class Runtime, class C, class DW>
 void weight_gradient(const Runtime& runtime, const segments& groups, matrix_view<const C> dy, matrix_view<const C> x,
                      const DW& dw) {
-  products::gradient<Rounded>(runtime, groups, dy, x, weight_table<C>(table_of(dw)));
+  products::gradient<Rounded>(runtime, one_gradient(groups, dy, x, weight_table<C>(table_of(dw))));
+}
+/// dw0 and dw1 from dy0 and dy1, of one shape, in one launch.
+template <class Rounded = void, class Runtime, class C, class DW>
+void weight_gradient_pair(const Runtime& runtime, const segments& groups, matrix_view<const C> dy0,
+                          matrix_view<const C> dy1, matrix_view<const C> x, const DW& dw0, const DW& dw1) {
+  auto product = one_gradient(groups, dy0, x, weight_table<C>(table_of(dw0)));
+  product.results = 2;
+  product.dy.second = dy1;
+  product.dw.second = table_of(dw1);
+  products::gradient<Rounded>(runtime, product);
 }
 
 /// out_g += the sum of the group's rows: x [rows, n], out [1, n].

@@ -69,4 +69,12 @@ weight_table<T> table_of(const matrix_view<T>& w) {
   return {nullptr, w.data, w.rows, w.cols, w.stride, nullptr};
 }
 
+/// One or two of something: products of one shape that share a launch.
+template <class T>
+struct one_or_two {
+  T first;
+  T second = first;
+  MOUE_HD const T& of(unsigned i) const { return i == 0 ? first : second; }
+};
+
 }  // namespace moue::detail::gpu

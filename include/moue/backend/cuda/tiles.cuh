@@ -26,7 +26,7 @@ struct tile_task {
   index depth = 0;
   C* out = nullptr;
   index out_stride = 0;
-  int rows = 0;  // none: nothing to do
+  int rows = 0;
   int columns = 0;
   write mode = write::assign;
 };
@@ -171,10 +171,10 @@ template <class Engine>
 inline constexpr int shared_bytes = Engine::stages*(Engine::left_slice::size + Engine::right_slice::size) *
                                     static_cast<int>(sizeof(typename Engine::word));
 
-/// Multiplies one tile. An engine says how large tiles and slices are, how many slices are held at once, and in which
-/// numbers; it adds the product of two slices to sums that it keeps in registers.
+/// Adds the product of one tile to an engine's sums. An engine says how large tiles and slices are, how many slices are
+/// held at once, and in which numbers; it adds the product of two slices to sums that it keeps in registers.
 template <class Engine, class L, class R, class C>
-__device__ void multiply_tile(const tile_task<L, R, C>& task, typename Engine::word* shared) {
+__device__ void multiply_tile(Engine& engine, const tile_task<L, R, C>& task, typename Engine::word* shared) {
   using left_copy =
       slice_copy<typename Engine::word, L, Engine::left_by_depth, Engine::rows, Engine::depth, Engine::threads>;
   using right_copy =
@@ -203,7 +203,6 @@ __device__ void multiply_tile(const tile_task<L, R, C>& task, typename Engine::w
     right.finish(right_slice(step));
   };
 
-  Engine engine;
   for (int step = 0; step < ahead; ++step) {
     if (step < left_ahead) start_left(step);
     if (step < right_ahead) start_right(step);
@@ -219,15 +218,26 @@ __device__ void multiply_tile(const tile_task<L, R, C>& task, typename Engine::w
     engine.multiply(left_slice(step), right_slice(step));
     finish(step + 1);
   }
-  write_tile(engine, task);
 }
 
 alignas(128) extern __shared__ unsigned char dynamic_shared[];
 
+/// A block's tile of a product, which is a sum of `terms`.
 template <class Engine, class Product>
 __global__ void __launch_bounds__(Engine::threads, Engine::blocks) run_tiles(const Product product) {
-  const auto task = product.template task<Engine::rows, Engine::columns>(blockIdx.x);
-  if (task.rows > 0) multiply_tile<Engine>(task, reinterpret_cast<typename Engine::word*>(dynamic_shared));
+  auto* const shared = reinterpret_cast<typename Engine::word*>(dynamic_shared);
+  const tile_place place = find_tile(product.groups, product.schedule, blockIdx.x / product.tiles());
+  if (place.rows == 0) return;
+  const unsigned tile = blockIdx.x % product.tiles();
+  auto task = product.template task<Engine::rows, Engine::columns>(place, tile, 0);
+  Engine engine;
+  multiply_tile(engine, task, shared);
+  for (unsigned term = 1; term < product.terms; ++term) {
+    __syncthreads();  // nobody reads the last slices any more
+    task = product.template task<Engine::rows, Engine::columns>(place, tile, term);
+    multiply_tile(engine, task, shared);
+  }
+  write_tile(engine, task);
 }
 
 }  // namespace moue::detail::gpu
