@@ -60,7 +60,8 @@ concept has_group = requires(const B b, const dispatch_plan& plan, vector_view<c
 ///     void download(const T* from, std::span<T> to) const;  // to the host; waits for it
 ///
 /// `group` offers the operations over all rows of the experts whose entry in `kinds` [experts] is `kind`; rows of others,
-/// and those past the plan's last, are left alone. Weights and their gradients are `grouped_matrix`es. Everything that a
+/// and those past the plan's last, are left alone. A backend that wants to know what the weights are stored as takes it
+/// as a second template argument, `group<C, S>`. Weights and their gradients are `grouped_matrix`es. Everything that a
 /// pass is given then lies in the backend's memory: inputs, masks, weights, gradients with their marks, workspace.
 ///
 /// `each_group` calls `body(ops, expert, first_row, rows)` for every expert that has rows, in any order and possibly at

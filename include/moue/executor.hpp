@@ -152,7 +152,7 @@ class executor {
       send(scratch.tables.weights, weights.layout(),
            [&](index tensor) { return const_cast<S*>(weights[tensor].data); });
     }
-    each_group(plan, r.entries(), scratch, [&](const auto& group, const auto& kind, const auto& at) {
+    each_group<S>(plan, r.entries(), scratch, [&](const auto& group, const auto& kind, const auto& at) {
       const auto in = scratch.in.row_block(at.first, at.rows);
       group.each_row(at.rows, detail::gather_tokens<C, X>{x, plan.row_token, at.first, in});
       kind.forward(group, weights_of<S>(kind, weights, scratch.tables.weights, plan, at), matrix_view<const C>(in),
@@ -187,7 +187,7 @@ class executor {
     ops.each_row(dgate.size, detail::clear_entry<C>{dgate});
     if constexpr (grouped)
       send(scratch.tables.gradients, into.layout(), [&](index tensor) { return into[tensor].data; });
-    each_group(plan, r.entries(), scratch, [&](const auto& group, const auto& kind, const auto& at) {
+    each_group<S>(plan, r.entries(), scratch, [&](const auto& group, const auto& kind, const auto& at) {
       using kind_type = std::remove_cvref_t<decltype(kind)>;
       const auto in = scratch.in.row_block(at.first, at.rows);
       const auto dout = scratch.dout.row_block(at.first, at.rows);
@@ -283,12 +283,11 @@ class executor {
   };
 
   /// Calls `body(ops, kind, place)` for every expert that has rows, or once per kind on grouped backends.
-  template <class C, class Body>
+  template <Storage S, class C, class Body>
   void each_group(const dispatch_plan& plan, index entries, const expert_scratch<C>& scratch, const Body& body) const {
     if constexpr (grouped)
       pool_.for_each_kind([&](std::size_t position, const auto& kind) {
-        body(backend_.template group<C>(plan, scratch.tables.kind_of, static_cast<index>(position)), kind,
-             group_place{-1, 0, entries});
+        body(group_of_kind<S>(plan, scratch, static_cast<index>(position)), kind, group_place{-1, 0, entries});
       });
     else
       backend_.each_group(plan, scratch.conversion, [&](const auto& group, index e, index first, index rows) {
@@ -298,6 +297,15 @@ class executor {
       });
   }
 
+  template <Storage S, class C>
+  auto group_of_kind(const dispatch_plan& plan, const expert_scratch<C>& scratch, index kind) const {
+    const vector_view<const std::int32_t> kinds = scratch.tables.kind_of;
+    if constexpr (requires { backend_.template group<C, S>(plan, kinds, kind); })
+      return backend_.template group<C, S>(plan, kinds, kind);
+    else
+      return backend_.template group<C>(plan, kinds, kind);
+  }
+
   /// The row matrices of a group in a flat buffer with `width` elements a row: side by side in an expert's part of it,
   /// or, where rows of several kinds are mixed, each in columns of its own.
   template <class T, std::size_t N, class C>
@@ -305,9 +313,10 @@ class executor {
                                                 const group_place& at) {
     std::array<matrix_view<T>, N> result;
     auto* next = buffer.data + at.first * width;
-    for (std::size_t i = 0; i < N; ++i) {
-      result[i] = {next, at.rows, widths[i], grouped ? width : widths[i]};
-      next += grouped ? widths[i] : at.rows * widths[i];
+    for (auto cols = widths.begin(); auto& m : result) {
+      m = {next, at.rows, *cols, grouped ? width : *cols};
+      next += grouped ? *cols : at.rows * *cols;
+      ++cols;
     }
     return result;
   }

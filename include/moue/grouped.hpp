@@ -23,6 +23,7 @@ struct grouped_matrix {
   vector_view<const std::int32_t> row_expert = {};  ///< [rows of the plan]
   index rows = 0;
   index cols = 0;
+  void* const* on_host = nullptr;  ///< a copy of `of_expert` that the host may read, if there is one
 
   MOUE_HD constexpr matrix_view<T> of(index expert) const { return {static_cast<T*>(of_expert[expert]), rows, cols}; }
   MOUE_HD constexpr matrix_view<T> for_row(index i) const { return of(row_expert[i]); }

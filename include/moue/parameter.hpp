@@ -216,6 +216,9 @@ class gradients {
   void touch(index expert) { marks()[expert] = 1; }
   /// [experts] not 0 where an expert was touched.
   vector_view<std::uint8_t> marks() { return {lent_ != nullptr ? lent_ : touched_.data(), layout().experts()}; }
+  vector_view<const std::uint8_t> marks() const {
+    return {lent_ != nullptr ? lent_ : touched_.data(), layout().experts()};
+  }
   /// Whether tensor `i` may hold anything but zeros: always for the router, only if touched for an expert.
   bool live(index tensor) const {
     const index expert = layout()[tensor].expert;

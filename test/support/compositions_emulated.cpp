@@ -1,6 +1,6 @@
 // SPDX-FileCopyrightText: 2026 The moue authors
 // SPDX-License-Identifier: Apache-2.0
-#include "emulated.hpp"
+#include "compositions_emulated.hpp"
 
 #include "carried.hpp"
 #include "compose.hpp"

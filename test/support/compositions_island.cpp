@@ -4,6 +4,7 @@
 
 #include "carried.hpp"
 #include "compose.hpp"
+#include "compositions.hpp"
 
 namespace test {
 

@@ -2,23 +2,21 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// The CUDA backend with a host in place of the device: Thrust on one of its host systems, kernels by the emulator, and
-// memory that is either the host's, where sanitizers watch it, or closed to all but what the backend runs.
+// The CUDA backend with a host in place of the device: Thrust on one of its host systems, kernels by the emulator, a fake
+// of cuBLAS, and memory that is either the host's, where sanitizers watch it, or closed to all but what the backend runs.
 
 #include "emulator.hpp"
 
-#include <thrust/system/cpp/execution_policy.h>
-#if defined(_OPENMP)
-#include <thrust/system/omp/execution_policy.h>
-#endif
+#include <thrust/execution_policy.h>
 
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <memory>
 #include <new>
 
+#include "emulated_instructions.hpp"
+#include "fake_blas.hpp"
 #include "island.hpp"
 #include "moue/backend/cuda.cuh"
 
@@ -42,28 +40,28 @@ struct memory_entry<closed_memory> {
   using type = test::entry;
 };
 
-/// Thrust's policies with the memory open as long as they live, which is as long as an algorithm runs.
+/// A policy of Thrust with the memory open as long as it lives, which is as long as an algorithm runs.
 template <class Memory>
-struct cpp_policy : thrust::cpp::execution_policy<cpp_policy<Memory>> {
-  explicit cpp_policy(const Memory& memory) : open(memory) {}
+struct host_policy : thrust::device_execution_policy<host_policy<Memory>> {
+  explicit host_policy(const Memory& memory) : open(memory) {}
   typename memory_entry<Memory>::type open;
 };
-#if defined(_OPENMP)
-template <class Memory>
-struct omp_policy : thrust::omp::execution_policy<omp_policy<Memory>> {
-  explicit omp_policy(const Memory& memory) : open(memory) {}
-  typename memory_entry<Memory>::type open;
-};
-#endif
 
-template <class Memory, template <class> class Policy>
+template <class Memory>
 class emulated_runtime {
   using entry = typename memory_entry<Memory>::type;
 
  public:
-  explicit emulated_runtime(std::uint64_t seed = 1) : state_(std::make_shared<state>()) { state_->seed = seed; }
+  using choice_type = moue::detail::gpu::product_choice;
 
-  auto policy() const { return Policy<Memory>(state_->memory); }
+  /// `seed` orders the threads, `choice` says which kernels compute products.
+  explicit emulated_runtime(std::uint64_t seed = 1, const choice_type& choice = {})
+      : state_(std::make_shared<state>()) {
+    state_->seed = seed;
+    state_->choice = choice;
+  }
+
+  auto policy() const { return host_policy<Memory>(state_->memory); }
 
   template <class... Parameters, class... Arguments>
   void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t shared,
@@ -71,6 +69,7 @@ class emulated_runtime {
     const entry open(state_->memory);
     ++state_->launches;
     emulator::launch(state_->seed++, kernel, grid, block, shared, arguments...);
+    emulator::expect_no_copies();
   }
 
   void upload(const void* from, void* to, std::size_t bytes) const { copy(from, to, bytes); }
@@ -86,30 +85,45 @@ class emulated_runtime {
   void synchronise() const {}
   void* allocate(std::size_t bytes) const {
     ++state_->allocations;
-    return state_->memory.allocate(bytes);
+    void* const data = state_->memory.allocate(bytes);
+    state_->blas.allow(data, bytes);
+    return data;
   }
   void release(void* data) const { state_->memory.release(data); }
   int multiprocessors() const { return 3; }
+  auto blas() const { return opened_blas{state_->memory, state_->blas}; }
+  choice_type choice() const { return state_->choice; }
 
+  const fake_blas& blas_calls() const { return state_->blas; }
   std::size_t launches() const { return state_->launches; }
   std::size_t allocations() const { return state_->allocations; }
 
  private:
+  struct opened_blas {
+    const Memory& memory;
+    const fake_blas& it;
+    void gemm(const fake_blas::gemm_call& call) const {
+      const entry open(memory);
+      it.gemm(call);
+    }
+    void gemm_groups(const fake_blas::gemm_group_call& call) const {
+      const entry open(memory);
+      it.gemm_groups(call);
+    }
+  };
   struct state {
     Memory memory;
+    fake_blas blas;
     std::uint64_t seed = 1;
+    choice_type choice = {};
     std::size_t launches = 0, allocations = 0;
   };
   std::shared_ptr<state> state_;
 };
 
-/// On one thread, in closed memory.
-using emulated = moue::basic_cuda<emulated_runtime<closed_memory, cpp_policy>>;
-/// On one thread, in memory that sanitizers watch.
-using emulated_open = moue::basic_cuda<emulated_runtime<open_memory, cpp_policy>>;
-#if defined(_OPENMP)
-/// On all threads, in closed memory.
-using emulated_threads = moue::basic_cuda<emulated_runtime<closed_memory, omp_policy>>;
-#endif
+/// In closed memory.
+using emulated = moue::basic_cuda<emulated_runtime<closed_memory>>;
+/// In memory that sanitizers watch.
+using emulated_open = moue::basic_cuda<emulated_runtime<open_memory>>;
 
 }  // namespace test

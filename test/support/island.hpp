@@ -45,7 +45,7 @@ class closed_memory {
   }
 
  private:
-  static constexpr std::size_t reserved = std::size_t{1} << 30, alignment = 64;
+  static constexpr std::size_t reserved = std::size_t{1} << 30, alignment = 256;
   void* start_;
   std::size_t used_ = 0;
   std::size_t blocks_ = 0;

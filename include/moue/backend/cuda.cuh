@@ -30,8 +30,10 @@ namespace moue {
 /// shapes alone, so equal runs give equal bits.
 ///
 /// `dispatch` cannot throw on what a routing holds: ids out of range are left out, see `refused_entries`.
-template <Runtime RuntimeT>
+template <class RuntimeT>
 class basic_cuda {
+  static_assert(check_runtime<RuntimeT>());
+
  public:
   using runtime_type = RuntimeT;
   static constexpr bool grouped = true;
@@ -50,9 +52,9 @@ class basic_cuda {
   detail::gpu::operations<RuntimeT> operations(matrix_view<C>) const {
     return detail::gpu::operations<RuntimeT>(runtime_);
   }
-  template <class C>
-  detail::gpu::group_operations<RuntimeT> group(const dispatch_plan& plan, vector_view<const std::int32_t> kinds,
-                                                index kind) const {
+  template <class C, class S = C>
+  detail::gpu::group_operations<RuntimeT, S> group(const dispatch_plan& plan, vector_view<const std::int32_t> kinds,
+                                                   index kind) const {
     return {runtime_, plan, kinds, static_cast<std::int32_t>(kind)};
   }
   template <class C>

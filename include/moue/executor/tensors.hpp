@@ -19,8 +19,7 @@ namespace moue::detail {
 template <class T, class E>
 auto tensors_of_expert(auto& values, index expert) {
   std::array<matrix_view<T>, parameter_count<E>> result;
-  const index first = values.layout().expert_first(expert);
-  for (std::size_t i = 0; i < result.size(); ++i) result[i] = values[first + static_cast<index>(i)];
+  for (index place = values.layout().expert_first(expert); auto& tensor : result) tensor = values[place++];
   return result;
 }
 
@@ -28,9 +27,11 @@ template <class T, class E>
 auto tensors_of_kind(const E& kind, const pointer_table& table, const dispatch_plan& plan) {
   std::array<grouped_matrix<T>, parameter_count<E>> result;
   const auto specs = kind.parameters();
-  for (std::size_t i = 0; i < result.size(); ++i)
-    result[i] = {table.there.data + static_cast<index>(i) * plan.experts(), plan.row_expert, specs[i].rows,
-                 specs[i].cols};
+  for (auto spec = specs.begin(); auto& tensor : result) {
+    const index first = (spec - specs.begin()) * plan.experts();
+    tensor = {table.there.data + first, plan.row_expert, spec->rows, spec->cols, table.sent.data() + first};
+    ++spec;
+  }
   return result;
 }
 

@@ -117,17 +117,17 @@ struct pass_state {
   template <class View, class Values>
   auto router_weights(Values& values, index layer) const {
     std::array<View, stages_type::parameters> result;
-    for (std::size_t i = 0; i < result.size(); ++i)
-      result[i] = values[model->layout()->router(layer, static_cast<index>(i))];
+    for (index slot = 0; auto& tensor : result) tensor = values[model->layout()->router(layer, slot++)];
     return result;
   }
   auto temporaries(index layer) const {
     std::array<matrix_view<C>, stages_type::temporaries> result;
     const auto shapes = model->stage_temporaries(layer, tokens);
     auto* at = memory.stage_temporaries.data;
-    for (std::size_t i = 0; i < result.size(); ++i) {
-      result[i] = {at, shapes[i].rows, shapes[i].cols};
-      at += shapes[i].rows * shapes[i].cols;
+    for (auto shape = shapes.begin(); auto& m : result) {
+      m = {at, shape->rows, shape->cols};
+      at += shape->rows * shape->cols;
+      ++shape;
     }
     return result;
   }

@@ -14,6 +14,8 @@
 #include <string>
 
 #include "moue/backend/cuda/check.cuh"
+#include "moue/backend/cuda/cublas_calls.cuh"
+#include "moue/backend/cuda/products.cuh"
 #include "moue/backend/cuda/runtime.cuh"
 
 namespace moue {
@@ -46,8 +48,16 @@ class cuda_runtime {
   }
 
   cudaStream_t stream() const { return state_->stream; }
-  cublasHandle_t blas_handle() const { return state_->blas; }
+  detail::gpu::cublas_calls blas() const { return detail::gpu::cublas_calls(state_->blas); }
   int multiprocessors() const { return state_->multiprocessors; }
+
+  /// Which kernels compute products. Another choice gives a runtime that shares all else.
+  const detail::gpu::product_choice& choice() const { return choice_; }
+  cuda_runtime with(const detail::gpu::product_choice& choice) const {
+    auto result = *this;
+    result.choice_ = choice;
+    return result;
+  }
 
   auto policy() const { return thrust::cuda::par_nosync.on(state_->stream); }
 
@@ -114,6 +124,7 @@ class cuda_runtime {
     detail::gpu::check(cudaGetDevice(&device), "looking for a device");
     detail::gpu::check(cudaDeviceGetAttribute(&state_->multiprocessors, cudaDevAttrMultiProcessorCount, device),
                        "asking for the number of multiprocessors");
+    choice_.multiprocessors = state_->multiprocessors;
   }
   /// The handle gets memory of its own, so that it allocates nothing later, in a capture least of all.
   void make_blas() {
@@ -128,6 +139,7 @@ class cuda_runtime {
   }
 
   std::shared_ptr<state> state_;
+  detail::gpu::product_choice choice_;
 };
 static_assert(Runtime<cuda_runtime>);
 

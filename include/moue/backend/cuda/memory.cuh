@@ -23,7 +23,7 @@
 namespace moue {
 
 /// Bytes on a device. Movable; null after a move.
-template <Runtime RuntimeT>
+template <class RuntimeT>
 class device_memory {
  public:
   device_memory(const RuntimeT& runtime, std::size_t bytes)
@@ -55,7 +55,7 @@ class device_memory {
 };
 
 /// `size` elements on a device, uninitialised.
-template <class T, Runtime RuntimeT>
+template <class T, class RuntimeT>
 class device_array {
   static_assert(std::is_trivially_copyable_v<T>);
 
@@ -75,7 +75,7 @@ class device_array {
     return {data(), rows, cols};
   }
   void zero() const { memory_.zero(); }
-  /// Queued with all other work; `from` may be reused at once.
+  /// Queued with all other work; `from` may be reused at once, unless it is pinned.
   void upload(std::span<const T> from) const {
     check_size(from.size());
     if (!from.empty()) memory_.runtime().upload(from.data(), data(), from.size_bytes());
@@ -153,7 +153,7 @@ void download_tensors(const RuntimeT& runtime, const auto& from, auto& to) {
 }  // namespace detail::gpu
 
 /// Weights on a device, for wherever `parameters` are asked for; copies of that part of it are views.
-template <Storage S, Runtime RuntimeT>
+template <Storage S, class RuntimeT>
 class device_parameters : private device_memory<RuntimeT>, public parameters<S> {
   using memory = device_memory<RuntimeT>;
   using places = detail::gpu::tensor_places;
@@ -181,7 +181,7 @@ class device_parameters : private device_memory<RuntimeT>, public parameters<S> 
 };
 
 /// Gradients and marks on a device, for wherever `gradients` are asked for; all zero at first.
-template <class C, Runtime RuntimeT>
+template <class C, class RuntimeT>
 class device_gradients : private device_memory<RuntimeT>, public gradients<C> {
   using memory = device_memory<RuntimeT>;
   using places = detail::gpu::tensor_places;
@@ -212,7 +212,7 @@ class device_gradients : private device_memory<RuntimeT>, public gradients<C> {
 };
 
 /// Scratch on a device, for wherever a `workspace` is asked for.
-template <Runtime RuntimeT>
+template <class RuntimeT>
 class device_workspace : private device_memory<RuntimeT>, public workspace {
  public:
   device_workspace(const RuntimeT& runtime, std::size_t size)

@@ -7,8 +7,11 @@
 
 #include <cstdint>
 #include <limits>
+#include <memory>
+#include <vector>
 
-#include "moue/backend/cuda/plain_products.cuh"
+#include "moue/backend/cuda/products.cuh"
+#include "moue/backend/cuda/rows.cuh"
 #include "moue/backend/cuda/runtime.cuh"
 #include "moue/backend/cuda/segments.cuh"
 #include "moue/dispatch.hpp"
@@ -106,7 +109,10 @@ class operations {
   }
   template <class F>
   void each_row(index rows, const F& f) const {
-    gpu::for_each(runtime_, rows, f);
+    if constexpr (takes_lanes<F>)
+      gpu::each_row_by_lanes(runtime_, rows, f, all_rows());
+    else
+      gpu::for_each(runtime_, rows, f);
   }
   template <class F>
   void each_element(index rows, index cols, const F& f) const {
@@ -117,13 +123,20 @@ class operations {
   RuntimeT runtime_;
 };
 
-/// Over the rows of all experts of one kind. `rows` is a capacity: how many there are only the device knows.
-template <class RuntimeT>
+/// Over the rows of all experts of one kind, whose weights are stored as `S`. `rows` is a capacity: how many there are
+/// only the device knows, unless products of groups are to go to cuBLAS; then making this waits for it.
+template <class RuntimeT, class S>
 class group_operations {
  public:
   group_operations(const RuntimeT& runtime, const dispatch_plan& plan, const vector_view<const std::int32_t>& kinds,
                    std::int32_t kind)
-      : runtime_(runtime), plan_(plan), kinds_(kinds.data), kind_(kind) {}
+      : runtime_(runtime), plan_(plan), kinds_(kinds.data), kind_(kind) {
+    if (choice_of(runtime).groups_blas == blas_groups::none) return;
+    host_ = std::make_shared<host_groups>();
+    host_->kind = kind;
+    fetch(plan.expert_offsets.data, plan.experts() + 1, host_->offsets);
+    fetch(kinds.data, kinds.size, host_->kinds);
+  }
 
   template <class X, class W, class C>
   void linear(const X& x, const W& w, const matrix_view<C>& y, write mode = write::assign) const {
@@ -136,7 +149,7 @@ class group_operations {
   template <class DY, class X, class DW>
   void weight_gradient(const DY& dy, const X& x, const DW& dw) const {
     using C = typename DW::value_type;
-    gpu::weight_gradient(runtime_, groups(x.rows), matrix_view<const C>(dy), matrix_view<const C>(x), dw);
+    gpu::weight_gradient<S>(runtime_, groups(x.rows), matrix_view<const C>(dy), matrix_view<const C>(x), dw);
   }
   template <class X, class Out>
   void column_sum(const X& x, const Out& out) const {
@@ -144,7 +157,10 @@ class group_operations {
   }
   template <class F>
   void each_row(index rows, const F& f) const {
-    gpu::for_each(runtime_, rows, run_row_of_kind<F>{f, taking_part()});
+    if constexpr (takes_lanes<F>)
+      gpu::each_row_by_lanes(runtime_, rows, f, taking_part());
+    else
+      gpu::for_each(runtime_, rows, run_row_of_kind<F>{f, taking_part()});
   }
   template <class F>
   void each_element(index rows, index cols, const F& f) const {
@@ -154,7 +170,12 @@ class group_operations {
 
  private:
   segments groups(index capacity) const {
-    return {plan_.expert_offsets.data, plan_.experts(), kinds_, kind_, capacity};
+    return {plan_.expert_offsets.data, plan_.experts(), kinds_, kind_, capacity, host_.get()};
+  }
+  template <class T>
+  void fetch(const T* from, index count, std::vector<T>& to) const {
+    to.resize(static_cast<std::size_t>(count));
+    if (count > 0) runtime_.download(from, to.data(), to.size() * sizeof(T));
   }
   rows_of_kind taking_part() const {
     return {plan_.expert_offsets.data + plan_.experts(), plan_.row_expert.data, kinds_, kind_};
@@ -164,6 +185,7 @@ class group_operations {
   dispatch_plan plan_;
   const std::int32_t* kinds_;
   std::int32_t kind_;
+  std::shared_ptr<host_groups> host_;
 };
 
 }  // namespace moue::detail::gpu

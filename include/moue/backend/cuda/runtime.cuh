@@ -22,7 +22,7 @@ namespace moue {
 ///
 ///     auto policy() const;                         // of Thrust: runs algorithms in that order, without waiting
 ///     void launch(kernel, dim3 grid, dim3 block, std::size_t shared, arguments...) const;  // nothing if grid is empty
-///     void upload(const void* from_host, void* to, std::size_t bytes) const;    // `from_host` may be reused at once
+///     void upload(const void* from_host, void* to, std::size_t bytes) const;    // pageable memory may be reused at once
 ///     void download(const void* from, void* to_host, std::size_t bytes) const;
 ///     void copy(const void* from, void* to, std::size_t bytes) const;           // both on the device
 ///     void zero(void* to, std::size_t bytes) const;
@@ -30,7 +30,8 @@ namespace moue {
 ///     void* allocate(std::size_t bytes) const;     // aligned to 256 bytes
 ///     void release(void*) const;
 ///     int multiprocessors() const;
-///     auto blas() const;                           // see blas.cuh
+///     auto blas() const;     // optional: dense products, see blas_products.cuh
+///     auto choice() const;   // optional: a product_choice
 ///
 /// Copies share what they hold.
 template <class R>
@@ -47,6 +48,14 @@ concept Runtime = std::copyable<R> &&
   r.release(to);
   { r.multiprocessors() } -> std::convertible_to<int>;
 };
+
+template <class R>
+consteval bool check_runtime() {
+  static_assert(Runtime<R>,
+                "moue: a runtime needs the members 'policy', 'launch', 'upload', 'download', 'copy', 'zero', "
+                "'synchronise', 'allocate', 'release' and 'multiprocessors'");
+  return true;
+}
 
 namespace detail::gpu {
 
