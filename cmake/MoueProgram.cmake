@@ -11,8 +11,17 @@ function(moue_program target)
 endfunction()
 
 # moue_example(<name> <source>...): an executable that is also the test `example.<name>`. Where <name>.expected exists
-# the output has to equal it, byte for byte; fused multiply-adds would change the digits from machine to machine.
+# the output has to equal it, byte for byte; fused multiply-adds would change the digits from machine to machine. Sources
+# that read files are left out where moue::io is.
 function(moue_example name)
+  if(NOT TARGET moue::io)
+    foreach(source IN LISTS ARGN)
+      file(STRINGS ${source} io_include REGEX "#include <moue/io[./]" LIMIT_COUNT 1)
+      if(io_include)
+        return()
+      endif()
+    endforeach()
+  endif()
   set(target example_${name})
   set(expected ${CMAKE_CURRENT_SOURCE_DIR}/${name}.expected)
   set(command ${target})
@@ -22,6 +31,9 @@ function(moue_example name)
                 ${PROJECT_SOURCE_DIR}/cmake/compare_output.cmake)
   endif()
   moue_program(${target} ${ARGN})
+  if(TARGET moue::io)
+    target_link_libraries(${target} PRIVATE moue::io)
+  endif()
   set_target_properties(${target} PROPERTIES OUTPUT_NAME ${name})
   add_test(NAME example.${name} COMMAND ${command})
   set_tests_properties(example.${name} PROPERTIES LABELS example)

@@ -2,7 +2,7 @@
 # SPDX-FileCopyrightText: 2026 The moue authors
 # SPDX-License-Identifier: Apache-2.0
 #
-# Usage: test/run.sh [--fast | --dev | --clang | --coverage | --tsan | --tidy]...
+# Usage: test/run.sh [--fast | --dev | --tsan | --fuzz | --tidy]...
 # Without a flag: everything that a change has to pass. --fast is the format check and the release build alone.
 # The last line reads "N passed, N failed"; a build, a check and a CTest test count one each.
 set -uo pipefail
@@ -14,7 +14,8 @@ failed=0
 install_missing() {
   local wanted=(g++ clang clang-format cmake ninja-build python3 libeigen3-dev doctest-dev nlohmann-json3-dev
                 libbenchmark-dev)
-  case " $* " in *coverage*) wanted+=(gcovr) ;; esac
+  case " $* " in *dev*) wanted+=(gcovr llvm) ;; esac
+  case " $* " in *dev* | *fuzz*) wanted+=(libclang-rt-14-dev) ;; esac
   case " $* " in *tidy*) wanted+=(clang-tidy) ;; esac
   command -v apt-get >/dev/null || return 0 # not Debian: CMake names what it does not find
 
@@ -90,11 +91,11 @@ steps=()
 for flag in "$@"; do
   case $flag in
     --fast) steps+=(format release) ;;
-    --dev | --clang | --coverage | --tsan | --tidy) steps+=("${flag#--}") ;;
+    --dev | --tsan | --fuzz | --tidy) steps+=("${flag#--}") ;;
     *) sed -n '5,7s/^# //p' "$0"; exit 2 ;;
   esac
 done
-[ ${#steps[@]} -gt 0 ] || steps=(format release dev tsan clang coverage)
+[ ${#steps[@]} -gt 0 ] || steps=(format release dev tsan fuzz)
 
 mkdir -p build
 check "packages" install_missing "${steps[@]}" || steps=()
@@ -102,10 +103,11 @@ for step in "${steps[@]}"; do
   case $step in
     format) check "format" check_format ;;
     tsan) build_and_test tsan fixed_addresses ;;
+    fuzz) check "fuzz build" configure_and_build fuzz && check "fuzz" test/fuzz/run.sh ;;
     tidy) check "tidy" configure_and_build tidy ;;
-    coverage)
-      find build/coverage -name '*.gcda' -delete 2>/dev/null # counters of an earlier run
-      build_and_test coverage && check "coverage" test/coverage.sh
+    dev)
+      find build/dev -name '*.gcda' -delete 2>/dev/null # counters of an earlier run
+      build_and_test dev && check "coverage" test/coverage.sh
       ;;
     *) build_and_test "$step" ;;
   esac

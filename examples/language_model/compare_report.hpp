@@ -46,20 +46,27 @@ struct comparison {
 
 namespace detail {
 
-/// Means of consecutive steps, so that a curve has at most about a hundred points.
-inline report::curve smooth(std::string label, const std::vector<run_result>& runs) {
+/// The mean of `runs`, which have one number per step, over consecutive steps, so that a curve has at most about a hundred
+/// points. `first` is the step of the first number.
+inline report::curve smooth(std::string label, const std::vector<std::vector<double>>& runs, std::size_t first = 0) {
   report::curve result{std::move(label), {}, {}};
-  const std::size_t steps = runs[0].losses.size();
+  const std::size_t steps = runs[0].size();
   const std::size_t stride = std::max<std::size_t>(1, steps / 100);
   for (std::size_t at = 0; at < steps; at += stride) {
     const std::size_t end = std::min(steps, at + stride);
     double sum = 0;
     for (const auto& run : runs)
-      for (std::size_t i = at; i < end; ++i) sum += run.losses[i];
-    result.x.push_back(static_cast<double>(end));
+      for (std::size_t i = at; i < end; ++i) sum += run[i];
+    result.x.push_back(static_cast<double>(first + end));
     result.y.push_back(sum / static_cast<double>((end - at) * runs.size()));
   }
   return result;
+}
+
+inline std::vector<std::vector<double>> losses_of(const std::vector<run_result>& runs) {
+  std::vector<std::vector<double>> losses;
+  for (const auto& run : runs) losses.push_back(run.losses);
+  return losses;
 }
 
 inline grid mean_grid(const std::vector<run_result>& runs, grid evaluation::*member) {
@@ -79,7 +86,7 @@ inline std::vector<std::string> numbered(const std::string& prefix, std::size_t 
 }
 
 inline void write_run(report::json_writer& json, const run_result& run) {
-  const auto curve = smooth("", {run});
+  const auto curve = smooth("", {run.losses});
   json.begin_object()
       .member("seed", run.config.seed)
       .member("val_bpb", run.held_out.bits_per_byte)
@@ -140,7 +147,7 @@ inline void write_report(const std::filesystem::path& folder, const comparison& 
 
   std::vector<report::curve> curves;
   for (const auto& runs : all.contenders)
-    curves.push_back(detail::smooth(std::string(name_of(runs[0].config.model)), runs));
+    curves.push_back(detail::smooth(std::string(name_of(runs[0].config.model)), detail::losses_of(runs)));
   report::write_curves(folder / "loss.svg", "Training loss, mean over seeds", "step", "bits per byte", curves);
 
   const auto seeds = std::to_string(all.contenders[0].size()) + " seed" + (all.contenders[0].size() > 1 ? "s" : "");

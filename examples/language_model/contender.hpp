@@ -88,11 +88,11 @@ inline constexpr moue::index active_experts = 2;
 /// to one of the other three: as many physical experts, and two active ones, as the contenders without it.
 inline moue::index shared_per_layer(const run_config& config) { return config.model == model_kind::moe_shared ? 1 : 0; }
 
-/// The routed experts, as a table, so that the choice does not multiply types.
-inline moue::table routed_topology(const run_config& config) {
-  const moue::index pool = physical_experts - model_depth * shared_per_layer(config);
+/// A topology over a pool, as a table, so that the choice does not multiply types. The pool must be a multiple of the
+/// depth.
+inline moue::table topology_over(topology_kind kind, moue::index pool) {
   const moue::index per_layer = pool / model_depth;
-  switch (config.topology) {
+  switch (kind) {
     case topology_kind::layer_local:
       return moue::table::of(moue::layer_local{model_depth, per_layer});
     case topology_kind::shared_pool:
@@ -105,7 +105,12 @@ inline moue::table routed_topology(const run_config& config) {
       break;
   }
   return moue::table::of(moue::staggered_rotation{
-      .depth = model_depth, .pool = pool, .window = pool * 2 / 3, .stride = per_layer});  // 24, 16, 4
+      .depth = model_depth, .pool = pool, .window = pool * 2 / 3, .stride = per_layer});  // of 24: 16 and 4
+}
+
+/// The routed experts of a contender.
+inline moue::table routed_topology(const run_config& config) {
+  return topology_over(config.topology, physical_experts - model_depth * shared_per_layer(config));
 }
 
 /// A gate stage of one's own, which joins two of the library's: the selected gates sum to 1, except where one expert is
@@ -124,19 +129,25 @@ struct example_gate {
   }
 };
 
+/// The example's mixture: one type for each `score`.
+template <class ScoreT>
+auto make_mixture(const run_config& config, ScoreT score, double switch_weight, double universal_weight, double gamma) {
+  const moue::index routed = active_experts - shared_per_layer(config);
+  return moue::mixture{moue::mlp<moue::silu>{model_width, model_width},
+                       moue::always_on{routed_topology(config), shared_per_layer(config)},
+                       moue::router{score, moue::top_k{routed}, example_gate{{}, {}, routed == 1}},
+                       moue::sum_of_losses{moue::switch_loss{.weight = switch_weight},
+                                           moue::universal_balance{.weight = universal_weight, .gamma = gamma}},
+                       moue::cpu{}};
+}
+
 /// Calls `f` with the mixture that `config` describes. Layers that share nothing are balanced one by one, all others over
 /// the whole depth.
 template <class F>
 auto with_mixture(const run_config& config, F&& f) {
-  const moue::index routed = active_experts - shared_per_layer(config);
   const bool shares = config.topology != topology_kind::layer_local;
   const auto run = [&](auto score) {
-    return f(moue::mixture{moue::mlp<moue::silu>{model_width, model_width},
-                           moue::always_on{routed_topology(config), shared_per_layer(config)},
-                           moue::router{score, moue::top_k{routed}, example_gate{{}, {}, routed == 1}},
-                           moue::sum_of_losses{moue::switch_loss{.weight = shares ? 0 : balance_weight},
-                                               moue::universal_balance{.weight = shares ? balance_weight : 0}},
-                           moue::cpu{}});
+    return f(make_mixture(config, score, shares ? 0 : balance_weight, shares ? balance_weight : 0, 1));
   };
   switch (config.router) {
     case router_kind::linear:

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "compare.hpp"
+#include "convert_study.hpp"
 #include "options.hpp"
 #include "sweep.hpp"
 #include "train.hpp"
@@ -37,7 +38,9 @@ int follow(const lm::options& o) {
   if (std::error_code problem;
       !o.out.empty() && !std::filesystem::is_directory(o.out) && !std::filesystem::create_directories(o.out, problem))
     throw std::runtime_error("folder '" + o.out.string() + "': it cannot be made: " + problem.message());
-  o.command == "compare" ? lm::compare(o, text) : lm::sweep(o, text);
+  if (o.command == "compare") lm::compare(o, text);
+  if (o.command == "sweep") lm::sweep(o, text);
+  if (o.command == "convert-study") lm::study_conversion(o, text);
   return 0;
 }
 

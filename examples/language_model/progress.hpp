@@ -60,9 +60,13 @@ class progress {
     std::fflush(stdout);
   }
   /// Ends a line that is still being rewritten.
-  void stop() const {
-    if (terminal_ && done_ > first_ && done_ < total_) std::printf("\n");
+  void stop() {
+    if (terminal_ && done_ > first_ && done_ < total_ && !stopped_) std::printf("\n");
+    stopped_ = true;
   }
+  ~progress() { stop(); }
+  progress(const progress&) = delete;
+  progress& operator=(const progress&) = delete;
 
  private:
   using clock = std::chrono::steady_clock;
@@ -70,6 +74,7 @@ class progress {
   std::string what_;
   std::int64_t first_, done_, total_, tokens_per_step_;
   double smooth_ = 0;
+  bool stopped_ = false;
   bool terminal_ = ::isatty(STDOUT_FILENO) == 1;
   clock::time_point start_ = clock::now(), shown_ = start_;
   std::mutex mutex_;

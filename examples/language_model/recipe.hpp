@@ -38,4 +38,18 @@ inline double learning_rate_at(moue::index step, moue::index steps, moue::index 
   return peak * (0.1 + 0.45 * (1 + std::cos(pi * done)));
 }
 
+/// A new start of the learning rate in the middle of a run: a short linear warm-up to `factor` times the peak, then half a
+/// cosine down to 10 % of that at the end of the run. A factor of 0 means none.
+struct rate_restart {
+  double factor = 0;
+  moue::index warm_up = 20;  ///< steps
+};
+
+/// The learning rate of a run that was changed at step `changed`: the plain one before, and the restarted one from then on.
+inline double restarted_rate_at(moue::index step, moue::index steps, moue::index warm_up, double peak,
+                                moue::index changed, const rate_restart& restart) {
+  if (step < changed || restart.factor == 0) return learning_rate_at(step, steps, warm_up, peak);
+  return learning_rate_at(step - changed, steps - changed, restart.warm_up, restart.factor * peak);
+}
+
 }  // namespace language_model

@@ -50,6 +50,30 @@ inline run_result run_once(const run_config& config, const corpus& text, progres
   });
 }
 
+/// Calls `work(i)` for every job, `threads` at a time. Throws the first failure of any, after which none is begun.
+template <class F>
+void side_by_side(std::size_t jobs, std::size_t threads, const F& work) {
+  std::atomic<std::size_t> next = 0;
+  std::exception_ptr failure;
+  std::mutex failing;
+  const auto help = [&] {
+    for (std::size_t i = next++; i < jobs; i = next++) {
+      try {
+        work(i);
+      } catch (...) {
+        const std::lock_guard lock(failing);
+        if (!failure) failure = std::current_exception();
+        next = jobs;
+      }
+    }
+  };
+  std::vector<std::thread> pool;
+  for (std::size_t i = 1; i < std::min(threads, jobs); ++i) pool.emplace_back(help);
+  help();
+  for (auto& thread : pool) thread.join();
+  if (failure) std::rethrow_exception(failure);
+}
+
 /// Results in the order of `configs`, the same for any number of threads. Throws the first failure of any run.
 inline std::vector<run_result> run_all(const std::vector<run_config>& configs, const corpus& text,
                                        std::size_t threads) {
@@ -57,26 +81,7 @@ inline std::vector<run_result> run_all(const std::vector<run_config>& configs, c
   for (const auto& config : configs) steps += config.steps;
   progress shown("step of " + std::to_string(configs.size()) + " runs", 0, steps, shape{}.tokens());
   std::vector<run_result> results(configs.size());
-  std::atomic<std::size_t> next = 0;
-  std::exception_ptr failure;
-  std::mutex failing;
-  const auto work = [&] {
-    for (std::size_t i = next++; i < configs.size(); i = next++) {
-      try {
-        results[i] = run_once(configs[i], text, shown);
-      } catch (...) {
-        const std::lock_guard lock(failing);
-        if (!failure) failure = std::current_exception();
-        next = configs.size();
-      }
-    }
-  };
-  std::vector<std::thread> pool;
-  for (std::size_t i = 1; i < std::min(threads, configs.size()); ++i) pool.emplace_back(work);
-  work();
-  for (auto& thread : pool) thread.join();
-  shown.stop();
-  if (failure) std::rethrow_exception(failure);
+  side_by_side(configs.size(), threads, [&](std::size_t i) { results[i] = run_once(configs[i], text, shown); });
   return results;
 }
 

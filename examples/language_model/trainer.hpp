@@ -16,6 +16,7 @@
 
 #include "contender.hpp"
 #include "moue/analysis/load.hpp"
+#include "moue/convert/carry.hpp"
 #include "moue/train/adamw.hpp"
 #include "moue/train/clip.hpp"
 #include "text.hpp"
@@ -55,13 +56,22 @@ model_size size_of(const MixtureT& mixture, const moue::parameter_layout& dense)
           moue::virtual_width(mixture.topology())};
 }
 
+/// What of a run does not depend on the type of its mixture.
+struct run_state {
+  moue::parameters<float> dense;
+  moue::parameters<float> experts;  ///< and routers
+  moue::adamw<float> dense_optimiser;
+  moue::adamw<float> expert_optimiser;
+  moue::index step = 0;
+};
+
 /// The model of a run with its optimiser, somewhere between its first and its last step. `mixture` and `text` must
 /// outlive it. Uses the calling thread alone; the same arguments give the same weights bit for bit.
 template <class MixtureT>
 class trainer {
  public:
-  trainer(const MixtureT& mixture, const run_config& config, const corpus& text)
-      : model(mixture, shape{}, moue::mode::training, config.seed),
+  trainer(const MixtureT& mixture, const run_config& config, const corpus& text, const shape& sizes = {})
+      : model(mixture, sizes, moue::mode::training, config.seed),
         config_(config),
         text_(&text),
         dense_optimiser_(model.dense, optimiser_options),
@@ -73,7 +83,10 @@ class trainer {
   model_size size() const { return size_of(model.pass().model(), *model.layout.tensors); }
 
   /// One update; returns the training loss before it, in bits per byte.
-  double advance() {
+  double advance() { return advance(learning_rate_at(step_, config_.steps, config_.warm_up, config_.learning_rate)); }
+
+  /// The same at a learning rate of the caller's.
+  double advance(double rate) {
     const auto& sizes = model.sizes();
     const auto windows = training_windows(text_->training, sizes.context, sizes.batch, config_.seed, step_);
     const batch data{windows, sizes.context};
@@ -87,15 +100,15 @@ class trainer {
       moue::scale_gradients(model.dense_gradients, largest_gradient_norm / norm);
       moue::scale_gradients(model.expert_gradients, largest_gradient_norm / norm);
     }
-    const double rate = learning_rate_at(step_, config_.steps, config_.warm_up, config_.learning_rate);
     dense_optimiser_.step(model.dense, model.dense_gradients, rate);
     expert_optimiser_.step(model.experts, model.expert_gradients, rate);
     ++step_;
     return loss * std::numbers::log2e;
   }
 
-  evaluation evaluate() {
-    constexpr moue::index batches = 64;
+  /// On `batches` batches of windows spread over the held-out text.
+  evaluation evaluate(moue::index batches = 64) {
+    const auto count = static_cast<double>(batches);
     const auto& sizes = model.sizes();
     const auto& mixture = model.pass().model();
     const auto layers = static_cast<std::size_t>(mixture.layers());
@@ -103,14 +116,15 @@ class trainer {
     std::vector<float> share(slots), expert_share(static_cast<std::size_t>(mixture.experts()));
     evaluation result;
     result.reuse = result.similarity = grid(layers, std::vector<double>(layers));
-    const auto mean = [](auto& sum, const auto& values) {
-      for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += values[static_cast<moue::index>(i)] / batches;
+    const auto mean = [&](auto& sum, const auto& values) {
+      for (std::size_t i = 0; i < sum.size(); ++i)
+        sum[i] += values[static_cast<moue::index>(i)] / static_cast<float>(count);
     };
     moue::depth_statistics<float> statistics;
     for (moue::index i = 0; i < batches; ++i) {
       const auto windows =
           held_out_windows(text_->held_out, sizes.context, i * sizes.batch, sizes.batch, batches * sizes.batch);
-      result.bits_per_byte += model.loss({windows, sizes.context}) * std::numbers::log2e / batches;
+      result.bits_per_byte += model.loss({windows, sizes.context}) * std::numbers::log2e / count;
       statistics = model.pass().statistics();
       mean(share, statistics.share);
       mean(expert_share, statistics.expert_share);
@@ -118,8 +132,8 @@ class trainer {
       for (std::size_t a = 0; a < layers; ++a)
         for (std::size_t b = 0; b < layers; ++b) {
           const auto from = static_cast<moue::index>(a), to = static_cast<moue::index>(b);
-          result.reuse[a][b] += reuse(from, to) / batches;
-          result.similarity[a][b] += mean_cosine(model.mixture_output(from), model.mixture_output(to)) / batches;
+          result.reuse[a][b] += reuse(from, to) / count;
+          result.similarity[a][b] += mean_cosine(model.mixture_output(from), model.mixture_output(to)) / count;
         }
     }
     statistics.share = {share.data(), static_cast<moue::index>(share.size())};
@@ -151,6 +165,18 @@ class trainer {
     }
   }
   void resume_at(moue::index step) { step_ = step; }
+
+  /// All that training goes on from, apart from the mixture.
+  run_state state() const { return {model.dense, model.experts, dense_optimiser_, expert_optimiser_, step_}; }
+  /// Goes on from a run whose tensors this one has under the same names, and perhaps more (moue/convert/carry.hpp).
+  /// Throws, with the run unchanged, if they do not fit.
+  void adopt(run_state from) {
+    moue::convert::carry(from.experts, model.experts);
+    moue::convert::carry(from.dense, model.dense);
+    moue::convert::carry(from.dense_optimiser, dense_optimiser_);
+    moue::convert::carry(from.expert_optimiser, expert_optimiser_);
+    step_ = from.step;
+  }
 
   transformer<MixtureT, float> model;
 

@@ -92,6 +92,8 @@ class transformer {
 
   const shape& sizes() const { return sizes_; }
   const auto& pass() const { return pass_; }
+  /// What the mixture of `layer` read, [tokens, width].
+  const matrix<S>& mixture_input(moue::index layer) const { return inputs_[static_cast<std::size_t>(2 * layer + 1)]; }
   /// What the mixture of `layer` added to the residual stream, [tokens, width].
   const matrix<S>& mixture_output(moue::index layer) const { return outputs_[static_cast<std::size_t>(layer)]; }
   /// After `logits`: [tokens, 256]; after `loss`: the gradient of the loss with respect to them.
@@ -130,6 +132,12 @@ class transformer {
 
   /// After `loss`: adds the gradients of loss plus balancing loss, and returns the balancing loss.
   double backward(const batch& text) {
+    return backward(text, [](moue::index, const matrix<S>&) {});
+  }
+
+  /// The same; `watch(layer, gradient)` sees the gradient of what each layer's mixture added, last layer first.
+  template <class F>
+  double backward(const batch& text, const F& watch) {
     const double balancing = balance();
     dx_.setZero(logits_.rows(), pass_.model().width());
     dinput_.noalias() = logits_ * as_matrix(weight(layout.head));
@@ -137,6 +145,7 @@ class transformer {
     norm_backward(norms_.size() - 1, layout.final_gain);
     for (moue::index l = layers_; l-- > 0;) {
       const auto i = static_cast<std::size_t>(2 * l);
+      watch(l, std::as_const(dx_));
       pass_.backward(l, view(std::as_const(dx_)), view(dinput_), expert_gradients);
       norm_backward(i + 1, layout.mixture_gain(l));
       head(l).backward(inputs_[i], weight(layout.qkv(l)), weight(layout.out(l)), dx_, dinput_, gradient(layout.qkv(l)),

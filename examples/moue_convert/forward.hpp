@@ -70,7 +70,7 @@ inline void convert_forward(const options& o, const io::moe_checkpoint& source) 
     throw std::runtime_error("'" + o.in.string() + "': was converted before; convert its source again");
   detail::require_fresh(o);
   const auto& d = source.description().running();
-  const auto plan = make_plan(o, d);
+  const auto plan = make_plan(o, source);
   detail::print_plan(o, source, plan);
 
   std::vector<io::tensor_spec> specs;

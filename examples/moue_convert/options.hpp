@@ -63,6 +63,8 @@ them stand, for every layer, a router row and an opening bias for each expert of
                      list:ID,ID,...                       these; expert e of mixture layer l is l * experts + e
                      most_used:COUNT:FILE                 the COUNT with the highest load; FILE is a JSON list of loads,
                                                           one per layer and expert
+                     most_similar:COUNT                   the COUNT with the closest kin in other layers, by what they
+                                                          make of random inputs; reads every expert
 --rows WHICH       what the new router rows start as: zero (default), mean:SCALE (of the layer's own rows), home:SCALE
                    (the expert's row in its own layer), random:DEVIATION
 --open BIAS        open all connections with this bias on their logits, instead of leaving them closed
@@ -113,7 +115,7 @@ inline spec spec_in(std::string_view flag, std::string_view value, std::span<con
 
 inline constexpr known topologies[] = {
     {"shared_pool", 0}, {"staggered_rotation", 2}, {"reuse_blocks", 1}, {"adjacent_reuse", 1}};
-inline constexpr known choices[] = {{"all", 0}, {"list", 0}, {"most_used", 1}};
+inline constexpr known choices[] = {{"all", 0}, {"list", 0}, {"most_used", 1}, {"most_similar", 1}};
 inline constexpr known fillings[] = {{"zero", 0}, {"mean", 1}, {"home", 1}, {"random", 1}};
 
 }  // namespace detail

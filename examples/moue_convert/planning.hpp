@@ -7,10 +7,13 @@
 
 #include <charconv>
 #include <fstream>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "../moue_inspect/expert_outputs.hpp"
 #include "moue/convert/plan.hpp"
 #include "moue/convert/rows.hpp"
 #include "moue/convert/universal.hpp"
@@ -28,6 +31,8 @@ namespace io = moue::io;
 namespace convert = moue::convert;
 
 namespace detail {
+
+inline constexpr moue::index probes = 32;  // inputs by which experts are compared
 
 inline std::vector<moue::index> ids_in(std::string_view text) {
   std::vector<moue::index> ids;
@@ -64,8 +69,22 @@ inline std::vector<double> loads_in(const std::string& path, const io::moe_descr
 
 }  // namespace detail
 
-inline std::vector<moue::index> choose_universal(const options& o, const io::moe_description& d) {
+inline std::vector<moue::index> choose_universal(const options& o, const io::moe_checkpoint& checkpoint) {
+  const auto& d = checkpoint.description();
   const auto source = convert::wiring::of(io::topology_of(d));
+  if (o.universal.name == "most_similar") {
+    std::vector<std::pair<moue::index, moue::index>> routed;
+    for (moue::index e = 0; e < d.layers() * d.experts; ++e) routed.emplace_back(e / d.experts, e % d.experts);
+    const auto similarity = inspect::similarity_of(checkpoint, routed, detail::probes).values;
+    // Shared experts, which come last, are similar to none.
+    const moue::index all = source.experts();
+    std::vector<double> values(static_cast<std::size_t>(all * all), std::numeric_limits<double>::quiet_NaN());
+    for (moue::index a = 0; a < similarity.items; ++a)
+      for (moue::index b = 0; b < similarity.items; ++b)
+        values[static_cast<std::size_t>(a * all + b)] = similarity(a, b);
+    return convert::most_similar{static_cast<moue::index>(o.universal.numbers[0]),
+                                 moue::matrix_view<const double>{values.data(), all, all}}(source);
+  }
   if (o.universal.name == "list") return convert::given{detail::ids_in(o.universal.text)}(source);
   if (o.universal.name == "most_used")
     return convert::most_used{static_cast<moue::index>(o.universal.numbers[0]),
@@ -73,9 +92,10 @@ inline std::vector<moue::index> choose_universal(const options& o, const io::moe
   return convert::all_experts{}(source);
 }
 
-inline convert::plan make_plan(const options& o, const io::moe_description& d) {
+inline convert::plan make_plan(const options& o, const io::moe_checkpoint& checkpoint) {
+  const auto& d = checkpoint.description();
   const auto source = io::topology_of(d);
-  const auto universal = choose_universal(o, d);
+  const auto universal = choose_universal(o, checkpoint);
   const auto pool = std::ssize(universal);
   const auto number = [&](std::size_t i) { return static_cast<moue::index>(o.topology.numbers[i]); };
   const auto per_layer = [&] {

@@ -45,6 +45,7 @@ expect no-place 1 "open it fully (bias 0) first" "$scratch/b" "$scratch/q" --bac
 expect list 0 "universal    2 of 8 experts" "$data/mixtral" "$scratch/l" --universal list:0,5
 echo '[[1, 2, 3, 4], [5, 6, 7, 8]]' >"$scratch/loads.json"
 expect used 0 "universal    3 of 8 experts" "$data/mixtral" "$scratch/u" --universal "most_used:3:$scratch/loads.json"
+expect similar 0 "universal    3 of 8 experts" "$data/mixtral" "$scratch/similar" --universal most_similar:3
 expect dry 0 "closed: the same outputs as before" "$data/mixtral" "$scratch/dry" --dry-run
 [ ! -e "$scratch/dry" ] || { echo "a dry run wrote something"; failed=1; }
 

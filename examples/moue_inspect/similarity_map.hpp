@@ -14,64 +14,23 @@
 #include <vector>
 
 #include "../report/report.hpp"
-#include "moue/analysis/similarity.hpp"
-#include "moue/backend/cpu.hpp"
-#include "moue/expert/gated_mlp.hpp"
-#include "moue/io/layouts/moe_checkpoint.hpp"
+#include "expert_outputs.hpp"
 
 namespace inspect {
 
 namespace io = moue::io;
 
-namespace detail {
-
-/// Outputs of the chosen experts, one after the other: [experts, tokens · width]. One expert is in memory at a time.
-template <class ExpertT>
-std::vector<float> outputs_of(const io::moe_checkpoint& source, const ExpertT& expert,
-                              const std::vector<std::pair<moue::index, moue::index>>& chosen, moue::index tokens) {
-  const moue::executor one{expert, 1, moue::cpu{}};
-  moue::parameters<float> weights(one.layout());
-  std::vector<float> probes(static_cast<std::size_t>(tokens * expert.width)), result;
-  for (std::size_t i = 0; i < probes.size(); ++i)
-    probes[i] = static_cast<float>(moue::detail::normal_at(2026, static_cast<std::uint64_t>(i)));
-  constexpr std::pair<const char*, io::moe_part> parts[] = {
-      {"gate", io::moe_part::gate},       {"up", io::moe_part::up},
-      {"down", io::moe_part::down},       {"gate_bias", io::moe_part::gate_bias},
-      {"up_bias", io::moe_part::up_bias}, {"down_bias", io::moe_part::down_bias}};
-  for (const auto& [layer, e] : chosen) {
-    for (const auto& [name, part] : parts) {
-      if (!source.description().has(part)) continue;
-      const auto to = weights[std::string("experts.0.") + name];
-      source.read(layer, part, e, std::span<float>(to.data, static_cast<std::size_t>(to.rows * to.cols)));
-    }
-    const auto out =
-        moue::probe_outputs(one, weights, moue::matrix_view<const float>{probes.data(), tokens, expert.width});
-    result.insert(result.end(), out.begin(), out.end());
-  }
-  return result;
-}
-
-}  // namespace detail
-
 /// Draws the similarity of experts, or, where they are too many to tell apart, of layers.
 inline void draw_similarity(const io::moe_checkpoint& source, const std::filesystem::path& path, moue::index probes,
                             moue::index per_layer) {
   constexpr moue::index most_cells = 128;
-  constexpr double most_bytes = 1e9;
   const auto& d = source.description();
   std::vector<std::pair<moue::index, moue::index>> chosen;
   const moue::index taken = std::min(per_layer, d.experts);
   for (moue::index layer = 0; layer < d.layers(); ++layer)
     for (moue::index i = 0; i < taken; ++i) chosen.emplace_back(layer, i * d.experts / taken);
-  const double bytes_a_probe = 4.0 * static_cast<double>(d.width) * static_cast<double>(chosen.size());
-  const auto tokens = std::max<moue::index>(2, std::min(probes, static_cast<moue::index>(most_bytes / bytes_a_probe)));
-  const auto outputs =
-      d.family.clamped_swiglu
-          ? detail::outputs_of(source, moue::gated_mlp<moue::clamped_swiglu, true>{d.width, d.hidden}, chosen, tokens)
-          : detail::outputs_of(source, moue::swiglu{d.width, d.hidden}, chosen, tokens);
   const auto count = std::ssize(chosen);
-  const auto similarity = moue::output_similarity(
-      moue::cpu{}, moue::matrix_view<const float>{outputs.data(), count, tokens * d.width}, tokens);
+  const auto [similarity, tokens] = similarity_of(source, chosen, probes);
 
   report::heat_map map;
   map.title = "Similarity of experts, " + source.files().path().filename().string();

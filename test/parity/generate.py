@@ -1,14 +1,14 @@
 # SPDX-FileCopyrightText: 2026 The moue authors
 # SPDX-License-Identifier: Apache-2.0
-"""Tiny random checkpoints of public mixture-of-experts families, with what their reference implementation makes of them.
+"""Tiny random checkpoints of public mixture-of-experts families, and what their reference implementation makes of them.
 
 Usage: generate.py [DIRECTORY]        (default: test/data/parity beside this folder)
 
-Needs torch, transformers (5 or newer), safetensors and numpy. Everything is seeded; `versions.json` records what wrote the
-files. Each case is a folder:
+Needs torch, transformers (5 or newer), safetensors and numpy. Weights and inputs are seeded and come out the same each
+time, the answers up to rounding: the order of sums depends on where memory lies. Each case is a folder:
 
-  config.json, model.safetensors    as `save_pretrained` writes them, without tensors that are no part of a mixture layer
-  expected.safetensors              per mixture layer m (dense layers do not count) x, dy, y, dx as `layers.<m>.<name>`, and
+  config.json, model.safetensors    as `save_pretrained` writes them, without tensors outside mixture layers
+  expected.safetensors              per mixture layer m (not counting dense ones) x, dy, y, dx as `layers.<m>.<name>`,
                                     gradients as `grad.<our name of the parameter>`; the metadata has the versions
 The cases of RUNTIME hold the same weights as their first half under the names that the modules have in memory.
 """
@@ -192,7 +192,7 @@ def save_folder(folder, tensors, config):
     (folder / "config.json").write_text(json.dumps(config, indent=1, sort_keys=True) + "\n")
 
 
-# --- low precision, encoded by hand ------------------------------------------------------------------------------------
+# --- low precision, encoded by hand ---
 
 FP4 = numpy.array([0, 0.5, 1, 1.5, 2, 3, 4, 6] + [-0.0, -0.5, -1, -1.5, -2, -3, -4, -6], dtype=numpy.float32)
 
@@ -208,7 +208,8 @@ def fp8_values():
 
 
 FP8_VALUES = fp8_values()
-assert numpy.array_equal(FP8_VALUES, torch.arange(256, dtype=torch.uint8).view(torch.float8_e4m3fn).float().numpy(), True)
+EVERY_CODE = torch.arange(256, dtype=torch.uint8).view(torch.float8_e4m3fn)
+assert numpy.array_equal(FP8_VALUES, EVERY_CODE.float().numpy(), equal_nan=True)
 
 
 def nearest(table, values):
@@ -231,7 +232,7 @@ def encode_fp8(weight, tile=128):
 
 
 def encode_mxfp4(weight):
-    """Blocks [..., out, in / 32, 16] with the even element in the low half, scales [..., out, in / 32], and the values."""
+    """Blocks [..., out, in / 32, 16], the even element in the low half, scales [..., out, in / 32], and the values."""
     parts = weight.reshape(*weight.shape[:-1], -1, 32)
     power = numpy.floor(numpy.log2(numpy.abs(parts).max(-1))) - 2
     scaled = parts / 2.0 ** power[..., None]

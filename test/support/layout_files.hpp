@@ -3,8 +3,8 @@
 #pragma once
 
 /// @file
-/// Synthetic checkpoints in the layouts of public families, arranged index by index from what is known of these, without
-/// a look at the library's table.
+/// Synthetic checkpoints in the layouts of public families, arranged index by index from what is known of these,
+/// without a look at the library's table.
 
 #include <cstddef>
 #include <cstdint>

@@ -285,10 +285,18 @@ TEST_CASE("candidates that are closed to every token count in no loss") {
     for (moue::index layer = 0; layer < 2; ++layer)
       pass.forward(layer, {x.data(), tokens, width}, {y.data(), tokens, width});
     look(pass.statistics());
-    return pass.balance();
+    const double value = pass.balance();
+    moue::gradients<double> into(model.layout());
+    for (moue::index layer = 2; layer-- > 0;)
+      pass.backward(layer, {y.data(), tokens, width}, {x.data(), tokens, width}, into);
+    numbers gradient;
+    for (const char* name : {"layers.0.router.weight", "layers.1.router.weight"})
+      for (moue::index e = 0; e < 2; ++e)
+        for (const double d : into[name].row(e)) gradient.push_back(d);
+    return std::pair(value, gradient);
   };
-  const double expected = run(narrow, kept, [](const auto&) {});
-  const double value = run(wide, weights, [](const auto& s) {
+  const auto [expected, gradient] = run(narrow, kept, [](const auto&) {});
+  const auto [value, same] = run(wide, weights, [](const auto& s) {
     CHECK(std::vector<int>(s.open.begin(), s.open.end()) == std::vector<int>{1, 1, 0, 1, 1, 1, 0, 0});
     CHECK(numbers(s.exposure.begin(), s.exposure.end()) == numbers{2, 2, 0, 1});
     CHECK(s.open_candidates(0) == 3);
@@ -296,4 +304,6 @@ TEST_CASE("candidates that are closed to every token count in no loss") {
   });
   CHECK(expected > 0);
   CHECK(value == expected);
+  CHECK(gradient[0] != 0);
+  CHECK(same == gradient);
 }

@@ -79,19 +79,27 @@ void kill_while_saving(const std::filesystem::path& path, const std::filesystem:
   std::mt19937 random(5);
   int last = 0, changed = 0;
   for (int round = 0; round < 24; ++round) {
+    int saved[2] = {};  // a byte comes out of this pipe for every save
+    REQUIRE(::pipe(saved) == 0);
     const auto child = start_child([&] {
-      for (std::uint16_t version = static_cast<std::uint16_t>(last + 1);; ++version) save(path, version);
+      for (std::uint16_t version = static_cast<std::uint16_t>(last + 1);; ++version) {
+        save(path, version);
+        if (::write(saved[1], "", 1) != 1) return 1;
+      }
       return 0;
     });
+    char byte = 0;
+    if (round % 4 == 0) CHECK(::read(saved[0], &byte, 1) == 1);   // however slow the machine is, some rounds save
     std::this_thread::sleep_for(once * (random() % 1000) / 250);  // up to four saves
     ::kill(child, SIGKILL);
     CHECK(end_of_child(child) == -SIGKILL);
+    for (const int end : saved) ::close(end);
     const int version = version_of(path);
     CHECK(version >= last);
     changed += version > last;
     last = version;
   }
-  CHECK(changed > 0);
+  CHECK(changed >= 6);
   save(path, 60'000);
   CHECK(version_of(path) == 60'000);
   CHECK(std::distance(std::filesystem::directory_iterator(folder), {}) == files);
@@ -132,6 +140,19 @@ TEST_CASE("a folder that cannot be written to") {
   CHECK(version_of(folder / "f") == 1);
 }
 
+TEST_CASE("an old index that cannot be read stops the writer: its files would not be known") {
+  const temporary_folder folder;
+  save_shards(folder.path, 1);
+  std::filesystem::permissions(folder.path, std::filesystem::perms{0777});
+  std::filesystem::permissions(folder / "model.safetensors.index.json", std::filesystem::perms::none);
+  CHECK(in_child([&] {
+          drop_privileges();
+          return contains(message_of([&] { save_shards(folder.path, 2); }), "Permission denied") ? 0 : 1;
+        }) == 0);
+  std::filesystem::permissions(folder / "model.safetensors.index.json", std::filesystem::perms{0644});
+  CHECK(version_of(folder.path) == 1);
+}
+
 TEST_CASE("a file that cannot be read") {
   const temporary_folder folder;
   save_file(folder / "f", 1);
@@ -141,6 +162,25 @@ TEST_CASE("a file that cannot be read") {
           drop_privileges();
           return contains(message_of([&] { moue::io::checkpoint(folder / "f"); }), "Permission denied") ? 0 : 1;
         }) == 0);
+}
+
+TEST_CASE("a folder that cannot be looked into") {
+  const temporary_folder folder;
+  std::filesystem::create_directory(folder / "closed");
+  save_shards(folder / "closed", 1);
+  std::filesystem::permissions(folder.path, std::filesystem::perms{0755});
+  std::filesystem::permissions(folder / "closed", std::filesystem::perms::none);
+  CHECK(in_child([&] {
+          drop_privileges();
+          const auto reading = message_of([&] { moue::io::checkpoint(folder / "closed"); });
+          const auto inside = message_of([&] { moue::io::checkpoint(folder / "closed/model.safetensors.index.json"); });
+          const auto writing = message_of([&] { save_shards(folder / "closed", 2); });
+          const bool refused = reading.starts_with("moue: ") && contains(inside, "Permission denied") &&
+                               contains(writing, "Permission denied");
+          return refused ? 0 : 1;
+        }) == 0);
+  std::filesystem::permissions(folder / "closed", std::filesystem::perms{0755});
+  CHECK(version_of(folder / "closed") == 1);
 }
 
 TEST_CASE("places where no file can be") {

@@ -75,6 +75,8 @@ TEST_CASE("the length of the header") {
     CHECK(contains(message_of([&] { moue::io::parse_header(bytes_of_text(head), ~0ull, "'here'"); }),
                    "more than 100 MB"));
   }
+  CHECK(contains(message_of([&] { moue::io::parse_header(bytes_of_text(file), 9, "'here'"); }),
+                 "ends inside its header"));
   // A file that claims to be larger than the bytes at hand.
   CHECK(contains(message_of([&] { moue::io::parse_header(bytes_of_text(file.substr(0, 12)), 1000, "'here'"); }),
                  "ends inside its header"));

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "message_of.hpp"
+#include "moue/io/atomic_file.hpp"
 #include "moue/io/dtype.hpp"
 #include "moue/io/safetensors.hpp"
 #include "safetensors_text.hpp"
@@ -154,6 +155,12 @@ TEST_CASE("one writer at a time, and leftovers are taken over") {
   CHECK(folder.list() == std::vector<std::string>{"f"});
   CHECK(moue::io::safetensors_file(folder / "f").tensors().size() == 2);
   safetensors_writer(folder / "f", {}).commit();
+
+  write_file(folder / "g.moue-part", std::string(1000, 'x'));
+  moue::io::atomic_file raw(folder / "g");
+  raw.write(2, bytes_of_text("y"));
+  raw.commit();
+  CHECK(read_file(folder / "g") == std::string("\0\0y", 3));
 }
 
 TEST_CASE("a symbolic link is replaced, not followed") {

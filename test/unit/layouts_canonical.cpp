@@ -83,7 +83,6 @@ std::vector<sample> samples() {
 }
 
 /// Every part of every layer and expert is what `sizes` says.
-template <class T>
 void check_values(const io::moe_checkpoint& source, const layout_sizes& sizes) {
   const auto& d = source.description();
   REQUIRE(d.layers() == static_cast<index>(sizes.model_layers.size()));
@@ -92,12 +91,12 @@ void check_values(const io::moe_checkpoint& source, const layout_sizes& sizes) {
       for (index e = 0; d.has(part) && e < (d.per_expert(part) ? d.experts : 1); ++e) {
         CAPTURE(static_cast<int>(part));
         const auto shape = d.shape(part);
-        const auto values = source.read<T>(layer, part, e);
+        const auto values = source.read<float>(layer, part, e);
         REQUIRE(static_cast<index>(values.size()) == shape.rows * shape.cols);
         index wrong = 0;
         for (index r = 0; r < shape.rows; ++r)
           for (index c = 0; c < shape.cols; ++c)
-            wrong += values[static_cast<std::size_t>(r * shape.cols + c)] != T(sizes.value(part, layer, e, r, c));
+            wrong += values[static_cast<std::size_t>(r * shape.cols + c)] != sizes.value(part, layer, e, r, c);
         CHECK(wrong == 0);
       }
 }
@@ -129,8 +128,7 @@ TEST_CASE("every layout yields the same canonical numbers and takes them back") 
       CHECK((d.experts == sizes.experts && d.width == sizes.width && d.hidden == sizes.hidden));
       CHECK(d.shared_hidden == (d.has(moe_part::shared_down) ? sizes.shared_hidden : 0));
       CHECK(d.missing == "num_experts_per_tok");
-      check_values<float>(source, sizes);
-      check_values<double>(source, sizes);
+      check_values(source, sizes);
 
       io::moe_writer target(folder.path() / "b.safetensors", d, io::dtype::f32);
       copy_layers(source, target);
@@ -162,7 +160,7 @@ TEST_CASE("a family's layouts can be exchanged") {
   target.commit();
   const io::moe_checkpoint again{io::checkpoint(folder.path() / "b"), {.family = "mixtral", .config = {}}};
   CHECK(again.description().layout.name == "fused");
-  check_values<float>(again, sizes);
+  check_values(again, sizes);
 }
 
 TEST_CASE("numbers are rounded to the stored type, and refused where it is too narrow") {
@@ -190,103 +188,6 @@ TEST_CASE("numbers are rounded to the stored type, and refused where it is too n
   CHECK_FALSE(std::filesystem::exists(folder.path() / "c.safetensors"));
   CHECK_THROWS_WITH_AS(io::moe_writer(folder.path() / "d.safetensors", source.description(), io::dtype::u8),
                        doctest::Contains("cannot be stored as U8"), moue::error);
-}
-
-TEST_CASE("block-scaled fp8 is decoded at every tile's border") {
-  const layout_sizes sizes{5, 7, 7, 2, {0}};
-  const scratch_folder folder;
-  auto all = make_layout("per expert", sizes);
-  add_shared(all, sizes, "mlp.shared_experts.");
-  add_plain(all, sizes, "mlp.gate.e_score_correction_bias", moe_part::selection_bias, {2});
-  const auto code = [](index r, index c) { return static_cast<std::uint8_t>((r * 37 + c * 11) % 127); };
-  const auto scale = [](index i, index j) { return std::ldexp(1.0f, static_cast<int>(3 * i - 2 * j)); };
-  const std::string stem = "model.layers.0.mlp.experts.1.";
-  for (const std::string matrix : {"gate_proj", "down_proj"}) {
-    const auto shape = all.at(stem + matrix + ".weight").shape;
-    put<std::uint8_t>(all, stem + matrix + ".weight", io::dtype::f8_e4m3, shape,
-                      [&](const position& at) { return code(at[0], at[1]); });
-    put(all, stem + matrix + ".weight_scale_inv", {(shape[0] + 3) / 4, (shape[1] + 2) / 3},
-        [&](const position& at) { return scale(at[0], at[1]); });
-  }
-  const nlohmann::json config{{"model_type", "deepseek_v3"}, {"quantization_config", {{"weight_block_size", {4, 3}}}}};
-  save(folder.path(), all, config);
-  const io::moe_checkpoint source{io::checkpoint(folder.path())};
-  for (const auto part : {moe_part::gate, moe_part::down}) {
-    const auto shape = source.description().shape(part);
-    const auto values = source.read<float>(0, part, 1);
-    for (index r = 0; r < shape.rows; ++r)
-      for (index c = 0; c < shape.cols; ++c)
-        CHECK(values[static_cast<std::size_t>(r * shape.cols + c)] ==
-              io::value_of_e4m3(code(r, c)) * scale(r / 4, c / 3));
-  }
-  CHECK(source.read<float>(0, moe_part::up, 1)[0] == sizes.value(moe_part::up, 0, 1, 0, 0));
-
-  all.erase(stem + "down_proj.weight_scale_inv");
-  save(folder.path(), all, config);
-  CHECK_THROWS_WITH_AS(io::moe_checkpoint{io::checkpoint(folder.path())},
-                       doctest::Contains("is of type F8_E4M3 without scales called '"), moue::error);
-}
-
-TEST_CASE("fp8 tensors that hold all experts have tiles of each expert's own") {
-  const layout_sizes sizes{5, 7, 0, 3, {0}};
-  const scratch_folder folder;
-  auto all = make_layout("fused", sizes);
-  const std::string name = "model.layers.0.mlp.experts.gate_up_proj";
-  const auto code = [](index e, index r, index c) {
-    return static_cast<std::uint8_t>((e * 29 + r * 37 + c * 11) % 127);
-  };
-  const auto scale = [](index e, index i, index j) { return std::ldexp(1.0f, static_cast<int>(4 * e + i - 2 * j)); };
-  put<std::uint8_t>(all, name, io::dtype::f8_e4m3, {3, 14, 5},
-                    [&](const position& at) { return code(at[0], at[1], at[2]); });
-  put(all, name + "_scale_inv", {3, 4, 2}, [&](const position& at) { return scale(at[0], at[1], at[2]); });
-  save(folder.path(), all, {{"model_type", "mixtral"}, {"quantization_config", {{"weight_block_size", {4, 3}}}}});
-  const io::moe_checkpoint source{io::checkpoint(folder.path())};
-  for (index e = 0; e < 3; ++e) {
-    const auto up = source.read<float>(0, moe_part::up, e);
-    for (index r = 0; r < 7; ++r)
-      for (index c = 0; c < 5; ++c)
-        CHECK(up[static_cast<std::size_t>(r * 5 + c)] ==
-              io::value_of_e4m3(code(e, 7 + r, c)) * scale(e, (7 + r) / 4, c / 3));
-  }
-}
-
-TEST_CASE("MXFP4 is decoded, gate and up by turns") {
-  const layout_sizes sizes{32, 64, 0, 2, {0}};
-  const scratch_folder folder;
-  auto all = make_layout("gpt_oss", sizes, "mlp.router.weight");
-  // Canonical rows o of [out, in]: of the pair they are gate and up by turns.
-  const auto code = [](index e, index o, index i) { return static_cast<std::uint8_t>((e * 5 + o * 7 + i * 3) % 16); };
-  const auto power = [](index e, index o, index block) { return static_cast<int>((e + o + 2 * block) % 9) - 4; };
-  const auto blocks = [&](const std::string& name, index out, index in) {
-    put<std::uint8_t>(all, name + "_blocks", io::dtype::u8, {2, out, in / 32, 16}, [&](const position& at) {
-      const index i = at[2] * 32 + at[3] * 2;
-      return static_cast<std::uint8_t>(code(at[0], at[1], i) | code(at[0], at[1], i + 1) << 4);
-    });
-    put<std::uint8_t>(all, name + "_scales", io::dtype::u8, {2, out, in / 32},
-                      [&](const position& at) { return static_cast<std::uint8_t>(127 + power(at[0], at[1], at[2])); });
-    all.erase(name);
-  };
-  blocks("model.layers.0.mlp.experts.gate_up_proj", 128, 32);
-  blocks("model.layers.0.mlp.experts.down_proj", 32, 64);
-  save(folder.path(), all, {{"model_type", "gpt_oss"}});
-  const io::moe_checkpoint source{io::checkpoint(folder.path())};
-  const float table[16] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6, -0.0f, -0.5f, -1, -1.5f, -2, -3, -4, -6};
-  for (const auto part : {moe_part::gate, moe_part::up, moe_part::down})
-    for (index e = 0; e < 2; ++e) {
-      const auto shape = source.description().shape(part);
-      const auto values = source.read<moue::bf16>(0, part, e);
-      index wrong = 0;
-      for (index r = 0; r < shape.rows; ++r)
-        for (index c = 0; c < shape.cols; ++c) {
-          const index o = part == moe_part::down ? r : part == moe_part::gate ? 2 * r : 2 * r + 1;
-          const float want = std::ldexp(table[code(e, o, c)], power(e, o, c / 32));
-          wrong += float(values[static_cast<std::size_t>(r * shape.cols + c)]) != want;
-        }
-      CHECK(wrong == 0);
-    }
-  CHECK(source.read<float>(0, moe_part::up_bias, 1)[2] == sizes.value(moe_part::up_bias, 0, 1, 0, 2));
-  CHECK_THROWS_WITH_AS(io::moe_writer(folder.path() / "b.safetensors", source.description(), io::dtype::f32),
-                       doctest::Contains("layout 'mxfp4' has blocks of low precision"), moue::error);
 }
 
 TEST_CASE("numbers that are not finite are refused with the tensor's name") {

@@ -124,6 +124,8 @@ TEST_CASE("a config.json of another model is noticed") {
   CHECK(refusal(qwen(), with(qwen_config, "hidden_size", 5)) ==
         doctest::Contains("'hidden_size' is not 6, as the tensors have it"));
   CHECK(refusal(qwen(), with(qwen_config, "hidden_act", "gelu")) == doctest::Contains("'hidden_act' is not 'silu'"));
+  CHECK(refusal(qwen(), with(qwen_config, "activation_function", "relu")) ==
+        doctest::Contains("'activation_function' is not 'silu'"));
   CHECK(refusal(qwen(), with(qwen_config, "num_experts_per_tok", 4)) ==
         doctest::Contains("'num_experts_per_tok' is 4 of 3 experts"));
   CHECK(refusal(qwen(), with(qwen_config, "num_experts_per_tok", "2")) ==

@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: 2026 The moue authors
 // SPDX-License-Identifier: Apache-2.0
 
-// What public implementations make of tiny random checkpoints of their families, from file to gradient. The numbers come
-// from test/parity/generate.py.
+// What public implementations make of tiny random checkpoints of their families, from file to gradient. The numbers
+// come from test/parity/generate.py.
 
 #include <doctest/doctest.h>
 
@@ -43,17 +43,18 @@ double distance(const float* got, const std::vector<float>& want) {
 
 std::string last_name(std::string_view name) { return std::string(name.substr(name.rfind('.') + 1)); }
 
-/// Both sides compute in single precision, in different orders of sums of some hundred terms: 1e-5 of the largest number
-/// is about a hundred roundings. Gradients are sums over tokens of products of such sums.
+/// Both sides compute in single precision, in different orders of sums of some hundred terms: 1e-5 of the largest
+/// number is about a hundred roundings. Gradients are sums over tokens of products of such sums.
 constexpr double output_tolerance = 1e-5, gradient_tolerance = 1e-4;
 
 void reproduce(const std::string& name, const std::string& answers) {
   CAPTURE(name);
   const io::checkpoint expected(folder + answers + "/expected.safetensors");
-  const io::moe_checkpoint source{io::checkpoint(folder + name)};
-  const auto model = io::mixture_of(source.description());
+  const std::string path = folder + name;
+  const moue::io::moe_checkpoint source{moue::io::checkpoint(path)};
+  const auto model = moue::io::mixture_of(source.description());
   moue::parameters<float> weights(model.layout());
-  io::load(source, weights);
+  moue::io::load(source, weights);
 
   const auto answer = [&](index layer, const char* what) {
     return expected.read<float>("layers." + std::to_string(layer) + "." + what);

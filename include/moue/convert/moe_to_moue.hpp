@@ -39,13 +39,24 @@ inline void require_plan(const plan& given, const connectivity& source) {
   const auto begins_with = [](std::span<const index> row, std::span<const std::int32_t> ids) {
     return std::ranges::equal(row, ids, [](index a, std::int32_t b) { return a == b; });
   };
-  bool fits = given.layers() == source.layers() && given.topology.experts() == source.experts();
+  bool fits = given.layers() == source.layers() && given.topology.experts() == source.experts() && given.home >= 0;
   for (index layer = 0; fits && layer < source.layers(); ++layer)
-    fits = begins_with(given.own(layer), source.candidates(layer)) &&
+    fits = given.home <= static_cast<index>(given.candidates(layer).size()) &&
+           begins_with(given.own(layer), source.candidates(layer)) &&
            begins_with(given.topology.shared[static_cast<std::size_t>(layer)], source.always(layer));
   moue::detail::require(
       fits, where, [] { return std::string("the plan was made for another topology"); },
       "make it from the source's: extend(source.topology(), universal, target)");
+}
+
+template <class MixtureT, class ScoreT>
+auto rewired(const MixtureT& source, const plan& given, ScoreT score) {
+  require_plan(given, source.connections());
+  const auto& old = source.router();
+  return mixture{
+      expert_of(source), given.topology,
+      router{std::move(score), old.select, old.gate, old.features, old.preference, old.probability, old.on_non_finite},
+      source.loss(), source.backend()};
 }
 
 }  // namespace detail
@@ -54,12 +65,15 @@ inline void require_plan(const plan& given, const connectivity& source) {
 /// extended by linear rows for the foreign candidates (`extended_score`).
 template <class E, class T, class R, class L, class B>
 auto moe_to_moue(const mixture<E, T, R, L, B>& source, const plan& given) {
-  detail::require_plan(given, source.connections());
   const R& old = source.router();
-  return mixture{detail::expert_of(source), given.topology,
-                 router{extended_score{old.score, given.home}, old.select, old.gate, old.features, old.preference,
-                        old.probability, old.on_non_finite},
-                 source.loss(), source.backend()};
+  return detail::rewired(source, given, extended_score{old.score, given.home});
+}
+
+/// The same with a term of yours added to the logits, such as `foreign_bias{plan.home}`.
+template <class E, class T, class R, class L, class B, ScoreStage TermT>
+auto moe_to_moue(const mixture<E, T, R, L, B>& source, const plan& given, TermT term) {
+  const R& old = source.router();
+  return detail::rewired(source, given, score_sum{extended_score{old.score, given.home}, std::move(term)});
 }
 
 /// The rows [candidates, features] by which `layer` scores its candidates: the logits of unit vectors less those of the
@@ -93,7 +107,8 @@ std::vector<compute_t<S>> score_rows(const MixtureT& model, const parameters<S>&
   frame.batch.valid = {valid.data(), tokens};
   frame.features = {features.data(), tokens, width};
   frame.logits = {logits.data(), tokens, n};
-  frame.state = {none.data(), tokens, state};
+  frame.next_state = {none.data(), tokens, state};  // stays as it is: only `advance` assigns it
+  frame.state = frame.next_state;
   stages_type(model.router()).make_logits(reference_operations{}, frame, p, temporary);
 
   std::vector<C> rows(static_cast<std::size_t>(n * width));

@@ -5,8 +5,13 @@
 /// @file
 /// The router row by which a layer first scores a foreign candidate.
 
+#include <algorithm>
 #include <concepts>
+#include <cstdint>
+#include <memory>
+#include <string>
 
+#include "moue/parameter.hpp"
 #include "moue/view.hpp"
 
 namespace moue::convert {
@@ -62,5 +67,17 @@ struct home_row {
     for (index j = 0; j < row.size; ++j) row[j] = C(scale) * source.kin[j];
   }
 };
+
+/// The rows [foreign candidates, width] that a converted mixture's `initialize(seed)` gives layer `layer`, for those who
+/// write weights layer by layer without the whole model. `deviation` as in `extended_score`.
+template <Storage S>
+void draw_rows(index layer, std::uint64_t seed, matrix_view<S> rows, double deviation = 0.02) {
+  auto layout = std::make_shared<parameter_layout>();
+  layout->add("layers." + std::to_string(layer) + ".router.foreign",
+              {"foreign", rows.rows, rows.cols, initializer::normal(deviation)}, layer, -1);
+  parameters<S> drawn(layout);
+  initialize(drawn, seed);
+  for (index i = 0; i < rows.rows; ++i) std::ranges::copy(drawn[index{0}].row(i), rows.row(i).begin());
+}
 
 }  // namespace moue::convert

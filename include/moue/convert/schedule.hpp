@@ -10,8 +10,10 @@
 #include <concepts>
 #include <cstdint>
 #include <limits>
+#include <numeric>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "moue/error.hpp"
 #include "moue/parameter.hpp"
@@ -87,7 +89,8 @@ struct growing_pool {
 
   /// Open connections of a layer that has `count`.
   index open(index step, index count) const {
-    return static_cast<index>(std::floor(detail::progress(step, first, last) * static_cast<double>(count)));
+    if (step >= last) return count;
+    return step <= first ? 0 : (step - first) * count / (last - first);
   }
   /// O(count) if sampled.
   double operator()(index step, const connection& c) const {
@@ -145,7 +148,7 @@ void each_opening(parameters<S>& weights, F&& f) {
     f(info.layer, weights[i].row(0));
   }
   moue::detail::require(
-      any, detail::where, [] { return std::string("no layer has opening biases"); },
+      any, "convert", [] { return std::string("no layer has opening biases"); },
       "give the weights of a converted mixture (extended_score)");
 }
 
@@ -159,7 +162,21 @@ void apply(const ScheduleT& schedule, index step, parameters<S>& weights) {
   });
 }
 
-/// The bias of every foreign connection. `set_openings(weights, closed)` gives back the source's function.
+/// Closes all but the `count` foreign connections of every layer that `use(layer, rank)` rates highest; lower ranks win
+/// ties. It opens nothing. After a pool that all layers could reach this leaves each the ones it learnt to use, such as by
+/// the shares of a pass, `s.share[s.offsets[layer] + plan.home + rank]`, or by a trained `foreign_bias`.
+template <Storage S, class UseT>
+void keep_open(parameters<S>& weights, index count, const UseT& use) {
+  each_opening(weights, [&](index layer, vector_view<S> opening) {
+    std::vector<index> ranks(static_cast<std::size_t>(opening.size));
+    std::iota(ranks.begin(), ranks.end(), index{0});
+    std::ranges::stable_sort(ranks, [&](index a, index b) { return use(layer, a) > use(layer, b); });
+    for (index place = count; place < opening.size; ++place)
+      opening[ranks[static_cast<std::size_t>(place)]] = S(static_cast<compute_t<S>>(closed));
+  });
+}
+
+/// Sets the bias of every foreign connection. `set_openings(weights, closed)` gives back the source's function.
 template <Storage S>
 void set_openings(parameters<S>& weights, double bias) {
   each_opening(weights, [&](index, vector_view<S> opening) {

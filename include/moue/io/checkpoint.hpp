@@ -15,6 +15,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -127,9 +128,11 @@ class checkpoint {
   };
 
   static std::filesystem::path resolve(const std::filesystem::path& path) {
-    if (!std::filesystem::is_directory(path)) return path;
+    std::error_code ignored;  // what cannot be examined cannot be opened either, and that is reported
+    if (!std::filesystem::is_directory(path, ignored)) return path;
     const auto single = path / detail::single_name, index = path / detail::index_name;
-    const bool has_single = std::filesystem::exists(single), has_index = std::filesystem::exists(index);
+    const bool has_single = std::filesystem::exists(single, ignored),
+               has_index = std::filesystem::exists(index, ignored);
     if (has_single && has_index)
       throw error(detail::shown(path.native()),
                   std::string("holds both ") + detail::single_name + " and " + detail::index_name,
@@ -200,7 +203,8 @@ class checkpoint {
 
   void read_config() {
     const auto path = path_.parent_path() / "config.json";
-    if (!std::filesystem::exists(path)) return;
+    std::error_code ignored;
+    if (!std::filesystem::exists(path, ignored)) return;
     try {
       const mapped_file file(path);
       if (file.bytes().size() > detail::longest_json) {
@@ -210,6 +214,8 @@ class checkpoint {
       config_ = nlohmann::json::parse(detail::text_of(file.bytes()));
     } catch (const nlohmann::json::exception&) {
       config_problem_ = "is no JSON";
+    } catch (const error&) {
+      config_problem_ = "cannot be read";
     }
   }
 

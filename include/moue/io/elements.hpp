@@ -71,8 +71,11 @@ struct float_format<half> {
 /// Whether `T` holds the integer without rounding.
 template <class T, class Integer>
 bool fits(Integer value) {
-  const auto bits = static_cast<std::uint64_t>(value);
-  const std::uint64_t size = value < 0 ? std::uint64_t{0} - bits : bits;
+  const auto bits = static_cast<std::make_unsigned_t<Integer>>(value);
+  // Negated in 64 bits, so that the smallest value has a size.
+  const std::uint64_t size = value < 0
+                                 ? std::uint64_t{std::numeric_limits<std::make_unsigned_t<Integer>>::max()} - bits + 1
+                                 : std::uint64_t{bits};
   return size == 0 || (std::bit_width(size) - std::countr_zero(size) <= float_format<T>::digits &&
                        static_cast<double>(size) <= float_format<T>::largest);
 }

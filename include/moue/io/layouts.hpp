@@ -78,8 +78,8 @@ struct moe_layout {
   std::string router_bias = {};
 };
 
-/// A family: every layout it is found in, and what is common to them. Tensors of type fp8 with "<name>_scale_inv" beside
-/// them are decoded in every family.
+/// A family: every layout it is found in, and what is common to them. Tensors of type fp8 with "<name>_scale_inv"
+/// beside them are decoded in every family.
 struct moe_family {
   std::string name;
   std::vector<std::string> model_types;  ///< what config.json may call it

@@ -40,6 +40,30 @@ void decode_mxfp4(std::span<const std::byte> blocks, std::span<const std::byte> 
   }
 }
 
+namespace detail {
+
+/// What a code of an 8-bit type is worth; other types have none.
+constexpr double value_of_code(dtype type, std::uint8_t code) {
+  switch (type) {
+    case dtype::f8_e4m3:
+      return value_of_e4m3(code);
+    case dtype::f8_e5m2:
+      return value_of_e5m2(code);
+    case dtype::f8_e4m3fnuz:
+      return value_of_e4m3fnuz(code);
+    case dtype::f8_e5m2fnuz:
+      return value_of_e5m2fnuz(code);
+    case dtype::f8_e8m0:
+      return value_of_e8m0(code);
+    case dtype::i8:
+      return static_cast<std::int8_t>(code);
+    default:
+      return code;
+  }
+}
+
+}  // namespace detail
+
 /// Codes of a matrix whose tiles each have a scale to multiply with, as DeepSeek-V3 stores weights: `weight` of an 8-bit
 /// float type [rows, columns] and `weight_scale_inv` [ceil(rows / height), ceil(columns / width)], the last tiles cut off
 /// by the edge. Decodes whole rows, from `first_row` on: `codes` and `out` begin there, `scales` are those of the whole
@@ -65,9 +89,8 @@ void decode_tiles(dtype type, std::span<const std::byte> codes, index columns, s
       },
       "give whole rows, and one scale for every tile that is begun");
   std::array<double, 256> values;
-  std::array<std::byte, 256> every;
-  for (std::size_t code = 0; code < every.size(); ++code) every[code] = static_cast<std::byte>(code);
-  convert_elements(type, every.data(), std::span<double>(values));
+  for (std::size_t code = 0; code < values.size(); ++code)
+    values[code] = detail::value_of_code(type, static_cast<std::uint8_t>(code));
   for (index row = 0; row < rows; ++row) {
     const auto* row_scales = scales.data() + (first_row + row) / height * tiles;
     for (index column = 0; column < columns; ++column) {

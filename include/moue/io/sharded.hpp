@@ -23,6 +23,7 @@
 
 #include "moue/error.hpp"
 #include "moue/io/atomic_file.hpp"
+#include "moue/io/file.hpp"
 #include "moue/io/message.hpp"
 #include "moue/io/safetensors/header.hpp"
 #include "moue/io/safetensors/writer.hpp"
@@ -131,10 +132,11 @@ class sharded_writer {
 
  private:
   static std::filesystem::path index_path(const std::filesystem::path& folder, const std::string& where) {
+    std::error_code ignored;  // what cannot be examined cannot be written either, and that is reported
     moue::detail::require(
-        std::filesystem::is_directory(folder), where, [] { return "is no folder"; }, "make it first");
+        std::filesystem::is_directory(folder, ignored), where, [] { return "is no folder"; }, "make it first");
     moue::detail::require(
-        !std::filesystem::exists(folder / detail::single_name), where,
+        !std::filesystem::exists(folder / detail::single_name, ignored), where,
         [] { return std::string("holds a ") + detail::single_name + ", which readers would take instead"; },
         "remove that file, or choose another folder");
     return folder / detail::index_name;
@@ -142,11 +144,15 @@ class sharded_writer {
 
   void name_shards() {
     std::set<std::string> taken;
-    try {
-      if (std::filesystem::exists(index_.path()))
-        for (const auto& [tensor, file] : detail::read_index(index_.path()).weight_map) taken.insert(file);
-    } catch (const error&) {
-      taken.clear();  // a broken index keeps no checkpoint whole
+    std::error_code ignored;
+    if (std::filesystem::exists(index_.path(), ignored)) {
+      const mapped_file old(index_.path());
+      try {
+        for (const auto& [tensor, file] : parse_index(detail::text_of(old.bytes()), where_).weight_map)
+          taken.insert(file);
+      } catch (const error&) {
+        taken.clear();  // a broken index keeps no checkpoint whole
+      }
     }
     for (std::size_t set = detail::shard_prefixes.size(); set-- > 0;) {
       std::vector<std::string> names;
@@ -162,10 +168,12 @@ class sharded_writer {
 
   void remove_leftovers() const {
     std::error_code ignored;  // what cannot be removed does no harm
-    for (const auto& file : std::filesystem::directory_iterator(index_.path().parent_path(), ignored)) {
-      const auto name = file.path().filename().string();
+    std::filesystem::directory_iterator file(index_.path().parent_path(), ignored);
+    for (; !ignored && file != std::filesystem::directory_iterator(); file.increment(ignored)) {
+      const auto name = file->path().filename().string();
+      std::error_code kept;
       if (detail::is_shard_name(name) && std::find(names_.begin(), names_.end(), name) == names_.end())
-        std::filesystem::remove(file.path(), ignored);
+        std::filesystem::remove(file->path(), kept);
     }
   }
 

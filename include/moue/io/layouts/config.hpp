@@ -5,6 +5,7 @@
 /// @file
 /// What config.json says of a mixture: its numbers, and which layers are dense.
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <optional>
@@ -26,7 +27,6 @@ std::optional<T> config_value(const nlohmann::json& config, const char* key) {
   const auto wrong = [&](const char* wanted) {
     return error("config.json", "'" + std::string(key) + "' is not " + wanted, "mend the file");
   };
-  if (!config.is_object()) return {};
   const auto at = config.find(key);
   if (at == config.end() || at->is_null()) return {};
   if constexpr (std::is_same_v<T, bool>) {
@@ -50,10 +50,28 @@ std::optional<T> config_value(const nlohmann::json& config, const char* key) {
     std::vector<index> values;
     for (const auto& element : *at) {
       if (!element.is_number_integer()) throw wrong("a list of whole numbers");
-      values.push_back(static_cast<index>(element.get<std::int64_t>()));
+      values.push_back(static_cast<index>(element.template get<std::int64_t>()));
     }
     return values;
   }
+}
+
+/// The keys of config.json and of its entry "quantization_config", without anything that is nested deeper: copying that
+/// would take as much stack as a hostile file likes.
+inline nlohmann::json shallow(const nlohmann::json& config) {
+  auto result = nlohmann::json::object();
+  const auto is_plain = [](const nlohmann::json& value) { return value.is_primitive(); };
+  const auto copy = [&](const nlohmann::json& from) {
+    for (const auto& [key, value] : from.items())
+      result[key] = value.is_primitive() || (value.is_array() && std::all_of(value.begin(), value.end(), is_plain))
+                        ? value
+                        : nlohmann::json("...");
+  };
+  if (!config.is_object()) return result;
+  const auto quantised = config.find("quantization_config");
+  if (quantised != config.end() && quantised->is_object()) copy(*quantised);
+  copy(config);
+  return result;
 }
 
 /// Whether config.json makes layer `layer` a mixture; layers that it says nothing of are.
@@ -142,7 +160,8 @@ inline void read_numbers(const nlohmann::json& config, moe_description& d) {
   config_must_be(config, "hidden_size", d.width, "is not " + std::to_string(d.width) + ", as the tensors have it",
                  other);
   const char* by_hand = "compose the experts by hand, with an activation of your own";
-  config_must_be<std::string>(config, "hidden_act", "silu", "is not 'silu', the one understood here", by_hand);
+  for (const char* key : {"hidden_act", "activation_function"})
+    config_must_be<std::string>(config, key, "silu", "is not 'silu', the one understood here", by_hand);
   if (d.family.clamped_swiglu) {
     config_must_be(config, "swiglu_limit", 7.0, "is not 7, the one value understood here", by_hand);
     config_must_be(config, "swiglu_alpha", 1.702, "is not 1.702, the one value understood here", by_hand);
@@ -157,13 +176,12 @@ inline void read_numbers(const nlohmann::json& config, moe_description& d) {
       "give a number from 1 to the experts of a layer");
   read_gate(config, d);
   read_groups(config, d);
-  const auto quantised = config.find("quantization_config");
-  if (quantised == config.end()) return;
-  const auto tile = config_value<std::vector<index>>(*quantised, "weight_block_size");
+  const auto tile = config_value<std::vector<index>>(config, "weight_block_size");
   if (!tile) return;
+  const auto sound = [](index n) { return n > 0 && n <= 0x7fffffff; };
   moue::detail::require(
-      tile->size() == 2 && (*tile)[0] > 0 && (*tile)[1] > 0, "config.json",
-      [] { return std::string("'weight_block_size' is not two positive numbers"); }, "mend the file");
+      tile->size() == 2 && sound((*tile)[0]) && sound((*tile)[1]), "config.json",
+      [] { return std::string("'weight_block_size' is not two sizes"); }, "mend the file");
   d.tile = {(*tile)[0], (*tile)[1]};
 }
 

@@ -144,8 +144,8 @@ struct moe_description {
     return prefix + "layers." + std::to_string(model_layers[static_cast<std::size_t>(layer)]) + "." + name;
   }
 
-  /// Where `part` of mixture layer `layer` (and of `expert`, for a part that each expert has) stands. Throws if there is
-  /// no such thing.
+  /// Where `part` of mixture layer `layer` (and of `expert`, for a part that each expert has) stands. Throws if there
+  /// is no such thing.
   moe_slice slice(index layer, moe_part part, index expert = 0) const {
     moue::detail::require(
         has(part) && layer >= 0 && layer < layers() && expert >= 0 && expert < experts, family.name,

@@ -5,7 +5,6 @@
 /// @file
 /// A checkpoint of a known family, read one canonical matrix at a time.
 
-#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -19,26 +18,27 @@
 #include "moue/error.hpp"
 #include "moue/io/checkpoint.hpp"
 #include "moue/io/layouts/recognise.hpp"
-#include "moue/io/minifloat.hpp"
+#include "moue/io/low_precision.hpp"
 
 namespace moue::io {
 
-/// The mixture layers of a checkpoint. Opening recognises it and checks that every tensor is there; numbers are read when
-/// they are asked for, with memory for one line of one matrix beyond the caller's. Move-only; const members may be called
-/// from many threads.
+/// The mixture layers of a checkpoint. Opening recognises it and checks that every tensor is there; numbers are read
+/// when they are asked for, with memory for one line of a matrix, or for the scales of one, beyond the caller's.
+/// Move-only; const members may be called from many threads.
 class moe_checkpoint {
  public:
   /// Throws as `recognise` does.
   explicit moe_checkpoint(checkpoint files, const moe_options& options = {})
       : files_(std::move(files)),
-        description_(recognise(entries(files_), files_.config().value_or(nlohmann::json()), options)) {}
+        description_(files_.config() ? recognise(entries(files_), *files_.config(), options)
+                                     : recognise(entries(files_), {}, options)) {}
 
   const checkpoint& files() const { return files_; }
   const moe_description& description() const { return description_; }
 
   /// `part` of mixture layer `layer` (and of `expert`, for a part that each routed expert has) in canonical form,
-  /// whatever its place and precision in the file. `out` has the size of `description().shape(part)`. Widening is exact,
-  /// narrowing rounds to the nearest. Throws if a number is not finite, or not in `T`, naming the tensor.
+  /// whatever its place and precision in the file. `out` has the size of `description().shape(part)`. Widening is
+  /// exact, narrowing rounds to the nearest. Throws if a number is not finite, or not in `T`, naming the tensor.
   template <class T>
   void read(index layer, moe_part part, index expert, std::span<T> out) const {
     const moe_slice s = description_.slice(layer, part, expert);
@@ -46,11 +46,10 @@ class moe_checkpoint {
         static_cast<index>(out.size()) == s.size(), description_.family.name,
         [&] { return std::to_string(out.size()) + " elements were lent for " + std::to_string(s.size()); },
         "lend as many as the part's shape has");
-    const bool coded = s.mxfp4 || files_.entry(s.tensor).type == dtype::f8_e4m3;
-    if (!coded && !s.transposed && s.step == 1)
-      files_.read(s.tensor, s.first + static_cast<std::uint64_t>(s.offset * s.cols), out);
+    if (s.transposed || s.step != 1)
+      read_scattered(s, out);
     else
-      read_lines(s, coded, out);
+      read_lines(s, s.offset, out);
     for (const T number : out)
       if (!std::isfinite(static_cast<double>(number)) &&
           !(part == moe_part::selection_bias && static_cast<double>(number) < 0))
@@ -78,50 +77,44 @@ class moe_checkpoint {
     return found;
   }
 
+  /// The expert's stored lines from `first_line` on, decoded.
   template <class T>
-  void read_lines(const moe_slice& s, bool coded, std::span<T> out) const {
-    std::vector<T> line(static_cast<std::size_t>(s.line()));
-    std::vector<float> scratch;
-    for (index i = 0; i < s.lines(); ++i) {
-      const index row = (i - s.offset) / s.step;
-      if (!s.transposed && (i < s.offset || row >= s.rows || s.offset + s.step * row != i)) continue;
-      if (coded)
-        decode_line(s, i, scratch, std::span<T>(line));
-      else
-        files_.read(s.tensor, s.first + static_cast<std::uint64_t>(i * s.line()), std::span<T>(line));
-      if (s.transposed)
-        for (index r = 0; r < s.rows; ++r)
-          out[static_cast<std::size_t>(r * s.cols + i)] = line[static_cast<std::size_t>(s.offset + s.step * r)];
-      else
-        std::copy(line.begin(), line.end(), out.begin() + row * s.cols);
+  void read_lines(const moe_slice& s, index first_line, std::span<T> out) const {
+    const auto line = static_cast<std::uint64_t>(s.line());
+    const auto first = s.first + static_cast<std::uint64_t>(first_line) * line;
+    if (s.mxfp4) {
+      const auto block = first / mxfp4_block, count = out.size() / mxfp4_block;
+      decode_mxfp4(files_.bytes(s.tensor + "_blocks").subspan(block * (mxfp4_block / 2), count * (mxfp4_block / 2)),
+                   files_.bytes(s.tensor + "_scales").subspan(block, count), out);
+    } else if (files_.entry(s.tensor).type == dtype::f8_e4m3) {
+      const auto [height, width] = description_.tile;
+      const index begin = first_line / height;
+      const index end = (first_line + static_cast<index>(out.size() / line) + height - 1) / height;
+      const index across = (s.line() + width - 1) / width, down = (s.lines() + height - 1) / height;
+      const auto expert = static_cast<index>(s.first / (line * static_cast<std::uint64_t>(s.lines())));
+      std::vector<float> scales(static_cast<std::size_t>((end - begin) * across));
+      files_.read(s.tensor + "_scale_inv", static_cast<std::uint64_t>((expert * down + begin) * across),
+                  std::span<float>(scales));
+      decode_tiles(dtype::f8_e4m3, files_.bytes(s.tensor).subspan(first, out.size()), s.line(), scales,
+                   description_.tile, first_line - begin * height, out);
+    } else {
+      files_.read(s.tensor, first, out);
     }
   }
 
-  /// Stored line `i` of the expert, which is row i of a matrix [.., outer, cols] in blocks or tiles.
   template <class T>
-  void decode_line(const moe_slice& s, index i, std::vector<float>& scales, std::span<T> out) const {
-    const auto stored_row = s.first / static_cast<std::uint64_t>(s.line()) + static_cast<std::uint64_t>(i);
-    const index step = s.mxfp4 ? 32 : description_.tile[1];
-    const index parts = (s.line() + step - 1) / step;
-    scales.resize(static_cast<std::size_t>(parts));
-    if (s.mxfp4) {
-      const auto first = stored_row * static_cast<std::uint64_t>(parts);
-      const auto exponents = files_.bytes(s.tensor + "_scales").subspan(first, static_cast<std::size_t>(parts));
-      const auto codes = files_.bytes(s.tensor + "_blocks").subspan(first * 16, static_cast<std::size_t>(parts) * 16);
-      for (std::size_t j = 0; j < out.size(); ++j) {
-        const auto code = static_cast<std::uint8_t>(codes[j / 2]);
-        const float value = value_of_e2m1(static_cast<std::uint8_t>(j % 2 == 0 ? code & 15 : code >> 4));
-        out[j] = detail::rounded<T>(value * value_of_e8m0(static_cast<std::uint8_t>(exponents[j / 32])));
+  void read_scattered(const moe_slice& s, std::span<T> out) const {
+    std::vector<T> line(static_cast<std::size_t>(s.line()));
+    if (s.transposed)
+      for (index c = 0; c < s.cols; ++c) {
+        read_lines(s, c, std::span<T>(line));
+        for (index r = 0; r < s.rows; ++r)
+          out[static_cast<std::size_t>(r * s.cols + c)] = line[static_cast<std::size_t>(s.offset + s.step * r)];
       }
-    } else {
-      const auto rows = static_cast<std::uint64_t>(s.lines()), tall = static_cast<std::uint64_t>(description_.tile[0]);
-      const auto tile_row = stored_row / rows * ((rows + tall - 1) / tall) + stored_row % rows / tall;
-      files_.read(s.tensor + "_scale_inv", tile_row * static_cast<std::uint64_t>(parts), std::span<float>(scales));
-      files_.read(s.tensor, stored_row * static_cast<std::uint64_t>(s.line()), out);
-      for (std::size_t j = 0; j < out.size(); ++j)
-        out[j] = T(static_cast<compute_t<T>>(out[j]) *
-                   static_cast<compute_t<T>>(scales[j / static_cast<std::size_t>(step)]));
-    }
+    else
+      for (index r = 0; r < s.rows; ++r)
+        read_lines(s, s.offset + s.step * r,
+                   out.subspan(static_cast<std::size_t>(r * s.cols), static_cast<std::size_t>(s.cols)));
   }
 
   checkpoint files_;

@@ -24,8 +24,8 @@
 
 namespace moue::io {
 
-/// The type that `part` is written in where matrices are written as `type`: selection biases stay in single precision, as
-/// published files have them.
+/// The type that `part` is written in where matrices are written as `type`: selection biases stay in single precision,
+/// as published files have them.
 constexpr dtype stored_type(moe_part part, dtype type) {
   return part == moe_part::selection_bias && bits_of(type) < 32 ? dtype::f32 : type;
 }
@@ -46,8 +46,8 @@ inline std::vector<tensor_spec> tensor_specs(const moe_description& d, dtype typ
 }
 
 /// Writes the mixture layers of a checkpoint, matrix by matrix in any order, beside tensors that are not its business.
-/// Which names and which arrangement is up to `description.layout`; low-precision layouts cannot be written. Memory: one
-/// matrix, and every matrix whose paired one has not come yet.
+/// Which names and which arrangement is up to `description.layout`; low-precision layouts cannot be written. Memory:
+/// one matrix, and every matrix whose paired one has not come yet.
 class moe_writer {
  public:
   /// Numbers are stored as `type`: f64, f32, bf16 or f16. `others` and `metadata` go into the file as they are.

@@ -37,9 +37,9 @@ namespace detail {
 
 class recogniser {
  public:
-  recogniser(std::span<const tensor_entry> tensors, nlohmann::json config, const moe_options& options)
-      : config_(config.is_object() ? std::move(config) : nlohmann::json::object()), options_(options) {
-    if (options.config.is_object()) config_.merge_patch(options.config);
+  recogniser(std::span<const tensor_entry> tensors, const nlohmann::json& config, const moe_options& options)
+      : config_(shallow(config)), options_(options) {
+    config_.update(shallow(options.config));
     for (const auto& tensor : tensors) {
       entries_.emplace(tensor.name, &tensor);
       if (const auto at = layer_of(tensor.name)) stacks_[at->prefix][at->layer].push_back(at->rest);
@@ -245,10 +245,10 @@ class recogniser {
 
 }  // namespace detail
 
-/// What a checkpoint with these tensors and this config.json (null: none) is. Throws if no family fits, if several do, if
-/// config.json names another one, if a tensor of a mixture layer is missing or of another shape, if a layer holds a tensor
-/// that the family does not know, or if config.json contradicts the tensors. Numbers that config.json does not give are
-/// only noted (`moe_description::missing`).
+/// What a checkpoint with these tensors and this config.json (null: none) is. Throws if no family fits, if several do,
+/// if config.json names another one, if a tensor of a mixture layer is missing or of another shape, if a layer holds a
+/// tensor that the family does not know, or if config.json contradicts the tensors. Numbers that config.json does not
+/// give are only noted (`moe_description::missing`).
 inline moe_description recognise(std::span<const tensor_entry> tensors, const nlohmann::json& config = {},
                                  const moe_options& options = {}) {
   return detail::recogniser(tensors, config, options).run();

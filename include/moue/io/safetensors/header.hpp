@@ -233,7 +233,7 @@ void check_tensors(const std::vector<tensor_entry>& tensors, std::uint64_t buffe
 /// Parses the head of a file of `file_size` bytes, of which `head` holds at least the first 8 + n, and checks all that
 /// the format demands: n at most 100 MB, no key twice, nothing but tensors and string metadata, sizes that fit types and
 /// shapes, and a data buffer that the tensors cover without hole, overlap or rest. Throws `moue::error`, with `where` as
-/// the name of the file. A pure function. Memory is bounded by a small multiple of n, time by O(n log n).
+/// the name of the file. A pure function. Memory is at most some ten times n, time O(n log n).
 inline safetensors_header parse_header(std::span<const std::byte> head, std::uint64_t file_size,
                                        const std::string& where) {
   const auto refuse = [&](const std::string& what) {

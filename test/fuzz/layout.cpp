@@ -1,0 +1,83 @@
+// SPDX-FileCopyrightText: 2026 The moue authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Recognition of layouts. Input: config.json, a line with "---", then a tensor per line as "type name size size ...".
+// Whatever the names, shapes and keys are, the answer is a description whose matrices lie within the tensors listed, or
+// a moue::error.
+
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "moue/io/layouts/moe_writer.hpp"
+#include "moue/io/layouts/recognise.hpp"
+
+namespace {
+
+namespace io = moue::io;
+
+std::vector<io::tensor_entry> parse_tensors(std::string_view text) {
+  std::map<std::string, io::tensor_entry> found;  // a checkpoint holds no name twice
+  std::istringstream lines{std::string(text)};
+  for (std::string line; std::getline(lines, line);) {
+    std::istringstream words(line);
+    io::tensor_entry entry;
+    words >> entry.type_name >> entry.name;
+    entry.type = io::dtype_called(entry.type_name);
+    for (std::uint64_t size = 0; words >> size;) entry.shape.push_back(size);
+    auto name = entry.name;
+    found[std::move(name)] = std::move(entry);
+  }
+  std::vector<io::tensor_entry> entries;
+  for (auto& [name, entry] : found) entries.push_back(std::move(entry));
+  return entries;
+}
+
+void demand(bool holds) {
+  if (!holds) std::abort();
+}
+
+void check_slice(const std::map<std::string_view, const io::tensor_entry*>& tensors, const io::moe_slice& s) {
+  const auto at = tensors.find(s.mxfp4 ? s.tensor + "_blocks" : s.tensor);
+  demand(at != tensors.end());
+  auto shape = at->second->shape;
+  if (s.mxfp4) {
+    demand(shape.size() == s.shape.size() + 1 && shape.back() == 16);
+    shape.pop_back();
+    shape.back() *= 32;
+  }
+  if (shape.size() == 2 && s.shape.size() == 1) shape.erase(shape.begin());
+  demand(shape == s.shape);
+  demand(s.rows > 0 && s.cols > 0 && s.offset + s.step * (s.rows - 1) < s.outer);
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  const std::string_view text(reinterpret_cast<const char*>(data), size);
+  constexpr std::string_view cut = "\n---\n";
+  const auto middle = text.find(cut);
+  const auto config = nlohmann::json::parse(text.substr(0, middle), nullptr, false);
+  const auto entries = parse_tensors(middle == text.npos ? "" : text.substr(middle + cut.size()));
+  try {
+    const auto d = io::recognise(entries, config);
+    std::map<std::string_view, const io::tensor_entry*> tensors;
+    for (const auto& entry : entries) tensors.emplace(entry.name, &entry);
+    demand(d.layers() > 0 && d.experts > 0 && d.width > 0 && d.hidden > 0);
+    if (d.missing.empty()) demand(d.per_token >= 1 && d.per_token <= d.experts && d.experts % d.groups == 0);
+    for (const moue::index layer : {moue::index{0}, d.layers() - 1})
+      for (const auto part : io::moe_parts)
+        if (d.has(part))
+          for (const moue::index e : {moue::index{0}, d.experts - 1}) check_slice(tensors, d.slice(layer, part, e));
+    demand(!io::tensor_specs(d, io::dtype::bf16).empty());
+  } catch (const moue::error&) {
+  }
+  return 0;
+}
