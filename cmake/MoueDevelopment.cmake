@@ -13,10 +13,12 @@ if(CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
   set(CMAKE_CXX_COMPILER_LAUNCHER ${CCACHE})
 endif()
 
-add_compile_options(-Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion)
+add_compile_options(
+  "$<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Wpedantic;-Wshadow;-Wconversion;-Wno-sign-conversion>"
+  "$<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-Wall,-Wextra>")
 # g++ 12 sees overflows that are not there in Eigen's vectorised kernels once it optimises, system header or not, and
 # overlaps that are not there (restrict) where a short literal is put in front of a std::string.
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   add_compile_options(
-    "$<$<NOT:$<CONFIG:Debug>>:-Wno-array-bounds;-Wno-stringop-overflow;-Wno-maybe-uninitialized;-Wno-restrict>")
+    "$<$<AND:$<COMPILE_LANGUAGE:CXX>,$<NOT:$<CONFIG:Debug>>>:-Wno-array-bounds;-Wno-stringop-overflow;-Wno-maybe-uninitialized;-Wno-restrict>")
 endif()

@@ -16,6 +16,12 @@ if(TARGET moue_io)
   install(EXPORT moueIoTargets NAMESPACE moue:: DESTINATION ${package_dir})
 endif()
 
+if(TARGET moue_cuda)
+  install(TARGETS moue_cuda EXPORT moueCudaTargets)
+  install(EXPORT moueCudaTargets NAMESPACE moue:: DESTINATION ${package_dir})
+  install(FILES cmake/MoueCuda.cmake DESTINATION ${package_dir})
+endif()
+
 configure_package_config_file(cmake/moueConfig.cmake.in ${PROJECT_BINARY_DIR}/moueConfig.cmake
                               INSTALL_DESTINATION ${package_dir})
 # Below 1.0 a minor version may break its users.

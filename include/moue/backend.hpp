@@ -5,9 +5,13 @@
 /// @file
 /// Backend: where and how bulk work happens. A value; policies never see it, only the operations it hands them.
 
+#include <algorithm>
 #include <concepts>
+#include <cstdint>
+#include <span>
 
 #include "moue/dispatch.hpp"
+#include "moue/grouped.hpp"
 #include "moue/operations.hpp"
 #include "moue/routing.hpp"
 
@@ -22,6 +26,23 @@ struct group_archetype {
   void operator()(const O&, index, index, index) const {}
 };
 
+template <class B>
+inline constexpr bool is_grouped = requires {
+  requires B::grouped;
+};
+
+template <class B, class C>
+concept has_each_group = requires(const B b, matrix_view<C> conversion, const dispatch_plan& plan) {
+  b.each_group(plan, conversion, group_archetype{});
+};
+template <class B, class C>
+concept has_group = requires(const B b, const dispatch_plan& plan, vector_view<const std::int32_t> kinds,
+                             std::span<const C> from, std::span<C> to, C* there, const C* here) {
+  { b.template group<C>(plan, kinds, index{}) } -> Operations<C>;
+  b.upload(from, there);
+  b.download(here, to);
+};
+
 }  // namespace detail
 
 /// What a pass needs of a backend with element type `C`.
@@ -30,6 +51,18 @@ struct group_archetype {
 ///     auto operations(matrix_view<C> conversion) const;            // bulk operations over a whole batch
 ///     void dispatch(const routing<C>&, dispatch_plan&) const;      // fills a plan, see `make_plan`
 ///     void each_group(const dispatch_plan&, matrix_view<C> conversion, body) const;
+///
+/// A backend with memory of its own, such as a device's, says `static constexpr bool grouped = true` and has in place of
+/// `each_group` one program per kind of experts, and the way to its memory:
+///
+///     auto group<C>(const dispatch_plan&, vector_view<const std::int32_t> kinds, index kind) const;
+///     void upload(std::span<const T> from, T* to) const;    // from the host, in order with all other work
+///     void download(const T* from, std::span<T> to) const;  // to the host; waits for it
+///
+/// `group` offers the operations over all rows of the experts whose entry in `kinds` [experts] is `kind`; rows of others,
+/// and those past the plan's last, are left alone. A backend that wants to know what the weights are stored as takes it
+/// as a second template argument, `group<C, S>`. Weights and their gradients are `grouped_matrix`es. Everything that a
+/// pass is given then lies in the backend's memory: inputs, masks, weights, gradients with their marks, workspace.
 ///
 /// `each_group` calls `body(ops, expert, first_row, rows)` for every expert that has rows, in any order and possibly at
 /// once. `conversion` [workers, elements of the largest weight] is scratch for weights in a narrower storage type, and
@@ -40,13 +73,38 @@ concept Backend = std::copyable<B> &&
   { b.workers() } -> std::convertible_to<index>;
   { b.operations(conversion) } -> Operations<C>;
   b.dispatch(r, plan);
-  b.each_group(plan, conversion, detail::group_archetype{});
-};
+} &&(detail::is_grouped<B> ? detail::has_group<B, C> : detail::has_each_group<B, C>);
 
 template <class B>
 consteval bool check_backend() {
-  static_assert(Backend<B>, "moue: a backend needs the members 'workers', 'operations', 'dispatch' and 'each_group'");
+  static_assert(!detail::is_grouped<B> || Backend<B>,
+                "moue: a grouped backend needs the members 'workers', 'operations', 'dispatch', 'group', 'upload' and "
+                "'download'");
+  static_assert(detail::is_grouped<B> || Backend<B>,
+                "moue: a backend needs the members 'workers', 'operations', 'dispatch' and 'each_group'");
   return true;
 }
+
+namespace detail {
+
+/// Copies to the backend's memory, which is the host's unless it says otherwise.
+template <class B, class T>
+void upload(const B& backend, std::span<const T> from, T* to) {
+  if constexpr (is_grouped<B>)
+    backend.upload(from, to);
+  else
+    std::copy(from.begin(), from.end(), to);
+}
+template <class B, class T>
+T download(const B& backend, const T* from) {
+  T value{};
+  if constexpr (is_grouped<B>)
+    backend.download(from, std::span<T>(&value, 1));
+  else
+    value = *from;
+  return value;
+}
+
+}  // namespace detail
 
 }  // namespace moue

@@ -12,3 +12,10 @@
 #else
 #define MOUE_HD
 #endif
+
+/// Stands before a loop that device compilers must unroll, so that the arrays it indexes stay in registers.
+#if defined(__CUDACC__)
+#define MOUE_UNROLL _Pragma("unroll")
+#else
+#define MOUE_UNROLL
+#endif

@@ -16,24 +16,29 @@ namespace moue {
 
 /// Rows sorted by expert, and within an expert by token. Views of caller memory.
 struct dispatch_plan {
-  index rows = 0;                       ///< assignments that are not empty
-  vector_view<index> expert_offsets;    ///< [experts + 1] first row of each expert
-  vector_view<std::int32_t> row_token;  ///< [rows]
-  vector_view<index> row_entry;         ///< [rows] the routing entry a row came from
-  vector_view<index> token_offsets;     ///< [tokens + 1] into `token_rows`
-  vector_view<index> token_rows;        ///< [rows] each token's rows, ascending, hence by ascending expert
+  vector_view<index> expert_offsets;     ///< [experts + 1] first row of each expert; the last is the number of rows
+  vector_view<std::int32_t> row_token;   ///< [rows]
+  vector_view<std::int32_t> row_expert;  ///< [rows]
+  vector_view<index> row_entry;          ///< [rows] the routing entry a row came from
+  vector_view<index> token_offsets;      ///< [tokens + 1] into `token_rows`
+  vector_view<index> token_rows;         ///< [rows] each token's rows, ascending, hence by ascending expert
+  vector_view<std::int32_t> scratch;     ///< what a backend needs to fill a plan; hosts need nothing
 
-  index experts() const { return expert_offsets.size - 1; }
-  index expert_rows(index e) const { return expert_offsets[e + 1] - expert_offsets[e]; }
+  MOUE_HD index experts() const { return expert_offsets.size - 1; }
+  /// Assignments that are not empty. This and `expert_rows` read the plan: not on the host if it lies on a device.
+  MOUE_HD index rows() const { return expert_offsets[experts()]; }
+  MOUE_HD index expert_rows(index e) const { return expert_offsets[e + 1] - expert_offsets[e]; }
 
   /// Memory for up to `tokens` tokens and `entries` assignments.
-  static dispatch_plan take(arena& memory, index tokens, index entries, index experts) {
+  static dispatch_plan take(arena& memory, index tokens, index entries, index experts, index scratch = 0) {
     dispatch_plan plan;
     plan.expert_offsets = memory.take<index>(experts + 1, "expert offsets");
     plan.row_token = memory.take<std::int32_t>(entries, "row tokens");
+    plan.row_expert = memory.take<std::int32_t>(entries, "row experts");
     plan.row_entry = memory.take<index>(entries, "row entries");
     plan.token_offsets = memory.take<index>(tokens + 1, "token offsets");
     plan.token_rows = memory.take<index>(entries, "token rows");
+    plan.scratch = memory.take<std::int32_t>(scratch, "dispatch scratch");
     return plan;
   }
 };
@@ -59,7 +64,6 @@ void make_plan(const routing<C>& r, dispatch_plan& plan) {
     plan.token_offsets[t] = used;
   }
   for (index e = 0; e < experts; ++e) plan.expert_offsets[e + 1] += plan.expert_offsets[e];
-  plan.rows = plan.expert_offsets[experts];
 
   // The offsets double as cursors; afterwards each holds its successor's start and is shifted back.
   for (index t = 0; t < r.tokens(); ++t)
@@ -67,6 +71,7 @@ void make_plan(const routing<C>& r, dispatch_plan& plan) {
       if (r.expert[i] == -1) continue;
       const index row = plan.expert_offsets[r.expert[i]]++;
       plan.row_token[row] = static_cast<std::int32_t>(t);
+      plan.row_expert[row] = r.expert[i];
       plan.row_entry[row] = i;
     }
   for (index e = experts; e > 0; --e) plan.expert_offsets[e] = plan.expert_offsets[e - 1];

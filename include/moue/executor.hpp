@@ -10,43 +10,18 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "moue/backend.hpp"
+#include "moue/executor/memory.hpp"
 #include "moue/executor/rows.hpp"
+#include "moue/executor/tensors.hpp"
 #include "moue/expert.hpp"
 
 namespace moue {
-
-/// What a forward run leaves for its backward run: the plan, the activations the experts asked for, and, for experts
-/// whose `backward` takes gated gradients only in the plain form, their outputs. Views of caller memory.
-template <class C>
-struct expert_record {
-  dispatch_plan plan;
-  vector_view<C> kept;
-  matrix_view<C> outputs;
-};
-
-/// Scratch of one run; contents do not matter between runs. Views of caller memory.
-template <class C>
-struct expert_scratch {
-  matrix_view<C> in;           ///< [entries, width] gathered inputs
-  matrix_view<C> out;          ///< [entries, width] outputs, or input gradients
-  matrix_view<C> dout;         ///< [entries, width] gathered output gradients
-  vector_view<C> gate;         ///< [entries]
-  vector_view<C> dgate;        ///< [entries]
-  vector_view<C> temporaries;  ///< what the experts asked for
-  matrix_view<C> conversion;   ///< [workers, elements of the largest weight], no columns if nothing is converted
-};
-
-/// Memory for one batch through an executor that is used on its own.
-template <class C>
-struct expert_memory {
-  expert_record<C> record;
-  expert_scratch<C> scratch;
-};
 
 /// A pool of physical experts on a backend. Immutable; weights, records and scratch are arguments, so that one executor
 /// serves many threads. `S` below is the storage type of the weights, `C = compute_t<S>` that of all arithmetic.
@@ -66,6 +41,7 @@ class executor {
     pool_.for_each_kind([&](std::size_t, const auto& kind) {
       kept_width_ = std::max(kept_width_, total(kind.kept()));
       temporary_width_ = std::max(temporary_width_, total(kind.temporaries()));
+      most_tensors_ = std::max(most_tensors_, std::ssize(kind.parameters()));
       for (const auto& spec : kind.parameters()) largest_ = std::max(largest_, spec.rows * spec.cols);
     });
   }
@@ -111,7 +87,10 @@ class executor {
   template <class C>
   expert_record<C> take_record(arena& memory, index tokens, index entries) const {
     expert_record<C> record;
-    record.plan = dispatch_plan::take(memory, tokens, entries, experts());
+    index scratch = 0;
+    if constexpr (requires { BackendT::dispatch_scratch(entries, experts()); })
+      scratch = BackendT::dispatch_scratch(entries, experts());
+    record.plan = dispatch_plan::take(memory, tokens, entries, experts(), scratch);
     record.kept = memory.take<C>(entries * kept_width_, "kept activations");
     record.outputs = memory.take<C>(needs_outputs ? entries : 0, width(), "expert outputs");
     return record;
@@ -127,12 +106,17 @@ class executor {
     scratch.dgate = memory.take<C>(training ? entries : 0, "row gate gradients");
     scratch.temporaries = memory.take<C>(entries * temporary_width_, "expert temporaries");
     scratch.conversion = take_conversion<S>(memory, largest_);
+    if constexpr (grouped) {
+      scratch.tables.kind_of = memory.take<std::int32_t>(experts(), "kinds of experts");
+      scratch.tables.weights.there = memory.take<void*>(most_tensors_ * experts(), "pointers to weights");
+      scratch.tables.gradients.there = memory.take<void*>(most_tensors_ * experts(), "pointers to gradients");
+    }
     return scratch;
   }
   /// Scratch for weights of up to `elements` that are stored in a narrower type than they are computed in.
   template <Storage S>
   matrix_view<compute_t<S>> take_conversion(arena& memory, index elements) const {
-    return memory.take<compute_t<S>>(backend_.workers(), std::is_same_v<S, compute_t<S>> ? 0 : elements,
+    return memory.take<compute_t<S>>(backend_.workers(), grouped || std::is_same_v<S, compute_t<S>> ? 0 : elements,
                                      "widened weights");
   }
 
@@ -144,7 +128,7 @@ class executor {
   }
   template <Storage S, class X, class DY, class DX, class C = compute_t<S>>
   void backward(const routing<C>& r, const parameters<S>& weights, matrix_view<X> x, matrix_view<DY> dy,
-                matrix_view<DX> dx, vector_view<C> dgate, gradients<C>& into, const expert_memory<C>& memory) const {
+                matrix_view<DX> dx, vector_view<C> dgate, gradients<C>& into, expert_memory<C>& memory) const {
     backward<S, std::remove_const_t<X>, std::remove_const_t<DY>, DX, C>(r, weights, x, dy, dx, dgate, into,
                                                                         memory.record, memory.scratch);
   }
@@ -154,7 +138,7 @@ class executor {
   /// weights or memory do not fit, or if the routing breaks its rules.
   template <Storage S, class X, class Y, class C = compute_t<S>>
   void forward(const routing<C>& r, const parameters<S>& weights, matrix_view<const X> x, matrix_view<Y> y,
-               expert_record<C>& record, const expert_scratch<C>& scratch) const {
+               expert_record<C>& record, expert_scratch<C>& scratch) const {
     check(r, weights.layout(), record);
     check_matrix("x", x, r.tokens());
     check_matrix("y", y, r.tokens());
@@ -163,15 +147,18 @@ class executor {
     const auto& plan = record.plan;
     const bool keep_outputs = needs_outputs && !record.outputs.empty();
     const matrix_view<C> out = keep_outputs ? record.outputs : scratch.out;
-    backend_.each_group(plan, scratch.conversion, [&](const auto& group, index e, index first, index rows) {
-      pool_.visit_kind(kinds_[static_cast<std::size_t>(e)], [&](const auto& kind) {
-        const auto in = scratch.in.row_block(first, rows);
-        group.each_row(rows, detail::gather_tokens<C, X>{x, plan.row_token, first, in});
-        kind.forward(group, weights_of<S>(kind, weights, e), matrix_view<const C>(in),
-                     matrices<C>(kind.kept(), record.kept, kept_width_, first, rows),
-                     matrices<C>(kind.temporaries(), scratch.temporaries, temporary_width_, first, rows),
-                     out.row_block(first, rows));
-      });
+    if constexpr (grouped) {
+      send_kinds(scratch.tables);
+      send(scratch.tables.weights, weights.layout(),
+           [&](index tensor) { return const_cast<S*>(weights[tensor].data); });
+    }
+    each_group<S>(plan, r.entries(), scratch, [&](const auto& group, const auto& kind, const auto& at) {
+      const auto in = scratch.in.row_block(at.first, at.rows);
+      group.each_row(at.rows, detail::gather_tokens<C, X>{x, plan.row_token, at.first, in});
+      kind.forward(group, weights_of<S>(kind, weights, scratch.tables.weights, plan, at), matrix_view<const C>(in),
+                   matrices<C>(kind.kept(), record.kept, kept_width_, at),
+                   matrices<C>(kind.temporaries(), scratch.temporaries, temporary_width_, at),
+                   out.row_block(at.first, at.rows));
     });
     ops.each_row(r.tokens(), detail::combine<C, Y>{plan, r.gate, out, y});
   }
@@ -181,7 +168,7 @@ class executor {
   template <Storage S, class X, class DY, class DX, class C = compute_t<S>>
   void backward(const routing<C>& r, const parameters<S>& weights, matrix_view<const X> x, matrix_view<const DY> dy,
                 matrix_view<DX> dx, vector_view<C> dgate, gradients<C>& into, const expert_record<C>& record,
-                const expert_scratch<C>& scratch) const {
+                expert_scratch<C>& scratch) const {
     check(r, weights.layout(), record);
     check(r, into.layout(), record);
     check_matrix("x", x, r.tokens());
@@ -196,34 +183,33 @@ class executor {
         [] { return std::string("the scratch was taken for inference"); }, "take it for training");
     const auto ops = backend_.operations(scratch.conversion);
     const auto& plan = record.plan;
-    for (index e = 0; e < experts(); ++e)
-      if (plan.expert_rows(e) > 0) into.touch(e);
+    ops.each_row(experts(), detail::touch_expert{plan.expert_offsets, into.marks()});
     ops.each_row(dgate.size, detail::clear_entry<C>{dgate});
-    backend_.each_group(plan, scratch.conversion, [&](const auto& group, index e, index first, index rows) {
-      pool_.visit_kind(kinds_[static_cast<std::size_t>(e)], [&](const auto& kind) {
-        using kind_type = std::remove_cvref_t<decltype(kind)>;
-        const auto in = scratch.in.row_block(first, rows);
-        const auto dout = scratch.dout.row_block(first, rows);
-        const auto din = scratch.out.row_block(first, rows);
-        const vector_view<C> gate{scratch.gate.data + first, rows};
-        const vector_view<C> dgate_rows{scratch.dgate.data + first, rows};
-        group.each_row(rows, detail::gather_tokens<C, X>{x, plan.row_token, first, in});
-        group.each_row(rows, detail::gather_tokens<C, DY>{dy, plan.row_token, first, dout});
-        group.each_row(rows, detail::gather_gate<C>{r.gate, plan.row_entry, first, gate});
-        const auto p = weights_of<S>(kind, weights, e);
-        const auto dp = gradients_of(kind, into, e);
-        const auto kept = matrices<const C>(kind.kept(), record.kept, kept_width_, first, rows);
-        const auto temporaries = matrices<C>(kind.temporaries(), scratch.temporaries, temporary_width_, first, rows);
-        if constexpr (detail::has_gated_backward<kind_type>) {
-          kind.backward(group, p, matrix_view<const C>(in), kept, temporaries,
-                        gated_gradient<C>{dout, gate, dgate_rows}, din, dp);
-        } else {
-          group.each_row(rows,
-                         detail::gate_from_output<C>{record.outputs.row_block(first, rows), gate, dout, dgate_rows});
-          kind.backward(group, p, matrix_view<const C>(in), kept, temporaries, matrix_view<const C>(dout), din, dp);
-        }
-        group.each_row(rows, detail::scatter_gate<C>{dgate_rows, plan.row_entry, first, dgate});
-      });
+    if constexpr (grouped)
+      send(scratch.tables.gradients, into.layout(), [&](index tensor) { return into[tensor].data; });
+    each_group<S>(plan, r.entries(), scratch, [&](const auto& group, const auto& kind, const auto& at) {
+      using kind_type = std::remove_cvref_t<decltype(kind)>;
+      const auto in = scratch.in.row_block(at.first, at.rows);
+      const auto dout = scratch.dout.row_block(at.first, at.rows);
+      const auto din = scratch.out.row_block(at.first, at.rows);
+      const vector_view<C> gate{scratch.gate.data + at.first, at.rows};
+      const vector_view<C> dgate_rows{scratch.dgate.data + at.first, at.rows};
+      group.each_row(at.rows, detail::gather_tokens<C, X>{x, plan.row_token, at.first, in});
+      group.each_row(at.rows, detail::gather_tokens<C, DY>{dy, plan.row_token, at.first, dout});
+      group.each_row(at.rows, detail::gather_gate<C>{r.gate, plan.row_entry, at.first, gate});
+      const auto p = weights_of<S>(kind, weights, scratch.tables.weights, plan, at);
+      const auto dp = gradients_of(kind, into, scratch.tables.gradients, plan, at);
+      const auto kept = matrices<const C>(kind.kept(), record.kept, kept_width_, at);
+      const auto temporaries = matrices<C>(kind.temporaries(), scratch.temporaries, temporary_width_, at);
+      if constexpr (detail::has_gated_backward<kind_type>) {
+        kind.backward(group, p, matrix_view<const C>(in), kept, temporaries, gated_gradient<C>{dout, gate, dgate_rows},
+                      din, dp);
+      } else {
+        group.each_row(
+            at.rows, detail::gate_from_output<C>{record.outputs.row_block(at.first, at.rows), gate, dout, dgate_rows});
+        kind.backward(group, p, matrix_view<const C>(in), kept, temporaries, matrix_view<const C>(dout), din, dp);
+      }
+      group.each_row(at.rows, detail::scatter_gate<C>{dgate_rows, plan.row_entry, at.first, dgate});
     });
     ops.each_row(r.tokens(), detail::sum_rows<C, DX>{plan, scratch.out, dx});
   }
@@ -232,7 +218,9 @@ class executor {
   template <class C>
   void check(const routing<C>& r, const parameter_layout& layout, const expert_record<C>& record) const {
     constexpr auto where = "executor";
-    const index named = r.offsets.size > 0 ? r.offsets[r.tokens()] : 0;
+    index named = r.entries();
+    if constexpr (!grouped)
+      if (r.offsets.size > 0) named = r.offsets[r.tokens()];
     detail::require(
         r.expert.size == named && r.gate.size == named, where,
         [&] {
@@ -285,32 +273,82 @@ class executor {
     return sum;
   }
 
-  /// The row matrices of one expert, side by side in its part of a flat buffer with `width` elements a row.
+  static constexpr bool grouped = detail::is_grouped<BackendT>;
+
+  /// The rows that one call of an expert's member runs over.
+  struct group_place {
+    index expert = -1;  // -1 where all experts of a kind run at once
+    index first = 0;
+    index rows = 0;
+  };
+
+  /// Calls `body(ops, kind, place)` for every expert that has rows, or once per kind on grouped backends.
+  template <Storage S, class C, class Body>
+  void each_group(const dispatch_plan& plan, index entries, const expert_scratch<C>& scratch, const Body& body) const {
+    if constexpr (grouped)
+      pool_.for_each_kind([&](std::size_t position, const auto& kind) {
+        body(group_of_kind<S>(plan, scratch, static_cast<index>(position)), kind, group_place{-1, 0, entries});
+      });
+    else
+      backend_.each_group(plan, scratch.conversion, [&](const auto& group, index e, index first, index rows) {
+        pool_.visit_kind(kinds_[static_cast<std::size_t>(e)], [&](const auto& kind) {
+          body(group, kind, group_place{e, first, rows});
+        });
+      });
+  }
+
+  template <Storage S, class C>
+  auto group_of_kind(const dispatch_plan& plan, const expert_scratch<C>& scratch, index kind) const {
+    const vector_view<const std::int32_t> kinds = scratch.tables.kind_of;
+    if constexpr (requires { backend_.template group<C, S>(plan, kinds, kind); })
+      return backend_.template group<C, S>(plan, kinds, kind);
+    else
+      return backend_.template group<C>(plan, kinds, kind);
+  }
+
+  /// The row matrices of a group in a flat buffer with `width` elements a row: side by side in an expert's part of it,
+  /// or, where rows of several kinds are mixed, each in columns of its own.
   template <class T, std::size_t N, class C>
   static std::array<matrix_view<T>, N> matrices(const std::array<index, N>& widths, vector_view<C> buffer, index width,
-                                                index first, index rows) {
+                                                const group_place& at) {
     std::array<matrix_view<T>, N> result;
-    auto* at = buffer.data + first * width;
-    for (std::size_t i = 0; i < N; ++i) {
-      result[i] = {at, rows, widths[i]};
-      at += rows * widths[i];
+    auto* next = buffer.data + at.first * width;
+    for (auto cols = widths.begin(); auto& m : result) {
+      m = {next, at.rows, *cols, grouped ? width : *cols};
+      next += grouped ? *cols : at.rows * *cols;
+      ++cols;
     }
     return result;
   }
 
+  void send_kinds(detail::grouped_tables& tables) const {
+    if (tables.kinds_sent) return;
+    const std::vector<std::int32_t> kinds(kinds_.begin(), kinds_.end());
+    detail::upload(backend_, std::span<const std::int32_t>(kinds), tables.kind_of.data);
+    tables.kinds_sent = true;
+  }
+  /// Sends the tensors' addresses, `address(tensor)`, unless they are there already.
+  template <class F>
+  void send(detail::pointer_table& table, const parameter_layout& layout, const F& address) const {
+    if (detail::list_addresses(table.sent, layout, most_tensors_, address))
+      detail::upload(backend_, std::span<void* const>(table.sent), table.there.data);
+  }
+
   template <Storage S, class E>
-  static auto weights_of(const E&, const parameters<S>& weights, index e) {
-    std::array<matrix_view<const S>, detail::parameter_count<E>> result;
-    const index first = weights.layout().expert_first(e);
-    for (std::size_t i = 0; i < result.size(); ++i) result[i] = weights[first + static_cast<index>(i)];
-    return result;
+  static auto weights_of(const E& kind, const parameters<S>& weights, const detail::pointer_table& table,
+                         const dispatch_plan& plan, const group_place& at) {
+    if constexpr (grouped)
+      return detail::tensors_of_kind<const S>(kind, table, plan);
+    else
+      return detail::tensors_of_expert<const S, E>(weights, at.expert);
   }
   template <class C, class E>
-  static auto gradients_of(const E&, gradients<C>& into, index e) {
-    std::array<matrix_view<C>, detail::parameter_count<E>> result;
-    const index first = into.layout().expert_first(e);
-    for (std::size_t i = 0; i < result.size(); ++i) result[i] = into[first + static_cast<index>(i)];
-    return result;
+  static auto gradients_of(const E& kind, gradients<C>& into, const detail::pointer_table& table,
+                           const dispatch_plan& plan, const group_place& at) {
+    if constexpr (grouped)
+      return detail::tensors_of_kind<C>(kind, table, plan);
+    else
+      return detail::tensors_of_expert<C, E>(into, at.expert);
   }
 
   pool_type pool_;
@@ -319,6 +357,7 @@ class executor {
   index kept_width_ = 0;
   index temporary_width_ = 0;
   index largest_ = 0;
+  index most_tensors_ = 0;  // of one expert
 };
 
 }  // namespace moue

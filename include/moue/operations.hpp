@@ -52,6 +52,11 @@ struct archetype_operations {
   }
 };
 
+struct functor_archetype {
+  MOUE_HD void operator()(index) const {}
+  MOUE_HD void operator()(index, index) const {}
+};
+
 }  // namespace detail
 
 /// Offers the operations described at `detail::archetype_operations`.
@@ -63,8 +68,8 @@ concept Operations = requires(const O ops, matrix_view<C> m, matrix_view<const C
   ops.input_gradient(c, c, m, write::add);
   ops.weight_gradient(c, c, m);
   ops.column_sum(c, m);
-  ops.each_row(index{}, [](index) {});
-  ops.each_element(index{}, index{}, [](index, index) {});
+  ops.each_row(index{}, detail::functor_archetype{});
+  ops.each_element(index{}, index{}, detail::functor_archetype{});
 };
 
 }  // namespace moue

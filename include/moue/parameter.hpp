@@ -198,8 +198,12 @@ class gradients {
  public:
   explicit gradients(std::shared_ptr<const parameter_layout> layout)
       : values_(std::move(layout)), touched_(static_cast<std::size_t>(values_.layout().experts()), 0) {}
-  gradients(std::shared_ptr<const parameter_layout> layout, std::span<C* const> tensors)
-      : values_(std::move(layout), tensors), touched_(static_cast<std::size_t>(values_.layout().experts()), 0) {}
+  /// In lent memory, which may lie on a device: a tensor each, and `marks` [experts], all of them zero. Null `marks`
+  /// are owned, hence on the host.
+  gradients(std::shared_ptr<const parameter_layout> layout, std::span<C* const> tensors, std::uint8_t* marks = nullptr)
+      : values_(std::move(layout), tensors),
+        touched_(marks != nullptr ? 0 : static_cast<std::size_t>(values_.layout().experts()), 0),
+        lent_(marks) {}
 
   const parameter_layout& layout() const { return values_.layout(); }
   matrix_view<C> operator[](index tensor) { return values_[tensor]; }
@@ -207,8 +211,14 @@ class gradients {
   matrix_view<C> operator[](std::string_view name) { return values_[name]; }
   matrix_view<const C> operator[](std::string_view name) const { return values_[name]; }
 
-  bool touched(index expert) const { return touched_[static_cast<std::size_t>(expert)] != 0; }
-  void touch(index expert) { touched_[static_cast<std::size_t>(expert)] = 1; }
+  /// This and what builds on it read the marks: not on the host if they lie on a device.
+  bool touched(index expert) const { return (lent_ != nullptr ? lent_ : touched_.data())[expert] != 0; }
+  void touch(index expert) { marks()[expert] = 1; }
+  /// [experts] not 0 where an expert was touched.
+  vector_view<std::uint8_t> marks() { return {lent_ != nullptr ? lent_ : touched_.data(), layout().experts()}; }
+  vector_view<const std::uint8_t> marks() const {
+    return {lent_ != nullptr ? lent_ : touched_.data(), layout().experts()};
+  }
   /// Whether tensor `i` may hold anything but zeros: always for the router, only if touched for an expert.
   bool live(index tensor) const {
     const index expert = layout()[tensor].expert;
@@ -219,12 +229,13 @@ class gradients {
   void zero() {
     for (index i = 0; i < layout().tensors(); ++i)
       if (live(i)) std::fill_n(values_[i].data, layout()[i].size(), C(0));
-    std::fill(touched_.begin(), touched_.end(), static_cast<std::uint8_t>(0));
+    for (auto& mark : marks()) mark = 0;
   }
 
  private:
   parameters<C> values_;
   std::vector<std::uint8_t> touched_;
+  std::uint8_t* lent_ = nullptr;
 };
 
 namespace detail {

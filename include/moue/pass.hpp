@@ -49,8 +49,10 @@ class pass {
 
   const MixtureT& model() const { return *state_.model; }
   index tokens() const { return state_.tokens; }
-  /// Tokens of the batch that are not padding.
-  index valid_tokens() const { return state_.valid_tokens; }
+  /// Tokens of the batch that are not padding. Waits, where the backend works on its own.
+  index valid_tokens() const {
+    return detail::download<backend_type, index>(model().backend(), state_.memory.valid_tokens.data);
+  }
 
   /// Starts a batch of `tokens` rows. `valid[t] == 0` marks padding, which is routed nowhere: its output and input
   /// gradient are 0, and it counts in no load and no loss. The mask is copied; the other side inputs are only viewed.
@@ -89,26 +91,20 @@ class pass {
 
   /// The balancing loss of the batch, its own weight included; 0 for `no_balancing`. Call it after the last layer. In
   /// training it also arms the loss's gradient, multiplied by `scale`, for the backward runs that follow.
-  C balance(C scale = C(1)) {
+  C balance(C scale = C(1)) { return detail::download<backend_type, C>(model().backend(), queue_balance(scale).data); }
+
+  /// The same without waiting: the loss will stand in the one element of the result, in the backend's memory.
+  vector_view<const C> queue_balance(C scale = C(1)) {
     detail::require(
         next_ == model().layers() && !unwinding_, where,
         [&] { return "balance was called with " + text(next_) + " of " + text(model().layers()) + " layers run"; },
         "call it between the last forward and the first backward");
-    auto& memory = state_.memory;
-    const auto& loss = model().loss();
-    C value = C(0);
-    if constexpr (DepthLoss<loss_type>) value += loss.value(statistics());
-    if constexpr (TokenLoss<loss_type>)
-      for (index layer = 0; layer < model().layers(); ++layer)
-        value += memory.layer_token_loss(0, layer) / C(model().layers());
-    if (state_.balances && state_.training() && valid_tokens() > 0) {
-      for (auto& d : memory.dprobability) d = C(0);
-      if constexpr (DepthLoss<loss_type>) loss.gradient(statistics(), memory.dprobability);
-      for (auto& d : memory.dprobability) d *= scale / C(valid_tokens());
-      state_.token_scale = scale / C(valid_tokens() * model().layers());
-      state_.balanced = true;
-    }
-    return value;
+    const auto& memory = state_.memory;
+    state_.balanced = state_.balances && state_.training();
+    state_.operations().each_row(1, detail::balance_depth<C, loss_type>{
+                                        model().loss(), statistics_of(0), memory.valid_tokens, memory.layer_token_loss,
+                                        scale, state_.balanced, memory.loss, memory.dprobability, memory.token_scale});
+    return memory.loss;
   }
 
   /// From dy, the gradient of layer `layer`'s output, assigns dx and adds to `into`. dx may be dy. Layers must come in
@@ -121,7 +117,7 @@ class pass {
   void backward(index layer, matrix_view<const S> dy, const layer_gradient<S>& dx, gradients<C>& into) {
     check_backward(layer, dy, dx, into);
     const auto given = assignments(layer);
-    const auto& memory = state_.memory;
+    auto& memory = state_.memory;
     const auto dx_experts = state_.rows(memory.dx);
     const vector_view<C> dgates{memory.dgates.data, given.entries()};
     model().experts_executor().template backward<S, S, S, C>(given, *weights_, state_.kept(layer).experts, dy,
@@ -155,26 +151,19 @@ class pass {
   matrix_view<const C> state(index layer) const { return state_.depth_state(layer); }
   /// Loads so far, for losses and for watching: shares are exact, mean probabilities are gathered only for a mixture
   /// with a balancing loss. Valid until the next `begin`.
-  depth_statistics<C> statistics() const {
-    const auto& memory = state_.memory;
-    const auto offsets = model().connections().candidate_offsets();
-    const auto ids = model().connections().all_candidates();
-    return {model().layers(),
-            model().experts(),
-            valid_tokens(),
-            {offsets.data(), static_cast<index>(offsets.size())},
-            {ids.data(), static_cast<index>(ids.size())},
-            memory.exposure,
-            memory.share,
-            memory.probability,
-            memory.expert_share,
-            memory.expert_probability,
-            memory.open};
-  }
+  depth_statistics<C> statistics() const { return statistics_of(valid_tokens()); }
 
  private:
   using loss_type = typename MixtureT::loss_type;
+  using backend_type = typename MixtureT::backend_type;
   static constexpr std::string_view where = "pass";
+
+  depth_statistics<C> statistics_of(index valid) const {
+    const auto& memory = state_.memory;
+    return {model().layers(),         model().experts(),         valid,        memory.offsets,
+            memory.candidates_of_all, memory.exposure,           memory.share, memory.probability,
+            memory.expert_share,      memory.expert_probability, memory.open};
+  }
 
   static std::string text(index n) { return std::to_string(n); }
 

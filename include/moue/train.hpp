@@ -77,6 +77,14 @@ inline void require_same_tensors(const parameter_layout& mine, const parameter_l
           "build the optimiser from the weights it is to train, and the gradients from the same layout");
 }
 
+template <Storage S>
+const std::shared_ptr<const parameter_layout>& layout_of(const parameters<S>& weights, std::string_view where) {
+  require(
+      weights.shared_layout() != nullptr, where, [] { return "the weights are empty"; },
+      "give it weights that have a layout");
+  return weights.shared_layout();
+}
+
 /// The part of an optimiser that does not depend on its rule: which tensors are due, their step counts, and the master
 /// copy of narrow weights.
 template <Storage S>
@@ -86,17 +94,32 @@ class training_state {
   static constexpr bool has_master = !std::is_same_v<S, compute_type>;
 
   training_state(const parameters<S>& weights, std::string_view where)
-      : layout_(weights.shared_layout()), where_(where) {
-    require(
-        layout_ != nullptr, where, [] { return "the weights are empty"; }, "give it weights that have a layout");
+      : layout_(layout_of(weights, where)), where_(where) {
     steps_.assign(static_cast<std::size_t>(layout_->tensors()), 0);
     if constexpr (has_master) master_ = parameters<compute_type>(layout_);
     adopt(weights);
   }
+  /// In lent memory, as it is found there; `master` is looked at only if there is one.
+  training_state(std::shared_ptr<const parameter_layout> layout, std::string_view where,
+                 vector_view<std::int64_t> steps, std::span<compute_type* const> master)
+      : layout_(std::move(layout)), where_(where), lent_steps_(steps) {
+    if constexpr (has_master) master_ = parameters<compute_type>(layout_, master);
+  }
 
   const std::shared_ptr<const parameter_layout>& layout() const { return layout_; }
-  std::span<std::int64_t> steps() { return steps_; }
+  std::span<std::int64_t> steps() {
+    if (lent_steps_.data != nullptr) return {lent_steps_.begin(), lent_steps_.end()};
+    return steps_;
+  }
   parameters<compute_type>& master() { return master_; }
+
+  void check(const parameters<S>& weights, const gradients<compute_type>& grads, double learning_rate) const {
+    require_same_tensors(*layout_, weights.layout(), where_, "the weights");
+    require_same_tensors(*layout_, grads.layout(), where_, "the gradients");
+    require(
+        std::isfinite(learning_rate) && learning_rate >= 0, where_,
+        [&] { return "the learning rate is " + std::to_string(learning_rate); }, "pass a finite rate of at least 0");
+  }
 
   void adopt(const parameters<S>& weights) {
     require_same_tensors(*layout_, weights.layout(), where_, "the weights");
@@ -106,15 +129,11 @@ class training_state {
           master_[i].data[j] = static_cast<compute_type>(weights[i].data[j]);
   }
 
-  /// Calls `update(tensor, step, w)` for every tensor that is due: `step` counts from 1, `w` is to be changed.
+  /// Calls `update(tensor, step, w)` for every tensor that is due: `step` counts from 1, `w` is to be changed. Reads
+  /// marks and counts, so all of it has to lie on the host.
   template <class Ops, class Update>
-  void each(const Ops& ops, parameters<S>& weights, const gradients<compute_type>& grads, double learning_rate,
-            bool skip_untouched, const Update& update) {
-    require_same_tensors(*layout_, weights.layout(), where_, "the weights");
-    require_same_tensors(*layout_, grads.layout(), where_, "the gradients");
-    require(
-        std::isfinite(learning_rate) && learning_rate >= 0, where_,
-        [&] { return "the learning rate is " + std::to_string(learning_rate); }, "pass a finite rate of at least 0");
+  void each(const Ops& ops, parameters<S>& weights, const gradients<compute_type>& grads, bool skip_untouched,
+            const Update& update) {
     for (index i = 0; i < layout_->tensors(); ++i) {
       const auto& info = (*layout_)[i];
       if (!info.trained || (skip_untouched && !grads.live(i))) continue;
@@ -132,6 +151,7 @@ class training_state {
   std::shared_ptr<const parameter_layout> layout_;
   std::string_view where_;  // a literal, for errors
   std::vector<std::int64_t> steps_;
+  vector_view<std::int64_t> lent_steps_;
   parameters<compute_type> master_;
 };
 

@@ -25,7 +25,9 @@ struct vector_view {
   MOUE_HD constexpr T& operator[](index i) const { return data[i]; }
   MOUE_HD constexpr T* begin() const { return data; }
   MOUE_HD constexpr T* end() const { return data + size; }
-  MOUE_HD constexpr operator vector_view<const T>() const requires(!std::is_const_v<T>) { return {data, size}; }
+  template <class U>
+    requires(!std::is_const_v<T> && std::is_same_v<U, const T>)
+  MOUE_HD constexpr operator vector_view<U>() const { return {data, size}; }
 };
 
 /// A row-major `[rows, cols]` matrix whose rows start `stride` elements apart; owns nothing.
@@ -54,9 +56,9 @@ struct matrix_view {
   /// matrix itself; a backend that runs all experts at once looks the row's expert up. Row functors call it on weights.
   MOUE_HD constexpr matrix_view for_row(index) const { return *this; }
   MOUE_HD constexpr bool empty() const { return rows == 0 || cols == 0; }
-  MOUE_HD constexpr operator matrix_view<const T>() const requires(!std::is_const_v<T>) {
-    return {data, rows, cols, stride};
-  }
+  template <class U>
+    requires(!std::is_const_v<T> && std::is_same_v<U, const T>)
+  MOUE_HD constexpr operator matrix_view<U>() const { return {data, rows, cols, stride}; }
 
  private:
   /// Nothing may be added to null, which an empty matrix may be.

@@ -18,9 +18,10 @@ inline void* counted_new(std::size_t size) {
 }
 }  // namespace test
 
-void* operator new(std::size_t size) { return test::counted_new(size); }
-void* operator new[](std::size_t size) { return test::counted_new(size); }
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete[](void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
-void operator delete[](void* memory, std::size_t) noexcept { std::free(memory); }
+// Inlined, g++ takes malloc and free apart again and warns that they do not match operator new and delete.
+[[gnu::noinline]] void* operator new(std::size_t size) { return test::counted_new(size); }
+[[gnu::noinline]] void* operator new[](std::size_t size) { return test::counted_new(size); }
+[[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete[](void* memory) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete[](void* memory, std::size_t) noexcept { std::free(memory); }

@@ -87,9 +87,15 @@ struct erased_model final : any_model<S> {
   }
 };
 
+template <class MixtureT, moue::Storage S>
+struct carried_model;  // carried.hpp
+
 template <moue::Storage S, class MixtureT>
 model_pointer<S> erase(MixtureT model) {
-  return std::make_shared<erased_model<MixtureT, S>>(std::move(model));
+  if constexpr (moue::detail::is_grouped<typename MixtureT::backend_type>)
+    return std::make_shared<carried_model<MixtureT, S>>(std::move(model));
+  else
+    return std::make_shared<erased_model<MixtureT, S>>(std::move(model));
 }
 
 }  // namespace test

@@ -2,6 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "compose.hpp"
 
+#include "compositions.hpp"
+
 namespace test {
 
 model_pointer<double> compose(std::string_view name, const recipe& r, moue::cpu backend) {

@@ -2,6 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "compose.hpp"
 
+#include "compositions.hpp"
+
 namespace test {
 
 const std::vector<std::string>& compositions() {

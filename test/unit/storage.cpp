@@ -15,6 +15,7 @@
 #include "compositions.hpp"
 #include "moue/moue.hpp"
 #include "stack.hpp"
+#include "stored.hpp"
 
 namespace {
 
@@ -77,53 +78,6 @@ void check_format(const format& f) {
   CHECK(wrong_rounded == 0);
 }
 
-/// All candidates are taken, so that no rounding can move a selection.
-const test::recipe everything{
-    .width = 12, .hidden = 10, .ring = {.depth = 3, .pool = 5, .window = 3, .stride = 2, .local = 1}, .k = 4};
-
-/// The composition "keyed_trajectory" in another storage type.
-template <moue::Storage S, class Backend>
-test::model_pointer<S> stored_as(Backend backend) {
-  const auto& r = everything;
-  return test::erase<S>(moue::mixture{moue::mlp<moue::silu>{r.width, r.hidden}, r.ring,
-                                      moue::universal_router(r.k, {.rank = r.rank, .decay = r.decay}),
-                                      moue::universal_balance{r.universal_weight, r.gamma}, backend});
-}
-
-/// Compares with the same weights and inputs in double. `roundoff` of S bounds the error of the first layer's output,
-/// which is rounded once; `stack` that of the whole, gradients included.
-template <moue::Storage S, class Backend>
-void check_against_double(Backend backend, double roundoff, double stack) {
-  using C = moue::compute_t<S>;
-  auto r = everything;
-  r.switch_weight = 0;
-  const auto model = stored_as<S>(backend);
-  const auto oracle = test::compose("keyed_trajectory", r, moue::reference{});
-  const auto weights = test::random_weights(*model, 1);
-  moue::parameters<double> widened(oracle->layout());
-  for (moue::index i = 0; i < widened.layout().tensors(); ++i)
-    std::transform(weights[i].data, weights[i].data + widened.layout()[i].size(), widened[i].data,
-                   [](S v) { return static_cast<double>(static_cast<C>(v)); });
-  auto input = test::random_input(*model, 40, 2);
-  for (auto& x : input.x) x = static_cast<C>(S(x));
-  auto same = test::random_input(*oracle, 40, 2);
-  std::copy(input.x.begin(), input.x.end(), same.x.begin());
-  const auto result = test::run_stack(*model, weights, input);
-  const auto expected = test::run_stack(*oracle, widened, same);
-  CHECK(test::distance(result.visits[0].logits, expected.visits[0].logits) < 1e-6);  // never rounded to S
-  for (std::size_t i = 0; i < expected.visits[0].y.size(); ++i) {
-    const double exact = expected.visits[0].y[i];
-    CHECK(std::abs(static_cast<double>(result.visits[0].y[i]) - exact) <= roundoff * std::abs(exact) + 1e-6);
-  }
-  CHECK(test::distance(result.output, expected.output) < stack);
-  CHECK(test::distance(result.dx, expected.dx) < stack);
-  CHECK(static_cast<double>(result.balance) == doctest::Approx(expected.balance).epsilon(stack));
-  for (moue::index i = 0; i < widened.layout().tensors(); ++i) {
-    CAPTURE(widened.layout()[i].name);
-    CHECK(test::distance(test::to_vector(result.gradients[i]), test::to_vector(expected.gradients[i])) < stack);
-  }
-}
-
 }  // namespace
 
 TEST_CASE("bf16 converts as its format says, for all patterns and ties") { check_format<moue::bf16>({8, 7}); }
@@ -133,9 +87,9 @@ TEST_CASE("half converts as its format says, for all patterns and ties") { check
 // Were a layer's arithmetic rounded to 16 bits as well, its output would be off by several roundoffs. Three layers round
 // their inputs, outputs and gradients, and each amplifies what came before: a few roundoffs in all.
 TEST_CASE("16-bit weights and activations are computed with in float") {
-  check_against_double<moue::bf16>(moue::cpu{2}, 0x1p-8, 8 * 0x1p-8);
-  check_against_double<moue::half>(moue::reference{}, 0x1p-11, 8 * 0x1p-11);
-  check_against_double<float>(moue::reference{}, 0x1p-24, 1e-5);
+  test::check_against_double(test::stored_as<moue::bf16>(moue::cpu{2}), 0x1p-8, 8 * 0x1p-8);
+  test::check_against_double(test::stored_as<moue::half>(moue::reference{}), 0x1p-11, 8 * 0x1p-11);
+  test::check_against_double(test::stored_as<float>(moue::reference{}), 0x1p-24, 1e-5);
 }
 
 TEST_CASE("weights and gradients may be borrowed") {

@@ -180,7 +180,7 @@ class cpu {
   /// Experts with a large share of the rows run one after another on all threads, the others side by side.
   template <class C, class Body>
   void each_group(const dispatch_plan& plan, matrix_view<C> conversion, const Body& body) const {
-    const index large = pool_ ? plan.rows / pool_->size() : plan.rows + 1;
+    const index large = pool_ ? plan.rows() / pool_->size() : plan.rows() + 1;
     const auto is_large = [&](index e) { return plan.expert_rows(e) > large; };
     const auto run = [&](index e, const detail::cpu_operations<C>& ops) {
       body(ops, e, plan.expert_offsets[e], plan.expert_rows(e));

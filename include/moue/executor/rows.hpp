@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "moue/dispatch.hpp"
+#include "moue/lanes.hpp"
 #include "moue/view.hpp"
 
 namespace moue::detail {
@@ -19,9 +20,10 @@ struct gather_tokens {
   vector_view<const std::int32_t> row_token;
   index first;
   matrix_view<C> out;
-  MOUE_HD void operator()(index i) const {
+  template <class Lanes = one_lane>
+  MOUE_HD void operator()(index i, const Lanes& lanes = {}) const {
     const index t = row_token[first + i];
-    for (index j = 0; j < out.cols; ++j) out(i, j) = static_cast<C>(x(t, j));
+    for (index j = lanes.first(); j < out.cols; j += lanes.step()) out(i, j) = static_cast<C>(x(t, j));
   }
 };
 
@@ -56,13 +58,15 @@ struct gate_from_output {
   vector_view<const C> gate;
   matrix_view<C> dy;
   vector_view<C> dgate;
-  MOUE_HD void operator()(index i) const {
+  template <class Lanes = one_lane>
+  MOUE_HD void operator()(index i, const Lanes& lanes = {}) const {
     C sum = C(0);
-    for (index j = 0; j < dy.cols; ++j) {
+    for (index j = lanes.first(); j < dy.cols; j += lanes.step()) {
       sum += dy(i, j) * output(i, j);
       dy(i, j) *= gate[i];
     }
-    dgate[i] = sum;
+    sum = lanes.sum(sum);
+    if (lanes.leads()) dgate[i] = sum;
   }
 };
 
@@ -88,6 +92,17 @@ struct combine {
       for (index l = 0; l < width; ++l) y(t, j + l) = static_cast<Y>(sum[l]);
     }
   }
+  template <class Lanes>
+  MOUE_HD void operator()(index t, const Lanes& lanes) const {
+    for (index j = lanes.first(); j < y.cols; j += lanes.step()) {
+      C sum = C(0);
+      for (index i = plan.token_offsets[t]; i < plan.token_offsets[t + 1]; ++i) {
+        const index row = plan.token_rows[i];
+        sum += gate[plan.row_entry[row]] * rows(row, j);
+      }
+      y(t, j) = static_cast<Y>(sum);
+    }
+  }
 };
 
 /// y(t, :) = sum over t's rows, ascending.
@@ -103,6 +118,14 @@ struct sum_rows {
       for (index i = plan.token_offsets[t]; i < plan.token_offsets[t + 1]; ++i)
         for (index l = 0; l < width; ++l) sum[l] += rows(plan.token_rows[i], j + l);
       for (index l = 0; l < width; ++l) y(t, j + l) = static_cast<Y>(sum[l]);
+    }
+  }
+  template <class Lanes>
+  MOUE_HD void operator()(index t, const Lanes& lanes) const {
+    for (index j = lanes.first(); j < y.cols; j += lanes.step()) {
+      C sum = C(0);
+      for (index i = plan.token_offsets[t]; i < plan.token_offsets[t + 1]; ++i) sum += rows(plan.token_rows[i], j);
+      y(t, j) = static_cast<Y>(sum);
     }
   }
 };

@@ -56,10 +56,11 @@ struct gated_backward_row {
   matrix_view<C> up_gradient;
   vector_view<const C> g;
   vector_view<C> dg;
-  MOUE_HD void operator()(index i) const {
-    C sum = dg[i];
+  template <class Lanes = one_lane>
+  MOUE_HD void operator()(index i, const Lanes& lanes = {}) const {
+    C sum = lanes.leads() ? dg[i] : C(0);
     const C scale = g[i];
-    for (index j = 0; j < gate.cols; ++j) {
+    for (index j = lanes.first(); j < gate.cols; j += lanes.step()) {
       const gating<C> f = gated_derivatives<ActivationT>(gate(i, j), up(i, j));
       const C da = a(i, j);
       sum += da * f.value;
@@ -67,7 +68,8 @@ struct gated_backward_row {
       up_gradient(i, j) = scale * da * f.up_derivative;
       a(i, j) = scale * da * f.gate_derivative;
     }
-    dg[i] = sum;
+    sum = lanes.sum(sum);
+    if (lanes.leads()) dg[i] = sum;
   }
 };
 

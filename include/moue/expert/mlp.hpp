@@ -31,16 +31,18 @@ struct mlp_backward_row {
   matrix_view<C> a;
   vector_view<const C> gate;
   vector_view<C> dgate;
-  MOUE_HD void operator()(index i) const {
-    C sum = dgate[i];
+  template <class Lanes = one_lane>
+  MOUE_HD void operator()(index i, const Lanes& lanes = {}) const {
+    C sum = lanes.leads() ? dgate[i] : C(0);
     const C g = gate[i];
-    for (index j = 0; j < pre.cols; ++j) {
+    for (index j = lanes.first(); j < pre.cols; j += lanes.step()) {
       const C value = ActivationT::value(pre(i, j));
       sum += a(i, j) * value;
       h(i, j) = g * value;
       a(i, j) *= g * ActivationT::derivative(pre(i, j));
     }
-    dgate[i] = sum;
+    sum = lanes.sum(sum);
+    if (lanes.leads()) dgate[i] = sum;
   }
 };
 

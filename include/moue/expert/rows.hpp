@@ -5,6 +5,7 @@
 /// @file
 /// Row functors that several experts are written with.
 
+#include "moue/lanes.hpp"
 #include "moue/view.hpp"
 
 namespace moue::detail {
@@ -23,11 +24,13 @@ struct gate_of_bias {
   matrix_view<const C> dy;
   W bias;
   vector_view<C> dgate;
-  MOUE_HD void operator()(index i) const {
+  template <class Lanes = one_lane>
+  MOUE_HD void operator()(index i, const Lanes& lanes = {}) const {
     C sum = C(0);
     const auto b = bias.for_row(i);
-    for (index j = 0; j < b.cols; ++j) sum += dy(i, j) * static_cast<C>(b(0, j));
-    dgate[i] = sum;
+    for (index j = lanes.first(); j < b.cols; j += lanes.step()) sum += dy(i, j) * static_cast<C>(b(0, j));
+    sum = lanes.sum(sum);
+    if (lanes.leads()) dgate[i] = sum;
   }
 };
 

@@ -37,11 +37,14 @@ struct pass_memory {
   using router_type = typename MixtureT::router_type;
   static constexpr bool own_features = router_stages<router_type>::own_features;
   static constexpr bool converts = !std::is_same_v<S, C>;
+  static constexpr index count_block = 256;  ///< rows whose valid tokens are counted together
   static constexpr bool balances = !std::is_same_v<typename MixtureT::loss_type, no_balancing>;
 
   std::vector<visit_record<S, C>> visits;  ///< one per layer in training, else one for all
   std::vector<matrix_view<C>> states;      ///< depth state before each layer and after the last; two in inference
   vector_view<std::uint8_t> valid;
+  vector_view<index> valid_parts;   ///< valid tokens of each block of rows
+  vector_view<index> valid_tokens;  ///< [1]
 
   expert_scratch<C> experts;
   matrix_view<C> router_conversion;
@@ -62,6 +65,9 @@ struct pass_memory {
   matrix_view<C> dnext_state;
   matrix_view<C> token_losses;  ///< [tokens, 1]
 
+  vector_view<index> offsets;                   ///< [layers + 1] of the candidates below
+  vector_view<std::int32_t> candidates_of_all;  ///< layer after layer
+  vector_view<std::int32_t> always_of_all;
   vector_view<C> exposure;
   vector_view<C> share;
   vector_view<C> probability;
@@ -70,6 +76,8 @@ struct pass_memory {
   vector_view<C> expert_probability;
   vector_view<std::uint8_t> open;
   matrix_view<C> layer_token_loss;  ///< [1, layers]
+  vector_view<C> loss;              ///< [1] the balancing loss
+  vector_view<C> token_scale;       ///< [1] what a token loss's gradient is multiplied by
 
   pass_memory(const MixtureT& model, const pass_options& options, arena& memory) {
     const auto& connections = model.connections();
@@ -108,6 +116,8 @@ struct pass_memory {
     for (index i = 0; i < (state == 0 ? 0 : training ? layers + 1 : 2); ++i)
       states.push_back(memory.take<C>(tokens, state, "depth state"));
     valid = memory.take<std::uint8_t>(tokens, "padding mask");
+    valid_parts = memory.take<index>((tokens + count_block - 1) / count_block, "valid tokens of blocks");
+    valid_tokens = memory.take<index>(1, "valid tokens");
 
     experts = run.template take_scratch<S>(memory, entries, training);
     index largest = 0;
@@ -140,6 +150,9 @@ struct pass_memory {
     token_losses = memory.take<C>(balances ? tokens : 0, 1, "token losses");
 
     const index slots = connections.candidate_offset(layers);
+    offsets = memory.take<index>(layers + 1, "candidate offsets");
+    candidates_of_all = memory.take<std::int32_t>(slots, "candidates");
+    always_of_all = memory.take<std::int32_t>(connections.always_offset(layers), "always-on experts");
     exposure = memory.take<C>(connections.experts(), "exposure");
     share = memory.take<C>(slots, "shares");
     probability = memory.take<C>(slots, "mean probabilities");
@@ -148,6 +161,8 @@ struct pass_memory {
     expert_probability = memory.take<C>(connections.experts(), "expert probabilities");
     open = memory.take<std::uint8_t>(slots, "open candidates");
     layer_token_loss = memory.take<C>(1, layers, "layer token losses");
+    loss = memory.take<C>(1, "balancing loss");
+    token_scale = memory.take<C>(1, "scale of token losses");
   }
 };
 

@@ -34,6 +34,41 @@ struct keep_element {
   MOUE_HD void operator()(index t, index j) const { to(t, j) = valid[t] ? from(t, j) : S(compute_t<S>(0)); }
 };
 
+/// valid[t] = 1 or 0 as the caller's mask says; without a mask all rows are valid.
+struct copy_mask {
+  vector_view<const std::uint8_t> mask;
+  vector_view<std::uint8_t> valid;
+  MOUE_HD void operator()(index t) const { valid[t] = mask.size == 0 || mask[t] != 0 ? 1 : 0; }
+};
+
+struct clear_mark {
+  vector_view<std::uint8_t> marks;
+  MOUE_HD void operator()(index i) const { marks[i] = 0; }
+};
+
+/// parts[i] = valid tokens among the rows of block `i`.
+struct count_valid_block {
+  vector_view<const std::uint8_t> valid;
+  index block;
+  vector_view<index> parts;
+  MOUE_HD void operator()(index i) const {
+    index sum = 0;
+    for (index t = i * block; t < valid.size && t < (i + 1) * block; ++t) sum += valid[t];
+    parts[i] = sum;
+  }
+};
+
+/// total[0] = the sum of the parts.
+struct add_parts {
+  vector_view<const index> parts;
+  vector_view<index> total;
+  MOUE_HD void operator()(index) const {
+    index sum = 0;
+    for (const index part : parts) sum += part;
+    total[0] = sum;
+  }
+};
+
 /// offsets[t] = t width.
 struct place_offset {
   vector_view<index> offsets;
@@ -175,10 +210,10 @@ template <class C>
 struct finish_candidate {
   vector_view<const std::int32_t> candidates;
   vector_view<const index> expert_offsets;
+  vector_view<const index> valid_tokens;
+  index always;  // experts that take every valid token and do not count
   vector_view<const std::uint8_t> valid;
   matrix_view<const C> logits;
-  C per_assignment;  // 1 / assignments of the layer, or 0
-  C per_token;       // 1 / valid tokens, or 0
   vector_view<C> share;
   vector_view<C> probability;
   vector_view<std::uint8_t> open;
@@ -186,7 +221,10 @@ struct finish_candidate {
   vector_view<C> expert_share;
   vector_view<C> expert_probability;
   MOUE_HD void operator()(index slot) const {
-    const index e = candidates[slot];
+    const index e = candidates[slot], tokens = valid_tokens[0];
+    const index assignments = expert_offsets[expert_offsets.size - 1] - tokens * always;
+    const C per_assignment = assignments > 0 ? C(1) / C(assignments) : C(0);
+    const C per_token = tokens > 0 ? C(1) / C(tokens) : C(0);
     index t = 0;
     while (t < logits.rows && (!valid[t] || logits(t, slot) == minus_infinity<C>())) ++t;
     open[slot] = t < logits.rows ? 1 : 0;
@@ -195,6 +233,47 @@ struct finish_candidate {
     probability[slot] *= per_token;
     expert_share[e] += share[slot];
     expert_probability[e] += probability[slot];
+  }
+};
+
+/// sum(0, 0) becomes a mean over the valid tokens.
+template <class C>
+struct divide_by_valid {
+  vector_view<const index> valid_tokens;
+  matrix_view<C> sum;
+  MOUE_HD void operator()(index) const {
+    if (valid_tokens[0] > 0) sum(0, 0) /= C(valid_tokens[0]);
+  }
+};
+
+/// The balancing loss of a depth and, if armed, what it sends back.
+template <class C, class LossT>
+struct balance_depth {
+  LossT loss;
+  depth_statistics<C> statistics;
+  vector_view<const index> valid_tokens;
+  matrix_view<const C> layer_token_loss;
+  C scale;
+  bool armed;
+  vector_view<C> value;
+  vector_view<C> dprobability;
+  vector_view<C> token_scale;
+
+  MOUE_HD void operator()(index) const {
+    auto s = statistics;
+    s.tokens = valid_tokens[0];
+    C sum = C(0);
+    if constexpr (DepthLoss<LossT>) sum += loss.value(s);
+    if constexpr (TokenLoss<LossT>)
+      for (index layer = 0; layer < s.layers; ++layer) sum += layer_token_loss(0, layer) / C(s.layers);
+    value[0] = sum;
+    if (!armed) return;
+    for (auto& d : dprobability) d = C(0);
+    token_scale[0] = C(0);
+    if (s.tokens == 0) return;  // nobody will read them
+    if constexpr (DepthLoss<LossT>) loss.gradient(s, dprobability);
+    for (auto& d : dprobability) d *= scale / C(s.tokens);
+    token_scale[0] = scale / C(s.tokens * s.layers);
   }
 };
 
@@ -210,7 +289,7 @@ struct route_backward_row {
   matrix_view<C> dgates;
   matrix_view<const C> dense_dgates;  // no columns where no stage keeps state
   vector_view<const C> dprobability;  // of every token; empty without an armed loss
-  C token_scale;                      // 0 without an armed loss
+  vector_view<const C> token_scale;   // [1]; empty without an armed loss
   matrix_view<C> probabilities;
   matrix_view<C> dlogits;
 
@@ -231,7 +310,7 @@ struct route_backward_row {
       const auto p = probabilities.row(t);
       router.probability.forward(z, p);
       router.probability.backward(z, vector_view<const C>(p), dprobability, dz);
-      if constexpr (TokenLoss<LossT>) loss.token_gradient(z, vector_view<const C>(p), token_scale, dz);
+      if constexpr (TokenLoss<LossT>) loss.token_gradient(z, vector_view<const C>(p), token_scale[0], dz);
     }
   }
 };

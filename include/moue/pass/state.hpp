@@ -7,8 +7,11 @@
 
 #include <array>
 #include <cstdint>
+#include <span>
+#include <string>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include "moue/mixture.hpp"
 #include "moue/pass/memory.hpp"
@@ -37,29 +40,37 @@ struct pass_state {
   pass_memory<MixtureT, S> memory;
   side_inputs batch;
   index tokens = 0;
-  index valid_tokens = 0;
-  C token_scale = C(0);   // of a token loss's gradient
   bool balanced = false;  // whether a balancing loss is armed
 
   pass_state(const MixtureT& mixture, const pass_options& wanted, workspace& scratch)
-      : model(&mixture), options(wanted), memory(carve(mixture, wanted, scratch)) {}
+      : model(&mixture), options(wanted), memory(carve(mixture, wanted, scratch)) {
+    if constexpr (is_grouped<typename MixtureT::backend_type>)
+      require(
+          mixture.router().on_non_finite != non_finite::reject, "pass",
+          [] { return std::string("non_finite::reject was asked of a backend that cannot throw"); },
+          "choose propagate or mask, or check the logits on the host");
+    const auto& connections = mixture.connections();
+    send(connections.candidate_offsets(), memory.offsets);
+    send(connections.all_candidates(), memory.candidates_of_all);
+    send(connections.all_always(), memory.always_of_all);
+  }
 
   void begin(index count, const side_inputs& given) {
-    const auto& mask = given.valid;
     batch = given;
     batch.valid = {memory.valid.data, count};
     tokens = count;
-    valid_tokens = 0;
     balanced = false;
-    for (index t = 0; t < tokens; ++t) {
-      memory.valid[t] = mask.size == 0 || mask[t] != 0 ? 1 : 0;
-      valid_tokens += memory.valid[t];
-    }
+    const auto ops = operations();
+    constexpr index block = pass_memory<MixtureT, S>::count_block;
+    const index parts = (count + block - 1) / block;
+    ops.each_row(count, copy_mask{given.valid, memory.valid});
+    ops.each_row(parts, count_valid_block{batch.valid, block, memory.valid_parts});
+    ops.each_row(1, add_parts{{memory.valid_parts.data, parts}, memory.valid_tokens});
     if (!memory.states.empty()) clear(rows(memory.states[0]));
     for (const auto& table :
-         {memory.exposure, memory.share, memory.probability, memory.expert_share, memory.expert_probability})
+         std::array{memory.exposure, memory.share, memory.probability, memory.expert_share, memory.expert_probability})
       clear({table.data, 1, table.size});
-    for (auto& open : memory.open) open = 0;
+    ops.each_row(memory.open.size, clear_mark{memory.open});
     clear(memory.layer_token_loss);
   }
 
@@ -89,8 +100,7 @@ struct pass_state {
   matrix_view<C> gates(index layer) const { return shaped(record(layer).gates, most(layer) + always(layer)); }
   vector_view<const std::uint8_t> valid() const { return batch.valid; }
   vector_view<const std::int32_t> candidate_ids(index layer) const {
-    const auto ids = model->connections().candidates(layer);
-    return {ids.data(), static_cast<index>(ids.size())};
+    return {memory.candidates_of_all.data + model->connections().candidate_offset(layer), candidates(layer)};
   }
   matrix_view<C> depth_state(index layer) const {
     if (memory.states.empty()) return {nullptr, tokens, 0};
@@ -107,17 +117,17 @@ struct pass_state {
   template <class View, class Values>
   auto router_weights(Values& values, index layer) const {
     std::array<View, stages_type::parameters> result;
-    for (std::size_t i = 0; i < result.size(); ++i)
-      result[i] = values[model->layout()->router(layer, static_cast<index>(i))];
+    for (index slot = 0; auto& tensor : result) tensor = values[model->layout()->router(layer, slot++)];
     return result;
   }
   auto temporaries(index layer) const {
     std::array<matrix_view<C>, stages_type::temporaries> result;
     const auto shapes = model->stage_temporaries(layer, tokens);
     auto* at = memory.stage_temporaries.data;
-    for (std::size_t i = 0; i < result.size(); ++i) {
-      result[i] = {at, shapes[i].rows, shapes[i].cols};
-      at += shapes[i].rows * shapes[i].cols;
+    for (auto shape = shapes.begin(); auto& m : result) {
+      m = {at, shape->rows, shape->cols};
+      at += shape->rows * shape->cols;
+      ++shape;
     }
     return result;
   }
@@ -172,11 +182,13 @@ struct pass_state {
     auto frame = make_frame(layer, x);
     stages.make_features(ops, frame, weights, scratch);
     stages.make_logits(ops, frame, weights, scratch);
-    if (model->router().on_non_finite == non_finite::reject)
-      ops.each_row(tokens, reject_broken_row<C>{frame.logits, valid(), layer});
+    if constexpr (!is_grouped<typename MixtureT::backend_type>)
+      if (model->router().on_non_finite == non_finite::reject)
+        ops.each_row(tokens, reject_broken_row<C>{frame.logits, valid(), layer});
 
     const auto preference = stages.preference_part(weights);
-    const auto always_ids = model->connections().always(layer);
+    const vector_view<const std::int32_t> always_ids{
+        memory.always_of_all.data + model->connections().always_offset(layer), always(layer)};
     auto& visit = record(layer);
     const index width = most(layer) + always(layer);
     ops.each_row(tokens + 1, place_offset{visit.offsets, width});
@@ -185,16 +197,10 @@ struct pass_state {
                                                                           frame.logits, scores});
     if constexpr (!has_select<std::remove_cvref_t<decltype(model->router().select)>>)
       model->router().select.table(ops, matrix_view<const C>(scores), valid(), frame.candidates, slots(layer));
-    ops.each_row(tokens, route_row<C, router_type, balances>{model->router(),
-                                                             frame.candidates,
-                                                             {always_ids.data(), static_cast<index>(always_ids.size())},
-                                                             valid(),
-                                                             frame.logits,
-                                                             scores,
+    ops.each_row(tokens, route_row<C, router_type, balances>{model->router(), frame.candidates, always_ids, valid(),
+                                                             frame.logits, scores,
                                                              shaped(memory.probabilities, candidates(layer)),
-                                                             slots(layer),
-                                                             shaped(visit.experts, width),
-                                                             gates(layer)});
+                                                             slots(layer), shaped(visit.experts, width), gates(layer)});
     if (stages.state_width() > 0) {
       frame.gates = spread(layer);
       stages.advance(ops, frame, weights, scratch);
@@ -210,13 +216,12 @@ struct pass_state {
     const vector_view<C> share{memory.share.data + first, n};
     const vector_view<C> probability{memory.probability.data + first, n};
     if constexpr (balances) ops.column_sum(shaped(memory.probabilities, n), matrix_view<C>{probability.data, 1, n});
-    const index assignments = plan.rows - valid_tokens * always(layer);
     ops.each_row(n, finish_candidate<C>{candidate_ids(layer),
                                         plan.expert_offsets,
+                                        memory.valid_tokens,
+                                        always(layer),
                                         valid(),
                                         logits(layer),
-                                        assignments > 0 ? C(1) / C(assignments) : C(0),
-                                        valid_tokens > 0 ? C(1) / C(valid_tokens) : C(0),
                                         share,
                                         probability,
                                         {memory.open.data + first, n},
@@ -229,7 +234,7 @@ struct pass_state {
                                                         shaped(memory.probabilities, n), values});
       const auto sum = memory.layer_token_loss.column_block(layer, 1);
       ops.column_sum(values, sum);
-      if (valid_tokens > 0) sum(0, 0) /= C(valid_tokens);
+      ops.each_row(1, divide_by_valid<C>{memory.valid_tokens, sum});
     }
   }
 
@@ -266,16 +271,21 @@ struct pass_state {
     const vector_view<const C> dprobability =
         balanced ? vector_view<const C>{memory.dprobability.data + model->connections().candidate_offset(layer), n}
                  : vector_view<const C>{};
+    const vector_view<const C> scale = balanced ? memory.token_scale : vector_view<C>{};
     ops.each_row(tokens, route_backward_row<C, router_type, loss_type>{
                              model->router(), model->loss(), valid(), logits(layer), slots(layer), gates(layer),
                              matrix_view<C>{dgates.data, tokens, most(layer) + always(layer)}, gradient.gates,
-                             dprobability, token_scale, shaped(memory.probabilities, n), shaped(memory.dlogits, n)});
+                             dprobability, scale, shaped(memory.probabilities, n), shaped(memory.dlogits, n)});
     stages.backward(ops, frame, gradient, weights, scratch, dweights);
     std::swap(memory.dstate, memory.dnext_state);
     return gradient.input;
   }
 
  private:
+  template <class T>
+  void send(std::span<const T> from, const vector_view<T>& to) const {
+    upload(model->backend(), from, to.data);
+  }
   static pass_memory<MixtureT, S> carve(const MixtureT& mixture, const pass_options& options, workspace& scratch) {
     arena cursor(scratch.bytes());
     return pass_memory<MixtureT, S>(mixture, options, cursor);

@@ -8,6 +8,7 @@
 #include <array>
 #include <cmath>
 
+#include "moue/lanes.hpp"
 #include "moue/router.hpp"
 
 namespace moue {
@@ -26,12 +27,13 @@ struct rms_row {
   matrix_view<const C> x;
   matrix_view<C> out;
   double epsilon;
-  MOUE_HD void operator()(index t) const {
+  template <class Lanes = one_lane>
+  MOUE_HD void operator()(index t, const Lanes& lanes = {}) const {
     using std::sqrt;
     C sum = C(0);
-    for (index j = 0; j < x.cols; ++j) sum += x(t, j) * x(t, j);
-    const C scale = C(1) / sqrt(sum / C(x.cols) + C(epsilon));
-    for (index j = 0; j < x.cols; ++j) out(t, j) = x(t, j) * scale;
+    for (index j = lanes.first(); j < x.cols; j += lanes.step()) sum += x(t, j) * x(t, j);
+    const C scale = C(1) / sqrt(lanes.sum(sum) / C(x.cols) + C(epsilon));
+    for (index j = lanes.first(); j < x.cols; j += lanes.step()) out(t, j) = x(t, j) * scale;
   }
 };
 
@@ -41,16 +43,18 @@ struct rms_backward_row {
   matrix_view<const C> dout;
   matrix_view<C> dx;
   double epsilon;
-  MOUE_HD void operator()(index t) const {
+  template <class Lanes = one_lane>
+  MOUE_HD void operator()(index t, const Lanes& lanes = {}) const {
     using std::sqrt;
     C sum = C(0), along = C(0);
-    for (index j = 0; j < x.cols; ++j) {
+    for (index j = lanes.first(); j < x.cols; j += lanes.step()) {
       sum += x(t, j) * x(t, j);
       along += x(t, j) * dout(t, j);
     }
-    const C scale = C(1) / sqrt(sum / C(x.cols) + C(epsilon));
+    along = lanes.sum(along);
+    const C scale = C(1) / sqrt(lanes.sum(sum) / C(x.cols) + C(epsilon));
     const C back = along * scale * scale * scale / C(x.cols);
-    for (index j = 0; j < x.cols; ++j) dx(t, j) += scale * dout(t, j) - back * x(t, j);
+    for (index j = lanes.first(); j < x.cols; j += lanes.step()) dx(t, j) += scale * dout(t, j) - back * x(t, j);
   }
 };
 

@@ -27,11 +27,12 @@ struct slot_row {
     if constexpr (SharedKey) w += static_cast<C>(key(candidates[slot], j));
     return w;
   }
-  MOUE_HD C inverse_norm(index slot) const {
+  template <class Lanes>
+  MOUE_HD C inverse_norm(index slot, const Lanes& lanes) const {
     using std::sqrt;
-    C sum = C(norm_epsilon);
-    for (index j = 0; j < weight.cols; ++j) sum += (*this)(slot, j) * (*this)(slot, j);
-    return C(1) / sqrt(sum);
+    C sum = lanes.leads() ? C(norm_epsilon) : C(0);
+    for (index j = lanes.first(); j < weight.cols; j += lanes.step()) sum += (*this)(slot, j) * (*this)(slot, j);
+    return C(1) / sqrt(lanes.sum(sum));
   }
 };
 
@@ -41,9 +42,10 @@ struct normalise_slot {
   slot_row<SharedKey, C, W> row;
   W temperature;
   matrix_view<C> scaled;
-  MOUE_HD void operator()(index slot) const {
-    const C factor = static_cast<C>(temperature(0, 0)) * row.inverse_norm(slot);
-    for (index j = 0; j < scaled.cols; ++j) scaled(slot, j) = factor * row(slot, j);
+  template <class Lanes = one_lane>
+  MOUE_HD void operator()(index slot, const Lanes& lanes = {}) const {
+    const C factor = static_cast<C>(temperature(0, 0)) * row.inverse_norm(slot, lanes);
+    for (index j = lanes.first(); j < scaled.cols; j += lanes.step()) scaled(slot, j) = factor * row(slot, j);
   }
 };
 
@@ -57,13 +59,15 @@ struct normalise_slot_backward {
   matrix_view<C> part;
   matrix_view<C> dweight;
   matrix_view<C> dkey;
-  MOUE_HD void operator()(index slot) const {
-    const C inverse = row.inverse_norm(slot);
+  template <class Lanes = one_lane>
+  MOUE_HD void operator()(index slot, const Lanes& lanes = {}) const {
+    const C inverse = row.inverse_norm(slot, lanes);
     C along = C(0);
-    for (index j = 0; j < a.cols; ++j) along += a(slot, j) * row(slot, j) * inverse;
-    part(slot, 0) = along;
+    for (index j = lanes.first(); j < a.cols; j += lanes.step()) along += a(slot, j) * row(slot, j) * inverse;
+    along = lanes.sum(along);
+    if (lanes.leads()) part(slot, 0) = along;
     const C factor = static_cast<C>(temperature(0, 0)) * inverse;
-    for (index j = 0; j < a.cols; ++j) {
+    for (index j = lanes.first(); j < a.cols; j += lanes.step()) {
       const C d = factor * (a(slot, j) - along * inverse * row(slot, j));
       dweight(slot, j) += d;
       if constexpr (SharedKey) dkey(row.candidates[slot], j) += d;

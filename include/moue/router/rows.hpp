@@ -7,6 +7,7 @@
 
 #include <cstdint>
 
+#include "moue/lanes.hpp"
 #include "moue/view.hpp"
 
 namespace moue::detail {
@@ -23,8 +24,10 @@ struct gather_rows {
   W table;
   vector_view<const std::int32_t> candidates;
   matrix_view<C> out;
-  MOUE_HD void operator()(index slot) const {
-    for (index j = 0; j < out.cols; ++j) out(slot, j) = static_cast<C>(table(candidates[slot], j));
+  template <class Lanes = one_lane>
+  MOUE_HD void operator()(index slot, const Lanes& lanes = {}) const {
+    for (index j = lanes.first(); j < out.cols; j += lanes.step())
+      out(slot, j) = static_cast<C>(table(candidates[slot], j));
   }
 };
 
@@ -34,8 +37,9 @@ struct scatter_add_rows {
   matrix_view<const C> in;
   vector_view<const std::int32_t> candidates;
   matrix_view<C> table;
-  MOUE_HD void operator()(index slot) const {
-    for (index j = 0; j < in.cols; ++j) table(candidates[slot], j) += in(slot, j);
+  template <class Lanes = one_lane>
+  MOUE_HD void operator()(index slot, const Lanes& lanes = {}) const {
+    for (index j = lanes.first(); j < in.cols; j += lanes.step()) table(candidates[slot], j) += in(slot, j);
   }
 };
 

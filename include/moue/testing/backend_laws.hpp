@@ -116,12 +116,13 @@ class backend_trial {
     };
     report_.expect(
         "dispatch fills the plan of make_plan",
-        plan.rows == expected_plan.rows && same([](auto& p) { return p.expert_offsets; }, experts + 1) &&
-            same([](auto& p) { return p.row_token; }, expected_plan.rows) &&
-            same([](auto& p) { return p.row_entry; }, expected_plan.rows) &&
+        plan.rows() == expected_plan.rows() && same([](auto& p) { return p.expert_offsets; }, experts + 1) &&
+            same([](auto& p) { return p.row_token; }, expected_plan.rows()) &&
+            same([](auto& p) { return p.row_expert; }, expected_plan.rows()) &&
+            same([](auto& p) { return p.row_entry; }, expected_plan.rows()) &&
             same([](auto& p) { return p.token_offsets; }, tokens + 1) &&
-            same([](auto& p) { return p.token_rows; }, expected_plan.rows),
-        [&] { return "its plan of " + std::to_string(plan.rows) + " rows differs from that of plain loops"; });
+            same([](auto& p) { return p.token_rows; }, expected_plan.rows()),
+        [&] { return "its plan of " + std::to_string(plan.rows()) + " rows differs from that of plain loops"; });
     std::array<std::int32_t, experts> visits{};
     std::array<bool, experts> whole{};
     backend_.each_group(expected_plan, conversion_.view(), [&](const auto& ops, index e, index first, index rows) {
@@ -142,7 +143,7 @@ class backend_trial {
                      [&] { return "expert " + std::to_string(e) + " got other rows than the plan says"; });
     }
     reference_operations{}.linear(std::as_const(x).view(), std::as_const(w).view(), expected.view());
-    expect_near("operations of a group agree with plain loops", y, expected, expected_plan.rows, types());
+    expect_near("operations of a group agree with plain loops", y, expected, expected_plan.rows(), types());
   }
 
  private:

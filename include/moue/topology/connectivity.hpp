@@ -79,6 +79,9 @@ class connectivity {
   index candidate_offset(index layer) const { return candidate_offsets_[static_cast<std::size_t>(layer)]; }
   std::span<const index> candidate_offsets() const { return candidate_offsets_; }
   std::span<const std::int32_t> all_candidates() const { return candidates_; }
+  /// The same for the experts that are always on.
+  index always_offset(index layer) const { return always_offsets_[static_cast<std::size_t>(layer)]; }
+  std::span<const std::int32_t> all_always() const { return always_; }
   /// Exposure of each expert: the number of layers that may use it.
   std::span<const index> exposure() const { return exposure_; }
   /// The layer whose router parameters visit `layer` uses: itself, unless the topology ties them.

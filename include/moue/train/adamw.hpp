@@ -6,86 +6,25 @@
 /// AdamW: adaptive moments with decoupled weight decay.
 
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
-#include <string>
+#include <string_view>
 
 #include "moue/backend/reference.hpp"
 #include "moue/train.hpp"
+#include "moue/train/adamw/resident.hpp"
+#include "moue/train/adamw/rule.hpp"
 
 namespace moue {
-
-struct adamw_options {
-  double beta1 = 0.9;
-  double beta2 = 0.95;  ///< usual for language models; 0.999 elsewhere
-  double epsilon = 1e-8;
-  double weight_decay = 0.1;  ///< only for tensors that are `decayed`
-  /// Whether the tensors of experts that no token reached are left as they are: neither their moments nor their weights
-  /// decay, and their bias correction counts only the steps they took part in. If false they see a gradient of zero.
-  bool skip_untouched = true;
-};
-
-namespace detail {
-
-inline void check_options(const adamw_options& options, std::string_view where) {
-  const auto is_rate = [](double beta) { return beta >= 0 && beta < 1; };
-  require(
-      is_rate(options.beta1) && is_rate(options.beta2), where,
-      [&] { return "beta1 is " + std::to_string(options.beta1) + ", beta2 is " + std::to_string(options.beta2); },
-      "give both at least 0 and less than 1");
-  require(
-      options.epsilon >= 0 && options.weight_decay >= 0, where,
-      [&] {
-        return "epsilon is " + std::to_string(options.epsilon) + ", weight_decay is " +
-               std::to_string(options.weight_decay);
-      },
-      "give neither a negative value");
-}
-
-template <class C>
-struct adamw_element {
-  matrix_view<C> w;
-  matrix_view<const C> g;
-  matrix_view<C> m;
-  matrix_view<C> v;
-  C beta1, rest1, beta2, rest2;  // rest = 1 - beta, rounded once
-  C rate, root, epsilon;         // rate = learning rate / (1 - beta1^step), root = 1 / sqrt(1 - beta2^step)
-  C keep;                        // 1 - learning rate * decay
-
-  adamw_element(const adamw_options& o, double learning_rate, std::int64_t step, bool decayed, matrix_view<C> weight,
-                matrix_view<const C> gradient, matrix_view<C> first, matrix_view<C> second)
-      : w(weight),
-        g(gradient),
-        m(first),
-        v(second),
-        beta1(static_cast<C>(o.beta1)),
-        rest1(static_cast<C>(1 - o.beta1)),
-        beta2(static_cast<C>(o.beta2)),
-        rest2(static_cast<C>(1 - o.beta2)),
-        rate(static_cast<C>(learning_rate / (1 - std::pow(o.beta1, static_cast<double>(step))))),
-        root(static_cast<C>(1 / std::sqrt(1 - std::pow(o.beta2, static_cast<double>(step))))),
-        epsilon(static_cast<C>(o.epsilon)),
-        keep(static_cast<C>(decayed ? 1 - learning_rate * o.weight_decay : 1.0)) {}
-
-  MOUE_HD void operator()(index i, index j) const {
-    using std::sqrt;
-    const C gradient = g(i, j);
-    const C first = m(i, j) = beta1 * m(i, j) + rest1 * gradient;
-    const C second = v(i, j) = beta2 * v(i, j) + rest2 * gradient * gradient;
-    const C scale = root * sqrt(second) + epsilon;
-    // With epsilon 0 and nothing but zero gradients so far, 0/0 would poison the weight.
-    w(i, j) = keep * w(i, j) - (scale > C(0) ? rate * first / scale : C(0));
-  }
-};
-
-}  // namespace detail
 
 /// m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2;
 /// w <- (1 - rate decay) w - rate (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + epsilon), with t counted per tensor.
 ///
 /// Two numbers of the compute type per weight, and a third (the master copy) if weights are stored narrower.
-/// Gradients are taken as they are: clip them, or leave a step out when their norm is not finite (train/clip.hpp).
-/// Loshchilov and Hutter, arXiv 1711.05101. An `Optimiser`.
+/// Gradients are taken as they are: clip them, or leave a step out when their norm is not finite (train/clip.hpp,
+/// train/gradient_sweep.hpp). Loshchilov and Hutter, arXiv 1711.05101. An `Optimiser`.
 template <Storage S>
 class adamw {
  public:
@@ -93,16 +32,34 @@ class adamw {
 
   /// Moments of zero for the layout of `weights`. Throws on options out of range.
   explicit adamw(const parameters<S>& weights, adamw_options options = {})
-      : options_(options), state_(weights, "adamw"), first_(state_.layout()), second_(state_.layout()) {
-    detail::check_options(options, "adamw");
+      : options_(options), state_(weights, where), first_(state_.layout()), second_(state_.layout()) {
+    detail::check_options(options, where);
+  }
+
+  /// In lent `memory`, which lies where the backend's does, as `weights` and `grads` with their marks do. It trains only
+  /// these; what it shows lies there as well, and copies share it. `step` and `adopt` then need the backend's operations.
+  /// A step waits for nothing and allocates nothing, so that a graph of it can be captured.
+  template <class B>
+  adamw(const B& backend, parameters<S>& weights, const gradients<compute_type>& grads, workspace& memory,
+        adamw_options options = {})
+      : adamw(backend, weights, grads, detail::adamw_memory<S>::in(memory, *detail::layout_of(weights, where)),
+              options) {}
+  /// Bytes of memory that this takes.
+  static std::size_t workspace_bytes(const parameter_layout& layout) {
+    arena counter;
+    detail::adamw_memory<S>(counter, layout);
+    return counter.bytes();
   }
 
   void step(parameters<S>& weights, const gradients<compute_type>& grads, double learning_rate) {
+    refuse_lent("give step the operations of that backend");
     step(reference_operations{}, weights, grads, learning_rate);
   }
   template <class Ops>
   void step(const Ops& ops, parameters<S>& weights, const gradients<compute_type>& grads, double learning_rate) {
-    state_.each(ops, weights, grads, learning_rate, options_.skip_untouched,
+    state_.check(weights, grads, learning_rate);
+    if (resident_) return resident_->step(ops, options_, weights, grads, {learning_rate});
+    state_.each(ops, weights, grads, options_.skip_untouched,
                 [&](index i, std::int64_t t, matrix_view<compute_type> w) {
                   const auto& info = (*state_.layout())[i];
                   ops.each_element(info.rows, info.cols,
@@ -110,8 +67,30 @@ class adamw {
                                                                        grads[i], first_[i], second_[i]));
                 });
   }
+  /// With a learning rate [1] that lies where the weights do, so that a captured step can be given another one. A rate
+  /// that is negative or not finite leaves the step out.
+  template <class Ops>
+  void step(const Ops& ops, parameters<S>& weights, const gradients<compute_type>& grads,
+            vector_view<const double> learning_rate) {
+    if (resident_) {
+      state_.check(weights, grads, 0);
+      resident_->step(ops, options_, weights, grads, {0, learning_rate.data});
+    } else if (std::isfinite(learning_rate[0]) && learning_rate[0] >= 0) {
+      step(ops, weights, grads, learning_rate[0]);
+    }
+  }
 
-  void adopt(const parameters<S>& weights) { state_.adopt(weights); }
+  void adopt(const parameters<S>& weights) {
+    refuse_lent("give adopt the operations of that backend");
+    state_.adopt(weights);
+  }
+  template <class Ops>
+  void adopt(const Ops& ops, const parameters<S>& weights) {
+    if (resident_)
+      resident_->adopt(ops, weights);
+    else
+      state_.adopt(weights);
+  }
   /// "first_moment", "second_moment", and "master" if there is one.
   template <class F>
   void visit(F&& f) {
@@ -125,10 +104,30 @@ class adamw {
   parameters<compute_type>& second_moment() { return second_; }
 
  private:
+  static constexpr std::string_view where = "adamw";
+
+  template <class B>
+  adamw(const B& backend, parameters<S>& weights, const gradients<compute_type>& grads,
+        const detail::adamw_memory<S>& memory, const adamw_options& options)
+      : options_(options),
+        state_(weights.shared_layout(), where, memory.steps, memory.master),
+        first_(weights.shared_layout(), memory.first),
+        second_(weights.shared_layout(), memory.second) {
+    detail::check_options(options, where);
+    state_.check(weights, grads, 0);
+    resident_.emplace(backend, weights, grads, memory);
+  }
+
+  void refuse_lent(std::string_view mend) const {
+    detail::require(
+        !resident_, where, [] { return "what it remembers lies in the memory of a backend"; }, mend);
+  }
+
   adamw_options options_;
   detail::training_state<S> state_;
   parameters<compute_type> first_;
   parameters<compute_type> second_;
+  std::optional<detail::resident_adamw<S>> resident_;
 };
 
 }  // namespace moue

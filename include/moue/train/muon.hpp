@@ -164,7 +164,8 @@ struct expert_matrices {
 /// One number of the compute type per matrix element (AdamW's tensors have two), plus the scratch of the largest matrix,
 /// and a master copy if weights are stored narrower. Each tensor counts as one matrix: keep projections that are applied
 /// side by side, such as gate and up, in tensors of their own. Each step costs 5 (2 n^2 m + n^3) multiply-adds for a
-/// matrix with sides n <= m; run it with the operations of the model's backend. An `Optimiser`.
+/// matrix with sides n <= m; run it with the operations of the model's backend. What it works on lies on the host: it is
+/// no optimiser for a device's memory, `adamw` is. An `Optimiser`.
 template <Storage S>
 class muon {
  public:
@@ -205,17 +206,17 @@ class muon {
   }
   template <class Ops>
   void step(const Ops& ops, parameters<S>& weights, const gradients<compute_type>& grads, double learning_rate) {
-    state_.each(ops, weights, grads, learning_rate, options_.skip_untouched,
-                [&](index i, std::int64_t t, matrix_view<compute_type> w) {
-                  const auto& info = (*state_.layout())[i];
-                  if (is_matrix(i))
-                    update_matrix(ops, info, w, grads[i], momentum_[i], learning_rate);
-                  else
-                    ops.each_element(
-                        info.rows, info.cols,
-                        detail::adamw_element<compute_type>(options_.adamw, learning_rate * options_.adamw_rate, t,
-                                                            info.decayed, w, grads[i], momentum_[i], second_[i]));
-                });
+    state_.check(weights, grads, learning_rate);
+    state_.each(
+        ops, weights, grads, options_.skip_untouched, [&](index i, std::int64_t t, matrix_view<compute_type> w) {
+          const auto& info = (*state_.layout())[i];
+          if (is_matrix(i))
+            update_matrix(ops, info, w, grads[i], momentum_[i], learning_rate);
+          else
+            ops.each_element(info.rows, info.cols,
+                             detail::adamw_element<compute_type>(options_.adamw, learning_rate * options_.adamw_rate, t,
+                                                                 info.decayed, w, grads[i], momentum_[i], second_[i]));
+        });
   }
 
   void adopt(const parameters<S>& weights) { state_.adopt(weights); }

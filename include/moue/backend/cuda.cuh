@@ -1,0 +1,119 @@
+// SPDX-FileCopyrightText: 2026 The moue authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// @file
+/// The CUDA backend: experts of a kind run together, on rows that never leave the device.
+
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <utility>
+
+#include "moue/backend.hpp"
+#include "moue/backend/cuda/dispatch.cuh"
+#include "moue/backend/cuda/memory.cuh"
+#include "moue/backend/cuda/operations.cuh"
+#include "moue/backend/cuda/runtime.cuh"
+#if defined(__CUDACC__)
+#include "moue/backend/cuda/cuda_runtime.cuh"
+#endif
+
+namespace moue {
+
+/// A value whose copies share the runtime. Whatever a pass is given lies in the device's memory, but for the views and
+/// lists of pointers themselves. Nothing waits and nothing is allocated while a pass runs, `balance`, `statistics` and
+/// `valid_tokens` aside, which read a number back; use `queue_balance` where a graph is captured. The first `begin`,
+/// `forward` and `backward` of a pass send tables: run it once before a capture. Sums run in an order that depends on
+/// shapes alone, so equal runs give equal bits.
+///
+/// `dispatch` cannot throw on what a routing holds: ids out of range are left out, see `refused_entries`.
+template <class RuntimeT>
+class basic_cuda {
+  static_assert(check_runtime<RuntimeT>());
+
+ public:
+  using runtime_type = RuntimeT;
+  static constexpr bool grouped = true;
+
+  basic_cuda() = default;
+  explicit basic_cuda(RuntimeT runtime) : runtime_(std::move(runtime)) {}
+  /// What a runtime can be made of, such as a stream.
+  template <class... Arguments>
+    requires(sizeof...(Arguments) > 0 && std::constructible_from<RuntimeT, Arguments...>)
+  explicit basic_cuda(Arguments... arguments) : runtime_(arguments...) {}
+
+  const RuntimeT& runtime() const { return runtime_; }
+
+  index workers() const { return 1; }
+  template <class C>
+  detail::gpu::operations<RuntimeT> operations(matrix_view<C>) const {
+    return detail::gpu::operations<RuntimeT>(runtime_);
+  }
+  template <class C, class S = C>
+  detail::gpu::group_operations<RuntimeT, S> group(const dispatch_plan& plan, vector_view<const std::int32_t> kinds,
+                                                   index kind) const {
+    return {runtime_, plan, kinds, static_cast<std::int32_t>(kind)};
+  }
+  template <class C>
+  void dispatch(const routing<C>& r, dispatch_plan& plan) const {
+    detail::gpu::dispatch(runtime_, r, plan);
+  }
+  static index dispatch_scratch(index entries, index experts) {
+    return detail::gpu::dispatch_scratch(entries, experts);
+  }
+  /// Entries of a dispatched routing whose id is neither an expert's nor −1. Waits.
+  index refused_entries(const dispatch_plan& plan) const {
+    std::int32_t count = 0;
+    download(static_cast<const std::int32_t*>(plan.scratch.data), std::span(&count, 1));
+    return count;
+  }
+
+  template <class T>
+  void upload(std::span<const T> from, T* to) const {
+    if (!from.empty()) runtime_.upload(from.data(), to, from.size_bytes());
+  }
+  template <class T>
+  void download(const T* from, std::span<T> to) const {
+    if (!to.empty()) runtime_.download(from, to.data(), to.size_bytes());
+  }
+
+  /// Memory on the device that frees itself: `size` elements, uninitialised;
+  template <class T>
+  device_array<T, RuntimeT> make_array(index size) const {
+    return {runtime_, size};
+  }
+  /// scratch for a pass;
+  device_workspace<RuntimeT> make_workspace(std::size_t bytes) const { return {runtime_, bytes}; }
+  /// weights, all zero, or a copy of the host's;
+  template <Storage S>
+  device_parameters<S, RuntimeT> make_parameters(std::shared_ptr<const parameter_layout> layout) const {
+    return {runtime_, std::move(layout)};
+  }
+  template <Storage S>
+  device_parameters<S, RuntimeT> make_parameters(const parameters<S>& host) const {
+    return {runtime_, host};
+  }
+  /// and gradients, all zero.
+  template <class C>
+  device_gradients<C, RuntimeT> make_gradients(std::shared_ptr<const parameter_layout> layout) const {
+    return {runtime_, std::move(layout)};
+  }
+
+  void* allocate(std::size_t bytes) const { return runtime_.allocate(bytes); }
+  void release(void* memory) const { runtime_.release(memory); }
+  void synchronise() const { runtime_.synchronise(); }
+
+ private:
+  RuntimeT runtime_;
+};
+
+#if defined(__CUDACC__)
+/// On a device: `cuda{}` with a stream and a cuBLAS handle of its own, `cuda{stream}` or `cuda{stream, handle}` with the
+/// caller's.
+using cuda = basic_cuda<cuda_runtime>;
+#endif
+
+}  // namespace moue

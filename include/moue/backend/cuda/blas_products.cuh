@@ -1,0 +1,155 @@
+// SPDX-FileCopyrightText: 2026 The moue authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// @file
+/// Products that cuBLAS computes: dense ones, and those of groups where the host knows their rows.
+
+#include <cstddef>
+#include <iterator>
+#include <span>
+#include <type_traits>
+
+#include "moue/backend/cuda/blas.cuh"
+#include "moue/backend/cuda/launch.cuh"
+#include "moue/backend/cuda/tile_products.cuh"
+
+namespace moue::detail::gpu {
+
+/// Whether groups whose rows the host knows go to cuBLAS, and how.
+enum class blas_groups { none, one_by_one, together };
+
+template <class C, class S>
+struct narrowing {
+  matrix_view<const C> from;
+  S* to;
+};
+
+/// A row of `from` in the type S, rows side by side.
+template <class C, class S>
+__global__ void run_narrowing(const narrowing<C, S> n) {
+  const index row = blockIdx.x;
+  for (index j = static_cast<index>(threadIdx.x); j < n.from.cols; j += static_cast<index>(blockDim.x))
+    n.to[row * n.from.cols + j] = S(n.from(row, j));
+}
+
+/// What a runtime lends, where it does. `blas()` has `gemm(gemm_call)` and `gemm_groups(gemm_group_call)`; `scratch()` is
+/// device memory that nothing else uses while work of this runtime is queued.
+template <class Runtime>
+inline constexpr bool has_blas = requires(const Runtime& r, const gemm_call& one, const gemm_group_call& many) {
+  r.blas().gemm(one);
+  r.blas().gemm_groups(many);
+};
+template <class Runtime>
+std::span<std::byte> scratch_of(const Runtime& runtime) {
+  if constexpr (requires { runtime.scratch(); })
+    return runtime.scratch();
+  else
+    return {};
+}
+
+/// Takes pieces of scratch memory as long as there is enough.
+class scratch_pieces {
+ public:
+  explicit scratch_pieces(std::span<std::byte> memory) : left_(memory) {}
+  /// Null if there is too little.
+  template <class T>
+  T* take(index count) {
+    const std::size_t bytes = (static_cast<std::size_t>(count) * sizeof(T) + 255) / 256 * 256;
+    if (bytes > left_.size()) return nullptr;
+    auto* const taken = reinterpret_cast<T*>(left_.data());
+    left_ = left_.subspan(bytes);
+    return taken;
+  }
+
+ private:
+  std::span<std::byte> left_;
+};
+
+/// `x` in the type S: itself, or a copy in scratch memory; without data if there is too little.
+template <class S, class Runtime, class C>
+matrix_view<const S> in_type(const Runtime& runtime, scratch_pieces& pieces, matrix_view<const C> x) {
+  if constexpr (std::is_same_v<S, C>) {
+    return x;
+  } else {
+    constexpr int threads = 256;
+    S* const to = pieces.take<S>(x.rows * x.cols);
+    if (to != nullptr) launch_blocks(runtime, run_narrowing<C, S>, x.rows, threads, 0, narrowing<C, S>{x, to});
+    return {to, x.rows, x.cols};
+  }
+}
+
+/// Together if that is asked for, fits, and there is memory for the addresses; else one by one.
+template <class Runtime>
+void make_calls(const Runtime& runtime, const gemm_list& list, blas_groups how, bool fits, scratch_pieces& pieces) {
+  void** const memory =
+      how == blas_groups::together && fits ? pieces.take<void*>(3 * std::ssize(list.calls())) : nullptr;
+  if (memory != nullptr)
+    call_together(runtime, list, memory);
+  else
+    call_each(runtime.blas(), list);
+}
+
+/// The product, unless something is missing: then nothing is written and false is returned.
+template <class Runtime, class C, class S, bool Transposed>
+bool rows_by_blas(const Runtime& runtime, blas_groups how, bool tf32, const row_product<C, S, Transposed>& p) {
+  if constexpr (!has_blas<Runtime> || !is_blas_number<S>) {
+    return false;
+  } else {
+    const bool dense = p.groups.offsets == nullptr;
+    if (dense && !std::is_same_v<S, C>) return false;
+    if (!dense && (how == blas_groups::none || p.groups.host == nullptr)) return false;
+    scratch_pieces pieces(scratch_of(runtime));
+    one_or_two<matrix_view<const S>> in{in_type<S>(runtime, pieces, p.x.first)};
+    if (p.terms > 1) in.second = in_type<S>(runtime, pieces, p.x.second);
+    const unsigned parts = p.results > p.terms ? p.results : p.terms;
+    for (unsigned part = 0; part < parts; ++part)
+      if ((!dense && p.w.of(part).on_host == nullptr) || (in.of(part).data == nullptr && !p.x.of(part).empty()))
+        return false;
+    for (unsigned part = 0; part < parts; ++part) {
+      const auto& w = p.w.of(part);
+      const unsigned term = p.terms > 1 ? part : 0;
+      const write mode = term > 0 ? write::add : p.mode;
+      const auto& x = in.of(term);
+      const auto& y = p.y.of(p.results > 1 ? part : 0);
+      gemm_list list;
+      if constexpr (std::is_same_v<S, C>)
+        if (dense)
+          list.add(rows_call(x, matrix_view<const S>(w.dense, w.rows, w.cols, w.stride), y, mode, Transposed, tf32));
+      if (!dense) list = rows_calls<S, C>(*p.groups.host, x, w.on_host, w.rows, w.cols, y, mode, tf32, Transposed);
+      make_calls(runtime, list, how, std::is_same_v<S, C> && !dense, pieces);
+    }
+    return true;
+  }
+}
+
+/// The product with both factors in the type S, unless something is missing.
+template <class S, class Runtime, class C>
+bool gradient_by_blas(const Runtime& runtime, blas_groups how, bool tf32, const gradient_product<C>& p) {
+  if constexpr (!has_blas<Runtime> || !is_blas_number<S>) {
+    return false;
+  } else {
+    const bool dense = p.groups.offsets == nullptr;
+    if (dense && !std::is_same_v<S, C>) return false;
+    if (!dense && (how == blas_groups::none || p.groups.host == nullptr)) return false;
+    scratch_pieces pieces(scratch_of(runtime));
+    const auto right = in_type<S>(runtime, pieces, p.x);
+    one_or_two<matrix_view<const S>> left{in_type<S>(runtime, pieces, p.dy.first)};
+    if (p.results > 1) left.second = in_type<S>(runtime, pieces, p.dy.second);
+    for (unsigned part = 0; part < p.results; ++part)
+      if ((!dense && p.dw.of(part).on_host == nullptr) || left.of(part).data == nullptr || right.data == nullptr)
+        return false;
+    for (unsigned part = 0; part < p.results; ++part) {
+      const auto& dw = p.dw.of(part);
+      gemm_list list;
+      if constexpr (std::is_same_v<S, C>)
+        if (dense)
+          list.add(gradient_call(left.of(part), right, matrix_view<C>(dw.dense, dw.rows, dw.cols, dw.stride), tf32));
+      if (!dense) list = gradient_calls<S, C>(*p.groups.host, left.of(part), right, dw.on_host, tf32);
+      make_calls(runtime, list, how, std::is_same_v<S, C> && !dense, pieces);
+    }
+    return true;
+  }
+}
+
+}  // namespace moue::detail::gpu

@@ -1,0 +1,100 @@
+// SPDX-FileCopyrightText: 2026 The moue authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// @file
+/// The calls that blas.cuh puts together, handed to cuBLAS.
+
+#include <cublas_v2.h>
+
+#include <vector>
+
+#include "moue/backend/cuda/blas.cuh"
+#include "moue/backend/cuda/check.cuh"
+
+namespace moue::detail::gpu {
+
+/// Runs on a handle's stream, with scalars of the host whatever the handle's pointer mode is.
+class cublas_calls {
+ public:
+  explicit cublas_calls(cublasHandle_t handle) : handle_(handle) {}
+
+  void gemm(const gemm_call& call) const {
+    const host_scalars mode(handle_);
+    const scalar one(1), beta(call.mode == write::add ? 1 : 0);
+    const bool wide = call.result == number::float64;
+    check(cublasGemmEx_64(handle_, operation(call.a.transposed), operation(call.b.transposed), call.m, call.n, call.k,
+                          one.in(wide), call.a.data, type(call.factors), call.a.leading, call.b.data,
+                          type(call.factors), call.b.leading, beta.in(wide), call.c, type(call.result), call.c_leading,
+                          compute(call.factors, call.tf32), CUBLAS_GEMM_DEFAULT),
+          "cublasGemmEx");
+  }
+
+  void gemm_groups(const gemm_group_call& call) const {
+    const host_scalars mode(handle_);
+    const auto count = static_cast<std::size_t>(call.count());
+    const std::vector<cublasOperation_t> a(count, operation(call.a_transposed)), b(count, operation(call.b_transposed));
+    const std::vector<std::int64_t> sizes(count, 1);
+    const double added = call.mode == write::add ? 1 : 0;
+    const std::vector<double> ones(count, 1), betas(count, added);
+    const std::vector<float> narrow_ones(count, 1.0F), narrow_betas(count, static_cast<float>(added));
+    const bool wide = call.numbers == number::float64;
+    const auto scalars = [wide](const auto& doubles, const auto& floats) {
+      return wide ? static_cast<const void*>(doubles.data()) : static_cast<const void*>(floats.data());
+    };
+    void* const* const addresses = call.addresses;
+    check(cublasGemmGroupedBatchedEx_64(
+              handle_, a.data(), b.data(), call.m.data(), call.n.data(), call.k.data(), scalars(ones, narrow_ones),
+              addresses, type(call.numbers), call.a_leading.data(), addresses + count, type(call.numbers),
+              call.b_leading.data(), scalars(betas, narrow_betas), addresses + 2 * count, type(call.numbers),
+              call.c_leading.data(), call.count(), sizes.data(), compute(call.numbers, call.tf32)),
+          "cublasGemmGroupedBatchedEx");
+  }
+
+ private:
+  class host_scalars {
+   public:
+    explicit host_scalars(cublasHandle_t handle) : handle_(handle) {
+      check(cublasGetPointerMode(handle, &before_), "asking for the pointer mode");
+      check(cublasSetPointerMode(handle, CUBLAS_POINTER_MODE_HOST), "setting the pointer mode");
+    }
+    ~host_scalars() { cublasSetPointerMode(handle_, before_); }
+    host_scalars(const host_scalars&) = delete;
+    host_scalars& operator=(const host_scalars&) = delete;
+
+   private:
+    cublasHandle_t handle_;
+    cublasPointerMode_t before_ = CUBLAS_POINTER_MODE_HOST;
+  };
+
+  struct scalar {
+    explicit scalar(double value) : wide(value), narrow(static_cast<float>(value)) {}
+    const void* in(bool as_double) const { return as_double ? static_cast<const void*>(&wide) : &narrow; }
+    double wide;
+    float narrow;
+  };
+
+  static cublasOperation_t operation(bool transposed) { return transposed ? CUBLAS_OP_T : CUBLAS_OP_N; }
+  static cudaDataType_t type(number n) {
+    switch (n) {
+      case number::float64:
+        return CUDA_R_64F;
+      case number::bf16:
+        return CUDA_R_16BF;
+      case number::half:
+        return CUDA_R_16F;
+      default:
+        return CUDA_R_32F;
+    }
+  }
+  /// Pedantic, so that a handle's math mode cannot bring TF32 in.
+  static cublasComputeType_t compute(number n, bool tf32) {
+    if (n == number::float64) return CUBLAS_COMPUTE_64F_PEDANTIC;
+    if (n != number::float32) return CUBLAS_COMPUTE_32F;
+    return tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F_PEDANTIC;
+  }
+
+  cublasHandle_t handle_;
+};
+
+}  // namespace moue::detail::gpu

@@ -1,0 +1,146 @@
+// SPDX-FileCopyrightText: 2026 The moue authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// @file
+/// The runtime of a CUDA device.
+
+#include <cublas_v2.h>
+#include <cuda_runtime.h>
+#include <thrust/system/cuda/execution_policy.h>
+
+#include <cstddef>
+#include <memory>
+#include <string>
+
+#include "moue/backend/cuda/check.cuh"
+#include "moue/backend/cuda/cublas_calls.cuh"
+#include "moue/backend/cuda/products.cuh"
+#include "moue/backend/cuda/runtime.cuh"
+
+namespace moue {
+
+/// A stream and a cuBLAS handle on the device that is current when it is made, which must be current whenever it is used.
+/// Copies share both. Errors of earlier calls that nobody looked at surface here.
+class cuda_runtime {
+ public:
+  /// With a stream of its own, which does not wait for the default stream.
+  cuda_runtime() : state_(std::make_shared<state>()) {
+    auto& s = *state_;
+    look_at_device();
+    detail::gpu::check(cudaStreamCreateWithFlags(&s.stream, cudaStreamNonBlocking), "making a stream");
+    s.owns_stream = true;
+    make_blas();
+  }
+  /// On the caller's stream.
+  explicit cuda_runtime(cudaStream_t stream) : state_(std::make_shared<state>()) {
+    look_at_device();
+    state_->stream = stream;
+    make_blas();
+  }
+  /// On the caller's stream and handle, whose stream is set to it. Give the handle a workspace of its own after this if
+  /// calls are to be captured in a graph.
+  cuda_runtime(cudaStream_t stream, cublasHandle_t blas) : state_(std::make_shared<state>()) {
+    look_at_device();
+    state_->stream = stream;
+    state_->blas = blas;
+    detail::gpu::check(cublasSetStream(blas, stream), "setting the stream of a cuBLAS handle");
+  }
+
+  cudaStream_t stream() const { return state_->stream; }
+  detail::gpu::cublas_calls blas() const { return detail::gpu::cublas_calls(state_->blas); }
+  int multiprocessors() const { return state_->multiprocessors; }
+
+  /// Which kernels compute products. Another choice gives a runtime that shares all else.
+  const detail::gpu::product_choice& choice() const { return choice_; }
+  cuda_runtime with(const detail::gpu::product_choice& choice) const {
+    auto result = *this;
+    result.choice_ = choice;
+    return result;
+  }
+
+  auto policy() const { return thrust::cuda::par_nosync.on(state_->stream); }
+
+  template <class... Parameters, class... Arguments>
+  void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t shared,
+              const Arguments&... arguments) const {
+    if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
+    constexpr std::size_t unasked = 48 << 10;
+    if (shared > unasked)
+      detail::gpu::check(
+          cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared)),
+          "asking for " + std::to_string(shared) + " bytes of shared memory");
+    kernel<<<grid, block, shared, state_->stream>>>(static_cast<Parameters>(arguments)...);
+    detail::gpu::check(cudaGetLastError(), "launching a kernel");
+  }
+
+  void upload(const void* from, void* to, std::size_t bytes) const {
+    detail::gpu::check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, state_->stream),
+                       "copying to the device");
+  }
+  void download(const void* from, void* to, std::size_t bytes) const {
+    detail::gpu::check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, state_->stream),
+                       "copying from the device");
+    synchronise();
+  }
+  void copy(const void* from, void* to, std::size_t bytes) const {
+    detail::gpu::check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, state_->stream),
+                       "copying on the device");
+  }
+  void zero(void* to, std::size_t bytes) const {
+    detail::gpu::check(cudaMemsetAsync(to, 0, bytes, state_->stream), "clearing memory");
+  }
+  void synchronise() const { detail::gpu::check(cudaStreamSynchronize(state_->stream), "waiting for the device"); }
+
+  void* allocate(std::size_t bytes) const {
+    void* memory = nullptr;
+    if (bytes > 0)
+      detail::gpu::check(cudaMalloc(&memory, bytes), "allocating " + std::to_string(bytes) + " bytes on the device");
+    return memory;
+  }
+  /// Waits for the device, as freeing its memory does.
+  void release(void* memory) const noexcept { cudaFree(memory); }
+
+ private:
+  struct state {
+    cudaStream_t stream = nullptr;
+    cublasHandle_t blas = nullptr;
+    void* blas_workspace = nullptr;
+    int multiprocessors = 0;
+    bool owns_stream = false, owns_blas = false;
+
+    state() = default;
+    state(const state&) = delete;
+    state& operator=(const state&) = delete;
+    ~state() {
+      if (owns_blas) cublasDestroy(blas);
+      cudaFree(blas_workspace);
+      if (owns_stream) cudaStreamDestroy(stream);
+    }
+  };
+
+  void look_at_device() {
+    int device = 0;
+    detail::gpu::check(cudaGetDevice(&device), "looking for a device");
+    detail::gpu::check(cudaDeviceGetAttribute(&state_->multiprocessors, cudaDevAttrMultiProcessorCount, device),
+                       "asking for the number of multiprocessors");
+    choice_.multiprocessors = state_->multiprocessors;
+  }
+  /// The handle gets memory of its own, so that it allocates nothing later, in a capture least of all.
+  void make_blas() {
+    constexpr std::size_t workspace_bytes = 32 << 20;  // what cuBLAS itself takes on compute capability 9.0
+    auto& s = *state_;
+    detail::gpu::check(cublasCreate(&s.blas), "making a cuBLAS handle");
+    s.owns_blas = true;
+    detail::gpu::check(cublasSetStream(s.blas, s.stream), "setting the stream of a cuBLAS handle");
+    s.blas_workspace = allocate(workspace_bytes);
+    detail::gpu::check(cublasSetWorkspace(s.blas, s.blas_workspace, workspace_bytes),
+                       "giving a cuBLAS handle its workspace");
+  }
+
+  std::shared_ptr<state> state_;
+  detail::gpu::product_choice choice_;
+};
+static_assert(Runtime<cuda_runtime>);
+
+}  // namespace moue

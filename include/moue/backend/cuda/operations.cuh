@@ -1,0 +1,191 @@
+// SPDX-FileCopyrightText: 2026 The moue authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// @file
+/// The bulk operations on a device: over a whole batch, and over the rows of all experts of one kind.
+
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <vector>
+
+#include "moue/backend/cuda/products.cuh"
+#include "moue/backend/cuda/rows.cuh"
+#include "moue/backend/cuda/runtime.cuh"
+#include "moue/backend/cuda/segments.cuh"
+#include "moue/dispatch.hpp"
+#include "moue/grouped.hpp"
+#include "moue/operations.hpp"
+
+namespace moue::detail::gpu {
+
+template <class S>
+matrix_view<const S> read_only(const matrix_view<S>& w) {
+  return w;
+}
+template <class S>
+grouped_matrix<S> read_only(const grouped_matrix<S>& w) {
+  return w;
+}
+
+/// Row and column of an element, counted along rows. Divisions in 32 bits cost a fraction of those in 64.
+struct element_place {
+  index row, column;
+
+  MOUE_HD static element_place of(index i, index cols, bool narrow) {
+    if (narrow) {
+      const auto at = static_cast<std::uint32_t>(i), width = static_cast<std::uint32_t>(cols);
+      return {at / width, at % width};
+    }
+    return {i / cols, i % cols};
+  }
+  static bool fits(index rows, index cols) { return rows * cols <= std::numeric_limits<std::int32_t>::max(); }
+};
+
+/// f(row, column) for the element at `i`.
+template <class F>
+struct run_element {
+  F f;
+  index cols;
+  bool narrow;
+  MOUE_HD void operator()(index i) const {
+    const auto at = element_place::of(i, cols, narrow);
+    f(at.row, at.column);
+  }
+};
+
+/// Which rows of a plan belong to experts of a kind.
+struct rows_of_kind {
+  const index* count;  // rows of the plan
+  const std::int32_t* row_expert;
+  const std::int32_t* kinds;
+  std::int32_t kind;
+  MOUE_HD bool has(index row) const { return row < *count && kinds[row_expert[row]] == kind; }
+};
+
+template <class F>
+struct run_row_of_kind {
+  F f;
+  rows_of_kind rows;
+  MOUE_HD void operator()(index i) const {
+    if (rows.has(i)) f(i);
+  }
+};
+
+template <class F>
+struct run_element_of_kind {
+  F f;
+  rows_of_kind rows;
+  index cols;
+  bool narrow;
+  MOUE_HD void operator()(index i) const {
+    const auto at = element_place::of(i, cols, narrow);
+    if (rows.has(at.row)) f(at.row, at.column);
+  }
+};
+
+/// Over a whole batch.
+template <class RuntimeT>
+class operations {
+ public:
+  explicit operations(const RuntimeT& runtime) : runtime_(runtime) {}
+
+  template <class X, class W, class C>
+  void linear(const X& x, const W& w, const matrix_view<C>& y, write mode = write::assign) const {
+    gpu::linear(runtime_, one_segment(y.rows), matrix_view<const C>(x), read_only(w), y, mode);
+  }
+  template <class DY, class W, class C>
+  void input_gradient(const DY& dy, const W& w, const matrix_view<C>& dx, write mode = write::assign) const {
+    gpu::input_gradient(runtime_, one_segment(dx.rows), matrix_view<const C>(dy), read_only(w), dx, mode);
+  }
+  template <class DY, class X, class C>
+  void weight_gradient(const DY& dy, const X& x, const matrix_view<C>& dw) const {
+    gpu::weight_gradient(runtime_, one_segment(x.rows), matrix_view<const C>(dy), matrix_view<const C>(x), dw);
+  }
+  template <class X, class C>
+  void column_sum(const X& x, const matrix_view<C>& out) const {
+    gpu::column_sum(runtime_, one_segment(x.rows), matrix_view<const C>(x), out);
+  }
+  template <class F>
+  void each_row(index rows, const F& f) const {
+    if constexpr (takes_lanes<F>)
+      gpu::each_row_by_lanes(runtime_, rows, f, all_rows());
+    else
+      gpu::for_each(runtime_, rows, f);
+  }
+  template <class F>
+  void each_element(index rows, index cols, const F& f) const {
+    gpu::for_each(runtime_, rows * cols, run_element<F>{f, cols, element_place::fits(rows, cols)});
+  }
+
+ private:
+  RuntimeT runtime_;
+};
+
+/// Over the rows of all experts of one kind, whose weights are stored as `S`. `rows` is a capacity: how many there are
+/// only the device knows, unless products of groups are to go to cuBLAS; then making this waits for it.
+template <class RuntimeT, class S>
+class group_operations {
+ public:
+  group_operations(const RuntimeT& runtime, const dispatch_plan& plan, const vector_view<const std::int32_t>& kinds,
+                   std::int32_t kind)
+      : runtime_(runtime), plan_(plan), kinds_(kinds.data), kind_(kind) {
+    if (choice_of(runtime).groups_blas == blas_groups::none) return;
+    host_ = std::make_shared<host_groups>();
+    host_->kind = kind;
+    fetch(plan.expert_offsets.data, plan.experts() + 1, host_->offsets);
+    fetch(kinds.data, kinds.size, host_->kinds);
+  }
+
+  template <class X, class W, class C>
+  void linear(const X& x, const W& w, const matrix_view<C>& y, write mode = write::assign) const {
+    gpu::linear(runtime_, groups(y.rows), matrix_view<const C>(x), read_only(w), y, mode);
+  }
+  template <class DY, class W, class C>
+  void input_gradient(const DY& dy, const W& w, const matrix_view<C>& dx, write mode = write::assign) const {
+    gpu::input_gradient(runtime_, groups(dx.rows), matrix_view<const C>(dy), read_only(w), dx, mode);
+  }
+  template <class DY, class X, class DW>
+  void weight_gradient(const DY& dy, const X& x, const DW& dw) const {
+    using C = typename DW::value_type;
+    gpu::weight_gradient<S>(runtime_, groups(x.rows), matrix_view<const C>(dy), matrix_view<const C>(x), dw);
+  }
+  template <class X, class Out>
+  void column_sum(const X& x, const Out& out) const {
+    gpu::column_sum(runtime_, groups(x.rows), matrix_view<const typename Out::value_type>(x), out);
+  }
+  template <class F>
+  void each_row(index rows, const F& f) const {
+    if constexpr (takes_lanes<F>)
+      gpu::each_row_by_lanes(runtime_, rows, f, taking_part());
+    else
+      gpu::for_each(runtime_, rows, run_row_of_kind<F>{f, taking_part()});
+  }
+  template <class F>
+  void each_element(index rows, index cols, const F& f) const {
+    gpu::for_each(runtime_, rows * cols,
+                  run_element_of_kind<F>{f, taking_part(), cols, element_place::fits(rows, cols)});
+  }
+
+ private:
+  segments groups(index capacity) const {
+    return {plan_.expert_offsets.data, plan_.experts(), kinds_, kind_, capacity, host_.get()};
+  }
+  template <class T>
+  void fetch(const T* from, index count, std::vector<T>& to) const {
+    to.resize(static_cast<std::size_t>(count));
+    if (count > 0) runtime_.download(from, to.data(), to.size() * sizeof(T));
+  }
+  rows_of_kind taking_part() const {
+    return {plan_.expert_offsets.data + plan_.experts(), plan_.row_expert.data, kinds_, kind_};
+  }
+
+  RuntimeT runtime_;
+  dispatch_plan plan_;
+  const std::int32_t* kinds_;
+  std::int32_t kind_;
+  std::shared_ptr<host_groups> host_;
+};
+
+}  // namespace moue::detail::gpu

@@ -1,0 +1,207 @@
+// SPDX-FileCopyrightText: 2026 The moue authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// @file
+/// The products of the backend, and which kernel computes which.
+
+#include <type_traits>
+
+#include "moue/backend/cuda/blas_products.cuh"
+#include "moue/backend/cuda/column_sum.cuh"
+#include "moue/backend/cuda/few_rows.cuh"
+#include "moue/backend/cuda/scalar_engine.cuh"
+#include "moue/backend/cuda/tensor_tiles.cuh"
+#include "moue/backend/cuda/tile_products.cuh"
+
+namespace moue::detail::gpu {
+
+/// Which path a product takes, by what the host knows: the most rows there can be, the number of groups, the shape. Paths
+/// add in different orders, so equal calls must take equal paths. No value here has been measured on a device yet: they
+/// are guesses from sizes and rates. A runtime with a member `choice()` has the last word.
+struct product_choice {
+  index few_rows = 4;           ///< average rows of a group up to which weights go straight to registers
+  index low_tiles = 48;         ///< average rows of a group up to which tiles of 32 rows are taken, not of 128
+  index multiprocessors = 132;  ///< grids with fewer blocks take smaller pieces
+  bool tensor_cores = true;     ///< 16-bit weights in groups: activations are rounded to their type, sums are float
+  bool tf32 = false;            ///< float factors that go to cuBLAS may be rounded to TF32
+  bool dense_blas = true;       ///< dense products of more than few rows go to cuBLAS, if the runtime has it
+  blas_groups groups_blas = blas_groups::none;  ///< those of groups too, if the host knows their rows
+  index blas_rows = 64;                         ///< from as many rows a group, on average
+
+  index rows_of_group(const segments& s) const { return (s.capacity + s.groups - 1) / s.groups; }
+  /// Whether tiles of that size give every multiprocessor work.
+  bool fills(const segments& s, index rows, index columns, index all_columns) const {
+    return schedule_tiles(s, rows).slots * ((all_columns + columns - 1) / columns) >= multiprocessors;
+  }
+};
+
+template <class Runtime>
+product_choice choice_of(const Runtime& runtime) {
+  if constexpr (requires { runtime.choice(); })
+    return runtime.choice();
+  else if constexpr (requires { runtime.multiprocessors(); })
+    return {.multiprocessors = runtime.multiprocessors()};
+  else
+    return {};
+}
+
+/// The sizes of tiles: high ones for groups of many rows, low ones for few rows or small products.
+template <class C>
+struct scalar_tiles {
+  static constexpr int side = sizeof(C) > 4 ? 64 : 128;
+  template <bool Transposed>
+  using high = scalar_engine<C, side, side, 16, false, Transposed>;
+  template <bool Transposed>
+  using low = scalar_engine<C, 32, side, 16, false, Transposed>;
+  using gradient = scalar_engine<C, side, side, 16, true, true>;
+  using low_gradient = scalar_engine<C, 64, 64, 16, true, true>;
+};
+template <class T>
+struct tensor_tiles {
+  template <bool Transposed>
+  using high = tensor_engine<T, 128, 256, 32, 2, 4, 4, 1, false, Transposed>;
+  template <bool Transposed>
+  using low = tensor_engine<T, 32, 128, 64, 1, 4, 3, 3, false, Transposed>;
+  using gradient = tensor_engine<T, 128, 256, 32, 2, 4, 2, 1, true, true>;
+  using low_gradient = tensor_engine<T, 64, 64, 32, 2, 2, 2, 4, true, true>;
+};
+
+/// Types whose products tensor cores compute with sums in `C`.
+template <class T, class C>
+inline constexpr bool has_tensor_tiles = (std::is_same_v<T, bf16> || std::is_same_v<T, half>)&&std::is_same_v<C, float>;
+
+namespace products {
+
+template <class Tiles, class Runtime, class C, class S, bool Transposed>
+void by_tiles(const Runtime& runtime, const product_choice& choice, const row_product<C, S, Transposed>& product) {
+  using high = typename Tiles::template high<Transposed>;
+  using low = typename Tiles::template low<Transposed>;
+  if (choice.rows_of_group(product.groups) > choice.low_tiles &&
+      choice.fills(product.groups, high::rows, high::columns, product.results * product.y.first.cols))
+    launch_rows<high>(runtime, product);
+  else
+    launch_rows<low>(runtime, product);
+}
+
+/// y (=|+=) x wᵀ, or x w if `Transposed`; two of them, or the sum of two.
+template <bool Transposed, class Runtime, class C, class S>
+void rows(const Runtime& runtime, const row_product<C, S, Transposed>& product) {
+  const segments& groups = product.groups;
+  const index columns = product.results * product.y.first.cols;
+  if (groups.empty() || columns == 0) return;
+  const product_choice choice = choice_of(runtime);
+  if (choice.rows_of_group(groups) <= choice.few_rows) {
+    using wide = few_rows_linear<4, 1, C, S>;
+    using narrow = few_rows_linear<4, few_rows::warps, C, S>;  // few columns: the warps of a block share the depth
+    if constexpr (Transposed)
+      launch_few_rows<few_rows_transposed<C, S>>(runtime, product);
+    else if (choice.fills(groups, few_rows::most, wide::columns, columns))
+      launch_few_rows<wide>(runtime, product);
+    else
+      launch_few_rows<narrow>(runtime, product);
+    return;
+  }
+  const bool blas = groups.offsets == nullptr ? choice.dense_blas : choice.rows_of_group(groups) >= choice.blas_rows;
+  if (blas && rows_by_blas(runtime, choice.groups_blas, choice.tf32, product)) return;
+  if constexpr (has_tensor_tiles<S, C>)
+    if (choice.tensor_cores && groups.offsets != nullptr) return by_tiles<tensor_tiles<S>>(runtime, choice, product);
+  by_tiles<scalar_tiles<C>>(runtime, choice, product);
+}
+
+template <class Tiles, class Runtime, class C>
+void gradient_by_tiles(const Runtime& runtime, const product_choice& choice, const gradient_product<C>& product) {
+  using high = typename Tiles::gradient;
+  using low = typename Tiles::low_gradient;
+  const segments& groups = product.groups;
+  const weight_table<C>& dw = product.dw.first;
+  const index tiles = (dw.rows + high::rows - 1) / high::rows * product.results;
+  const index groups_at_most = groups.groups < groups.capacity ? groups.groups : groups.capacity;
+  if (groups_at_most * tiles * ((dw.cols + high::columns - 1) / high::columns) >= choice.multiprocessors)
+    launch_gradient<high>(runtime, product);
+  else
+    launch_gradient<low>(runtime, product);
+}
+
+/// dw_g += dy_gᵀ x_g, or two of them, with both factors rounded to `Rounded`, if it is not void, where the way allows it.
+template <class Rounded, class Runtime, class C>
+void gradient(const Runtime& runtime, const gradient_product<C>& product) {
+  const segments& groups = product.groups;
+  if (groups.empty() || product.dw.first.empty()) return;
+  const product_choice choice = choice_of(runtime);
+  using factor = std::conditional_t<std::is_void_v<Rounded>, C, Rounded>;
+  const bool blas = groups.offsets == nullptr ? choice.dense_blas : choice.rows_of_group(groups) >= choice.blas_rows;
+  if (blas && gradient_by_blas<factor>(runtime, choice.groups_blas, choice.tf32, product)) return;
+  if constexpr (has_tensor_tiles<Rounded, C>)
+    if (choice.tensor_cores) return gradient_by_tiles<tensor_tiles<Rounded>>(runtime, choice, product);
+  gradient_by_tiles<scalar_tiles<C>>(runtime, choice, product);
+}
+
+template <class T>
+weight_table<const T> readable(const weight_table<T>& w) {
+  return {w.of_group, w.dense, w.rows, w.cols, w.stride, w.on_host};
+}
+
+}  // namespace products
+
+/// y (=|+=) x wᵀ for every group: x [rows, k], w [n, k], y [rows, n]. The views' rows are the segments'; `w` is a
+/// `grouped_matrix` or a `matrix_view` that serves all groups.
+template <class Runtime, class C, class W>
+void linear(const Runtime& runtime, const segments& groups, matrix_view<const C> x, const W& w, matrix_view<C> y,
+            write mode = write::assign) {
+  products::rows(runtime, one_product<false>(groups, x, products::readable(table_of(w)), y, mode));
+}
+/// Both y0 = x w0ᵀ and y1 = x w1ᵀ, of one shape, in one launch.
+template <class Runtime, class C, class W>
+void linear_pair(const Runtime& runtime, const segments& groups, matrix_view<const C> x, const W& w0, const W& w1,
+                 matrix_view<C> y0, matrix_view<C> y1) {
+  auto product = one_product<false>(groups, x, products::readable(table_of(w0)), y0, write::assign);
+  product.results = 2;
+  product.w.second = products::readable(table_of(w1));
+  product.y.second = y1;
+  products::rows(runtime, product);
+}
+
+/// dx (=|+=) dy w for every group: dy [rows, n], w [n, k], dx [rows, k].
+template <class Runtime, class C, class W>
+void input_gradient(const Runtime& runtime, const segments& groups, matrix_view<const C> dy, const W& w,
+                    matrix_view<C> dx, write mode = write::assign) {
+  products::rows(runtime, one_product<true>(groups, dy, products::readable(table_of(w)), dx, mode));
+}
+/// dx = dy0 w0 + dy1 w1, of one shape, without a sum in memory.
+template <class Runtime, class C, class W>
+void input_gradient_pair(const Runtime& runtime, const segments& groups, matrix_view<const C> dy0, const W& w0,
+                         matrix_view<const C> dy1, const W& w1, matrix_view<C> dx) {
+  auto product = one_product<true>(groups, dy0, products::readable(table_of(w0)), dx, write::assign);
+  product.terms = 2;
+  product.x.second = dy1;
+  product.w.second = products::readable(table_of(w1));
+  products::rows(runtime, product);
+}
+
+/// dw_g += dy_gᵀ x_g: dy [rows, n], x [rows, k], dw [n, k]. Both factors are rounded to `Rounded`, unless it is void, if
+/// tensor cores multiply that type.
+template <class Rounded = void, class Runtime, class C, class DW>
+void weight_gradient(const Runtime& runtime, const segments& groups, matrix_view<const C> dy, matrix_view<const C> x,
+                     const DW& dw) {
+  products::gradient<Rounded>(runtime, one_gradient(groups, dy, x, weight_table<C>(table_of(dw))));
+}
+/// dw0 and dw1 from dy0 and dy1, of one shape, in one launch.
+template <class Rounded = void, class Runtime, class C, class DW>
+void weight_gradient_pair(const Runtime& runtime, const segments& groups, matrix_view<const C> dy0,
+                          matrix_view<const C> dy1, matrix_view<const C> x, const DW& dw0, const DW& dw1) {
+  auto product = one_gradient(groups, dy0, x, weight_table<C>(table_of(dw0)));
+  product.results = 2;
+  product.dy.second = dy1;
+  product.dw.second = table_of(dw1);
+  products::gradient<Rounded>(runtime, product);
+}
+
+/// out_g += the sum of the group's rows: x [rows, n], out [1, n].
+template <class Runtime, class C, class Out>
+void column_sum(const Runtime& runtime, const segments& groups, matrix_view<const C> x, const Out& out) {
+  if (groups.empty() || x.cols == 0) return;
+  launch_column_sum(runtime, groups, x, weight_table<C>(table_of(out)));
+}
+
+}  // namespace moue::detail::gpu

@@ -1,0 +1,88 @@
+// SPDX-FileCopyrightText: 2026 The moue authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// @file
+/// Row functors that take lanes, each row by the threads of a warp or of a block.
+
+#include "moue/backend/cuda/launch.cuh"
+#include "moue/backend/cuda/schedule.cuh"
+#include "moue/lanes.hpp"
+
+namespace moue::detail::gpu {
+
+inline constexpr int row_threads = 128;  // of a block
+
+/// `Width` neighbouring threads of a block of `row_threads`: a warp, or all of them.
+template <int Width>
+struct device_lanes {
+  static_assert(Width == lanes || Width == row_threads);
+
+#if defined(__CUDA_ARCH__) || !defined(__CUDACC__)
+  MOUE_HD static index first() { return static_cast<index>(threadIdx.x) % Width; }
+  MOUE_HD static constexpr index step() { return Width; }
+  MOUE_HD static bool leads() { return first() == 0; }
+  /// In an order that depends on nothing but Width.
+  template <class C>
+  MOUE_HD static C sum(C part) {
+    MOUE_UNROLL
+    for (int mask = lanes / 2; mask > 0; mask /= 2) part += __shfl_xor_sync(~0u, part, mask);
+    if constexpr (Width > lanes) {
+      __shared__ C of_warps[Width / lanes];
+      if (threadIdx.x % lanes == 0) of_warps[threadIdx.x / lanes] = part;
+      __syncthreads();
+      part = of_warps[0];
+      MOUE_UNROLL
+      for (int warp = 1; warp < Width / lanes; ++warp) part += of_warps[warp];
+      __syncthreads();  // the next sum comes through the same memory
+    }
+    return part;
+  }
+#else  // what nvcc compiles for the host, where no kernel runs
+  MOUE_HD static index first() { return 0; }
+  MOUE_HD static constexpr index step() { return Width; }
+  MOUE_HD static bool leads() { return true; }
+  template <class C>
+  MOUE_HD static C sum(C part) {
+    return part;
+  }
+#endif
+};
+
+template <class F>
+inline constexpr bool takes_lanes = requires(const F& f, index row, device_lanes<lanes> few,
+                                             device_lanes<row_threads> all) {
+  f(row, few);
+  f(row, all);
+};
+
+struct all_rows {
+  MOUE_HD static constexpr bool has(index) { return true; }
+};
+
+template <class F, class Rows>
+struct rows_by_lanes {
+  F f;
+  Rows taking_part;
+  index count;
+};
+
+template <int Width, class F, class Rows>
+__global__ void __launch_bounds__(row_threads) run_rows(const rows_by_lanes<F, Rows> r) {
+  const index row = static_cast<index>(blockIdx.x) * (row_threads / Width) + static_cast<index>(threadIdx.x) / Width;
+  if (row < r.count && r.taking_part.has(row)) r.f(row, device_lanes<Width>());
+}
+
+/// f(row, lanes) for every row below `rows` that takes part. Few rows get a block each, many a warp.
+template <class Runtime, class F, class Rows>
+void each_row_by_lanes(const Runtime& runtime, index rows, const F& f, const Rows& taking_part) {
+  constexpr index many = 4096;  // enough warps for every multiprocessor; not measured yet
+  const rows_by_lanes<F, Rows> arguments{f, taking_part, rows};
+  if (rows < many)
+    launch_blocks(runtime, run_rows<row_threads, F, Rows>, rows, row_threads, 0, arguments);
+  else
+    launch_blocks(runtime, run_rows<lanes, F, Rows>, (rows + row_threads / lanes - 1) / (row_threads / lanes),
+                  row_threads, 0, arguments);
+}
+
+}  // namespace moue::detail::gpu

@@ -1,0 +1,43 @@
+// SPDX-FileCopyrightText: 2026 The moue authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// @file
+/// What an executor works in: memory that the caller lends.
+
+#include "moue/dispatch.hpp"
+#include "moue/grouped.hpp"
+#include "moue/view.hpp"
+
+namespace moue {
+
+/// What a forward run leaves for its backward run: the plan, the activations the experts asked for, and, for experts
+/// whose `backward` takes gated gradients only in the plain form, their outputs. Views of caller memory.
+template <class C>
+struct expert_record {
+  dispatch_plan plan;
+  vector_view<C> kept;
+  matrix_view<C> outputs;
+};
+
+/// Scratch of one run; contents do not matter between runs. Views of caller memory.
+template <class C>
+struct expert_scratch {
+  matrix_view<C> in;           ///< [entries, width] gathered inputs
+  matrix_view<C> out;          ///< [entries, width] outputs, or input gradients
+  matrix_view<C> dout;         ///< [entries, width] gathered output gradients
+  vector_view<C> gate;         ///< [entries]
+  vector_view<C> dgate;        ///< [entries]
+  vector_view<C> temporaries;  ///< what the experts asked for
+  matrix_view<C> conversion;   ///< [workers, elements of the largest weight], no columns if nothing is converted
+  detail::grouped_tables tables;
+};
+
+/// Memory for one batch through an executor that is used on its own.
+template <class C>
+struct expert_memory {
+  expert_record<C> record;
+  expert_scratch<C> scratch;
+};
+
+}  // namespace moue

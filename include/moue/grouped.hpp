@@ -1,0 +1,60 @@
+// SPDX-FileCopyrightText: 2026 The moue authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// @file
+/// All experts of one kind at once: how a backend that cannot afford a program per expert hands out their tensors.
+
+#include <cstdint>
+#include <type_traits>
+#include <vector>
+
+#include "moue/view.hpp"
+
+namespace moue {
+
+/// One parameter of every expert of a kind: matrices `[rows, cols]` of one shape, found by the expert of a row. Stands
+/// where a `matrix_view` of a single expert would, in products and in row functors that call `for_row`.
+template <class T>
+struct grouped_matrix {
+  using value_type = std::remove_const_t<T>;
+
+  void* const* of_expert = nullptr;  ///< [experts] first elements; unspecified for experts of other kinds
+  vector_view<const std::int32_t> row_expert = {};  ///< [rows of the plan]
+  index rows = 0;
+  index cols = 0;
+  void* const* on_host = nullptr;  ///< a copy of `of_expert` that the host may read, if there is one
+
+  MOUE_HD constexpr matrix_view<T> of(index expert) const { return {static_cast<T*>(of_expert[expert]), rows, cols}; }
+  MOUE_HD constexpr matrix_view<T> for_row(index i) const { return of(row_expert[i]); }
+  MOUE_HD constexpr bool empty() const { return rows == 0 || cols == 0; }
+};
+
+namespace detail {
+
+/// Pointers to the tensors of all experts in a backend's memory, `[slots, experts]`, and a copy of what was sent there,
+/// so that nothing is sent twice.
+struct pointer_table {
+  vector_view<void*> there = {};
+  std::vector<void*> sent = {};
+};
+
+/// What a grouped run looks up; without elements on other backends.
+struct grouped_tables {
+  vector_view<std::int32_t> kind_of = {};  ///< [experts]
+  bool kinds_sent = false;
+  pointer_table weights = {};
+  pointer_table gradients = {};
+};
+
+/// mark[e] = 1 where expert `e` has rows.
+struct touch_expert {
+  vector_view<const index> expert_offsets;
+  vector_view<std::uint8_t> marks;
+  MOUE_HD void operator()(index e) const {
+    if (expert_offsets[e + 1] > expert_offsets[e]) marks[e] = 1;
+  }
+};
+
+}  // namespace detail
+}  // namespace moue

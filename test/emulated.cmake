@@ -1,0 +1,43 @@
+# SPDX-FileCopyrightText: 2026 The moue authors
+# SPDX-License-Identifier: Apache-2.0
+
+# The CUDA backend on a host: unit/cuda_<name>.cpp needs the headers of the CUDA Toolkit, no compiler of its own.
+find_package(CUDAToolkit QUIET)
+find_path(MOUE_CCCL_INCLUDE_DIR thrust/for_each.h HINTS ${CUDAToolkit_INCLUDE_DIRS} PATH_SUFFIXES cccl)
+find_path(MOUE_CUDA_INCLUDE_DIR vector_types.h HINTS ${CUDAToolkit_INCLUDE_DIRS})
+if(NOT MOUE_CCCL_INCLUDE_DIR OR NOT MOUE_CUDA_INCLUDE_DIR)
+  message(STATUS "The headers of the CUDA Toolkit are not installed: the tests of its backend are left out")
+  return()
+endif()
+
+# moue_emulated_settings(<target> CPP|OMP): Thrust on that system of the host.
+function(moue_emulated_settings target system)
+  target_include_directories(${target} SYSTEM PRIVATE ${MOUE_CCCL_INCLUDE_DIR} ${MOUE_CUDA_INCLUDE_DIR})
+  target_compile_definitions(${target} PRIVATE THRUST_DEVICE_SYSTEM=THRUST_DEVICE_SYSTEM_${system})
+  target_compile_options(${target} PRIVATE -fno-sanitize=null) # Thrust binds references to null tags
+  target_link_libraries(${target} PRIVATE test_main)
+  if(system STREQUAL "OMP")
+    target_link_libraries(${target} PRIVATE OpenMP::OpenMP_CXX)
+  endif()
+endfunction()
+
+add_library(emulated_CPP OBJECT support/compositions_emulated.cpp)
+moue_emulated_settings(emulated_CPP CPP)
+
+file(GLOB files CONFIGURE_DEPENDS unit/cuda_*.cpp)
+foreach(file IN LISTS files)
+  cmake_path(GET file STEM name)
+  add_executable(test_${name} ${file} $<TARGET_OBJECTS:emulated_CPP>)
+  moue_emulated_settings(test_${name} CPP)
+  add_test(NAME unit.${name} COMMAND test_${name} --no-intro)
+  set_tests_properties(unit.${name} PROPERTIES LABELS unit)
+endforeach()
+
+# Stacks on all threads as well, in one build configuration: sanitizers do not know what OpenMP's runtime synchronises.
+find_package(OpenMP COMPONENTS CXX)
+if(OpenMP_CXX_FOUND AND CMAKE_BUILD_TYPE STREQUAL "Release")
+  add_executable(test_cuda_stack_omp unit/cuda_stack.cpp support/compositions_emulated.cpp)
+  moue_emulated_settings(test_cuda_stack_omp OMP)
+  add_test(NAME unit.cuda_stack_omp COMMAND test_cuda_stack_omp --no-intro)
+  set_tests_properties(unit.cuda_stack_omp PROPERTIES LABELS unit)
+endif()

@@ -1,0 +1,235 @@
+// SPDX-FileCopyrightText: 2026 The moue authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// A mixture on a backend with memory of its own, behind the same virtual functions as one on the host: whatever a test
+// hands over is carried there, and whatever it asks for is carried back. So every test of the core runs there too.
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "any_model.hpp"
+
+namespace test {
+
+/// A buffer in the memory of `Backend`, which offers `allocate(bytes)` and `release(pointer)`.
+template <class Backend>
+class there {
+ public:
+  there(const Backend& backend, std::size_t bytes)
+      : backend_(backend), data_(backend_.allocate(bytes > 0 ? bytes : 1)) {}
+  ~there() { backend_.release(data_); }
+  there(const there&) = delete;
+  there& operator=(const there&) = delete;
+
+  template <class T>
+  T* as() const {
+    return static_cast<T*>(data_);
+  }
+
+ private:
+  Backend backend_;
+  void* data_;
+};
+
+/// Carries arrays to and fro, and keeps what it made alive.
+template <class Backend>
+class carrier {
+ public:
+  explicit carrier(Backend backend) : backend_(std::move(backend)) {}
+
+  template <class T>
+  T* make(moue::index count) {
+    kept_.push_back(std::make_unique<there<Backend>>(backend_, static_cast<std::size_t>(count) * sizeof(T)));
+    return kept_.back()->template as<T>();
+  }
+  template <class T>
+  void send(const T* from, T* to, moue::index count) const {
+    if (count > 0) backend_.upload(std::span<const T>(from, static_cast<std::size_t>(count)), to);
+  }
+  template <class T>
+  void fetch(const T* from, T* to, moue::index count) const {
+    if (count > 0) backend_.download(from, std::span<T>(to, static_cast<std::size_t>(count)));
+  }
+  template <class T>
+  std::vector<std::remove_const_t<T>> fetch(const T* from, moue::index count) const {
+    std::vector<std::remove_const_t<T>> result(static_cast<std::size_t>(count));
+    fetch<std::remove_const_t<T>>(from, result.data(), count);
+    return result;
+  }
+  /// A sent copy of a matrix, densely packed.
+  template <class T>
+  moue::matrix_view<T> send(const moue::matrix_view<const T>& m, T* to) const {
+    std::vector<T> packed;
+    for (moue::index i = 0; i < m.rows; ++i) packed.insert(packed.end(), m.row(i).begin(), m.row(i).end());
+    send(packed.data(), to, m.rows * m.cols);
+    return {to, m.rows, m.cols};
+  }
+  template <class T>
+  void fetch(const moue::matrix_view<T>& from, const moue::matrix_view<T>& to) const {
+    const auto packed = fetch(static_cast<const T*>(from.data), from.rows * from.cols);
+    for (moue::index i = 0; i < to.rows; ++i)
+      for (moue::index j = 0; j < to.cols; ++j) to(i, j) = packed[static_cast<std::size_t>(i * to.cols + j)];
+  }
+
+ private:
+  Backend backend_;
+  std::vector<std::unique_ptr<there<Backend>>> kept_;
+};
+
+template <class MixtureT, moue::Storage S>
+class carried_pass final : public any_pass<S> {
+  using C = moue::compute_t<S>;
+  using Backend = typename MixtureT::backend_type;
+
+ public:
+  carried_pass(const MixtureT& model, const moue::parameters<S>& weights, const moue::pass_options& options)
+      : carrier_(model.backend()),
+        layout_(model.layout()),
+        weights_(layout_, tensors<S>()),
+        gradients_(layout_, tensors<C>(), carrier_.template make<std::uint8_t>(layout_->experts())),
+        bytes_(model.template workspace_bytes<S>(options)),
+        scratch_(std::span<std::byte>(carrier_.template make<std::byte>(static_cast<moue::index>(bytes_)), bytes_)),
+        it_((send_all(weights, weights_), model.start(weights_, options, scratch_))) {
+    for (auto& buffer : rows_) buffer = carrier_.template make<S>(options.tokens * model.width());
+    valid_ = carrier_.template make<std::uint8_t>(options.tokens);
+    ids_ = carrier_.template make<std::int32_t>(options.tokens);
+    labels_ = carrier_.template make<std::int32_t>(options.tokens);
+  }
+
+  void begin(moue::index tokens, const moue::side_inputs& inputs) override {
+    carrier_.send(inputs.valid.data, valid_, inputs.valid.size);
+    carrier_.send(inputs.token_ids.data, ids_, inputs.token_ids.size);
+    carrier_.send(inputs.labels.data, labels_, inputs.labels.size);
+    it_.begin(tokens, {{valid_, inputs.valid.size}, {ids_, inputs.token_ids.size}, {labels_, inputs.labels.size}});
+  }
+  void forward(moue::index layer, const moue::layer_input<S>& x, moue::matrix_view<S> y) override {
+    moue::layer_input<S> sent{carrier_.send(x.experts, rows_[0]), {}};
+    if (x.router.data != nullptr) sent.router = carrier_.send(x.router, rows_[1]);
+    const moue::matrix_view<S> out{rows_[2], y.rows, y.cols};
+    it_.forward(layer, sent, out);
+    carrier_.fetch(out, y);
+  }
+  C balance(C scale) override { return it_.balance(scale); }
+  void backward(moue::index layer, moue::matrix_view<const S> dy, const moue::layer_gradient<S>& dx,
+                moue::gradients<C>& into) override {
+    send_all(into, gradients_);
+    carrier_.send(static_cast<const std::uint8_t*>(into.marks().data), gradients_.marks().data, layout_->experts());
+    const auto sent = carrier_.send(dy, rows_[0]);
+    moue::layer_gradient<S> out{{rows_[1], dx.experts.rows, dx.experts.cols}, {}};
+    if (dx.router.data != nullptr) out.router = {rows_[2], dx.router.rows, dx.router.cols};
+    it_.backward(layer, sent, out, gradients_);
+    carrier_.fetch(out.experts, dx.experts);
+    if (dx.router.data != nullptr) carrier_.fetch(out.router, dx.router);
+    for (moue::index i = 0; i < layout_->tensors(); ++i)
+      carrier_.template fetch<C>(gradients_[i].data, into[i].data, (*layout_)[i].size());
+    carrier_.template fetch<std::uint8_t>(gradients_.marks().data, into.marks().data, layout_->experts());
+  }
+
+  moue::routing<C> assignments(moue::index layer) const override {
+    const auto given = it_.assignments(layer);
+    auto& kept = fetched_[layer];
+    kept.offsets = carrier_.fetch(given.offsets.data, given.offsets.size);
+    kept.experts = carrier_.fetch(given.expert.data, given.expert.size);
+    kept.gates = carrier_.fetch(given.gate.data, given.gate.size);
+    return {view(kept.offsets), view(kept.experts), view(kept.gates)};
+  }
+  moue::matrix_view<const C> logits(moue::index layer) const override {
+    return fetched(it_.logits(layer), fetched_[layer].logits);
+  }
+  moue::matrix_view<const std::int32_t> slots(moue::index layer) const override {
+    return fetched(it_.slots(layer), fetched_[layer].slots);
+  }
+  moue::matrix_view<const C> state(moue::index layer) const override {
+    return fetched(it_.state(layer), fetched_[layer].state);
+  }
+  moue::depth_statistics<C> statistics() const override {
+    auto s = it_.statistics();
+    const auto fetch = [&](auto& views, auto& kept) {
+      kept = carrier_.fetch(views.data, views.size);
+      views = view(kept);
+    };
+    fetch(s.offsets, offsets_);
+    fetch(s.candidates, candidates_);
+    fetch(s.exposure, tables_[0]);
+    fetch(s.share, tables_[1]);
+    fetch(s.probability, tables_[2]);
+    fetch(s.expert_share, tables_[3]);
+    fetch(s.expert_probability, tables_[4]);
+    fetch(s.open, open_);
+    return s;
+  }
+
+ private:
+  struct layer_copies {
+    std::vector<moue::index> offsets;
+    std::vector<std::int32_t> experts, slots;
+    std::vector<C> gates, logits, state;
+  };
+
+  template <class T>
+  static moue::vector_view<const T> view(const std::vector<T>& v) {
+    return {v.data(), std::ssize(v)};
+  }
+  template <class T>
+  moue::matrix_view<const T> fetched(const moue::matrix_view<const T>& m, std::vector<T>& kept) const {
+    kept = carrier_.fetch(m.data, m.rows * m.cols);  // what a pass shows is densely packed
+    return {kept.data(), m.rows, m.cols};
+  }
+  template <class T>
+  std::vector<T*> tensors() {
+    std::vector<T*> result;
+    for (const auto& info : *layout_) result.push_back(carrier_.template make<T>(info.size()));
+    return result;
+  }
+  void send_all(const auto& from, auto& to) const {
+    for (moue::index i = 0; i < layout_->tensors(); ++i) {
+      const auto source = from[i];
+      carrier_.template send<std::remove_const_t<std::remove_pointer_t<decltype(source.data)>>>(source.data, to[i].data,
+                                                                                                (*layout_)[i].size());
+    }
+  }
+
+  carrier<Backend> carrier_;
+  std::shared_ptr<const moue::parameter_layout> layout_;
+  moue::parameters<S> weights_;
+  moue::gradients<C> gradients_;
+  std::size_t bytes_;
+  moue::workspace scratch_;
+  moue::pass<MixtureT, S> it_;
+  S* rows_[3] = {};
+  std::uint8_t* valid_ = nullptr;
+  std::int32_t* ids_ = nullptr;
+  std::int32_t* labels_ = nullptr;
+  mutable std::map<moue::index, layer_copies> fetched_;
+  mutable std::vector<moue::index> offsets_;
+  mutable std::vector<std::int32_t> candidates_;
+  mutable std::vector<std::uint8_t> open_;
+  mutable std::vector<C> tables_[5];
+};
+
+template <class MixtureT, moue::Storage S>
+struct carried_model final : any_model<S> {
+  MixtureT it;
+
+  explicit carried_model(MixtureT m) : it(std::move(m)) {}
+  moue::index width() const override { return it.width(); }
+  moue::index layers() const override { return it.layers(); }
+  moue::index experts() const override { return it.experts(); }
+  const moue::connectivity& connections() const override { return it.connections(); }
+  std::shared_ptr<const moue::parameter_layout> layout() const override { return it.layout(); }
+  std::size_t workspace_bytes(const moue::pass_options& options) const override {
+    return it.template workspace_bytes<S>(options);
+  }
+  std::unique_ptr<any_pass<S>> start(const moue::parameters<S>& weights, const moue::pass_options& options,
+                                     moue::workspace&) const override {
+    return std::make_unique<carried_pass<MixtureT, S>>(it, weights, options);
+  }
+};
+
+}  // namespace test

@@ -1,0 +1,176 @@
+// SPDX-FileCopyrightText: 2026 The moue authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// A grouped backend of plain loops whose memory only its own operations may touch: anything else that reads or writes
+// it ends the program. What runs here does not confuse the host's memory with a device's.
+
+#include <sys/mman.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <new>
+#include <span>
+#include <stdexcept>
+
+#include "moue/backend/reference.hpp"
+
+namespace test {
+
+/// Pages that can be seen only while an `entry` lives.
+class closed_memory {
+ public:
+  closed_memory() {
+    start_ = ::mmap(nullptr, reserved, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (start_ == MAP_FAILED) throw std::bad_alloc();
+  }
+  closed_memory(const closed_memory&) = delete;
+  closed_memory& operator=(const closed_memory&) = delete;
+  ~closed_memory() { ::munmap(start_, reserved); }
+
+  /// Memory is used again once all of it has been released.
+  void* allocate(std::size_t bytes) {
+    void* const result = static_cast<std::byte*>(start_) + used_;
+    used_ += (bytes + alignment - 1) / alignment * alignment;
+    if (used_ > reserved) throw std::bad_alloc();
+    ++blocks_;
+    return result;
+  }
+  void release(void*) {
+    if (--blocks_ == 0) used_ = 0;
+  }
+  void protect(int how) const {
+    if (used_ > 0 && ::mprotect(start_, used_, how) != 0) throw std::runtime_error("mprotect failed");
+  }
+
+ private:
+  static constexpr std::size_t reserved = std::size_t{1} << 30, alignment = 256;
+  void* start_;
+  std::size_t used_ = 0;
+  std::size_t blocks_ = 0;
+};
+
+class entry {
+ public:
+  explicit entry(const closed_memory& memory) : memory_(memory) { memory_.protect(PROT_READ | PROT_WRITE); }
+  ~entry() { memory_.protect(PROT_NONE); }
+  entry(const entry&) = delete;
+  entry& operator=(const entry&) = delete;
+
+ private:
+  const closed_memory& memory_;
+};
+
+struct island_operations {
+  const closed_memory* memory;
+
+  void linear(const auto& x, const auto& w, const auto& y, moue::write mode = moue::write::assign) const {
+    const entry open(*memory);
+    moue::reference_operations{}.linear(x, w, y, mode);
+  }
+  void input_gradient(const auto& dy, const auto& w, const auto& dx, moue::write mode = moue::write::assign) const {
+    const entry open(*memory);
+    moue::reference_operations{}.input_gradient(dy, w, dx, mode);
+  }
+  void weight_gradient(const auto& dy, const auto& x, const auto& dw) const {
+    const entry open(*memory);
+    moue::reference_operations{}.weight_gradient(dy, x, dw);
+  }
+  void column_sum(const auto& x, const auto& out) const {
+    const entry open(*memory);
+    moue::reference_operations{}.column_sum(x, out);
+  }
+  void each_row(moue::index rows, const auto& f) const {
+    const entry open(*memory);
+    moue::reference_operations{}.each_row(rows, f);
+  }
+  void each_element(moue::index rows, moue::index cols, const auto& f) const {
+    const entry open(*memory);
+    moue::reference_operations{}.each_element(rows, cols, f);
+  }
+};
+
+/// The operations over the rows of one kind of experts.
+struct island_group {
+  const closed_memory* memory;
+  moue::dispatch_plan plan;
+  moue::vector_view<const std::int32_t> kinds;
+  moue::index kind;
+
+  void linear(const auto& x, const auto& w, const auto& y, moue::write mode = moue::write::assign) const {
+    each_expert([&](moue::index e, auto rows_of) {
+      moue::reference_operations{}.linear(rows_of(x), w.of(e), rows_of(y), mode);
+    });
+  }
+  void input_gradient(const auto& dy, const auto& w, const auto& dx, moue::write mode = moue::write::assign) const {
+    each_expert([&](moue::index e, auto rows_of) {
+      moue::reference_operations{}.input_gradient(rows_of(dy), w.of(e), rows_of(dx), mode);
+    });
+  }
+  void weight_gradient(const auto& dy, const auto& x, const auto& dw) const {
+    each_expert([&](moue::index e, auto rows_of) {
+      moue::reference_operations{}.weight_gradient(rows_of(dy), rows_of(x), dw.of(e));
+    });
+  }
+  void column_sum(const auto& x, const auto& out) const {
+    each_expert([&](moue::index e, auto rows_of) { moue::reference_operations{}.column_sum(rows_of(x), out.of(e)); });
+  }
+  void each_row(moue::index, const auto& f) const {
+    const entry open(*memory);
+    for (moue::index row = 0; row < plan.rows(); ++row)
+      if (kinds[plan.row_expert[row]] == kind) f(row);
+  }
+  void each_element(moue::index rows, moue::index cols, const auto& f) const {
+    each_row(rows, [&](moue::index row) {
+      for (moue::index j = 0; j < cols; ++j) f(row, j);
+    });
+  }
+
+ private:
+  void each_expert(const auto& f) const {
+    const entry open(*memory);
+    for (moue::index e = 0; e < plan.experts(); ++e)
+      if (plan.expert_rows(e) > 0 && kinds[e] == kind)
+        f(e, [&](const auto& m) { return m.row_block(plan.expert_offsets[e], plan.expert_rows(e)); });
+  }
+};
+
+class island {
+ public:
+  static constexpr bool grouped = true;
+
+  void* allocate(std::size_t bytes) const { return memory_->allocate(bytes); }
+  void release(void* data) const { memory_->release(data); }
+
+  moue::index workers() const { return 1; }
+  template <class C>
+  island_operations operations(moue::matrix_view<C>) const {
+    return {memory_.get()};
+  }
+  template <class C>
+  void dispatch(const moue::routing<C>& r, moue::dispatch_plan& plan) const {
+    const entry open(*memory_);
+    make_plan(r, plan);
+  }
+  template <class C>
+  island_group group(const moue::dispatch_plan& plan, moue::vector_view<const std::int32_t> kinds,
+                     moue::index kind) const {
+    return {memory_.get(), plan, kinds, kind};
+  }
+  template <class T>
+  void upload(std::span<const T> from, T* to) const {
+    const entry open(*memory_);
+    std::copy(from.begin(), from.end(), to);
+  }
+  template <class T>
+  void download(const T* from, std::span<T> to) const {
+    const entry open(*memory_);
+    std::copy_n(from, to.size(), to.begin());
+  }
+
+ private:
+  std::shared_ptr<closed_memory> memory_ = std::make_shared<closed_memory>();
+};
+
+}  // namespace test

@@ -1,0 +1,55 @@
+// SPDX-FileCopyrightText: 2026 The moue authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// One composition in any storage type, against the same in double.
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "moue/backend/reference.hpp"
+#include "recipe.hpp"
+#include "stack.hpp"
+#include "stored_model.hpp"
+
+namespace test {
+
+/// Defined in compositions_reference.cpp.
+model_pointer<double> compose(std::string_view name, const recipe& r, moue::reference backend);
+
+/// Compares `model`, made by `stored_as`, with the same weights and inputs in double. `roundoff` of S bounds the error of
+/// the first layer's output, which is rounded once; `stack` that of the whole, gradients included.
+template <moue::Storage S>
+void check_against_double(const model_pointer<S>& model, double roundoff, double stack) {
+  using C = moue::compute_t<S>;
+  auto r = everything;
+  r.switch_weight = 0;
+  const auto oracle = compose("keyed_trajectory", r, moue::reference{});
+  const auto weights = random_weights(*model, 1);
+  moue::parameters<double> widened(oracle->layout());
+  for (moue::index i = 0; i < widened.layout().tensors(); ++i)
+    std::transform(weights[i].data, weights[i].data + widened.layout()[i].size(), widened[i].data,
+                   [](S v) { return static_cast<double>(static_cast<C>(v)); });
+  auto input = random_input(*model, 40, 2);
+  for (auto& x : input.x) x = static_cast<C>(S(x));
+  auto same = random_input(*oracle, 40, 2);
+  std::copy(input.x.begin(), input.x.end(), same.x.begin());
+  const auto result = run_stack(*model, weights, input);
+  const auto expected = run_stack(*oracle, widened, same);
+  CHECK(distance(result.visits[0].logits, expected.visits[0].logits) < 1e-6);  // never rounded to S
+  for (std::size_t i = 0; i < expected.visits[0].y.size(); ++i) {
+    const double exact = expected.visits[0].y[i];
+    CHECK(std::abs(static_cast<double>(result.visits[0].y[i]) - exact) <= roundoff * std::abs(exact) + 1e-6);
+  }
+  CHECK(distance(result.output, expected.output) < stack);
+  CHECK(distance(result.dx, expected.dx) < stack);
+  CHECK(static_cast<double>(result.balance) == doctest::Approx(expected.balance).epsilon(stack));
+  for (moue::index i = 0; i < widened.layout().tensors(); ++i) {
+    CAPTURE(widened.layout()[i].name);
+    CHECK(distance(to_vector(result.gradients[i]), to_vector(expected.gradients[i])) < stack);
+  }
+}
+
+}  // namespace test

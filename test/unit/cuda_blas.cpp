@@ -1,0 +1,181 @@
+// SPDX-FileCopyrightText: 2026 The moue authors
+// SPDX-License-Identifier: Apache-2.0
+
+// What is handed to cuBLAS: every argument, looked at by a fake that computes what it was asked for.
+
+#include "emulated_products.hpp"
+#include "fake_blas.hpp"
+
+namespace {
+
+namespace gpu = test::gpu;
+
+/// Launches, copies, scratch memory and a fake in place of cuBLAS.
+struct blas_runtime : test::emulated_launches {
+  std::shared_ptr<test::fake_blas> fake = std::make_shared<test::fake_blas>();
+  std::shared_ptr<std::vector<std::byte>> memory;
+
+  explicit blas_runtime(gpu::blas_groups how, std::size_t bytes = 1 << 20)
+      : memory(std::make_shared<std::vector<std::byte>>(bytes)) {
+    chosen.groups_blas = how;
+    chosen.blas_rows = 1;
+    chosen.few_rows = 0;
+    fake->allow(*memory);
+  }
+  const test::fake_blas& blas() const { return *fake; }
+  std::span<std::byte> scratch() const { return *memory; }
+  void upload(const void* from, void* to, std::size_t bytes) const { std::memcpy(to, from, bytes); }
+};
+
+/// The groups of a trial, with a copy for the host.
+struct known_groups {
+  gpu::host_groups host;
+  gpu::segments segments;
+
+  template <class S>
+  explicit known_groups(const test::product_trial<S>& trial, bool tell = true) : segments(trial.segments()) {
+    host = {trial.offsets, trial.shape.kinds, 1};
+    if (tell) segments.host = &host;
+  }
+};
+
+template <class T>
+gpu::weight_table<T> told(gpu::weight_table<T> w) {
+  w.on_host = w.of_group;
+  return w;
+}
+template <class T>
+void allow_matrix(test::fake_blas& fake, const moue::matrix_view<T>& m) {
+  if (m.rows > 0) fake.allow(m.data, static_cast<std::size_t>((m.rows - 1) * m.stride + m.cols) * sizeof(T));
+}
+template <class T>
+void allow_table(test::fake_blas& fake, const gpu::weight_table<T>& w, std::size_t groups) {
+  const auto bytes = [&](moue::index stride) {
+    return static_cast<std::size_t>((w.rows - 1) * stride + w.cols) * sizeof(T);
+  };
+  if (w.of_group == nullptr) return fake.allow(w.dense, bytes(w.stride));
+  for (std::size_t g = 0; g < groups; ++g)
+    if (w.of_group[g] != nullptr) fake.allow(w.of_group[g], bytes(w.cols));
+}
+
+/// All three products of a shape; R: what activations are rounded to.
+template <class S, class R>
+void check(const test::product_shape& shape, gpu::blas_groups how) {
+  const test::product_trial<S> trial(shape);
+  const blas_runtime runtime(how);
+  const auto rows = [&](auto transposed) {
+    return [&runtime, &trial](const auto&, auto x, const auto& w, auto y, auto mode) {
+      const known_groups groups(trial);
+      allow_matrix(*runtime.fake, x), allow_matrix(*runtime.fake, y);
+      allow_table(*runtime.fake, w, trial.shape.sizes.size());
+      gpu::products::rows(runtime, gpu::one_product<decltype(transposed)::value>(groups.segments, x, told(w), y, mode));
+    };
+  };
+  trial.template check_both_modes<false, R>(rows(std::false_type()));
+  trial.template check_both_modes<true, R>(rows(std::true_type()));
+  trial.template check_gradient<R>([&](const auto&, auto dy, auto x, const auto& dw) {
+    const known_groups groups(trial);
+    allow_matrix(*runtime.fake, dy), allow_matrix(*runtime.fake, x);
+    allow_table(*runtime.fake, dw, trial.shape.sizes.size());
+    CHECK(gpu::gradient_by_blas<S>(runtime, how, false, gpu::one_gradient(groups.segments, dy, x, told(dw))));
+  });
+  const bool together = how == gpu::blas_groups::together && sizeof(S) > 2 && !shape.dense;
+  const bool any = trial.offsets.back() > 0;
+  CHECK((runtime.fake->group_calls > 0) == (together && any));
+  CHECK((runtime.fake->calls > 0) == (!together && any));
+}
+
+}  // namespace
+
+TEST_CASE("experts one by one and together, and dense products") {
+  for (const auto& shape : test::product_shapes())
+    for (const auto how : {gpu::blas_groups::one_by_one, gpu::blas_groups::together}) {
+      check<float, void>(shape, how);
+      check<double, void>(shape, how);
+      if (shape.dense) continue;  // a router's activations keep their type, which cuBLAS does not mix with another
+      check<moue::bf16, moue::bf16>(shape, how);
+      check<moue::half, moue::half>(shape, how);
+    }
+}
+
+TEST_CASE("arguments, by hand") {
+  float x[6] = {}, w[8] = {}, y[12] = {};
+  const moue::matrix_view<const float> in{x, 3, 2}, weights{w, 4, 2};
+  const moue::matrix_view<float> out{y, 3, 4};
+  const auto forward = gpu::rows_call(in, weights, out, moue::write::add, false);
+  CHECK(forward.m == 4);
+  CHECK(forward.n == 3);
+  CHECK(forward.k == 2);
+  CHECK(forward.a.data == w);
+  CHECK(forward.a.transposed);
+  CHECK(forward.a.leading == 2);
+  CHECK(forward.b.data == x);
+  CHECK(!forward.b.transposed);
+  CHECK(forward.c_leading == 4);
+  CHECK(forward.mode == moue::write::add);
+  const auto gradient = gpu::gradient_call(moue::matrix_view<const float>(out), in, moue::matrix_view<float>{w, 4, 2});
+  CHECK(gradient.m == 2);
+  CHECK(gradient.n == 4);
+  CHECK(gradient.k == 3);
+  CHECK(gradient.a.data == x);
+  CHECK(gradient.b.data == y);
+  CHECK(gradient.b.transposed);
+  CHECK(gradient.b.leading == 4);
+}
+
+TEST_CASE("without what it takes, the backend's own kernels run") {
+  const test::product_trial<float> trial({.sizes = {3, 5}, .n = 4, .k = 6});
+  const auto calls = [&](gpu::blas_groups how, bool tell_rows, bool tell_weights, std::size_t scratch) {
+    const blas_runtime runtime(how, scratch);
+    trial.check_rows<false, void>(
+        [&](const auto&, auto x, const auto& w, auto y, auto mode) {
+          const known_groups groups(trial, tell_rows);
+          allow_matrix(*runtime.fake, x), allow_matrix(*runtime.fake, y);
+          allow_table(*runtime.fake, w, 2);
+          gpu::products::rows(runtime,
+                              gpu::one_product<false>(groups.segments, x, tell_weights ? told(w) : w, y, mode));
+        },
+        moue::write::assign);
+    return runtime.fake->calls + runtime.fake->group_calls;
+  };
+  using gpu::blas_groups;
+  CHECK(calls(blas_groups::one_by_one, true, true, 0) == 2);
+  CHECK(calls(blas_groups::together, true, true, 1024) == 1);
+  CHECK(calls(blas_groups::together, true, true, 0) == 2);  // no memory for addresses: one by one
+  CHECK(calls(blas_groups::none, true, true, 1024) == 0);
+  CHECK(calls(blas_groups::one_by_one, false, true, 1024) == 0);
+  CHECK(calls(blas_groups::one_by_one, true, false, 1024) == 0);
+}
+
+TEST_CASE("the fake refuses what cuBLAS would") {
+  test::fake_blas fake;
+  std::vector<float> a(6), b(6), c(4);
+  fake.allow(a), fake.allow(b), fake.allow(c);
+  const gpu::gemm_call good{2,
+                            2,
+                            3,
+                            {a.data(), 2, false},
+                            {b.data(), 3, false},
+                            gpu::number::float32,
+                            c.data(),
+                            2,
+                            gpu::number::float32,
+                            moue::write::assign,
+                            false};
+  CHECK_NOTHROW(fake.gemm(good));
+  const auto spoilt = [&](auto spoil) {
+    auto call = good;
+    spoil(call);
+    CHECK_THROWS_AS(fake.gemm(call), test::blas_misuse);
+  };
+  spoilt([](auto& call) { call.a.leading = 1; });
+  spoilt([](auto& call) { call.a.leading = 3; });  // past the end
+  spoilt([](auto& call) { call.a.transposed = true; });
+  spoilt([](auto& call) { call.b.data = nullptr; });
+  spoilt([&](auto& call) { call.b.data = b.data() + 1; });
+  spoilt([&](auto& call) { call.c = reinterpret_cast<char*>(c.data()) + 2; });
+  spoilt([](auto& call) { call.c_leading = 1; });
+  spoilt([](auto& call) { call.m = 0; });
+  spoilt([](auto& call) { call.factors = gpu::number::float64; });
+  spoilt([](auto& call) { call.factors = gpu::number::bf16, call.tf32 = true; });
+}
