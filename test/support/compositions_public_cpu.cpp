@@ -1,6 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The moue authors
 // SPDX-License-Identifier: Apache-2.0
 #include "compose_public.hpp"
+#include "moue/backend/cpu.hpp"
 
 namespace test {
 
