@@ -21,7 +21,8 @@ function(moue_emulated_settings target system)
   endif()
 endfunction()
 
-add_library(emulated_CPP OBJECT support/compositions_emulated.cpp)
+set(emulated_sources support/compositions_emulated.cpp support/compositions_public_emulated.cpp)
+add_library(emulated_CPP OBJECT ${emulated_sources})
 moue_emulated_settings(emulated_CPP CPP)
 
 file(GLOB files CONFIGURE_DEPENDS unit/cuda_*.cpp)
@@ -36,7 +37,7 @@ endforeach()
 # Stacks on all threads as well, in one build configuration: sanitizers do not know what OpenMP's runtime synchronises.
 find_package(OpenMP COMPONENTS CXX)
 if(OpenMP_CXX_FOUND AND CMAKE_BUILD_TYPE STREQUAL "Release")
-  add_executable(test_cuda_stack_omp unit/cuda_stack.cpp support/compositions_emulated.cpp)
+  add_executable(test_cuda_stack_omp unit/cuda_stack.cpp ${emulated_sources})
   moue_emulated_settings(test_cuda_stack_omp OMP)
   add_test(NAME unit.cuda_stack_omp COMMAND test_cuda_stack_omp --no-intro)
   set_tests_properties(unit.cuda_stack_omp PROPERTIES LABELS unit)

@@ -10,6 +10,7 @@
 #include <type_traits>
 
 #include "moue/config.hpp"
+#include "moue/lanes.hpp"
 #include "moue/scalar.hpp"
 #include "moue/view.hpp"
 
@@ -64,6 +65,25 @@ template <class L>
 concept has_any_loss_member =
     has_depth_value<L> || has_depth_gradient<L> || has_token_value<L> || has_token_gradient<L>;
 
+/// A loss of one row by its lanes, all of which get the value; by the leading lane alone if the loss takes none.
+template <class L, class C, class Lanes>
+MOUE_HD C token_value(const L& loss, vector_view<const C> logits, vector_view<const C> p, const Lanes& lanes) {
+  if constexpr (requires { loss.token_value(logits, p, lanes); })
+    return loss.token_value(logits, p, lanes);
+  else
+    return lanes.sum(lanes.leads() ? static_cast<C>(loss.token_value(logits, p)) : C(0));
+}
+/// Its gradient; when this ends every lane sees it.
+template <class L, class C, class Lanes>
+MOUE_HD void token_gradient(const L& loss, vector_view<const C> logits, vector_view<const C> p, C scale,
+                            vector_view<C> dlogits, const Lanes& lanes) {
+  if constexpr (requires { loss.token_gradient(logits, p, scale, dlogits, lanes); })
+    loss.token_gradient(logits, p, scale, dlogits, lanes);
+  else if (lanes.leads())
+    loss.token_gradient(logits, p, scale, dlogits);
+  lanes.wait();
+}
+
 }  // namespace detail
 
 /// A function of the depth's statistics: `C value(const depth_statistics<C>&) const`, and `void gradient(const
@@ -72,7 +92,8 @@ template <class L>
 concept DepthLoss = std::copyable<L> && detail::has_depth_value<L> && detail::has_depth_gradient<L>;
 
 /// A mean over valid tokens, averaged over layers, of a function of one row: `C token_value(logits, p) const`, and `void
-/// token_gradient(logits, p, scale, dlogits) const`, which adds scale times its derivative. Device-callable.
+/// token_gradient(logits, p, scale, dlogits) const`, which adds scale times its derivative. Device-callable. Both may take
+/// `lanes` at the end, see lanes.hpp.
 template <class L>
 concept TokenLoss = std::copyable<L> && detail::has_token_value<L> && detail::has_token_gradient<L>;
 

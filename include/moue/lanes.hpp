@@ -5,6 +5,7 @@
 /// @file
 /// Lanes: the threads that share one row of a row functor.
 
+#include "moue/scalar.hpp"
 #include "moue/view.hpp"
 
 namespace moue {
@@ -12,15 +13,39 @@ namespace moue {
 /// One thread with a row to itself. A row functor that may be called as f(row, lanes) as well as f(row) is run by several
 /// threads where a backend has them: each takes the columns from `first()` on, `step()` apart. Sums over columns go through
 /// `sum`, which every lane must call and which gives all of them the same, and what belongs to the row as a whole is read
-/// before that and written after it by the lane that `leads()`.
+/// before that and written after it by the lane that `leads()`. What one lane wrote to memory others may read after
+/// `wait`, which every lane must call as well.
 struct one_lane {
   MOUE_HD static constexpr index first() { return 0; }
   MOUE_HD static constexpr index step() { return 1; }
   MOUE_HD static constexpr bool leads() { return true; }
+  MOUE_HD static constexpr void wait() {}
   template <class C>
   MOUE_HD static constexpr C sum(C part) {
     return part;
   }
+  /// The part that comes first among those of all lanes, by `before(a, b)`, a total order.
+  template <class T, class Before>
+  MOUE_HD static constexpr T first_of(T part, const Before&) {
+    return part;
+  }
 };
+
+namespace detail {
+
+template <class C>
+struct larger {
+  MOUE_HD constexpr bool operator()(C a, C b) const { return a > b; }
+};
+
+/// The largest number of a row, by all its lanes; minus infinity if there is none but NaN.
+template <class C, class Lanes>
+MOUE_HD C largest(vector_view<const C> row, const Lanes& lanes) {
+  C most = minus_infinity<C>();
+  for (index j = lanes.first(); j < row.size; j += lanes.step()) most = row[j] > most ? row[j] : most;
+  return lanes.first_of(most, larger<C>());
+}
+
+}  // namespace detail
 
 }  // namespace moue

@@ -52,6 +52,39 @@ struct archetype_operations {
   }
 };
 
+/// Two products that share a factor, at once where `ops` has a member of that name.
+///
+/// y0 = x w0ᵀ and y1 = x w1ᵀ.
+template <class X, class W, class Y>
+void linear_pair(const auto& ops, const X& x, const W& w0, const W& w1, const Y& y0, const Y& y1) {
+  if constexpr (requires { ops.linear_pair(x, w0, w1, y0, y1); }) {
+    ops.linear_pair(x, w0, w1, y0, y1);
+  } else {
+    ops.linear(x, w0, y0);
+    ops.linear(x, w1, y1);
+  }
+}
+/// dx = dy0 w0 + dy1 w1.
+template <class DY, class W, class DX>
+void input_gradient_pair(const auto& ops, const DY& dy0, const W& w0, const DY& dy1, const W& w1, const DX& dx) {
+  if constexpr (requires { ops.input_gradient_pair(dy0, w0, dy1, w1, dx); }) {
+    ops.input_gradient_pair(dy0, w0, dy1, w1, dx);
+  } else {
+    ops.input_gradient(dy0, w0, dx);
+    ops.input_gradient(dy1, w1, dx, write::add);
+  }
+}
+/// dw0 += dy0ᵀ x and dw1 += dy1ᵀ x.
+template <class DY, class X, class DW>
+void weight_gradient_pair(const auto& ops, const DY& dy0, const DY& dy1, const X& x, const DW& dw0, const DW& dw1) {
+  if constexpr (requires { ops.weight_gradient_pair(dy0, dy1, x, dw0, dw1); }) {
+    ops.weight_gradient_pair(dy0, dy1, x, dw0, dw1);
+  } else {
+    ops.weight_gradient(dy0, x, dw0);
+    ops.weight_gradient(dy1, x, dw1);
+  }
+}
+
 struct functor_archetype {
   MOUE_HD void operator()(index) const {}
   MOUE_HD void operator()(index, index) const {}

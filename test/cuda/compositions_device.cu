@@ -3,7 +3,7 @@
 #include "compositions_device.hpp"
 
 #include "carried.hpp"
-#include "compose.hpp"
+#include "compose_public.hpp"
 #include "moue/cuda.cuh"
 
 namespace test {
@@ -17,6 +17,10 @@ constexpr bool all = false;
 std::vector<std::string> compositions_on_device() {
   if (all) return compositions();
   return {"keyed_trajectory", "always_on", "mixed_pool"};
+}
+
+model_pointer<double> compose_public(std::string_view name, const recipe& r, const moue::cuda& backend) {
+  return compose_public_on(name, r, backend);
 }
 
 model_pointer<double> compose_on_device(std::string_view name, const recipe& r) {

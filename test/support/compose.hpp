@@ -87,8 +87,8 @@ model_pointer<double> compose_on(std::string_view name, const recipe& r, const B
                               moue::softmax_then_select{}},
                  moue::no_balancing{});
     }
+    if (auto model = compose_public(name, r, backend)) return model;
   }
-  if (auto model = compose_public(name, r, backend)) return model;
   throw std::invalid_argument("no composition is called " + std::string(name));
 }
 

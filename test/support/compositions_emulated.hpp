@@ -8,5 +8,6 @@
 namespace test {
 
 model_pointer<double> compose(std::string_view name, const recipe& r, const emulated& backend);
+model_pointer<double> compose_public(std::string_view name, const recipe& r, const emulated& backend);
 
 }  // namespace test

@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "carried.hpp"
 #include "compose_public.hpp"
-#include "emulated.hpp"
+#include "compositions_emulated.hpp"
 
 namespace test {
 

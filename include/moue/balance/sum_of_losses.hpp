@@ -35,19 +35,21 @@ class sum_of_losses {
       if constexpr (DepthLoss<std::remove_cvref_t<decltype(loss)>>) loss.gradient(s, d);
     });
   }
-  template <class C>
-  MOUE_HD C token_value(vector_view<const C> logits, vector_view<const C> p) const requires(TokenLoss<Losses> || ...) {
+  template <class C, class Lanes = one_lane>
+  MOUE_HD C token_value(vector_view<const C> logits, vector_view<const C> p, const Lanes& lanes = {}) const
+      requires(TokenLoss<Losses> || ...) {
     C sum = C(0);
     each([&](const auto& loss) {
-      if constexpr (TokenLoss<std::remove_cvref_t<decltype(loss)>>) sum += loss.token_value(logits, p);
+      if constexpr (TokenLoss<std::remove_cvref_t<decltype(loss)>>) sum += detail::token_value(loss, logits, p, lanes);
     });
     return sum;
   }
-  template <class C>
-  MOUE_HD void token_gradient(vector_view<const C> logits, vector_view<const C> p, C scale,
-                              vector_view<C> dlogits) const requires(TokenLoss<Losses> || ...) {
+  template <class C, class Lanes = one_lane>
+  MOUE_HD void token_gradient(vector_view<const C> logits, vector_view<const C> p, C scale, vector_view<C> dlogits,
+                              const Lanes& lanes = {}) const requires(TokenLoss<Losses> || ...) {
     each([&](const auto& loss) {
-      if constexpr (TokenLoss<std::remove_cvref_t<decltype(loss)>>) loss.token_gradient(logits, p, scale, dlogits);
+      if constexpr (TokenLoss<std::remove_cvref_t<decltype(loss)>>)
+        detail::token_gradient(loss, logits, p, scale, dlogits, lanes);
     });
   }
 

@@ -8,6 +8,7 @@
 #include <cmath>
 
 #include "moue/balance.hpp"
+#include "moue/lanes.hpp"
 #include "moue/math.hpp"
 
 namespace moue {
@@ -17,30 +18,29 @@ namespace moue {
 struct z_loss {
   double weight = 0.001;
 
-  template <class C>
-  MOUE_HD C token_value(vector_view<const C> logits, vector_view<const C>) const {
-    const C lse = log_sum_exp(logits);
+  template <class C, class Lanes = one_lane>
+  MOUE_HD C token_value(vector_view<const C> logits, vector_view<const C>, const Lanes& lanes = {}) const {
+    const C lse = log_sum_exp(logits, lanes);
     return lse == detail::minus_infinity<C>() ? C(0) : C(weight) * lse * lse;
   }
-  template <class C>
-  MOUE_HD void token_gradient(vector_view<const C> logits, vector_view<const C>, C scale,
-                              vector_view<C> dlogits) const {
-    const C lse = log_sum_exp(logits);
+  template <class C, class Lanes = one_lane>
+  MOUE_HD void token_gradient(vector_view<const C> logits, vector_view<const C>, C scale, vector_view<C> dlogits,
+                              const Lanes& lanes = {}) const {
+    const C lse = log_sum_exp(logits, lanes);
     if (lse == detail::minus_infinity<C>()) return;
-    for (index j = 0; j < logits.size; ++j)
+    for (index j = lanes.first(); j < logits.size; j += lanes.step())
       dlogits[j] += scale * C(2 * weight) * lse * detail::exponential(logits[j] - lse);
   }
 
  private:
-  template <class C>
-  MOUE_HD static C log_sum_exp(vector_view<const C> logits) {
+  template <class C, class Lanes>
+  MOUE_HD static C log_sum_exp(vector_view<const C> logits, const Lanes& lanes) {
     using std::log;
-    C most = detail::minus_infinity<C>();
-    for (const C z : logits) most = z > most ? z : most;
+    const C most = detail::largest(logits, lanes);
     if (most == detail::minus_infinity<C>()) return most;
     C sum = C(0);
-    for (const C z : logits) sum += detail::exponential(z - most);
-    return most + log(sum);
+    for (index j = lanes.first(); j < logits.size; j += lanes.step()) sum += detail::exponential(logits[j] - most);
+    return most + log(lanes.sum(sum));
   }
 };
 

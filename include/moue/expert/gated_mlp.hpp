@@ -11,6 +11,7 @@
 #include "moue/expert.hpp"
 #include "moue/expert/activation.hpp"
 #include "moue/expert/rows.hpp"
+#include "moue/operations.hpp"
 
 namespace moue {
 namespace detail {
@@ -117,8 +118,7 @@ struct gated_mlp {
     const auto& gate = kept[0];
     const auto& up = kept[1];
     const auto& h = temporary[0];
-    ops.linear(x, p[0], gate);
-    ops.linear(x, p[1], up);
+    detail::linear_pair(ops, x, p[0], p[1], gate, up);
     if constexpr (Biased) {
       ops.each_element(gate.rows, gate.cols, detail::add_bias{gate, p[3]});
       ops.each_element(up.rows, up.cols, detail::add_bias{up, p[4]});
@@ -141,10 +141,8 @@ struct gated_mlp {
     ops.input_gradient(out.dy, p[2], a);
     ops.each_row(a.rows, detail::gated_backward_row<ActivationT, C>{kept[0], kept[1], h, a, du, out.gate, out.dgate});
     ops.weight_gradient(out.dy, h, dp[2]);
-    ops.weight_gradient(a, x, dp[0]);
-    ops.weight_gradient(du, x, dp[1]);
-    ops.input_gradient(a, p[0], dx);
-    ops.input_gradient(du, p[1], dx, write::add);
+    detail::weight_gradient_pair(ops, a, du, x, dp[0], dp[1]);
+    detail::input_gradient_pair(ops, a, p[0], du, p[1], dx);
     if constexpr (Biased) {
       ops.column_sum(a, dp[3]);
       ops.column_sum(du, dp[4]);

@@ -11,6 +11,7 @@
 
 #include "moue/balance.hpp"
 #include "moue/error.hpp"
+#include "moue/lanes.hpp"
 #include "moue/router.hpp"
 #include "moue/router/compose.hpp"
 #include "moue/view.hpp"
@@ -41,11 +42,6 @@ struct copy_mask {
   MOUE_HD void operator()(index t) const { valid[t] = mask.size == 0 || mask[t] != 0 ? 1 : 0; }
 };
 
-struct clear_mark {
-  vector_view<std::uint8_t> marks;
-  MOUE_HD void operator()(index i) const { marks[i] = 0; }
-};
-
 /// parts[i] = valid tokens among the rows of block `i`.
 struct count_valid_block {
   vector_view<const std::uint8_t> valid;
@@ -67,13 +63,6 @@ struct add_parts {
     for (const index part : parts) sum += part;
     total[0] = sum;
   }
-};
-
-/// offsets[t] = t width.
-struct place_offset {
-  vector_view<index> offsets;
-  index width;
-  MOUE_HD void operator()(index t) const { offsets[t] = t * width; }
 };
 
 /// to = a + b, converted.
@@ -109,76 +98,6 @@ struct reject_broken_row {
   }
 };
 
-/// One token's selection scores, closed where the logit is.
-template <class C, class RouterT, class P>
-struct prefer_row {
-  RouterT router;
-  P parameters;
-  vector_view<const std::uint8_t> valid;
-  matrix_view<C> logits;
-  matrix_view<C> scores;
-  MOUE_HD void operator()(index t) const {
-    const auto z = logits.row(t);
-    const auto q = scores.row(t);
-    const bool masking = router.on_non_finite == non_finite::mask;
-    if (!valid[t]) {
-      for (index j = 0; j < q.size; ++j) q[j] = minus_infinity<C>();
-      return;
-    }
-    if (masking)
-      for (index j = 0; j < z.size; ++j)
-        if (broken(z[j])) z[j] = minus_infinity<C>();
-    router.preference(vector_view<const C>(z), parameters, q);
-    for (index j = 0; j < z.size; ++j)  // closed stays closed, whatever the preference makes of it
-      if (z[j] == minus_infinity<C>() || (masking && broken(q[j]))) q[j] = minus_infinity<C>();
-  }
-};
-
-/// One token's way from scores to assignments: select (unless a table did) → gate, and its probabilities.
-template <class C, class RouterT, bool Probabilities>
-struct route_row {
-  RouterT router;
-  vector_view<const std::int32_t> candidates;
-  vector_view<const std::int32_t> always;
-  vector_view<const std::uint8_t> valid;
-  matrix_view<C> logits;
-  matrix_view<C> scores;
-  matrix_view<C> probabilities;  // not touched unless Probabilities
-  matrix_view<std::int32_t> slots;
-  matrix_view<std::int32_t> experts;
-  matrix_view<C> gates;
-
-  MOUE_HD void operator()(index t) const {
-    index count = 0;
-    const vector_view<const C> z = logits.row(t);
-    if (valid[t]) {
-      if constexpr (has_select<std::remove_cvref_t<decltype(router.select)>>)
-        count = router.select(vector_view<const C>(scores.row(t)), candidates, slots.row(t));
-      else
-        while (count < slots.cols && slots(t, count) >= 0) ++count;
-      router.gate.forward(z, vector_view<const std::int32_t>{slots.row(t).data, count},
-                          vector_view<C>{gates.row(t).data, count});
-    }
-    for (index i = 0; i < slots.cols; ++i) {
-      const bool taken = i < count;
-      if (!taken) slots(t, i) = -1;
-      experts(t, i) = taken ? candidates[slots(t, i)] : -1;
-      if (!taken) gates(t, i) = C(0);
-    }
-    for (index i = 0; i < always.size; ++i) {
-      experts(t, slots.cols + i) = valid[t] ? always[i] : -1;
-      gates(t, slots.cols + i) = valid[t] ? C(1) : C(0);
-    }
-    if constexpr (Probabilities) {
-      const auto p = probabilities.row(t);
-      if (valid[t])
-        router.probability.forward(z, p);
-      else
-        for (index j = 0; j < p.size; ++j) p[j] = C(0);
-    }
-  }
-};
-
 /// dense(t, slot) = the slot's gate, or 0 where it was not selected.
 template <class C>
 struct spread_gates {
@@ -199,13 +118,16 @@ struct token_loss_row {
   matrix_view<const C> logits;
   matrix_view<const C> probabilities;
   matrix_view<C> values;
-  MOUE_HD void operator()(index t) const {
-    values(t, 0) = valid[t] ? loss.token_value(logits.row(t), probabilities.row(t)) : C(0);
+  template <class Lanes = one_lane>
+  MOUE_HD void operator()(index t, const Lanes& lanes = {}) const {
+    C value = C(0);
+    if (valid[t]) value = token_value(loss, logits.row(t), probabilities.row(t), lanes);
+    if (lanes.leads()) values(t, 0) = value;
   }
 };
 
 /// One candidate's statistics of a layer, from counts and summed probabilities to shares and means. Whether it is open is
-/// settled by the first token, as a rule.
+/// settled by the first tokens, as a rule.
 template <class C>
 struct finish_candidate {
   vector_view<const std::int32_t> candidates;
@@ -220,14 +142,21 @@ struct finish_candidate {
   vector_view<C> exposure;
   vector_view<C> expert_share;
   vector_view<C> expert_probability;
-  MOUE_HD void operator()(index slot) const {
+  template <class Lanes = one_lane>
+  MOUE_HD void operator()(index slot, const Lanes& lanes = {}) const {
+    index t = lanes.first();
+    while (t < logits.rows && (!valid[t] || logits(t, slot) == minus_infinity<C>())) t += lanes.step();
+    const bool is_open = lanes.sum(index(t < logits.rows)) > 0;
+    if (lanes.leads()) finish(slot, is_open);
+  }
+
+ private:
+  MOUE_HD void finish(index slot, bool is_open) const {
     const index e = candidates[slot], tokens = valid_tokens[0];
     const index assignments = expert_offsets[expert_offsets.size - 1] - tokens * always;
     const C per_assignment = assignments > 0 ? C(1) / C(assignments) : C(0);
     const C per_token = tokens > 0 ? C(1) / C(tokens) : C(0);
-    index t = 0;
-    while (t < logits.rows && (!valid[t] || logits(t, slot) == minus_infinity<C>())) ++t;
-    open[slot] = t < logits.rows ? 1 : 0;
+    open[slot] = is_open ? 1 : 0;
     exposure[e] += C(open[slot]);
     share[slot] = C(expert_offsets[e + 1] - expert_offsets[e]) * per_assignment;
     probability[slot] *= per_token;
@@ -274,44 +203,6 @@ struct balance_depth {
     if constexpr (DepthLoss<LossT>) loss.gradient(s, dprobability);
     for (auto& d : dprobability) d *= scale / C(s.tokens);
     token_scale[0] = scale / C(s.tokens * s.layers);
-  }
-};
-
-/// One token's way back: from the gradients of its gates, and from the balancing loss, to those of its logits.
-template <class C, class RouterT, class LossT>
-struct route_backward_row {
-  RouterT router;
-  LossT loss;
-  vector_view<const std::uint8_t> valid;
-  matrix_view<const C> logits;
-  matrix_view<const std::int32_t> slots;
-  matrix_view<const C> gates;
-  matrix_view<C> dgates;
-  matrix_view<const C> dense_dgates;  // no columns where no stage keeps state
-  vector_view<const C> dprobability;  // of every token; empty without an armed loss
-  vector_view<const C> token_scale;   // [1]; empty without an armed loss
-  matrix_view<C> probabilities;
-  matrix_view<C> dlogits;
-
-  MOUE_HD void operator()(index t) const {
-    const auto dz = dlogits.row(t);
-    for (index j = 0; j < dz.size; ++j) dz[j] = C(0);
-    if (!valid[t]) return;
-    index count = 0;
-    while (count < slots.cols && slots(t, count) >= 0) ++count;
-    if (dense_dgates.cols > 0)
-      for (index i = 0; i < count; ++i) dgates(t, i) += dense_dgates(t, slots(t, i));
-    const auto z = logits.row(t);
-    router.gate.backward(z, vector_view<const std::int32_t>{slots.row(t).data, count},
-                         vector_view<const C>{gates.row(t).data, count},
-                         vector_view<const C>{dgates.row(t).data, count}, dz);
-    if constexpr (!std::is_same_v<LossT, no_balancing>) {
-      if (dprobability.size == 0) return;
-      const auto p = probabilities.row(t);
-      router.probability.forward(z, p);
-      router.probability.backward(z, vector_view<const C>(p), dprobability, dz);
-      if constexpr (TokenLoss<LossT>) loss.token_gradient(z, vector_view<const C>(p), token_scale[0], dz);
-    }
   }
 };
 

@@ -13,8 +13,10 @@
 #include <utility>
 #include <vector>
 
+#include "moue/executor/rows.hpp"
 #include "moue/mixture.hpp"
 #include "moue/pass/memory.hpp"
+#include "moue/pass/route_rows.hpp"
 #include "moue/pass/rows.hpp"
 #include "moue/router/rows.hpp"
 #include "moue/router/stages.hpp"
@@ -70,7 +72,7 @@ struct pass_state {
     for (const auto& table :
          std::array{memory.exposure, memory.share, memory.probability, memory.expert_share, memory.expert_probability})
       clear({table.data, 1, table.size});
-    ops.each_row(memory.open.size, clear_mark{memory.open});
+    ops.each_row(memory.open.size, clear_entry<std::uint8_t>{memory.open});
     clear(memory.layer_token_loss);
   }
 
@@ -191,16 +193,17 @@ struct pass_state {
         memory.always_of_all.data + model->connections().always_offset(layer), always(layer)};
     auto& visit = record(layer);
     const index width = most(layer) + always(layer);
-    ops.each_row(tokens + 1, place_offset{visit.offsets, width});
     const auto scores = shaped(memory.scores, candidates(layer));
-    ops.each_row(tokens, prefer_row<C, router_type, decltype(preference)>{model->router(), preference, valid(),
-                                                                          frame.logits, scores});
-    if constexpr (!has_select<std::remove_cvref_t<decltype(model->router().select)>>)
+    using parameters_type = std::remove_const_t<decltype(preference)>;
+    const prefer_row<C, router_type, parameters_type> prefer{model->router(), preference, valid(), frame.logits,
+                                                             scores};
+    if constexpr (!has_select<std::remove_cvref_t<decltype(model->router().select)>>) {
+      ops.each_row(tokens, prefer);
       model->router().select.table(ops, matrix_view<const C>(scores), valid(), frame.candidates, slots(layer));
-    ops.each_row(tokens, route_row<C, router_type, balances>{model->router(), frame.candidates, always_ids, valid(),
-                                                             frame.logits, scores,
-                                                             shaped(memory.probabilities, candidates(layer)),
-                                                             slots(layer), shaped(visit.experts, width), gates(layer)});
+    }
+    ops.each_row(tokens + 1, route_row<C, router_type, parameters_type, balances>{
+                                 prefer, frame.candidates, always_ids, shaped(memory.probabilities, candidates(layer)),
+                                 slots(layer), shaped(visit.experts, width), gates(layer), visit.offsets});
     if (stages.state_width() > 0) {
       frame.gates = spread(layer);
       stages.advance(ops, frame, weights, scratch);

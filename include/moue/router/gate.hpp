@@ -7,6 +7,7 @@
 
 #include <cmath>
 
+#include "moue/lanes.hpp"
 #include "moue/math.hpp"
 #include "moue/router.hpp"
 
@@ -38,22 +39,26 @@ struct softmax_of_selected {
 struct softmax_then_select {
   double scale = 1;
 
-  template <class C>
-  MOUE_HD void forward(vector_view<const C> logits, vector_view<const std::int32_t> slots, vector_view<C> gates) const {
-    const auto [most, sum] = normaliser(logits);
-    for (index i = 0; i < slots.size; ++i) gates[i] = detail::exponential(logits[slots[i]] - most) / sum * C(scale);
+  template <class C, class Lanes = one_lane>
+  MOUE_HD void forward(vector_view<const C> logits, vector_view<const std::int32_t> slots, vector_view<C> gates,
+                       const Lanes& lanes = {}) const {
+    const auto [most, sum] = normaliser(logits, lanes);
+    for (index i = lanes.first(); i < slots.size; i += lanes.step())
+      gates[i] = detail::exponential(logits[slots[i]] - most) / sum * C(scale);
   }
-  template <class C>
+  template <class C, class Lanes = one_lane>
   MOUE_HD void backward(vector_view<const C> logits, vector_view<const std::int32_t> slots, vector_view<const C> gates,
-                        vector_view<const C> dgates, vector_view<C> dlogits) const {
-    const auto [most, sum] = normaliser(logits);
+                        vector_view<const C> dgates, vector_view<C> dlogits, const Lanes& lanes = {}) const {
+    const auto [most, sum] = normaliser(logits, lanes);
     C mean = C(0);
     for (index i = 0; i < slots.size; ++i) {
       mean += gates[i] * dgates[i];
-      dlogits[slots[i]] += gates[i] * dgates[i];
+      if (lanes.leads()) dlogits[slots[i]] += gates[i] * dgates[i];
     }
+    lanes.wait();
     if (slots.size > 0)
-      for (index j = 0; j < logits.size; ++j) dlogits[j] -= detail::exponential(logits[j] - most) / sum * mean;
+      for (index j = lanes.first(); j < logits.size; j += lanes.step())
+        dlogits[j] -= detail::exponential(logits[j] - most) / sum * mean;
   }
 
  private:
@@ -61,13 +66,12 @@ struct softmax_then_select {
   struct parts {
     C most, sum;
   };
-  template <class C>
-  MOUE_HD static parts<C> normaliser(vector_view<const C> logits) {
-    C most = detail::minus_infinity<C>();
-    for (const C z : logits) most = z > most ? z : most;
+  template <class C, class Lanes>
+  MOUE_HD static parts<C> normaliser(vector_view<const C> logits, const Lanes& lanes) {
+    const C most = detail::largest(logits, lanes);
     C sum = C(0);
-    for (const C z : logits) sum += detail::exponential(z - most);
-    return {most, sum};
+    for (index j = lanes.first(); j < logits.size; j += lanes.step()) sum += detail::exponential(logits[j] - most);
+    return {most, lanes.sum(sum)};
   }
 };
 

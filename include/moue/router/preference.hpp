@@ -7,6 +7,7 @@
 
 #include <array>
 
+#include "moue/lanes.hpp"
 #include "moue/math.hpp"
 #include "moue/router.hpp"
 
@@ -14,9 +15,10 @@ namespace moue {
 
 /// Selection reads the logits.
 struct by_logits {
-  template <class C>
-  MOUE_HD void operator()(vector_view<const C> logits, const auto&, vector_view<C> scores) const {
-    for (index j = 0; j < logits.size; ++j) scores[j] = logits[j];
+  template <class C, class Lanes = one_lane>
+  MOUE_HD void operator()(vector_view<const C> logits, const auto&, vector_view<C> scores,
+                          const Lanes& lanes = {}) const {
+    for (index j = lanes.first(); j < logits.size; j += lanes.step()) scores[j] = logits[j];
   }
 };
 
@@ -26,18 +28,22 @@ struct biased_logits {
   auto parameters(router_shape s) const {
     return std::array{parameter_spec{"selection_bias", 1, s.candidates, {}, scope::layer, false}};
   }
-  template <class C>
-  MOUE_HD void operator()(vector_view<const C> logits, const auto& p, vector_view<C> scores) const {
-    for (index j = 0; j < logits.size; ++j) scores[j] = logits[j] + static_cast<C>(p[0](0, j));
+  template <class C, class Lanes = one_lane>
+  MOUE_HD void operator()(vector_view<const C> logits, const auto& p, vector_view<C> scores,
+                          const Lanes& lanes = {}) const {
+    for (index j = lanes.first(); j < logits.size; j += lanes.step())
+      scores[j] = logits[j] + static_cast<C>(p[0](0, j));
   }
 };
 
 /// Selection reads sigmoid(z) + b (DeepSeek-V3, arXiv 2412.19437); otherwise as `biased_logits`.
 struct biased_sigmoid {
   auto parameters(router_shape s) const { return biased_logits{}.parameters(s); }
-  template <class C>
-  MOUE_HD void operator()(vector_view<const C> logits, const auto& p, vector_view<C> scores) const {
-    for (index j = 0; j < logits.size; ++j) scores[j] = detail::sigmoid(logits[j]) + static_cast<C>(p[0](0, j));
+  template <class C, class Lanes = one_lane>
+  MOUE_HD void operator()(vector_view<const C> logits, const auto& p, vector_view<C> scores,
+                          const Lanes& lanes = {}) const {
+    for (index j = lanes.first(); j < logits.size; j += lanes.step())
+      scores[j] = detail::sigmoid(logits[j]) + static_cast<C>(p[0](0, j));
   }
 };
 

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "moue/error.hpp"
+#include "moue/lanes.hpp"
 #include "moue/router.hpp"
 
 namespace moue {
@@ -32,7 +33,7 @@ MOUE_HD bool before(C a, std::int32_t id_a, C b, std::int32_t id_b) {
 
 /// The k candidates with the highest scores, in decreasing order; ties go to the lowest expert id; closed candidates are
 /// never taken, so a token may get fewer. `top_k<2>{}` fixes k at compile time, `top_k{2}` at run time. k may exceed the
-/// number of candidates. O(candidates k) per token.
+/// number of candidates. O(candidates k) per token, shared by its lanes.
 template <index K = dynamic>
 struct top_k {
   static_assert(K >= 0, "moue: top_k needs a k of 0 or more");
@@ -40,9 +41,9 @@ struct top_k {
   MOUE_HD static constexpr index k() { return K; }
   constexpr index most(index candidates) const { return K < candidates ? K : candidates; }
 
-  template <class C>
+  template <class C, class Lanes = one_lane>
   MOUE_HD index operator()(vector_view<const C> scores, vector_view<const std::int32_t> candidates,
-                           vector_view<std::int32_t> slots) const;
+                           vector_view<std::int32_t> slots, const Lanes& lanes = {}) const;
 };
 
 template <>
@@ -55,9 +56,9 @@ struct top_k<dynamic> {
   MOUE_HD constexpr index k() const { return k_; }
   constexpr index most(index candidates) const { return k_ < candidates ? k_ : candidates; }
 
-  template <class C>
+  template <class C, class Lanes = one_lane>
   MOUE_HD index operator()(vector_view<const C> scores, vector_view<const std::int32_t> candidates,
-                           vector_view<std::int32_t> slots) const;
+                           vector_view<std::int32_t> slots, const Lanes& lanes = {}) const;
 
  private:
   index k_;
@@ -83,25 +84,60 @@ MOUE_HD index insert_best(index k, vector_view<const C> scores, vector_view<cons
 
 template <class C>
 MOUE_HD index select_best(index k, vector_view<const C> scores, vector_view<const std::int32_t> candidates,
-                          vector_view<std::int32_t> slots) {
+                          vector_view<std::int32_t> slots, const one_lane&) {
   index count = 0;
   for (index j = 0; j < scores.size; ++j) count = insert_best(k, scores, candidates, j, slots, count);
   return count;
 }
 
+template <class C>
+struct scored {
+  C score;
+  std::int32_t id;  // −1: none
+  std::int32_t slot;
+};
+template <class C>
+struct scored_before {
+  MOUE_HD bool operator()(const scored<C>& a, const scored<C>& b) const {
+    if (a.id < 0 || b.id < 0) return a.id >= 0 && b.id < 0;
+    return before(a.score, a.id, b.score, b.id);
+  }
+};
+
+/// The same by several lanes: each round finds the best of those that come after the last one found.
+template <class C, class Lanes>
+MOUE_HD index select_best(index k, vector_view<const C> scores, vector_view<const std::int32_t> candidates,
+                          vector_view<std::int32_t> slots, const Lanes& lanes) {
+  const scored_before<C> is_before;
+  scored<C> last{C(0), -1, -1};
+  for (index count = 0; count < k; ++count) {
+    scored<C> best{C(0), -1, -1};
+    for (index j = lanes.first(); j < scores.size; j += lanes.step()) {
+      const scored<C> one{scores[j], candidates[j], static_cast<std::int32_t>(j)};
+      if (one.score == minus_infinity<C>() || (last.id >= 0 && !is_before(last, one))) continue;
+      if (is_before(one, best)) best = one;
+    }
+    best = lanes.first_of(best, is_before);
+    if (best.id < 0) return count;
+    if (lanes.leads()) slots[count] = best.slot;
+    last = best;
+  }
+  return k;
+}
+
 }  // namespace detail
 
 template <index K>
-template <class C>
+template <class C, class Lanes>
 MOUE_HD index top_k<K>::operator()(vector_view<const C> scores, vector_view<const std::int32_t> candidates,
-                                   vector_view<std::int32_t> slots) const {
-  return detail::select_best(K, scores, candidates, slots);
+                                   vector_view<std::int32_t> slots, const Lanes& lanes) const {
+  return detail::select_best(K, scores, candidates, slots, lanes);
 }
 
-template <class C>
+template <class C, class Lanes>
 MOUE_HD index top_k<dynamic>::operator()(vector_view<const C> scores, vector_view<const std::int32_t> candidates,
-                                         vector_view<std::int32_t> slots) const {
-  return detail::select_best(k_, scores, candidates, slots);
+                                         vector_view<std::int32_t> slots, const Lanes& lanes) const {
+  return detail::select_best(k_, scores, candidates, slots, lanes);
 }
 
 }  // namespace moue

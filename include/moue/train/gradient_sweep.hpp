@@ -15,6 +15,7 @@
 
 #include "moue/backend.hpp"
 #include "moue/error.hpp"
+#include "moue/executor/rows.hpp"
 #include "moue/parameter.hpp"
 #include "moue/train/sweep.hpp"
 #include "moue/workspace.hpp"
@@ -49,11 +50,6 @@ struct zero_gradients {
     MOUE_HD void operator()(index j) const { data[j] = C(0); }
   };
   MOUE_HD part of(index i) const { return {live.has(i) ? live.tensors[i].data : nullptr}; }
-};
-
-struct clear_mark {
-  vector_view<std::uint8_t> marks;
-  MOUE_HD void operator()(index e) const { marks[e] = 0; }
 };
 
 /// How much to scale gradients for a norm of at most `most`: not at all if theirs is not finite.
@@ -162,7 +158,7 @@ class gradient_sweep {
   template <class Ops>
   void zero(const Ops& ops) const {
     detail::sweep(ops, runs_, detail::zero_gradients<C>{live_});
-    ops.each_row(marks_.size, detail::clear_mark{marks_});
+    ops.each_row(marks_.size, detail::clear_entry<std::uint8_t>{marks_});
   }
 
   /// The Euclidean norm [1] of all trained tensors together, in the backend's memory until the next call. The order of the

@@ -151,6 +151,22 @@ class group_operations {
     using C = typename DW::value_type;
     gpu::weight_gradient<S>(runtime_, groups(x.rows), matrix_view<const C>(dy), matrix_view<const C>(x), dw);
   }
+  /// As `detail::linear_pair` and its like want them.
+  template <class X, class W, class C>
+  void linear_pair(const X& x, const W& w0, const W& w1, const matrix_view<C>& y0, const matrix_view<C>& y1) const {
+    gpu::linear_pair(runtime_, groups(y0.rows), matrix_view<const C>(x), read_only(w0), read_only(w1), y0, y1);
+  }
+  template <class DY, class W, class C>
+  void input_gradient_pair(const DY& dy0, const W& w0, const DY& dy1, const W& w1, const matrix_view<C>& dx) const {
+    gpu::input_gradient_pair(runtime_, groups(dx.rows), matrix_view<const C>(dy0), read_only(w0),
+                             matrix_view<const C>(dy1), read_only(w1), dx);
+  }
+  template <class DY, class X, class DW>
+  void weight_gradient_pair(const DY& dy0, const DY& dy1, const X& x, const DW& dw0, const DW& dw1) const {
+    using C = typename DW::value_type;
+    gpu::weight_gradient_pair<S>(runtime_, groups(x.rows), matrix_view<const C>(dy0), matrix_view<const C>(dy1),
+                                 matrix_view<const C>(x), dw0, dw1);
+  }
   template <class X, class Out>
   void column_sum(const X& x, const Out& out) const {
     gpu::column_sum(runtime_, groups(x.rows), matrix_view<const typename Out::value_type>(x), out);

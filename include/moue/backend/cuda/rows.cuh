@@ -5,6 +5,10 @@
 /// @file
 /// Row functors that take lanes, each row by the threads of a warp or of a block.
 
+#include <bit>
+#include <cstdint>
+#include <type_traits>
+
 #include "moue/backend/cuda/launch.cuh"
 #include "moue/backend/cuda/schedule.cuh"
 #include "moue/lanes.hpp"
@@ -22,18 +26,52 @@ struct device_lanes {
   MOUE_HD static index first() { return static_cast<index>(threadIdx.x) % Width; }
   MOUE_HD static constexpr index step() { return Width; }
   MOUE_HD static bool leads() { return first() == 0; }
+  MOUE_HD static void wait() {
+    if constexpr (Width > lanes)
+      __syncthreads();
+    else
+      __syncwarp();
+  }
   /// In an order that depends on nothing but Width.
   template <class C>
   MOUE_HD static C sum(C part) {
+    return combined(part, [](C& a, const C& b) { a += b; });
+  }
+  template <class T, class Before>
+  MOUE_HD static T first_of(T part, const Before& before) {
+    return combined(part, [&](T& a, const T& b) {
+      if (before(b, a)) a = b;
+    });
+  }
+
+ private:
+  /// What a lane's neighbour holds, in words.
+  template <class T>
+  MOUE_HD static T of_lane_across(const T& value, int mask) {
+    if constexpr (std::is_arithmetic_v<T>) {
+      return __shfl_xor_sync(~0u, value, mask);
+    } else {
+      static_assert(sizeof(T) % sizeof(std::uint32_t) == 0);
+      struct words {
+        std::uint32_t at[sizeof(T) / sizeof(std::uint32_t)];
+      };
+      auto all = std::bit_cast<words>(value);
+      MOUE_UNROLL
+      for (auto& word : all.at) word = __shfl_xor_sync(~0u, word, mask);
+      return std::bit_cast<T>(all);
+    }
+  }
+  template <class T, class Add>
+  MOUE_HD static T combined(T part, const Add& add) {
     MOUE_UNROLL
-    for (int mask = lanes / 2; mask > 0; mask /= 2) part += __shfl_xor_sync(~0u, part, mask);
+    for (int mask = lanes / 2; mask > 0; mask /= 2) add(part, of_lane_across(part, mask));
     if constexpr (Width > lanes) {
-      __shared__ C of_warps[Width / lanes];
+      __shared__ T of_warps[Width / lanes];
       if (threadIdx.x % lanes == 0) of_warps[threadIdx.x / lanes] = part;
       __syncthreads();
       part = of_warps[0];
       MOUE_UNROLL
-      for (int warp = 1; warp < Width / lanes; ++warp) part += of_warps[warp];
+      for (int warp = 1; warp < Width / lanes; ++warp) add(part, of_warps[warp]);
       __syncthreads();  // the next sum comes through the same memory
     }
     return part;
@@ -42,8 +80,13 @@ struct device_lanes {
   MOUE_HD static index first() { return 0; }
   MOUE_HD static constexpr index step() { return Width; }
   MOUE_HD static bool leads() { return true; }
+  MOUE_HD static void wait() {}
   template <class C>
   MOUE_HD static C sum(C part) {
+    return part;
+  }
+  template <class T, class Before>
+  MOUE_HD static T first_of(T part, const Before&) {
     return part;
   }
 #endif

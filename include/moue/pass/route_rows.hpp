@@ -1,0 +1,202 @@
+// SPDX-FileCopyrightText: 2026 The moue authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// @file
+/// Row functors of a pass: one token's way through the row stages of a router, and back. Stages that take lanes share a
+/// row; others run on its leading lane.
+
+#include <cstdint>
+#include <type_traits>
+
+#include "moue/balance.hpp"
+#include "moue/lanes.hpp"
+#include "moue/pass/rows.hpp"
+#include "moue/router.hpp"
+#include "moue/router/compose.hpp"
+#include "moue/view.hpp"
+
+namespace moue::detail {
+
+/// One token's selection scores, closed where the logit is.
+template <class C, class RouterT, class P>
+struct prefer_row {
+  RouterT router;
+  P parameters;
+  vector_view<const std::uint8_t> valid;
+  matrix_view<C> logits;
+  matrix_view<C> scores;
+
+  template <class Lanes = one_lane>
+  MOUE_HD void operator()(index t, const Lanes& lanes = {}) const {
+    const auto z = logits.row(t);
+    const auto q = scores.row(t);
+    const bool masking = router.on_non_finite == non_finite::mask;
+    if (!valid[t]) {
+      for (index j = lanes.first(); j < q.size; j += lanes.step()) q[j] = minus_infinity<C>();
+      return;
+    }
+    if (masking) {
+      for (index j = lanes.first(); j < z.size; j += lanes.step())
+        if (broken(z[j])) z[j] = minus_infinity<C>();
+      lanes.wait();
+    }
+    const vector_view<const C> logit = z;
+    if constexpr (requires { router.preference(logit, parameters, q, lanes); })
+      router.preference(logit, parameters, q, lanes);
+    else if (lanes.leads())
+      router.preference(logit, parameters, q);
+    lanes.wait();
+    for (index j = lanes.first(); j < z.size; j += lanes.step())  // closed stays closed, whatever the preference says
+      if (z[j] == minus_infinity<C>() || (masking && broken(q[j]))) q[j] = minus_infinity<C>();
+  }
+};
+
+/// One token's way from logits to assignments: prefer → select → gate, its probabilities, and where its entries begin.
+/// A selection that sees the whole table has run before, and the preference before that. Row `tokens`, one past the last,
+/// ends the last token's entries.
+template <class C, class RouterT, class P, bool Probabilities>
+struct route_row {
+  prefer_row<C, RouterT, P> prefer;
+  vector_view<const std::int32_t> candidates;
+  vector_view<const std::int32_t> always;
+  matrix_view<C> probabilities;  // not touched unless Probabilities
+  matrix_view<std::int32_t> slots;
+  matrix_view<std::int32_t> experts;
+  matrix_view<C> gates;
+  vector_view<index> offsets;
+
+  template <class Lanes = one_lane>
+  MOUE_HD void operator()(index t, const Lanes& lanes = {}) const {
+    if (lanes.leads()) offsets[t] = t * experts.cols;
+    if (t == slots.rows) return;
+    const bool valid = prefer.valid[t];
+    const vector_view<const C> z = prefer.logits.row(t);
+    index count = 0;
+    if constexpr (has_select<select_type>) prefer(t, lanes);
+    if (valid) {
+      count = select(t, lanes);
+      gate(z, {slots.row(t).data, count}, {gates.row(t).data, count}, lanes);
+    }
+    for (index i = lanes.first(); i < slots.cols; i += lanes.step()) {
+      const bool taken = i < count;
+      if (!taken) slots(t, i) = -1;
+      experts(t, i) = taken ? candidates[slots(t, i)] : -1;
+      if (!taken) gates(t, i) = C(0);
+    }
+    for (index i = lanes.first(); i < always.size; i += lanes.step()) {
+      experts(t, slots.cols + i) = valid ? always[i] : -1;
+      gates(t, slots.cols + i) = valid ? C(1) : C(0);
+    }
+    if constexpr (Probabilities) probability(z, valid, probabilities.row(t), lanes);
+  }
+
+ private:
+  using select_type = std::remove_cvref_t<decltype(std::declval<RouterT>().select)>;
+
+  template <class Lanes>
+  MOUE_HD index select(index t, const Lanes& lanes) const {
+    index count = 0;
+    if constexpr (has_select<select_type>) {
+      const auto& stage = prefer.router.select;
+      const auto taken = slots.row(t);
+      lanes.wait();
+      const vector_view<const C> scores = prefer.scores.row(t);
+      if constexpr (requires { stage(scores, candidates, taken, lanes); })
+        count = stage(scores, candidates, taken, lanes);
+      else
+        count = lanes.sum(lanes.leads() ? static_cast<index>(stage(scores, candidates, taken)) : index(0));
+    } else {
+      while (count < slots.cols && slots(t, count) >= 0) ++count;
+    }
+    lanes.wait();
+    return count;
+  }
+  template <class Lanes>
+  MOUE_HD void gate(const vector_view<const C>& z, const vector_view<const std::int32_t>& taken,
+                    const vector_view<C>& weights, const Lanes& lanes) const {
+    const auto& stage = prefer.router.gate;
+    if constexpr (requires { stage.forward(z, taken, weights, lanes); })
+      stage.forward(z, taken, weights, lanes);
+    else if (lanes.leads())
+      stage.forward(z, taken, weights);
+  }
+  template <class Lanes>
+  MOUE_HD void probability(const vector_view<const C>& z, bool valid, const vector_view<C>& p,
+                           const Lanes& lanes) const {
+    const auto& stage = prefer.router.probability;
+    if (!valid)
+      for (index j = lanes.first(); j < p.size; j += lanes.step()) p[j] = C(0);
+    else if constexpr (requires { stage.forward(z, p, lanes); })
+      stage.forward(z, p, lanes);
+    else if (lanes.leads())
+      stage.forward(z, p);
+  }
+};
+
+/// One token's way back: from the gradients of its gates, and from the balancing loss, to those of its logits.
+template <class C, class RouterT, class LossT>
+struct route_backward_row {
+  RouterT router;
+  LossT loss;
+  vector_view<const std::uint8_t> valid;
+  matrix_view<const C> logits;
+  matrix_view<const std::int32_t> slots;
+  matrix_view<const C> gates;
+  matrix_view<C> dgates;
+  matrix_view<const C> dense_dgates;  // no columns where no stage keeps state
+  vector_view<const C> dprobability;  // of every token; empty without an armed loss
+  vector_view<const C> token_scale;   // [1]; empty without an armed loss
+  matrix_view<C> probabilities;
+  matrix_view<C> dlogits;
+
+  template <class Lanes = one_lane>
+  MOUE_HD void operator()(index t, const Lanes& lanes = {}) const {
+    const auto dz = dlogits.row(t);
+    for (index j = lanes.first(); j < dz.size; j += lanes.step()) dz[j] = C(0);
+    if (!valid[t]) return;
+    const auto z = logits.row(t);
+    index count = 0;
+    while (count < slots.cols && slots(t, count) >= 0) ++count;
+    if (dense_dgates.cols > 0)
+      for (index i = lanes.first(); i < count; i += lanes.step()) dgates(t, i) += dense_dgates(t, slots(t, i));
+    lanes.wait();
+    gate(z, {slots.row(t).data, count}, {gates.row(t).data, count}, {dgates.row(t).data, count}, dz, lanes);
+    if constexpr (!std::is_same_v<LossT, no_balancing>) {
+      if (dprobability.size == 0) return;
+      lanes.wait();
+      const auto p = probabilities.row(t);
+      probability(z, p, dz, lanes);
+      if constexpr (TokenLoss<LossT>) token_gradient(loss, z, vector_view<const C>(p), token_scale[0], dz, lanes);
+    }
+  }
+
+ private:
+  template <class Lanes>
+  MOUE_HD void gate(const vector_view<const C>& z, const vector_view<const std::int32_t>& taken,
+                    const vector_view<const C>& weights, const vector_view<const C>& dweights, const vector_view<C>& dz,
+                    const Lanes& lanes) const {
+    if constexpr (requires { router.gate.backward(z, taken, weights, dweights, dz, lanes); })
+      router.gate.backward(z, taken, weights, dweights, dz, lanes);
+    else if (lanes.leads())
+      router.gate.backward(z, taken, weights, dweights, dz);
+  }
+  template <class Lanes>
+  MOUE_HD void probability(const vector_view<const C>& z, const vector_view<C>& p, const vector_view<C>& dz,
+                           const Lanes& lanes) const {
+    const auto& stage = router.probability;
+    if constexpr (requires { stage.forward(z, p, lanes); })
+      stage.forward(z, p, lanes);
+    else if (lanes.leads())
+      stage.forward(z, p);
+    lanes.wait();
+    const vector_view<const C> known = p;
+    if constexpr (requires { stage.backward(z, known, dprobability, dz, lanes); })
+      stage.backward(z, known, dprobability, dz, lanes);
+    else if (lanes.leads())
+      stage.backward(z, known, dprobability, dz);
+    lanes.wait();
+  }
+};
+
+}  // namespace moue::detail
