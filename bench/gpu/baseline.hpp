@@ -6,9 +6,11 @@
 // activations between them. Ids, gates, the rows' order and all sizes are on the host beforehand, for nothing, and the
 // router gets no gradient.
 
+#include <array>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <numeric>
 #include <span>
 #include <type_traits>
 #include <utility>
@@ -113,6 +115,14 @@ struct activate_backward {
   }
 };
 
+/// Where the tensors of weights or gradients lie.
+template <class T, class Tensors>
+std::vector<T*> places_of(const Tensors& tensors) {
+  std::vector<T*> places;
+  for (index i = 0; i < tensors.layout().tensors(); ++i) places.push_back(tensors[i].data);
+  return places;
+}
+
 /// `Gradient` is what weight gradients are stored in: grouped calls write no other type than their factors have.
 template <class GpuT, class BlasT, class S, class Gradient = moue::compute_t<S>>
 class baseline {
@@ -199,21 +209,19 @@ class baseline {
 
   /// Rows in expert order, as the library's plans have them.
   void sort(const moue::routing<C>& routing) {
-    std::vector<std::int32_t> ids(static_cast<std::size_t>(rows_));
-    std::vector<C> gates(ids.size());
+    std::vector<std::int32_t> ids(static_cast<std::size_t>(rows_)), token(ids.size()), row(ids.size());
+    std::vector<C> gates(ids.size()), gate(ids.size());
     gpu_.download(routing.expert.data, std::span(ids));
     gpu_.download(routing.gate.data, std::span(gates));
     groups_.offsets.assign(static_cast<std::size_t>(shape_.experts) + 1, 0);
-    std::vector<std::int32_t> token, row(ids.size());
-    std::vector<C> gate;
-    for (index e = 0; e < shape_.experts; ++e) {
-      for (std::size_t i = 0; i < ids.size(); ++i)
-        if (ids[i] == e) {
-          row[i] = static_cast<std::int32_t>(token.size());
-          token.push_back(static_cast<std::int32_t>(static_cast<index>(i) / shape_.k));
-          gate.push_back(gates[i]);
-        }
-      groups_.offsets[static_cast<std::size_t>(e) + 1] = std::ssize(token);
+    for (const auto id : ids) ++groups_.offsets[static_cast<std::size_t>(id) + 1];
+    std::partial_sum(groups_.offsets.begin(), groups_.offsets.end(), groups_.offsets.begin());
+    auto next = groups_.offsets;
+    for (std::size_t i = 0; i < ids.size(); ++i) {
+      const auto at = static_cast<std::size_t>(next[static_cast<std::size_t>(ids[i])]++);
+      row[i] = static_cast<std::int32_t>(at);
+      token[at] = static_cast<std::int32_t>(static_cast<index>(i) / shape_.k);
+      gate[at] = gates[i];
     }
     token_.upload(token);
     row_.upload(row);

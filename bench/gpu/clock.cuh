@@ -39,11 +39,15 @@ class cache_flush {
   void* memory_ = nullptr;
 };
 
-/// The median time of `queue()` on a stream, in microseconds: of at least 20 runs after 3 that do not count, and of more
-/// while they take less than a second in all.
+/// How many runs a median is taken of: at least so many, and more while they take less than some seconds in all.
+struct effort {
+  std::size_t least = 20, most = 200;
+  double seconds = 1;
+};
+
+/// The median time of `queue()` on a stream, in microseconds, after 3 runs that do not count.
 template <class F>
-double median_us(cudaStream_t stream, const cache_flush& flush, const F& queue) {
-  constexpr std::size_t least = 20, most = 200;
+double median_us(cudaStream_t stream, const cache_flush& flush, const effort& how, const F& queue) {
   cudaEvent_t begin, end;
   check(cudaEventCreate(&begin), "making an event");
   check(cudaEventCreate(&end), "making an event");
@@ -51,8 +55,9 @@ double median_us(cudaStream_t stream, const cache_flush& flush, const F& queue) 
   for (int run = 0; run < 3; ++run) queue();
   check(cudaStreamSynchronize(stream), "waiting for the device");
   const auto start = std::chrono::steady_clock::now();
-  while (times.size() < least ||
-         (times.size() < most && std::chrono::steady_clock::now() - start < std::chrono::seconds(1))) {
+  const std::chrono::duration<double> enough(how.seconds);
+  while (times.size() < how.least ||
+         (times.size() < how.most && std::chrono::steady_clock::now() - start < enough)) {
     flush(stream);
     check(cudaEventRecord(begin, stream), "recording an event");
     queue();

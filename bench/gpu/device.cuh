@@ -8,6 +8,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -22,12 +23,16 @@
 namespace bench {
 
 struct options {
-  std::vector<index> tokens{token_counts.begin(), token_counts.end()};
+  std::vector<index> tokens;        // none: what the program measures unasked
   std::vector<std::string> shapes;  // none: all
   std::string type = "bf16", out;
   double tflops = 0, gigabytes = 0;  // of the chip, if it is not known here
-  bool cold = false;
+  bool cold = false, quick = false;
 
+  effort how_often() const { return quick ? effort{.least = 5, .most = 50, .seconds = 0.1} : effort{}; }
+  std::vector<index> tokens_or(std::span<const index> unasked) const {
+    return tokens.empty() ? std::vector<index>(unasked.begin(), unasked.end()) : tokens;
+  }
   bool wants(std::string_view name) const {
     for (const auto& s : shapes)
       if (s == name) return true;
@@ -38,9 +43,8 @@ struct options {
 inline options read_options(int argc, char** argv) {
   options o;
   constexpr const char* usage =
-      "options: [--type bf16|float] [--tokens N]... [--shape NAME]... [--out FILE] [--cold]\n"
+      "options: [--type bf16|float] [--tokens N]... [--shape NAME]... [--out FILE] [--cold] [--quick]\n"
       "         [--tflops N] [--gigabytes N]   (of the chip, if it is none of those known)\n";
-  bool first_tokens = true;
   for (int i = 1; i < argc; ++i) {
     const std::string_view flag = argv[i];
     const auto value = [&] {
@@ -49,11 +53,12 @@ inline options read_options(int argc, char** argv) {
     };
     if (flag == "--cold") {
       o.cold = true;
+    } else if (flag == "--quick") {
+      o.quick = true;
     } else if (flag == "--type") {
       o.type = value();
       if (o.type != "bf16" && o.type != "float") throw std::invalid_argument("no type is called " + o.type);
     } else if (flag == "--tokens") {
-      if (std::exchange(first_tokens, false)) o.tokens.clear();
       o.tokens.push_back(std::stol(value()));
     } else if (flag == "--shape") {
       o.shapes.push_back(value());
@@ -122,13 +127,16 @@ inline double free_bytes() {
 template <class S>
 constexpr double tolerance = sizeof(S) == 2 ? 1e-2 : 1e-5;
 
-/// The times of what `queue` queues, as a line of the report.
+/// The times of what `queue` queues, as a line of the report. What copies from or to the host is not for graphs, which
+/// would copy again what may be gone.
 template <class F>
-result measure(cudaStream_t stream, const cache_flush& flush, result r, const F& queue) {
-  r.eager_us = median_us(stream, flush, queue);
+result measure(const options& o, cudaStream_t stream, const cache_flush& flush, result r, const F& queue,
+               bool replayed = true) {
+  r.eager_us = median_us(stream, flush, o.how_often(), queue);
+  if (!replayed) return r;
   if (const auto graph = captured::of(stream, queue)) {
     r.launches = graph->nodes();
-    r.graph_us = median_us(stream, flush, [&] { graph->launch(stream); });
+    r.graph_us = median_us(stream, flush, o.how_often(), [&] { graph->launch(stream); });
   }
   return r;
 }
@@ -142,7 +150,42 @@ inline void report(const options& o, const result& r) {
               r.flops / us * 1e-6, r.floor_us / us, r.launches, r.scratch_bytes * 1e-6, r.error,
               r.counts() ? "" : "  DOES NOT COUNT");
   std::fflush(stdout);
-  if (!o.out.empty()) append_result(o.out, r);
+  if (!o.out.empty()) append_line(o.out, to_line(r));
+}
+
+/// Says why there is no figure.
+inline void report_missing(const options& o, std::string_view kind, const std::string& what, const std::string& why) {
+  const std::string line = std::string(kind) + what + ": " + why;
+  std::printf("%s\n", line.c_str());
+  std::fflush(stdout);
+  if (!o.out.empty()) append_line(o.out, line);
+}
+/// Measures, or says why it cannot be done. What the device lacks memory for belongs to `left_out`, all else is a failure.
+template <class F>
+void attempt(const options& o, const std::string& what, double bytes, const F& measure_it) {
+  if (bytes > 0.95 * free_bytes())
+    return report_missing(o, left_out, what, std::to_string(static_cast<long>(bytes * 1e-9)) + " GB do not fit");
+  try {
+    measure_it();
+  } catch (const std::exception& failure) {
+    cudaGetLastError();  // or a later launch would be blamed
+    report_missing(o, failed, what, failure.what());
+  }
+}
+
+/// Whatever a program measures, or 77 where there is no device.
+template <class F>
+int run_program(int argc, char** argv, const F& run) {
+  try {
+    const auto o = read_options(argc, argv);
+    if (!find_device()) return no_device;
+    run(o);
+    check(cudaDeviceSynchronize(), "waiting for the device at the end");
+    return 0;
+  } catch (const std::exception& failure) {
+    std::fprintf(stderr, "%s\n", failure.what());
+    return 1;
+  }
 }
 
 }  // namespace bench

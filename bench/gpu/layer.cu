@@ -172,7 +172,7 @@ class measurements {
         places.push_back((*layer_.gradients)[i].data);
       else
         places.push_back((*narrow)[i].data);
-    const type run(gpu_, blas_type(gpu_.runtime().blas_handle()), shape_, layer_.weights, places, routing, grouped);
+    const type run(gpu_, gpu_.runtime().blas(), shape_, layer_.weights, places, routing, grouped);
     const auto collect = [&] {
       if constexpr (!std::is_same_v<Gradient, C>)
         for (index i = 0; i < layer_.model.layout()->tensors(); ++i) {

@@ -61,17 +61,31 @@ inline result from_line(const std::string& line) {
           number(8), number(9), number(10), count(11), number(12), number(13), number(14)};
 }
 
-/// The results in a file; lines that begin as the heading does, or with #, are skipped.
-inline std::vector<result> read_results(std::istream& in) {
+// How lines begin that say why there is no figure: the device is too small, or something went wrong.
+inline constexpr const char* left_out = "# left out: ";
+inline constexpr const char* failed = "# failed: ";
+
+struct result_file {
   std::vector<result> results;
+  std::vector<std::string> left_out, failed;
+};
+
+/// What is in a file; its heading and other lines with # are skipped.
+inline result_file read_results(std::istream& in) {
+  result_file file;
   for (std::string line; std::getline(in, line);)
-    if (!line.empty() && line[0] != '#' && line.rfind("chip\t", 0) != 0) results.push_back(from_line(line));
-  return results;
+    if (line.starts_with(left_out))
+      file.left_out.push_back(line.substr(2));
+    else if (line.starts_with(failed))
+      file.failed.push_back(line.substr(2));
+    else if (!line.empty() && line[0] != '#' && !line.starts_with("chip\t"))
+      file.results.push_back(from_line(line));
+  return file;
 }
 
-inline void append_result(const std::string& path, const result& r) {
+inline void append_line(const std::string& path, const std::string& line) {
   std::ofstream out(path, std::ios::app);
-  out << to_line(r) << '\n';
+  out << line << '\n';
   if (!out.flush()) throw std::runtime_error("cannot write " + path);
 }
 

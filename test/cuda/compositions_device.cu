@@ -10,6 +10,9 @@ namespace test {
 
 #if defined(MOUE_TEST_ALL_COMPOSITIONS)
 constexpr bool all = true;
+model_pointer<double> compose_public(std::string_view name, const recipe& r, const moue::cuda& backend) {
+  return compose_public_on(name, r, backend);
+}
 #else
 constexpr bool all = false;
 #endif
@@ -17,10 +20,6 @@ constexpr bool all = false;
 std::vector<std::string> compositions_on_device() {
   if (all) return compositions();
   return {"keyed_trajectory", "always_on", "mixed_pool"};
-}
-
-model_pointer<double> compose_public(std::string_view name, const recipe& r, const moue::cuda& backend) {
-  return compose_public_on(name, r, backend);
 }
 
 model_pointer<double> compose_on_device(std::string_view name, const recipe& r) {

@@ -50,7 +50,7 @@ class group_limited {
   template <class C>
   MOUE_HD index operator()(vector_view<const C> scores, vector_view<const std::int32_t> candidates,
                            vector_view<std::int32_t> slots) const {
-    if (!limits(scores.size)) return detail::select_best(k_, scores, candidates, slots);
+    if (!limits(scores.size)) return detail::select_best(k_, scores, candidates, slots, one_lane());
     const rank<C> last = last_kept(scores, candidates);
     index count = 0;
     for (index first = 0; first < scores.size; first += groups_.size) {
