@@ -59,6 +59,10 @@ concept has_group = requires(const B b, const dispatch_plan& plan, vector_view<c
 ///     void upload(std::span<const T> from, T* to) const;    // from the host, in order with all other work
 ///     void download(const T* from, std::span<T> to) const;  // to the host; waits for it
 ///
+/// Its `dispatch` also fills `row_expert`, and may use the plan's `scratch`, for which it says how much it wants:
+///
+///     index dispatch_scratch(index entries, index experts) const;   // optional: elements of dispatch_plan::scratch
+///
 /// `group` offers the operations over all rows of the experts whose entry in `kinds` [experts] is `kind`; rows of others,
 /// and those past the plan's last, are left alone. A backend that wants to know what the weights are stored as takes it
 /// as a second template argument, `group<C, S>`. Weights and their gradients are `grouped_matrix`es. Everything that a

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "moue/backend.hpp"
+#include "moue/executor/checks.hpp"
 #include "moue/executor/memory.hpp"
 #include "moue/executor/rows.hpp"
 #include "moue/executor/tensors.hpp"
@@ -76,9 +77,10 @@ class executor {
     take_memory<S>(counter, tokens, entries);
     return counter.bytes();
   }
-  /// Carves that memory; it stays valid as long as `block` does.
+  /// Carves that memory; it stays valid as long as `block` does and until the block is carved again.
   template <Storage S>
   expert_memory<compute_t<S>> carve(workspace& block, index tokens, index entries) const {
+    if constexpr (grouped) detail::check_lent(block.owned(), "executor", "workspaces", "make_workspace");
     arena memory(block.bytes());
     return take_memory<S>(memory, tokens, entries);
   }
@@ -88,8 +90,8 @@ class executor {
   expert_record<C> take_record(arena& memory, index tokens, index entries) const {
     expert_record<C> record;
     index scratch = 0;
-    if constexpr (requires { BackendT::dispatch_scratch(entries, experts()); })
-      scratch = BackendT::dispatch_scratch(entries, experts());
+    if constexpr (requires { backend_.dispatch_scratch(entries, experts()); })
+      scratch = backend_.dispatch_scratch(entries, experts());
     record.plan = dispatch_plan::take(memory, tokens, entries, experts(), scratch);
     record.kept = memory.take<C>(entries * kept_width_, "kept activations");
     record.outputs = memory.take<C>(needs_outputs ? entries : 0, width(), "expert outputs");
@@ -139,19 +141,16 @@ class executor {
   template <Storage S, class X, class Y, class C = compute_t<S>>
   void forward(const routing<C>& r, const parameters<S>& weights, matrix_view<const X> x, matrix_view<Y> y,
                expert_record<C>& record, expert_scratch<C>& scratch) const {
-    check(r, weights.layout(), record);
-    check_matrix("x", x, r.tokens());
-    check_matrix("y", y, r.tokens());
+    check(r, record);
+    check_weights(weights);
+    detail::check_batch("x", x, r.tokens(), width());
+    detail::check_batch("y", y, r.tokens(), width());
     const auto ops = backend_.operations(scratch.conversion);
     backend_.dispatch(r, record.plan);
     const auto& plan = record.plan;
     const bool keep_outputs = needs_outputs && !record.outputs.empty();
     const matrix_view<C> out = keep_outputs ? record.outputs : scratch.out;
-    if constexpr (grouped) {
-      send_kinds(scratch.tables);
-      send(scratch.tables.weights, weights.layout(),
-           [&](index tensor) { return const_cast<S*>(weights[tensor].data); });
-    }
+    if constexpr (grouped) send_weights(weights, scratch.tables);
     each_group<S>(plan, r.entries(), scratch, [&](const auto& group, const auto& kind, const auto& at) {
       const auto in = scratch.in.row_block(at.first, at.rows);
       group.each_row(at.rows, detail::gather_tokens<C, X>{x, plan.row_token, at.first, in});
@@ -169,11 +168,14 @@ class executor {
   void backward(const routing<C>& r, const parameters<S>& weights, matrix_view<const X> x, matrix_view<const DY> dy,
                 matrix_view<DX> dx, vector_view<C> dgate, gradients<C>& into, const expert_record<C>& record,
                 expert_scratch<C>& scratch) const {
-    check(r, weights.layout(), record);
-    check(r, into.layout(), record);
-    check_matrix("x", x, r.tokens());
-    check_matrix("dy", dy, r.tokens());
-    check_matrix("dx", dx, r.tokens());
+    check(r, record);
+    check_weights(weights);
+    detail::check_experts(into.layout(), experts());
+    if constexpr (grouped)
+      detail::check_lent(into.owns_marks() && experts() > 0, "executor", "the gradients", "make_gradients");
+    detail::check_batch("x", x, r.tokens(), width());
+    detail::check_batch("dy", dy, r.tokens(), width());
+    detail::check_batch("dx", dx, r.tokens(), width());
     detail::require(
         dgate.size == r.entries(), "executor",
         [&] { return "dgate has " + std::to_string(dgate.size) + " entries for " + std::to_string(r.entries()); },
@@ -185,8 +187,10 @@ class executor {
     const auto& plan = record.plan;
     ops.each_row(experts(), detail::touch_expert{plan.expert_offsets, into.marks()});
     ops.each_row(dgate.size, detail::clear_entry<C>{dgate});
-    if constexpr (grouped)
+    if constexpr (grouped) {
+      send_weights(weights, scratch.tables);
       send(scratch.tables.gradients, into.layout(), [&](index tensor) { return into[tensor].data; });
+    }
     each_group<S>(plan, r.entries(), scratch, [&](const auto& group, const auto& kind, const auto& at) {
       using kind_type = std::remove_cvref_t<decltype(kind)>;
       const auto in = scratch.in.row_block(at.first, at.rows);
@@ -216,43 +220,18 @@ class executor {
 
  private:
   template <class C>
-  void check(const routing<C>& r, const parameter_layout& layout, const expert_record<C>& record) const {
-    constexpr auto where = "executor";
-    index named = r.entries();
-    if constexpr (!grouped)
-      if (r.offsets.size > 0) named = r.offsets[r.tokens()];
-    detail::require(
-        r.expert.size == named && r.gate.size == named, where,
-        [&] {
-          return "the routing's offsets end at " + std::to_string(named) + ", but it has " +
-                 std::to_string(r.expert.size) + " experts and " + std::to_string(r.gate.size) + " gates";
-        },
-        "give one expert and one gate per entry");
-    detail::require(
-        named <= record.plan.row_token.size && r.tokens() < record.plan.token_offsets.size, where,
-        [&] {
-          return std::to_string(r.tokens()) + " tokens with " + std::to_string(named) +
-                 " entries were given to memory for " + std::to_string(record.plan.token_offsets.size - 1) + " with " +
-                 std::to_string(record.plan.row_token.size);
-        },
-        "take memory for the largest batch");
-    detail::require(
-        layout.experts() == experts(), where,
-        [&] {
-          return "the weights or gradients hold " + std::to_string(layout.experts()) + " experts, not " +
-                 std::to_string(experts());
-        },
-        "create them from this executor's layout()");
+  void check(const routing<C>& r, const expert_record<C>& record) const {
+    index entries = r.entries();
+    if constexpr (!grouped)  // else only the backend can read them
+      if (r.offsets.size > 0) entries = r.offsets[r.tokens()];
+    detail::check_routing(r, entries, record);
   }
-  template <class T>
-  void check_matrix(const char* name, const matrix_view<T>& m, index tokens) const {
-    detail::require(
-        m.rows == tokens && m.cols == width() && m.stride >= m.cols && (m.data != nullptr || m.empty()), "executor",
-        [&] {
-          return std::string(name) + " has shape " + detail::shape_text(m.rows, m.cols) + ", not " +
-                 detail::shape_text(tokens, width()) + ", or is null or overlaps itself";
-        },
-        "give [tokens, width] with the tokens of the routing");
+  template <Storage S>
+  void check_weights(const parameters<S>& weights) const {
+    detail::check_experts(weights.layout(), experts());
+    if constexpr (grouped)
+      detail::check_lent(weights.owned() && weights.layout().elements() > 0, "executor", "the weights",
+                         "make_parameters");
   }
 
   template <Storage S>
@@ -267,13 +246,16 @@ class executor {
   }
   static constexpr bool needs_outputs = outputs_needed(static_cast<const pool_type*>(nullptr));
 
+  static constexpr bool grouped = detail::is_grouped<BackendT>;
+
+  /// Columns that a matrix of `width` takes where matrices lie side by side in a row: enough for each to begin where
+  /// vectors of any type do.
+  static constexpr index padded(index width) { return grouped ? (width + 31) / 32 * 32 : width; }
   static index total(const auto& widths) {
     index sum = 0;
-    for (const index width : widths) sum += width;
+    for (const index width : widths) sum += padded(width);
     return sum;
   }
-
-  static constexpr bool grouped = detail::is_grouped<BackendT>;
 
   /// The rows that one call of an expert's member runs over.
   struct group_place {
@@ -315,23 +297,31 @@ class executor {
     auto* next = buffer.data + at.first * width;
     for (auto cols = widths.begin(); auto& m : result) {
       m = {next, at.rows, *cols, grouped ? width : *cols};
-      next += grouped ? *cols : at.rows * *cols;
+      next += grouped ? padded(*cols) : at.rows * *cols;
       ++cols;
     }
     return result;
   }
 
-  void send_kinds(detail::grouped_tables& tables) const {
-    if (tables.kinds_sent) return;
-    const std::vector<std::int32_t> kinds(kinds_.begin(), kinds_.end());
-    detail::upload(backend_, std::span<const std::int32_t>(kinds), tables.kind_of.data);
-    tables.kinds_sent = true;
+  /// Sends the weights' addresses and the kinds of experts, unless they are there already.
+  template <Storage S>
+  void send_weights(const parameters<S>& weights, detail::grouped_tables& tables) const {
+    if (!tables.kinds_sent) {
+      const std::vector<std::int32_t> kinds(kinds_.begin(), kinds_.end());
+      detail::upload(backend_, std::span<const std::int32_t>(kinds), tables.kind_of.data);
+      tables.kinds_sent = true;
+    }
+    send(tables.weights, weights.layout(), [&](index tensor) { return const_cast<S*>(weights[tensor].data); });
   }
-  /// Sends the tensors' addresses, `address(tensor)`, unless they are there already.
   template <class F>
   void send(detail::pointer_table& table, const parameter_layout& layout, const F& address) const {
-    if (detail::list_addresses(table.sent, layout, most_tensors_, address))
+    if (!detail::list_addresses(table.sent, layout, most_tensors_, address)) return;
+    try {
       detail::upload(backend_, std::span<void* const>(table.sent), table.there.data);
+    } catch (...) {
+      table.sent.clear();  // whatever is there is not this
+      throw;
+    }
   }
 
   template <Storage S, class E>

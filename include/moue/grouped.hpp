@@ -39,12 +39,17 @@ struct pointer_table {
   std::vector<void*> sent = {};
 };
 
-/// What a grouped run looks up; without elements on other backends.
+/// What a grouped run looks up; without elements on other backends. Not to be copied: two could not both know what was
+/// sent to the same memory last.
 struct grouped_tables {
   vector_view<std::int32_t> kind_of = {};  ///< [experts]
   bool kinds_sent = false;
   pointer_table weights = {};
   pointer_table gradients = {};
+
+  grouped_tables() = default;
+  grouped_tables(grouped_tables&&) = default;
+  grouped_tables& operator=(grouped_tables&&) = default;
 };
 
 /// mark[e] = 1 where expert `e` has rows.

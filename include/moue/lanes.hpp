@@ -14,7 +14,8 @@ namespace moue {
 /// threads where a backend has them: each takes the columns from `first()` on, `step()` apart. Sums over columns go through
 /// `sum`, which every lane must call and which gives all of them the same, and what belongs to the row as a whole is read
 /// before that and written after it by the lane that `leads()`. What one lane wrote to memory others may read after
-/// `wait`, which every lane must call as well.
+/// `wait`, which every lane must call as well. A functor that says how many columns its rows have, `index columns() const`,
+/// gets a number of lanes that suits them.
 struct one_lane {
   MOUE_HD static constexpr index first() { return 0; }
   MOUE_HD static constexpr index step() { return 1; }

@@ -214,6 +214,7 @@ class gradients {
   /// This and what builds on it read the marks: not on the host if they lie on a device.
   bool touched(index expert) const { return (lent_ != nullptr ? lent_ : touched_.data())[expert] != 0; }
   void touch(index expert) { marks()[expert] = 1; }
+  bool owns_marks() const { return lent_ == nullptr; }
   /// [experts] not 0 where an expert was touched.
   vector_view<std::uint8_t> marks() { return {lent_ != nullptr ? lent_ : touched_.data(), layout().experts()}; }
   vector_view<const std::uint8_t> marks() const {
@@ -239,6 +240,15 @@ class gradients {
 };
 
 namespace detail {
+
+/// Throws if the weights have none.
+template <Storage S>
+const std::shared_ptr<const parameter_layout>& layout_of(const parameters<S>& weights, std::string_view where) {
+  require(
+      weights.shared_layout() != nullptr, where, [] { return std::string("the weights are empty"); },
+      "give it weights that have a layout");
+  return weights.shared_layout();
+}
 
 /// A counter-based generator (SplitMix64's mixing function): the same number for the same position everywhere.
 constexpr std::uint64_t mix(std::uint64_t x) {

@@ -32,7 +32,8 @@ struct layer_gradient {
 /// A batch on its way: `begin`, then `forward` for layers 0, 1, …, then (in training) `balance` once and `backward` for
 /// the layers in reverse. The host model does its own work in between. All memory comes from the caller's workspace;
 /// nothing is allocated after construction. `S` is the storage type of weights, inputs and outputs, `C` the type of all
-/// arithmetic. Not thread-safe; any number of passes may run over the same mixture and weights at once.
+/// arithmetic. Moves, and is not copied. Not thread-safe; any number of passes may run over the same mixture and weights at
+/// once, each with a workspace of its own.
 template <class MixtureT, Storage S>
 class pass {
  public:
@@ -44,6 +45,8 @@ class pass {
     detail::require(
         weights.layout().same_shapes(*model.layout()), where,
         [] { return std::string("the weights belong to another layout"); }, "create them from this mixture's layout()");
+    if constexpr (detail::is_grouped<backend_type>)
+      detail::check_lent(weights.owned() && weights.layout().elements() > 0, where, "the weights", "make_parameters");
     begin(0);
   }
 

@@ -77,14 +77,6 @@ inline void require_same_tensors(const parameter_layout& mine, const parameter_l
           "build the optimiser from the weights it is to train, and the gradients from the same layout");
 }
 
-template <Storage S>
-const std::shared_ptr<const parameter_layout>& layout_of(const parameters<S>& weights, std::string_view where) {
-  require(
-      weights.shared_layout() != nullptr, where, [] { return "the weights are empty"; },
-      "give it weights that have a layout");
-  return weights.shared_layout();
-}
-
 /// The part of an optimiser that does not depend on its rule: which tensors are due, their step counts, and the master
 /// copy of narrow weights.
 template <Storage S>

@@ -36,6 +36,7 @@ class workspace {
   explicit workspace(std::span<std::byte> memory) : bytes_(memory) {}
 
   std::span<std::byte> bytes() const { return bytes_; }
+  bool owned() const { return owned_ != nullptr; }
 
  private:
   std::unique_ptr<std::byte[]> owned_;

@@ -20,7 +20,8 @@ struct expert_record {
   matrix_view<C> outputs;
 };
 
-/// Scratch of one run; contents do not matter between runs. Views of caller memory.
+/// Scratch of a run. Nothing in it matters between runs but what `tables` remembers of itself, which is why it moves and
+/// is not copied. Views of caller memory.
 template <class C>
 struct expert_scratch {
   matrix_view<C> in;           ///< [entries, width] gathered inputs

@@ -73,6 +73,28 @@ struct gate_from_output {
 /// Columns a combining functor holds in registers while it runs over a token's rows.
 inline constexpr index combine_block = 32;
 
+/// y(t, j) = sum over t's rows, ascending, of value(known(row), row, j): a lane looks a row up once for several columns.
+template <class Lanes, class Y, class Known, class Value>
+MOUE_HD void add_by_lanes(const dispatch_plan& plan, index t, const Lanes& lanes, const matrix_view<Y>& y,
+                          const Known& known, const Value& value) {
+  using C = decltype(value(known(0), index(0), index(0)));
+  constexpr index own = 8;
+  const index begin = plan.token_offsets[t], end = plan.token_offsets[t + 1];
+  for (index j = lanes.first(); j < y.cols; j += own * lanes.step()) {
+    C sum[own] = {};
+    for (index i = begin; i < end; ++i) {
+      const index row = plan.token_rows[i];
+      const auto of_row = known(row);
+      MOUE_UNROLL
+      for (index l = 0; l < own; ++l)
+        if (j + l * lanes.step() < y.cols) sum[l] += value(of_row, row, j + l * lanes.step());
+    }
+    MOUE_UNROLL
+    for (index l = 0; l < own; ++l)
+      if (j + l * lanes.step() < y.cols) y(t, j + l * lanes.step()) = static_cast<Y>(sum[l]);
+  }
+}
+
 /// y(t, :) = sum over t's rows, ascending, of gate · row.
 template <class C, class Y>
 struct combine {
@@ -94,14 +116,9 @@ struct combine {
   }
   template <class Lanes>
   MOUE_HD void operator()(index t, const Lanes& lanes) const {
-    for (index j = lanes.first(); j < y.cols; j += lanes.step()) {
-      C sum = C(0);
-      for (index i = plan.token_offsets[t]; i < plan.token_offsets[t + 1]; ++i) {
-        const index row = plan.token_rows[i];
-        sum += gate[plan.row_entry[row]] * rows(row, j);
-      }
-      y(t, j) = static_cast<Y>(sum);
-    }
+    add_by_lanes(
+        plan, t, lanes, y, [&](index row) { return gate[plan.row_entry[row]]; },
+        [&](C weight, index row, index j) { return weight * rows(row, j); });
   }
 };
 
@@ -122,11 +139,8 @@ struct sum_rows {
   }
   template <class Lanes>
   MOUE_HD void operator()(index t, const Lanes& lanes) const {
-    for (index j = lanes.first(); j < y.cols; j += lanes.step()) {
-      C sum = C(0);
-      for (index i = plan.token_offsets[t]; i < plan.token_offsets[t + 1]; ++i) sum += rows(plan.token_rows[i], j);
-      y(t, j) = static_cast<Y>(sum);
-    }
+    add_by_lanes(
+        plan, t, lanes, y, [](index) { return 0; }, [&](int, index row, index j) { return rows(row, j); });
   }
 };
 

@@ -10,6 +10,7 @@
 
 #include "moue/expert.hpp"
 #include "moue/expert/rows.hpp"
+#include "moue/lanes.hpp"
 #include "moue/math.hpp"
 
 namespace moue {
@@ -22,12 +23,17 @@ struct blend_row {
   matrix_view<const C> x;
   W vector;
   matrix_view<C> y;
-  MOUE_HD void operator()(index i) const {
-    const C second = sigmoid(mix(i, 1) - mix(i, 0));  // the softmax of two numbers
-    mix(i, 0) = C(1) - second;
-    mix(i, 1) = second;
+  template <class Lanes = one_lane>
+  MOUE_HD void operator()(index i, const Lanes& lanes = {}) const {
+    const C second = sigmoid(mix(i, 1) - mix(i, 0)), first = C(1) - second;  // the softmax of two numbers
+    lanes.wait();                                                            // all have read them
+    if (lanes.leads()) {
+      mix(i, 0) = first;
+      mix(i, 1) = second;
+    }
     const auto v = vector.for_row(i);
-    for (index j = 0; j < x.cols; ++j) y(i, j) = mix(i, 0) * x(i, j) + second * static_cast<C>(v(0, j));
+    for (index j = lanes.first(); j < x.cols; j += lanes.step())
+      y(i, j) = first * x(i, j) + second * static_cast<C>(v(0, j));
   }
 };
 
@@ -42,17 +48,21 @@ struct blend_backward_row {
   matrix_view<C> dmix;
   matrix_view<C> dv;
   matrix_view<C> dx;
-  MOUE_HD void operator()(index i) const {
+  template <class Lanes = one_lane>
+  MOUE_HD void operator()(index i, const Lanes& lanes = {}) const {
     const auto v = vector.for_row(i);
     const C gate = out.gate[i];
     C along_x = C(0), along_v = C(0);
-    for (index j = 0; j < x.cols; ++j) {
+    for (index j = lanes.first(); j < x.cols; j += lanes.step()) {
       const C dy = out.dy(i, j);
       along_x += dy * x(i, j);
       along_v += dy * static_cast<C>(v(0, j));
       dx(i, j) = gate * mix(i, 0) * dy;
       dv(i, j) = gate * mix(i, 1) * dy;
     }
+    along_x = lanes.sum(along_x);
+    along_v = lanes.sum(along_v);
+    if (!lanes.leads()) return;
     out.dgate[i] = mix(i, 0) * along_x + mix(i, 1) * along_v;
     const C slope = gate * mix(i, 0) * mix(i, 1) * (along_v - along_x);
     dmix(i, 0) = -slope;

@@ -61,10 +61,12 @@ struct row_dot {
   matrix_view<const C> a;
   matrix_view<const C> b;
   vector_view<C> out;
-  MOUE_HD void operator()(index i) const {
+  template <class Lanes = one_lane>
+  MOUE_HD void operator()(index i, const Lanes& lanes = {}) const {
     C sum = C(0);
-    for (index j = 0; j < a.cols; ++j) sum += a(i, j) * b(i, j);
-    out[i] = sum;
+    for (index j = lanes.first(); j < a.cols; j += lanes.step()) sum += a(i, j) * b(i, j);
+    sum = lanes.sum(sum);
+    if (lanes.leads()) out[i] = sum;
   }
 };
 

@@ -12,6 +12,7 @@
 #include "moue/arrays.hpp"
 #include "moue/expert.hpp"
 #include "moue/expert/rows.hpp"
+#include "moue/lanes.hpp"
 #include "moue/math.hpp"
 
 namespace moue {
@@ -22,10 +23,12 @@ template <class C>
 struct apply_self_gate {
   matrix_view<C> gate;
   matrix_view<C> y;
-  MOUE_HD void operator()(index i) const {
+  template <class Lanes = one_lane>
+  MOUE_HD void operator()(index i, const Lanes& lanes = {}) const {
     const C s = sigmoid(gate(i, 0));
-    gate(i, 0) = s;
-    for (index j = 0; j < y.cols; ++j) y(i, j) *= s;
+    lanes.wait();  // all have read it
+    if (lanes.leads()) gate(i, 0) = s;
+    for (index j = lanes.first(); j < y.cols; j += lanes.step()) y(i, j) *= s;
   }
 };
 

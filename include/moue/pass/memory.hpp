@@ -65,9 +65,9 @@ struct pass_memory {
   matrix_view<C> dnext_state;
   matrix_view<C> token_losses;  ///< [tokens, 1]
 
-  vector_view<index> offsets;                   ///< [layers + 1] of the candidates below
-  vector_view<std::int32_t> candidates_of_all;  ///< layer after layer
-  vector_view<std::int32_t> always_of_all;
+  vector_view<const index> offsets;                   ///< [layers + 1] of the candidates below
+  vector_view<const std::int32_t> candidates_of_all;  ///< layer after layer
+  vector_view<const std::int32_t> always_of_all;
   vector_view<C> exposure;
   vector_view<C> share;
   vector_view<C> probability;
@@ -111,7 +111,7 @@ struct pass_memory {
       visit.gates = memory.take<C>(tokens, taken + always, "gates");
       visit.offsets = memory.take<index>(tokens + 1, "routing offsets");
       visit.run = run.template take_record<C>(memory, tokens, tokens * (taken + always));
-      visits.push_back(visit);
+      visits.push_back(std::move(visit));
     }
     for (index i = 0; i < (state == 0 ? 0 : training ? layers + 1 : 2); ++i)
       states.push_back(memory.take<C>(tokens, state, "depth state"));
@@ -134,7 +134,7 @@ struct pass_memory {
     index temporaries = 0;
     for (index layer = 0; layer < layers; ++layer) {
       index sum = 0;
-      for (const auto& shape : model.stage_temporaries(layer, tokens)) sum += shape.rows * shape.cols;
+      for (const auto& shape : model.stage_temporaries(layer, tokens)) sum += elements(shape);
       temporaries = std::max(temporaries, sum);
     }
     stage_temporaries = memory.take<C>(temporaries, "router temporaries");
@@ -150,9 +150,9 @@ struct pass_memory {
     token_losses = memory.take<C>(balances ? tokens : 0, 1, "token losses");
 
     const index slots = connections.candidate_offset(layers);
-    offsets = memory.take<index>(layers + 1, "candidate offsets");
-    candidates_of_all = memory.take<std::int32_t>(slots, "candidates");
-    always_of_all = memory.take<std::int32_t>(connections.always_offset(layers), "always-on experts");
+    offsets = table(model, memory, connections.candidate_offsets(), "candidate offsets");
+    candidates_of_all = table(model, memory, connections.all_candidates(), "candidates");
+    always_of_all = table(model, memory, connections.all_always(), "always-on experts");
     exposure = memory.take<C>(connections.experts(), "exposure");
     share = memory.take<C>(slots, "shares");
     probability = memory.take<C>(slots, "mean probabilities");
@@ -163,6 +163,23 @@ struct pass_memory {
     layer_token_loss = memory.take<C>(1, layers, "layer token losses");
     loss = memory.take<C>(1, "balancing loss");
     token_scale = memory.take<C>(1, "scale of token losses");
+  }
+
+  /// Elements that a stage's scratch takes: every matrix begins where vectors of any type do.
+  static index elements(const matrix_shape& shape) { return (shape.rows * shape.cols + 15) / 16 * 16; }
+
+ private:
+  /// A table of the mixture where its backend can read it: the mixture's own, or a copy.
+  template <class T>
+  static vector_view<const T> table(const MixtureT& model, arena& memory, std::span<const T> from,
+                                    std::string_view purpose) {
+    if constexpr (is_grouped<typename MixtureT::backend_type>) {
+      const auto there = memory.take<T>(std::ssize(from), purpose);
+      if (there.data != nullptr) upload(model.backend(), from, there.data);
+      return there;
+    } else {
+      return {from.data(), std::ssize(from)};
+    }
   }
 };
 

@@ -27,6 +27,7 @@ struct prefer_row {
   matrix_view<C> logits;
   matrix_view<C> scores;
 
+  index columns() const { return logits.cols; }
   template <class Lanes = one_lane>
   MOUE_HD void operator()(index t, const Lanes& lanes = {}) const {
     const auto z = logits.row(t);
@@ -66,6 +67,7 @@ struct route_row {
   matrix_view<C> gates;
   vector_view<index> offsets;
 
+  index columns() const { return candidates.size; }
   template <class Lanes = one_lane>
   MOUE_HD void operator()(index t, const Lanes& lanes = {}) const {
     if (lanes.leads()) offsets[t] = t * experts.cols;
@@ -150,6 +152,7 @@ struct route_backward_row {
   matrix_view<C> probabilities;
   matrix_view<C> dlogits;
 
+  index columns() const { return logits.cols; }
   template <class Lanes = one_lane>
   MOUE_HD void operator()(index t, const Lanes& lanes = {}) const {
     const auto dz = dlogits.row(t);

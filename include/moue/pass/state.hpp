@@ -51,10 +51,6 @@ struct pass_state {
           mixture.router().on_non_finite != non_finite::reject, "pass",
           [] { return std::string("non_finite::reject was asked of a backend that cannot throw"); },
           "choose propagate or mask, or check the logits on the host");
-    const auto& connections = mixture.connections();
-    send(connections.candidate_offsets(), memory.offsets);
-    send(connections.all_candidates(), memory.candidates_of_all);
-    send(connections.all_always(), memory.always_of_all);
   }
 
   void begin(index count, const side_inputs& given) {
@@ -128,7 +124,7 @@ struct pass_state {
     auto* at = memory.stage_temporaries.data;
     for (auto shape = shapes.begin(); auto& m : result) {
       m = {at, shape->rows, shape->cols};
-      at += shape->rows * shape->cols;
+      at += pass_memory<MixtureT, S>::elements(*shape);
       ++shape;
     }
     return result;
@@ -285,11 +281,9 @@ struct pass_state {
   }
 
  private:
-  template <class T>
-  void send(std::span<const T> from, const vector_view<T>& to) const {
-    upload(model->backend(), from, to.data);
-  }
   static pass_memory<MixtureT, S> carve(const MixtureT& mixture, const pass_options& options, workspace& scratch) {
+    if constexpr (is_grouped<typename MixtureT::backend_type>)
+      check_lent(scratch.owned(), "pass", "workspaces", "make_workspace");
     arena cursor(scratch.bytes());
     return pass_memory<MixtureT, S>(mixture, options, cursor);
   }

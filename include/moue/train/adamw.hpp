@@ -72,6 +72,10 @@ class adamw {
   template <class Ops>
   void step(const Ops& ops, parameters<S>& weights, const gradients<compute_type>& grads,
             vector_view<const double> learning_rate) {
+    detail::require(
+        learning_rate.size == 1 && learning_rate.data != nullptr, where,
+        [&] { return "the learning rate is a list of " + std::to_string(learning_rate.size) + " numbers, or null"; },
+        "give one number where the weights lie");
     if (resident_) {
       state_.check(weights, grads, 0);
       resident_->step(ops, options_, weights, grads, {0, learning_rate.data});

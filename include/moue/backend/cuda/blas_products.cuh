@@ -112,12 +112,13 @@ bool rows_by_blas(const Runtime& runtime, blas_groups how, bool tf32, const row_
       const write mode = term > 0 ? write::add : p.mode;
       const auto& x = in.of(term);
       const auto& y = p.y.of(p.results > 1 ? part : 0);
-      gemm_list list;
-      if constexpr (std::is_same_v<S, C>)
-        if (dense)
-          list.add(rows_call(x, matrix_view<const S>(w.dense, w.rows, w.cols, w.stride), y, mode, Transposed, tf32));
-      if (!dense) list = rows_calls<S, C>(*p.groups.host, x, w.on_host, w.rows, w.cols, y, mode, tf32, Transposed);
-      make_calls(runtime, list, how, std::is_same_v<S, C> && !dense, pieces);
+      if (dense) {
+        const matrix_view<const S> weights(w.dense, w.rows, w.cols, w.stride);
+        runtime.blas().gemm(rows_call(x, weights, y, mode, Transposed, tf32));
+      } else {
+        make_calls(runtime, rows_calls<S, C>(*p.groups.host, x, w.on_host, w.rows, w.cols, y, mode, tf32, Transposed),
+                   how, std::is_same_v<S, C>, pieces);
+      }
     }
     return true;
   }
@@ -141,12 +142,13 @@ bool gradient_by_blas(const Runtime& runtime, blas_groups how, bool tf32, const 
         return false;
     for (unsigned part = 0; part < p.results; ++part) {
       const auto& dw = p.dw.of(part);
-      gemm_list list;
-      if constexpr (std::is_same_v<S, C>)
-        if (dense)
-          list.add(gradient_call(left.of(part), right, matrix_view<C>(dw.dense, dw.rows, dw.cols, dw.stride), tf32));
-      if (!dense) list = gradient_calls<S, C>(*p.groups.host, left.of(part), right, dw.on_host, tf32);
-      make_calls(runtime, list, how, std::is_same_v<S, C> && !dense, pieces);
+      if (dense) {
+        const matrix_view<C> sums(dw.dense, dw.rows, dw.cols, dw.stride);
+        runtime.blas().gemm(gradient_call(left.of(part), right, sums, tf32));
+      } else {
+        make_calls(runtime, gradient_calls<S, C>(*p.groups.host, left.of(part), right, dw.on_host, tf32), how,
+                   std::is_same_v<S, C>, pieces);
+      }
     }
     return true;
   }

@@ -14,13 +14,12 @@
 
 namespace moue::detail::gpu {
 
-/// Runs on a handle's stream, with scalars of the host whatever the handle's pointer mode is.
+/// Runs on a handle's stream. The handle's pointer mode must be the host's.
 class cublas_calls {
  public:
   explicit cublas_calls(cublasHandle_t handle) : handle_(handle) {}
 
   void gemm(const gemm_call& call) const {
-    const host_scalars mode(handle_);
     const scalar one(1), beta(call.mode == write::add ? 1 : 0);
     const bool wide = call.result == number::float64;
     check(cublasGemmEx_64(handle_, operation(call.a.transposed), operation(call.b.transposed), call.m, call.n, call.k,
@@ -31,7 +30,6 @@ class cublas_calls {
   }
 
   void gemm_groups(const gemm_group_call& call) const {
-    const host_scalars mode(handle_);
     const auto count = static_cast<std::size_t>(call.count());
     const std::vector<cublasOperation_t> a(count, operation(call.a_transposed)), b(count, operation(call.b_transposed));
     const std::vector<std::int64_t> sizes(count, 1);
@@ -52,21 +50,6 @@ class cublas_calls {
   }
 
  private:
-  class host_scalars {
-   public:
-    explicit host_scalars(cublasHandle_t handle) : handle_(handle) {
-      check(cublasGetPointerMode(handle, &before_), "asking for the pointer mode");
-      check(cublasSetPointerMode(handle, CUBLAS_POINTER_MODE_HOST), "setting the pointer mode");
-    }
-    ~host_scalars() { cublasSetPointerMode(handle_, before_); }
-    host_scalars(const host_scalars&) = delete;
-    host_scalars& operator=(const host_scalars&) = delete;
-
-   private:
-    cublasHandle_t handle_;
-    cublasPointerMode_t before_ = CUBLAS_POINTER_MODE_HOST;
-  };
-
   struct scalar {
     explicit scalar(double value) : wide(value), narrow(static_cast<float>(value)) {}
     const void* in(bool as_double) const { return as_double ? static_cast<const void*>(&wide) : &narrow; }

@@ -38,13 +38,13 @@ class cuda_runtime {
     state_->stream = stream;
     make_blas();
   }
-  /// On the caller's stream and handle, whose stream is set to it. Give the handle a workspace of its own after this if
-  /// calls are to be captured in a graph.
+  /// On the caller's stream and handle, whose stream is set to it and whose pointer mode to the host's; both must stay
+  /// so. Give the handle a workspace of its own after this if calls are to be captured in a graph.
   cuda_runtime(cudaStream_t stream, cublasHandle_t blas) : state_(std::make_shared<state>()) {
     look_at_device();
     state_->stream = stream;
     state_->blas = blas;
-    detail::gpu::check(cublasSetStream(blas, stream), "setting the stream of a cuBLAS handle");
+    set_up(blas);
   }
 
   cudaStream_t stream() const { return state_->stream; }
@@ -69,14 +69,20 @@ class cuda_runtime {
     if (shared > unasked)
       detail::gpu::check(
           cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared)),
-          "asking for " + std::to_string(shared) + " bytes of shared memory");
+          "asking for more shared memory");
     kernel<<<grid, block, shared, state_->stream>>>(static_cast<Parameters>(arguments)...);
     detail::gpu::check(cudaGetLastError(), "launching a kernel");
   }
 
+  /// Refuses to be part of a graph, which would copy again at each launch whatever is there by then.
   void upload(const void* from, void* to, std::size_t bytes) const {
+    cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
+    detail::gpu::check(cudaStreamIsCapturing(state_->stream, &capture), "copying to the device");
+    if (capture != cudaStreamCaptureStatusNone)
+      detail::gpu::check(cudaErrorStreamCaptureUnsupported, "copying to the device");
     detail::gpu::check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, state_->stream),
                        "copying to the device");
+    synchronise();
   }
   void download(const void* from, void* to, std::size_t bytes) const {
     detail::gpu::check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, state_->stream),
@@ -95,7 +101,8 @@ class cuda_runtime {
   void* allocate(std::size_t bytes) const {
     void* memory = nullptr;
     if (bytes > 0)
-      detail::gpu::check(cudaMalloc(&memory, bytes), "allocating " + std::to_string(bytes) + " bytes on the device");
+      if (const cudaError_t code = cudaMalloc(&memory, bytes); code != cudaSuccess)
+        detail::gpu::check(code, "allocating " + std::to_string(bytes) + " bytes on the device");
     return memory;
   }
   /// Waits for the device, as freeing its memory does.
@@ -126,13 +133,17 @@ class cuda_runtime {
                        "asking for the number of multiprocessors");
     choice_.multiprocessors = state_->multiprocessors;
   }
+  void set_up(cublasHandle_t blas) const {
+    detail::gpu::check(cublasSetStream(blas, state_->stream), "setting the stream of a cuBLAS handle");
+    detail::gpu::check(cublasSetPointerMode(blas, CUBLAS_POINTER_MODE_HOST), "setting the pointer mode");
+  }
   /// The handle gets memory of its own, so that it allocates nothing later, in a capture least of all.
   void make_blas() {
     constexpr std::size_t workspace_bytes = 32 << 20;  // what cuBLAS itself takes on compute capability 9.0
     auto& s = *state_;
     detail::gpu::check(cublasCreate(&s.blas), "making a cuBLAS handle");
     s.owns_blas = true;
-    detail::gpu::check(cublasSetStream(s.blas, s.stream), "setting the stream of a cuBLAS handle");
+    set_up(s.blas);
     s.blas_workspace = allocate(workspace_bytes);
     detail::gpu::check(cublasSetWorkspace(s.blas, s.blas_workspace, workspace_bytes),
                        "giving a cuBLAS handle its workspace");

@@ -19,7 +19,7 @@ namespace moue::detail::gpu {
 
 inline constexpr int dispatch_threads = 256;
 inline constexpr int dispatch_warps = dispatch_threads / 32;
-inline constexpr int dispatch_chunk = 256;  ///< entries that one warp sorts; a multiple of 32
+inline constexpr int dispatch_chunk = 256;  ///< entries at most that one warp sorts; a multiple of 32
 
 /// What the kernels share. Entry `entries`, one past the last, takes part as an empty one: it ends the last tokens.
 struct dispatch_job {
@@ -94,11 +94,16 @@ __device__ inline void sum_columns(const dispatch_job& job, std::int32_t first_c
   if (column >= job.width()) return;
   sum = 0;
   for (int w = 0; w < warp; ++w) sum += part[w][lane];
-  for (std::int32_t chunk = first; chunk < last; ++chunk) {
-    std::int32_t& count = job.counts(chunk)[column];
-    const std::int32_t before = sum;
-    sum += count;
-    count = before;
+  constexpr int together = 8;  // loads under way at once
+  for (std::int32_t chunk = first; chunk < last; chunk += together) {
+    std::int32_t count[together];
+    MOUE_UNROLL
+    for (int i = 0; i < together; ++i) count[i] = chunk + i < last ? job.counts(chunk + i)[column] : 0;
+    MOUE_UNROLL
+    for (int i = 0; i < together; ++i) {
+      if (chunk + i < last) job.counts(chunk + i)[column] = sum;
+      sum += count[i];
+    }
   }
   if (warp != dispatch_warps - 1) return;
   if (column < job.experts) job.plan.expert_offsets[column + 1] = sum;
@@ -205,19 +210,24 @@ __global__ void __launch_bounds__(Threads) dispatch_in_one_block_kernel(dispatch
 
 /// Elements of `dispatch_plan::scratch`.
 inline index dispatch_scratch(index entries, index experts) {
-  return 1 + dispatch_job::chunks_for(entries, dispatch_chunk) * dispatch_job::columns(experts);
+  const index chunks = dispatch_job::chunks_for(entries, dispatch_chunk);
+  return 1 + (chunks > dispatch_warps ? chunks : dispatch_warps) * dispatch_job::columns(experts);
+}
+/// Entries a warp sorts: no more than give every warp of a block work.
+inline int dispatch_chunk_for(index entries) {
+  const index even = (entries / dispatch_warps + 32) / 32 * 32;
+  return even < dispatch_chunk ? static_cast<int>(even) : dispatch_chunk;
 }
 
 /// Fills `plan` as `make_plan` does, without a look from the host. Entries whose id is neither an expert's nor −1 are
 /// left out and counted in `plan.scratch[0]`; an expert that a token names twice gets two rows.
 template <class RuntimeT, class C>
-void dispatch(const RuntimeT& runtime, const routing<C>& r, const dispatch_plan& plan, int chunk = dispatch_chunk) {
+void dispatch(const RuntimeT& runtime, const routing<C>& r, const dispatch_plan& plan, int chunk) {
   constexpr index most = std::numeric_limits<std::int32_t>::max() / 2;
   require(
       r.entries() <= most && r.tokens() <= most && plan.experts() <= most, "cuda",
       [&] { return "a routing has " + std::to_string(r.entries()) + " entries"; },
-      "split the batch: one routing holds at most "
-      "1073741823");
+      "split the batch: one routing holds at most 1073741823");
   const auto narrow = [](index n) { return static_cast<std::int32_t>(n); };
   const index chunks = dispatch_job::chunks_for(r.entries(), chunk), columns = dispatch_job::columns(plan.experts());
   require(
@@ -232,6 +242,10 @@ void dispatch(const RuntimeT& runtime, const routing<C>& r, const dispatch_plan&
   runtime.launch(&sum_columns_kernel<threads>, blocks(columns, 32), threads, 0, job);
   runtime.launch(&sum_experts_kernel<threads>, dim3(1), threads, 0, job);
   runtime.launch(&place_kernel<threads>, blocks(chunks, dispatch_warps), threads, 0, job);
+}
+template <class RuntimeT, class C>
+void dispatch(const RuntimeT& runtime, const routing<C>& r, const dispatch_plan& plan) {
+  dispatch(runtime, r, plan, dispatch_chunk_for(r.entries()));
 }
 
 }  // namespace moue::detail::gpu

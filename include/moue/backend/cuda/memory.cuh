@@ -75,7 +75,7 @@ class device_array {
     return {data(), rows, cols};
   }
   void zero() const { memory_.zero(); }
-  /// Queued with all other work; `from` may be reused at once, unless it is pinned.
+  /// In order with all other work, for which it waits; `from` may be reused at once.
   void upload(std::span<const T> from) const {
     check_size(from.size());
     if (!from.empty()) memory_.runtime().upload(from.data(), data(), from.size_bytes());
@@ -165,15 +165,19 @@ class device_parameters : private device_memory<RuntimeT>, public parameters<S> 
     memory::zero();
   }
   device_parameters(const RuntimeT& runtime, const parameters<S>& host)
-      : device_parameters(runtime, host.shared_layout(), places(host.layout(), sizeof(S), 0)) {
+      : device_parameters(runtime, detail::layout_of(host, "device memory"), places(host.layout(), sizeof(S), 0)) {
     copy_from(host);
   }
 
   void copy_from(const parameters<S>& host) {
+    detail::layout_of(host, "device memory");
     detail::gpu::upload_tensors<RuntimeT, S>(memory::runtime(), host, *this);
   }
   /// Waits for all work queued before.
-  void copy_to(parameters<S>& host) const { detail::gpu::download_tensors(memory::runtime(), *this, host); }
+  void copy_to(parameters<S>& host) const {
+    detail::layout_of(host, "device memory");
+    detail::gpu::download_tensors(memory::runtime(), *this, host);
+  }
 
  private:
   device_parameters(const RuntimeT& runtime, std::shared_ptr<const parameter_layout> layout, const places& at)

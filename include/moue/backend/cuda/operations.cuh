@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <limits>
 #include <memory>
+#include <type_traits>
 #include <vector>
 
 #include "moue/backend/cuda/products.cuh"
@@ -149,7 +150,7 @@ class group_operations {
   template <class DY, class X, class DW>
   void weight_gradient(const DY& dy, const X& x, const DW& dw) const {
     using C = typename DW::value_type;
-    gpu::weight_gradient<S>(runtime_, groups(x.rows), matrix_view<const C>(dy), matrix_view<const C>(x), dw);
+    gpu::weight_gradient<rounded>(runtime_, groups(x.rows), matrix_view<const C>(dy), matrix_view<const C>(x), dw);
   }
   /// As `detail::linear_pair` and its like want them.
   template <class X, class W, class C>
@@ -164,8 +165,8 @@ class group_operations {
   template <class DY, class X, class DW>
   void weight_gradient_pair(const DY& dy0, const DY& dy1, const X& x, const DW& dw0, const DW& dw1) const {
     using C = typename DW::value_type;
-    gpu::weight_gradient_pair<S>(runtime_, groups(x.rows), matrix_view<const C>(dy0), matrix_view<const C>(dy1),
-                                 matrix_view<const C>(x), dw0, dw1);
+    gpu::weight_gradient_pair<rounded>(runtime_, groups(x.rows), matrix_view<const C>(dy0), matrix_view<const C>(dy1),
+                                       matrix_view<const C>(x), dw0, dw1);
   }
   template <class X, class Out>
   void column_sum(const X& x, const Out& out) const {
@@ -185,6 +186,9 @@ class group_operations {
   }
 
  private:
+  /// What tensor cores round both factors of a weight gradient to. Gradients leave the range of half.
+  using rounded = std::conditional_t<std::is_same_v<S, half>, bf16, S>;
+
   segments groups(index capacity) const {
     return {plan_.expert_offsets.data, plan_.experts(), kinds_, kind_, capacity, host_.get()};
   }

@@ -20,7 +20,7 @@ namespace moue::detail::gpu {
 /// add in different orders, so equal calls must take equal paths. No value here has been measured on a device yet: they
 /// are guesses from sizes and rates. A runtime with a member `choice()` has the last word.
 struct product_choice {
-  index few_rows = 4;           ///< average rows of a group up to which weights go straight to registers
+  index few_rows = 4;           ///< average rows of a group up to which weights go straight to registers; 0: never
   index low_tiles = 48;         ///< average rows of a group up to which tiles of 32 rows are taken, not of 128
   index multiprocessors = 132;  ///< grids with fewer blocks take smaller pieces
   bool tensor_cores = true;     ///< 16-bit weights in groups: activations are rounded to their type, sums are float
@@ -91,7 +91,11 @@ void rows(const Runtime& runtime, const row_product<C, S, Transposed>& product) 
   const index columns = product.results * product.y.first.cols;
   if (groups.empty() || columns == 0) return;
   const product_choice choice = choice_of(runtime);
-  if (choice.rows_of_group(groups) <= choice.few_rows) {
+  using low = typename scalar_tiles<C>::template low<Transposed>;
+  const bool dense = groups.offsets == nullptr;
+  const bool starved = dense && !(choice.dense_blas && has_blas<Runtime> && std::is_same_v<S, C>)&&!choice.fills(
+                                    groups, low::rows, low::columns, columns);
+  if (choice.rows_of_group(groups) <= choice.few_rows || (starved && choice.few_rows > 0)) {
     using wide = few_rows_linear<4, 1, C, S>;
     using narrow = few_rows_linear<4, few_rows::warps, C, S>;  // few columns: the warps of a block share the depth
     if constexpr (Transposed)
@@ -102,7 +106,7 @@ void rows(const Runtime& runtime, const row_product<C, S, Transposed>& product) 
       launch_few_rows<narrow>(runtime, product);
     return;
   }
-  const bool blas = groups.offsets == nullptr ? choice.dense_blas : choice.rows_of_group(groups) >= choice.blas_rows;
+  const bool blas = dense ? choice.dense_blas : choice.rows_of_group(groups) >= choice.blas_rows;
   if (blas && rows_by_blas(runtime, choice.groups_blas, choice.tf32, product)) return;
   if constexpr (has_tensor_tiles<S, C>)
     if (choice.tensor_cores && groups.offsets != nullptr) return by_tiles<tensor_tiles<S>>(runtime, choice, product);

@@ -116,12 +116,15 @@ __global__ void __launch_bounds__(row_threads) run_rows(const rows_by_lanes<F, R
   if (row < r.count && r.taking_part.has(row)) r.f(row, device_lanes<Width>());
 }
 
-/// f(row, lanes) for every row below `rows` that takes part. Few rows get a block each, many a warp.
+/// f(row, lanes) for every row below `rows` that takes part. Few long rows get a block each, others a warp.
 template <class Runtime, class F, class Rows>
 void each_row_by_lanes(const Runtime& runtime, index rows, const F& f, const Rows& taking_part) {
   constexpr index many = 4096;  // enough warps for every multiprocessor; not measured yet
+  constexpr index few_columns = 8 * lanes;
+  bool is_long = true;
+  if constexpr (requires { f.columns(); }) is_long = f.columns() > few_columns;
   const rows_by_lanes<F, Rows> arguments{f, taking_part, rows};
-  if (rows < many)
+  if (rows < many && is_long)
     launch_blocks(runtime, run_rows<row_threads, F, Rows>, rows, row_threads, 0, arguments);
   else
     launch_blocks(runtime, run_rows<lanes, F, Rows>, (rows + row_threads / lanes - 1) / (row_threads / lanes),

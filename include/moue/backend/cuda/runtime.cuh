@@ -18,11 +18,11 @@
 
 namespace moue {
 
-/// Work is queued in order and may run later than the calls that ask for it; `download` and `synchronise` wait.
+/// Work is queued in order and may run later than the calls that ask for it; `upload`, `download` and `synchronise` wait.
 ///
 ///     auto policy() const;                         // of Thrust: runs algorithms in that order, without waiting
 ///     void launch(kernel, dim3 grid, dim3 block, std::size_t shared, arguments...) const;  // nothing if grid is empty
-///     void upload(const void* from_host, void* to, std::size_t bytes) const;    // pageable memory may be reused at once
+///     void upload(const void* from_host, void* to, std::size_t bytes) const;    // what is copied may be reused at once
 ///     void download(const void* from, void* to_host, std::size_t bytes) const;
 ///     void copy(const void* from, void* to, std::size_t bytes) const;           // both on the device
 ///     void zero(void* to, std::size_t bytes) const;

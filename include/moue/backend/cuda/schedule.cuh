@@ -5,6 +5,8 @@
 /// @file
 /// Row tiles of segments, numbered so that a grid can be sized on the host and a block finds its tile on the device.
 
+#include <cstdint>
+
 #include "moue/backend/cuda/segments.cuh"
 
 namespace moue::detail::gpu {
@@ -41,13 +43,14 @@ struct tile_place {
 
 /// Called by whole warps with one slot. A look-up among 1024 groups costs two loads one after the other.
 __device__ inline tile_place find_tile(const segments& s, const tile_schedule& schedule, index slot) {
-  const index tile = schedule.tile;
+  const auto tile = static_cast<std::uint32_t>(schedule.tile);  // rows fit 32 bits, where a division costs less
   if (s.offsets == nullptr) {
-    const index first = slot * tile;
+    const index first = slot * schedule.tile;
     const index left = s.capacity - first;
-    return {0, first, static_cast<int>(left < tile ? left : tile)};
+    return {0, first, static_cast<int>(left < schedule.tile ? left : schedule.tile)};
   }
-  const auto first_slot = [&](index g) { return schedule.by_row ? s.offsets[g] : s.offsets[g] / tile + g; };
+  const auto row_tile = [&](index row) { return static_cast<index>(static_cast<std::uint32_t>(row) / tile); };
+  const auto first_slot = [&](index g) { return schedule.by_row ? s.offsets[g] : row_tile(s.offsets[g]) + g; };
   index group = 0;  // the last group whose first slot is not past `slot` is one of `candidates` from here on
   const index lane = static_cast<index>(threadIdx.x) % lanes;
   for (index candidates = s.groups; candidates > 1;) {
@@ -60,9 +63,9 @@ __device__ inline tile_place find_tile(const segments& s, const tile_schedule& s
   if (s.kinds != nullptr && s.kinds[group] != s.kind) return {};
   const index begin = s.offsets[group];
   const index end = s.offsets[group + 1];
-  const index first = schedule.by_row ? slot : begin + (slot - begin / tile - group) * tile;
-  if (first >= end || (schedule.by_row && (first - begin) % tile != 0)) return {};
-  return {group, first, static_cast<int>(end - first < tile ? end - first : tile)};
+  const index first = schedule.by_row ? slot : begin + (slot - row_tile(begin) - group) * schedule.tile;
+  if (first >= end || (schedule.by_row && static_cast<std::uint32_t>(first - begin) % tile != 0)) return {};
+  return {group, first, static_cast<int>(end - first < schedule.tile ? end - first : schedule.tile)};
 }
 
 }  // namespace moue::detail::gpu

@@ -74,6 +74,12 @@ __device__ inline pack<Word, N> converted(const pack<float, N>& from) {
   return narrowed<half>(from);
 }
 
+/// Whether shared memory holds a factor's numbers as they are stored.
+template <class Word, class Source>
+inline constexpr bool held_as_stored = std::is_same_v<Word, Source>;
+template <class T>
+inline constexpr bool held_as_stored<raw<T>, T> = true;
+
 /// A thread's part in bringing slices to shared memory, one after another. Numbers past the factor's edges become zeros.
 /// Where the factor is stored in other numbers than shared memory holds, it comes through registers, one slice at a time,
 /// between `start` and `finish`; else any number of slices can be under way.
@@ -87,7 +93,7 @@ class slice_copy {
   static_assert(Threads % per_line == 0);
 
  public:
-  static constexpr bool direct = sizeof(Word) == sizeof(Source);
+  static constexpr bool direct = held_as_stored<Word, Source>;
 
   /// `extent` numbers beside each other exist from `from` on.
   __device__ slice_copy(const Source* from, index stride, int extent)
