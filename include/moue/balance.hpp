@@ -33,11 +33,12 @@ struct depth_statistics {
   vector_view<const C> expert_probability;     ///< [experts] G_e: P summed over layers
   vector_view<const std::uint8_t> open;        ///< [slots] 0 where the logit was minus infinity for every token, else 1
 
-  /// Candidates of `layer` that were open to some token.
-  MOUE_HD index open_candidates(index layer) const {
+  /// Candidates of `layer` that were open to some token, counted by all lanes.
+  template <class Lanes = one_lane>
+  MOUE_HD index open_candidates(index layer, const Lanes& lanes = {}) const {
     index count = 0;
-    for (index i = offsets[layer]; i < offsets[layer + 1]; ++i) count += open[i];
-    return count;
+    for (index i = offsets[layer] + lanes.first(); i < offsets[layer + 1]; i += lanes.step()) count += open[i];
+    return lanes.sum(count);
   }
 };
 
@@ -65,7 +66,25 @@ template <class L>
 concept has_any_loss_member =
     has_depth_value<L> || has_depth_gradient<L> || has_token_value<L> || has_token_gradient<L>;
 
-/// A loss of one row by its lanes, all of which get the value; by the leading lane alone if the loss takes none.
+/// The loss of a depth by lanes, all of which get the value; by the leading lane alone if the loss takes none.
+template <class L, class C, class Lanes>
+MOUE_HD C depth_value(const L& loss, const depth_statistics<C>& s, const Lanes& lanes) {
+  if constexpr (requires { loss.value(s, lanes); })
+    return loss.value(s, lanes);
+  else
+    return lanes.sum(lanes.leads() ? static_cast<C>(loss.value(s)) : C(0));
+}
+/// Its gradient; when this ends every lane sees it.
+template <class L, class C, class Lanes>
+MOUE_HD void depth_gradient(const L& loss, const depth_statistics<C>& s, vector_view<C> d, const Lanes& lanes) {
+  if constexpr (requires { loss.gradient(s, d, lanes); })
+    loss.gradient(s, d, lanes);
+  else if (lanes.leads())
+    loss.gradient(s, d);
+  lanes.wait();
+}
+
+/// The same for the loss of one row.
 template <class L, class C, class Lanes>
 MOUE_HD C token_value(const L& loss, vector_view<const C> logits, vector_view<const C> p, const Lanes& lanes) {
   if constexpr (requires { loss.token_value(logits, p, lanes); })
@@ -73,7 +92,6 @@ MOUE_HD C token_value(const L& loss, vector_view<const C> logits, vector_view<co
   else
     return lanes.sum(lanes.leads() ? static_cast<C>(loss.token_value(logits, p)) : C(0));
 }
-/// Its gradient; when this ends every lane sees it.
 template <class L, class C, class Lanes>
 MOUE_HD void token_gradient(const L& loss, vector_view<const C> logits, vector_view<const C> p, C scale,
                             vector_view<C> dlogits, const Lanes& lanes) {
@@ -87,7 +105,8 @@ MOUE_HD void token_gradient(const L& loss, vector_view<const C> logits, vector_v
 }  // namespace detail
 
 /// A function of the depth's statistics: `C value(const depth_statistics<C>&) const`, and `void gradient(const
-/// depth_statistics<C>&, vector_view<C> d) const`, which adds d value / d P to `d` [slots]. Device-callable.
+/// depth_statistics<C>&, vector_view<C> d) const`, which adds d value / d P to `d` [slots]. Device-callable. Both may take
+/// `lanes` at the end, see lanes.hpp.
 template <class L>
 concept DepthLoss = std::copyable<L> && detail::has_depth_value<L> && detail::has_depth_gradient<L>;
 

@@ -14,6 +14,7 @@
 #include "moue/expert/copy.hpp"
 #include "moue/expert/gated_mlp.hpp"
 #include "moue/expert/mlp.hpp"
+#include "moue/expert/recomputed.hpp"
 #include "moue/expert/self_gated.hpp"
 #include "moue/expert/zero.hpp"
 #include "moue/mixture.hpp"

@@ -21,18 +21,19 @@ class sum_of_losses {
  public:
   constexpr explicit sum_of_losses(Losses... losses) : losses_(std::move(losses)...) {}
 
-  template <class C>
-  MOUE_HD C value(const depth_statistics<C>& s) const requires(DepthLoss<Losses> || ...) {
+  template <class C, class Lanes = one_lane>
+  MOUE_HD C value(const depth_statistics<C>& s, const Lanes& lanes = {}) const requires(DepthLoss<Losses> || ...) {
     C sum = C(0);
     each([&](const auto& loss) {
-      if constexpr (DepthLoss<std::remove_cvref_t<decltype(loss)>>) sum += loss.value(s);
+      if constexpr (DepthLoss<std::remove_cvref_t<decltype(loss)>>) sum += detail::depth_value(loss, s, lanes);
     });
     return sum;
   }
-  template <class C>
-  MOUE_HD void gradient(const depth_statistics<C>& s, vector_view<C> d) const requires(DepthLoss<Losses> || ...) {
+  template <class C, class Lanes = one_lane>
+  MOUE_HD void gradient(const depth_statistics<C>& s, vector_view<C> d, const Lanes& lanes = {}) const
+      requires(DepthLoss<Losses> || ...) {
     each([&](const auto& loss) {
-      if constexpr (DepthLoss<std::remove_cvref_t<decltype(loss)>>) loss.gradient(s, d);
+      if constexpr (DepthLoss<std::remove_cvref_t<decltype(loss)>>) detail::depth_gradient(loss, s, d, lanes);
     });
   }
   template <class C, class Lanes = one_lane>

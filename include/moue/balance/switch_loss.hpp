@@ -15,21 +15,23 @@ namespace moue {
 struct switch_loss {
   double weight = 0.01;
 
-  template <class C>
-  MOUE_HD C value(const depth_statistics<C>& s) const {
+  template <class C, class Lanes = one_lane>
+  MOUE_HD C value(const depth_statistics<C>& s, const Lanes& lanes = {}) const {
     C sum = C(0);
     for (index layer = 0; layer < s.layers; ++layer) {
       C inner = C(0);
-      for (index i = s.offsets[layer]; i < s.offsets[layer + 1]; ++i) inner += s.share[i] * s.probability[i];
-      sum += C(s.open_candidates(layer)) * inner;
+      for (index i = s.offsets[layer] + lanes.first(); i < s.offsets[layer + 1]; i += lanes.step())
+        inner += s.share[i] * s.probability[i];
+      sum += C(s.open_candidates(layer, lanes)) * lanes.sum(inner);
     }
     return C(weight) * sum / C(s.layers);
   }
-  template <class C>
-  MOUE_HD void gradient(const depth_statistics<C>& s, vector_view<C> d) const {
+  template <class C, class Lanes = one_lane>
+  MOUE_HD void gradient(const depth_statistics<C>& s, vector_view<C> d, const Lanes& lanes = {}) const {
     for (index layer = 0; layer < s.layers; ++layer) {
-      const C factor = C(weight) * C(s.open_candidates(layer)) / C(s.layers);
-      for (index i = s.offsets[layer]; i < s.offsets[layer + 1]; ++i) d[i] += factor * s.share[i];
+      const C factor = C(weight) * C(s.open_candidates(layer, lanes)) / C(s.layers);
+      for (index i = s.offsets[layer] + lanes.first(); i < s.offsets[layer + 1]; i += lanes.step())
+        d[i] += factor * s.share[i];
     }
   }
 };

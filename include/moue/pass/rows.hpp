@@ -188,21 +188,23 @@ struct balance_depth {
   vector_view<C> dprobability;
   vector_view<C> token_scale;
 
-  MOUE_HD void operator()(index) const {
+  template <class Lanes = one_lane>
+  MOUE_HD void operator()(index, const Lanes& lanes = {}) const {
     auto s = statistics;
     s.tokens = valid_tokens[0];
     C sum = C(0);
-    if constexpr (DepthLoss<LossT>) sum += loss.value(s);
+    if constexpr (DepthLoss<LossT>) sum += depth_value(loss, s, lanes);
     if constexpr (TokenLoss<LossT>)
       for (index layer = 0; layer < s.layers; ++layer) sum += layer_token_loss(0, layer) / C(s.layers);
-    value[0] = sum;
+    if (lanes.leads()) value[0] = sum;
     if (!armed) return;
-    for (auto& d : dprobability) d = C(0);
-    token_scale[0] = C(0);
-    if (s.tokens == 0) return;  // nobody will read them
-    if constexpr (DepthLoss<LossT>) loss.gradient(s, dprobability);
-    for (auto& d : dprobability) d *= scale / C(s.tokens);
-    token_scale[0] = scale / C(s.tokens * s.layers);
+    for (index i = lanes.first(); i < dprobability.size; i += lanes.step()) dprobability[i] = C(0);
+    const bool some = s.tokens > 0;  // else nobody will read what follows
+    if (lanes.leads()) token_scale[0] = some ? scale / C(s.tokens * s.layers) : C(0);
+    if (!some) return;
+    lanes.wait();
+    if constexpr (DepthLoss<LossT>) depth_gradient(loss, s, dprobability, lanes);
+    for (index i = lanes.first(); i < dprobability.size; i += lanes.step()) dprobability[i] *= scale / C(s.tokens);
   }
 };
 

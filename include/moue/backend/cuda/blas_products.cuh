@@ -12,12 +12,10 @@
 
 #include "moue/backend/cuda/blas.cuh"
 #include "moue/backend/cuda/launch.cuh"
+#include "moue/backend/cuda/product_choice.cuh"
 #include "moue/backend/cuda/tile_products.cuh"
 
 namespace moue::detail::gpu {
-
-/// Whether groups whose rows the host knows go to cuBLAS, and how.
-enum class blas_groups { none, one_by_one, together };
 
 template <class C, class S>
 struct narrowing {

@@ -11,6 +11,7 @@
 
 #include <cstddef>
 #include <memory>
+#include <span>
 #include <string>
 
 #include "moue/backend/cuda/check.cuh"
@@ -51,11 +52,20 @@ class cuda_runtime {
   detail::gpu::cublas_calls blas() const { return detail::gpu::cublas_calls(state_->blas); }
   int multiprocessors() const { return state_->multiprocessors; }
 
-  /// Which kernels compute products. Another choice gives a runtime that shares all else.
-  const detail::gpu::product_choice& choice() const { return choice_; }
-  cuda_runtime with(const detail::gpu::product_choice& choice) const {
+  /// Which kernels compute products. Another choice gives a runtime that shares all else, cuda{runtime.with(choice)} a
+  /// backend that follows it.
+  const product_choice& choice() const { return choice_; }
+  cuda_runtime with(const product_choice& choice) const {
     auto result = *this;
     result.choice_ = choice;
+    return result;
+  }
+  /// Memory of the device, lent for copies of 16-bit factors and lists of addresses on their way to cuBLAS; wanted only
+  /// where products of experts go there, see `product_choice`.
+  std::span<std::byte> scratch() const { return scratch_; }
+  cuda_runtime with(std::span<std::byte> scratch) const {
+    auto result = *this;
+    result.scratch_ = scratch;
     return result;
   }
 
@@ -150,7 +160,8 @@ class cuda_runtime {
   }
 
   std::shared_ptr<state> state_;
-  detail::gpu::product_choice choice_;
+  product_choice choice_;
+  std::span<std::byte> scratch_;
 };
 static_assert(Runtime<cuda_runtime>);
 

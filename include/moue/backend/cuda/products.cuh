@@ -10,41 +10,12 @@
 #include "moue/backend/cuda/blas_products.cuh"
 #include "moue/backend/cuda/column_sum.cuh"
 #include "moue/backend/cuda/few_rows.cuh"
+#include "moue/backend/cuda/product_choice.cuh"
 #include "moue/backend/cuda/scalar_engine.cuh"
 #include "moue/backend/cuda/tensor_tiles.cuh"
 #include "moue/backend/cuda/tile_products.cuh"
 
 namespace moue::detail::gpu {
-
-/// Which path a product takes, by what the host knows: the most rows there can be, the number of groups, the shape. Paths
-/// add in different orders, so equal calls must take equal paths. No value here has been measured on a device yet: they
-/// are guesses from sizes and rates. A runtime with a member `choice()` has the last word.
-struct product_choice {
-  index few_rows = 4;           ///< average rows of a group up to which weights go straight to registers; 0: never
-  index low_tiles = 48;         ///< average rows of a group up to which tiles of 32 rows are taken, not of 128
-  index multiprocessors = 132;  ///< grids with fewer blocks take smaller pieces
-  bool tensor_cores = true;     ///< 16-bit weights in groups: activations are rounded to their type, sums are float
-  bool tf32 = false;            ///< float factors that go to cuBLAS may be rounded to TF32
-  bool dense_blas = true;       ///< dense products of more than few rows go to cuBLAS, if the runtime has it
-  blas_groups groups_blas = blas_groups::none;  ///< those of groups too, if the host knows their rows
-  index blas_rows = 64;                         ///< from as many rows a group, on average
-
-  index rows_of_group(const segments& s) const { return (s.capacity + s.groups - 1) / s.groups; }
-  /// Whether tiles of that size give every multiprocessor work.
-  bool fills(const segments& s, index rows, index columns, index all_columns) const {
-    return schedule_tiles(s, rows).slots * ((all_columns + columns - 1) / columns) >= multiprocessors;
-  }
-};
-
-template <class Runtime>
-product_choice choice_of(const Runtime& runtime) {
-  if constexpr (requires { runtime.choice(); })
-    return runtime.choice();
-  else if constexpr (requires { runtime.multiprocessors(); })
-    return {.multiprocessors = runtime.multiprocessors()};
-  else
-    return {};
-}
 
 /// The sizes of tiles: high ones for groups of many rows, low ones for few rows or small products.
 template <class C>
@@ -77,8 +48,8 @@ template <class Tiles, class Runtime, class C, class S, bool Transposed>
 void by_tiles(const Runtime& runtime, const product_choice& choice, const row_product<C, S, Transposed>& product) {
   using high = typename Tiles::template high<Transposed>;
   using low = typename Tiles::template low<Transposed>;
-  if (choice.rows_of_group(product.groups) > choice.low_tiles &&
-      choice.fills(product.groups, high::rows, high::columns, product.results * product.y.first.cols))
+  if (rows_of_group(product.groups) > choice.low_tiles &&
+      fills(choice, product.groups, high::rows, high::columns, product.results * product.y.first.cols))
     launch_rows<high>(runtime, product);
   else
     launch_rows<low>(runtime, product);
@@ -93,20 +64,20 @@ void rows(const Runtime& runtime, const row_product<C, S, Transposed>& product) 
   const product_choice choice = choice_of(runtime);
   using low = typename scalar_tiles<C>::template low<Transposed>;
   const bool dense = groups.offsets == nullptr;
-  const bool starved = dense && !(choice.dense_blas && has_blas<Runtime> && std::is_same_v<S, C>)&&!choice.fills(
-                                    groups, low::rows, low::columns, columns);
-  if (choice.rows_of_group(groups) <= choice.few_rows || (starved && choice.few_rows > 0)) {
+  const bool starved = dense && !(choice.dense_blas && has_blas<Runtime> && std::is_same_v<S, C>)&&!fills(
+                                    choice, groups, low::rows, low::columns, columns);
+  if (rows_of_group(groups) <= choice.few_rows || (starved && choice.few_rows > 0)) {
     using wide = few_rows_linear<4, 1, C, S>;
     using narrow = few_rows_linear<4, few_rows::warps, C, S>;  // few columns: the warps of a block share the depth
     if constexpr (Transposed)
       launch_few_rows<few_rows_transposed<C, S>>(runtime, product);
-    else if (choice.fills(groups, few_rows::most, wide::columns, columns))
+    else if (fills(choice, groups, few_rows::most, wide::columns, columns))
       launch_few_rows<wide>(runtime, product);
     else
       launch_few_rows<narrow>(runtime, product);
     return;
   }
-  const bool blas = dense ? choice.dense_blas : choice.rows_of_group(groups) >= choice.blas_rows;
+  const bool blas = dense ? choice.dense_blas : rows_of_group(groups) >= choice.blas_rows;
   if (blas && rows_by_blas(runtime, choice.groups_blas, choice.tf32, product)) return;
   if constexpr (has_tensor_tiles<S, C>)
     if (choice.tensor_cores && groups.offsets != nullptr) return by_tiles<tensor_tiles<S>>(runtime, choice, product);
@@ -134,7 +105,7 @@ void gradient(const Runtime& runtime, const gradient_product<C>& product) {
   if (groups.empty() || product.dw.first.empty()) return;
   const product_choice choice = choice_of(runtime);
   using factor = std::conditional_t<std::is_void_v<Rounded>, C, Rounded>;
-  const bool blas = groups.offsets == nullptr ? choice.dense_blas : choice.rows_of_group(groups) >= choice.blas_rows;
+  const bool blas = groups.offsets == nullptr ? choice.dense_blas : rows_of_group(groups) >= choice.blas_rows;
   if (blas && gradient_by_blas<factor>(runtime, choice.groups_blas, choice.tf32, product)) return;
   if constexpr (has_tensor_tiles<Rounded, C>)
     if (choice.tensor_cores) return gradient_by_tiles<tensor_tiles<Rounded>>(runtime, choice, product);

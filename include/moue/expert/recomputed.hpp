@@ -1,0 +1,71 @@
+// SPDX-FileCopyrightText: 2026 The moue authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// @file
+/// An expert that keeps nothing from its forward run.
+
+#include <array>
+#include <utility>
+
+#include "moue/arrays.hpp"
+#include "moue/expert.hpp"
+
+namespace moue {
+
+/// Any expert E, with the same tensors, outputs and gradients to the bit, that runs E's `forward` once more in `backward`
+/// instead of keeping what that needs: a forward run's time for the memory of E's kept matrices, a layer each.
+template <class ExpertT>
+struct recomputed {
+  static_assert(check_expert<ExpertT>());
+
+  ExpertT expert;
+  index width;
+
+  constexpr explicit recomputed(ExpertT inner) : expert(std::move(inner)), width(expert.width) {}
+
+  auto parameters() const { return expert.parameters(); }
+  auto kept() const { return std::array<index, 0>{}; }
+  /// E's kept matrices, its scratch, and outputs that nobody reads.
+  auto temporaries() const {
+    return detail::join_arrays(detail::join_arrays(expert.kept(), expert.temporaries()), std::array<index, 1>{width});
+  }
+
+  template <class C>
+  void forward(const auto& ops, const auto& p, matrix_view<const C> x, const auto&, const auto& temporary,
+               matrix_view<C> y) const {
+    expert.forward(ops, p, x, kept_of(temporary), temporaries_of(temporary), y);
+  }
+
+  template <class C>
+  void backward(const auto& ops, const auto& p, matrix_view<const C> x, const auto&, const auto& temporary,
+                matrix_view<const C> dy, matrix_view<C> dx,
+                const auto& dp) const requires detail::has_plain_backward<ExpertT> {
+    back(ops, p, x, temporary, dy, dx, dp);
+  }
+  template <class C>
+  void backward(const auto& ops, const auto& p, matrix_view<const C> x, const auto&, const auto& temporary,
+                gated_gradient<C> out, matrix_view<C> dx,
+                const auto& dp) const requires detail::has_gated_backward<ExpertT> {
+    back(ops, p, x, temporary, out, dx, dp);
+  }
+
+ private:
+  static constexpr std::size_t kept_matrices = detail::kept_count<ExpertT>;
+  static constexpr std::size_t own_temporaries = detail::temporary_count<ExpertT>;
+
+  static auto kept_of(const auto& temporary) { return detail::sub_array<0, kept_matrices>(temporary); }
+  static auto temporaries_of(const auto& temporary) {
+    return detail::sub_array<kept_matrices, own_temporaries>(temporary);
+  }
+  template <class C>
+  void back(const auto& ops, const auto& p, matrix_view<const C> x, const auto& temporary, const auto& dy,
+            matrix_view<C> dx, const auto& dp) const {
+    expert.forward(ops, p, x, kept_of(temporary), temporaries_of(temporary), temporary.back());
+    std::array<matrix_view<const C>, kept_matrices> kept;
+    for (std::size_t i = 0; i < kept_matrices; ++i) kept[i] = temporary[i];
+    expert.backward(ops, p, x, kept, temporaries_of(temporary), dy, dx, dp);
+  }
+};
+
+}  // namespace moue
