@@ -16,8 +16,8 @@ namespace test {
 
 template <class RuntimeT>
 struct chosen_runtime : RuntimeT {
-  gpu::product_choice chosen;
-  gpu::product_choice choice() const { return chosen; }
+  moue::product_choice chosen;
+  moue::product_choice choice() const { return chosen; }
 };
 
 /// Copies of ranges of the host's memory on a device.
@@ -80,7 +80,7 @@ class device_copies {
 };
 
 /// Choices that lead to every way.
-inline std::vector<gpu::product_choice> product_choices() {
+inline std::vector<moue::product_choice> product_choices() {
   const moue::index all = 1 << 20;
   return {{.few_rows = all},
           {.few_rows = all, .multiprocessors = 1},
@@ -92,7 +92,7 @@ inline std::vector<gpu::product_choice> product_choices() {
 /// All products of a shape. R: what 16-bit ways round activations to, which they do where weights are in groups; void:
 /// none does.
 template <class S, class R, class RuntimeT>
-void check_on_device(const RuntimeT& device, const product_shape& shape, const gpu::product_choice& choice) {
+void check_on_device(const RuntimeT& device, const product_shape& shape, const moue::product_choice& choice) {
   using C = moue::compute_t<S>;
   const chosen_runtime<RuntimeT> runtime{device, choice};
   const product_trial<S> trial(shape);
@@ -130,7 +130,7 @@ void check_on_device(const RuntimeT& device, const product_shape& shape, const g
     const auto second = trial.template check_rows<false, to>(rows(std::false_type()), moue::write::add);
     CHECK(first.same_bits(second));
   };
-  const bool few = choice.rows_of_group(trial.segments()) <= choice.few_rows;
+  const bool few = gpu::rows_of_group(trial.segments()) <= choice.few_rows;
   if (choice.tensor_cores && !shape.dense && !few)
     check_rows(std::type_identity<R>());
   else

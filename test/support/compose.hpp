@@ -75,7 +75,7 @@ model_pointer<double> compose_on(std::string_view name, const recipe& r, const B
       return mix(plain, r.ring, moue::router{moue::query_score{r.rank, r.decay}, best, moue::softmax_of_selected{}},
                  both);
     if (name == "tied_revisits")
-      return mix(moue::swiglu{r.width, r.hidden}, moue::revisit{r.ring, 2, true},
+      return mix(moue::recomputed{moue::swiglu{r.width, r.hidden}}, moue::revisit{r.ring, 2, true},
                  moue::universal_router(r.k, path).with(moue::biased_sigmoid{}).with(moue::rms_features{}),
                  moue::z_loss{0.2});
     if (name == "uneven_widths") {

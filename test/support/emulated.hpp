@@ -52,7 +52,7 @@ class emulated_runtime {
   using entry = typename memory_entry<Memory>::type;
 
  public:
-  using choice_type = moue::detail::gpu::product_choice;
+  using choice_type = moue::product_choice;
 
   /// `seed` orders the threads, `choice` says which kernels compute products.
   explicit emulated_runtime(std::uint64_t seed = 1, const choice_type& choice = {})
@@ -87,6 +87,8 @@ class emulated_runtime {
     ++state_->allocations;
     void* const data = state_->memory.allocate(bytes);
     state_->blas.allow(data, bytes);
+    const entry open(state_->memory);
+    std::memset(data, 0xff, bytes);  // NaN in every format, so that what nobody wrote shows where it is read
     return data;
   }
   void release(void* data) const { state_->memory.release(data); }

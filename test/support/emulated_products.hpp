@@ -12,14 +12,14 @@ namespace test {
 /// What products need of a runtime.
 struct emulated_launches {
   std::uint64_t seed = 1;
-  gpu::product_choice chosen = {};
+  moue::product_choice chosen = {};
 
   template <class... P, class... A>
   void launch(void (*kernel)(P...), dim3 grid, dim3 block, std::size_t shared, const A&... arguments) const {
     emulator::launch(seed, kernel, grid, block, shared, arguments...);
     emulator::expect_no_copies();
   }
-  gpu::product_choice choice() const { return chosen; }
+  moue::product_choice choice() const { return chosen; }
 };
 
 /// Kernels of tiles under the emulator, as `product_trial` runs them.

@@ -15,7 +15,7 @@ struct blas_runtime : test::emulated_launches {
   std::shared_ptr<test::fake_blas> fake = std::make_shared<test::fake_blas>();
   std::shared_ptr<std::vector<std::byte>> memory;
 
-  explicit blas_runtime(gpu::blas_groups how, std::size_t bytes = 1 << 20)
+  explicit blas_runtime(moue::blas_groups how, std::size_t bytes = 1 << 20)
       : memory(std::make_shared<std::vector<std::byte>>(bytes)) {
     chosen.groups_blas = how;
     chosen.blas_rows = 1;
@@ -60,7 +60,7 @@ void allow_table(test::fake_blas& fake, const gpu::weight_table<T>& w, std::size
 
 /// All three products of a shape; R: what activations are rounded to.
 template <class S, class R>
-void check(const test::product_shape& shape, gpu::blas_groups how) {
+void check(const test::product_shape& shape, moue::blas_groups how) {
   const test::product_trial<S> trial(shape);
   const blas_runtime runtime(how);
   const auto rows = [&](auto transposed) {
@@ -79,7 +79,7 @@ void check(const test::product_shape& shape, gpu::blas_groups how) {
     allow_table(*runtime.fake, dw, trial.shape.sizes.size());
     CHECK(gpu::gradient_by_blas<S>(runtime, how, false, gpu::one_gradient(groups.segments, dy, x, told(dw))));
   });
-  const bool together = how == gpu::blas_groups::together && sizeof(S) > 2 && !shape.dense;
+  const bool together = how == moue::blas_groups::together && sizeof(S) > 2 && !shape.dense;
   const bool any = trial.offsets.back() > 0;
   CHECK((runtime.fake->group_calls > 0) == (together && any));
   CHECK((runtime.fake->calls > 0) == (!together && any));
@@ -89,7 +89,7 @@ void check(const test::product_shape& shape, gpu::blas_groups how) {
 
 TEST_CASE("experts one by one and together, and dense products") {
   for (const auto& shape : test::product_shapes())
-    for (const auto how : {gpu::blas_groups::one_by_one, gpu::blas_groups::together}) {
+    for (const auto how : {moue::blas_groups::one_by_one, moue::blas_groups::together}) {
       check<float, void>(shape, how);
       check<double, void>(shape, how);
       if (shape.dense) continue;  // a router's activations keep their type, which cuBLAS does not mix with another
@@ -125,7 +125,7 @@ TEST_CASE("arguments, by hand") {
 
 TEST_CASE("without what it takes, the backend's own kernels run") {
   const test::product_trial<float> trial({.sizes = {3, 5}, .n = 4, .k = 6});
-  const auto calls = [&](gpu::blas_groups how, bool tell_rows, bool tell_weights, std::size_t scratch) {
+  const auto calls = [&](moue::blas_groups how, bool tell_rows, bool tell_weights, std::size_t scratch) {
     const blas_runtime runtime(how, scratch);
     trial.check_rows<false, void>(
         [&](const auto&, auto x, const auto& w, auto y, auto mode) {
@@ -138,7 +138,7 @@ TEST_CASE("without what it takes, the backend's own kernels run") {
         moue::write::assign);
     return runtime.fake->calls + runtime.fake->group_calls;
   };
-  using gpu::blas_groups;
+  using moue::blas_groups;
   CHECK(calls(blas_groups::one_by_one, true, true, 0) == 2);
   CHECK(calls(blas_groups::together, true, true, 1024) == 1);
   CHECK(calls(blas_groups::together, true, true, 0) == 2);  // no memory for addresses: one by one

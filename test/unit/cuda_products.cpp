@@ -45,7 +45,7 @@ void check_schedule(const std::vector<moue::index>& sizes, const std::vector<std
 
 /// The kernels that a call starts, by their addresses.
 struct recorded_launches {
-  test::gpu::product_choice chosen = {};
+  test::moue::product_choice chosen = {};
   mutable std::vector<void (*)()> kernels = {};
 
   template <class... P, class... A>
@@ -53,7 +53,7 @@ struct recorded_launches {
     kernels.push_back(reinterpret_cast<void (*)()>(kernel));
     test::emulated_launches{}.launch(kernel, grid, block, shared, arguments...);
   }
-  test::gpu::product_choice choice() const { return chosen; }
+  test::moue::product_choice choice() const { return chosen; }
 };
 
 template <class Engine, class Product>
@@ -125,13 +125,13 @@ TEST_CASE_TEMPLATE("columns are summed by group", C, float, double) {
 TEST_CASE("the way to a product is chosen by what the host knows") {
   namespace gpu = test::gpu;
   using S = moue::bf16;
-  const auto kernels = [](const test::product_shape& shape, const gpu::product_choice& choice, auto storage) {
+  const auto kernels = [](const test::product_shape& shape, const moue::product_choice& choice, auto storage) {
     using stored = decltype(storage);
     const test::product_trial<stored> trial(shape);
     const recorded_launches runtime{choice};
     using rounded = std::conditional_t<sizeof(stored) == 2, stored, void>;
     const bool narrow = sizeof(stored) == 2 && choice.tensor_cores && !shape.dense &&
-                        choice.rows_of_group(trial.segments()) > choice.few_rows;
+                        gpu::rows_of_group(trial.segments()) > choice.few_rows;
     const auto run = [&](const auto& groups, auto x, const auto& w, auto y, auto mode) {
       gpu::products::rows(runtime, gpu::one_product<false>(groups, x, w, y, mode));
     };
@@ -145,7 +145,7 @@ TEST_CASE("the way to a product is chosen by what the host knows") {
   using float_rows = gpu::row_product<float, float, false>;
   const test::product_shape few{.sizes = {3, 1}, .n = 9, .k = 24}, many{.sizes = {3, 60}, .n = 9, .k = 24},
       router{.sizes = {60}, .n = 9, .k = 24, .dense = true};
-  const gpu::product_choice plain{.tensor_cores = false}, small_chip{.multiprocessors = 1};
+  const moue::product_choice plain{.tensor_cores = false}, small_chip{.multiprocessors = 1};
   const auto body = [](auto kernel) { return std::vector{reinterpret_cast<void (*)()>(kernel)}; };
 
   CHECK(kernels(few, {}, S()) == body(gpu::run_few_rows<gpu::few_rows_linear<4, 8, float, S>, float, S, false>));

@@ -43,7 +43,7 @@ struct pair_trial {
 
 /// Results of pairs and of single products that were given the same numbers.
 template <class S>
-void check(const test::product_shape& shape, const gpu::product_choice& choice) {
+void check(const test::product_shape& shape, const moue::product_choice& choice) {
   CAPTURE(shape.text());
   CAPTURE(choice.few_rows);
   using C = moue::compute_t<S>;
@@ -86,7 +86,7 @@ TEST_CASE("two products in one launch are what they are in two") {
       whole{.sizes = {2, 40}, .n = 40, .k = 136, .padding = 8};
   for (const moue::index few : {0, 1000})
     for (const moue::index low : {0, 1000}) {
-      const gpu::product_choice choice{.few_rows = few, .low_tiles = low, .multiprocessors = 1};
+      const moue::product_choice choice{.few_rows = few, .low_tiles = low, .multiprocessors = 1};
       check<float>(shape, choice);
       check<moue::bf16>(shape, choice);
       check<moue::bf16>(whole, choice);
@@ -102,7 +102,7 @@ TEST_CASE("two products through cuBLAS") {
   test::fake_blas fake;
   runtime_type runtime;
   runtime.fake = &fake;
-  runtime.chosen = {.few_rows = 0, .groups_blas = gpu::blas_groups::one_by_one, .blas_rows = 0};
+  runtime.chosen = {.few_rows = 0, .groups_blas = moue::blas_groups::one_by_one, .blas_rows = 0};
   pair_trial<double> trial(shape);
   const auto allow = [&](auto& m) {
     fake.allow(m.view().data, static_cast<std::size_t>(m.view().rows * m.view().cols) * sizeof(double));
