@@ -112,6 +112,12 @@ for step in "${steps[@]}"; do
     *) build_and_test "$step" ;;
   esac
 done
+if [ -f build/release/CMakeCache.txt ]; then
+  grep -q '^MOUE_CCCL_INCLUDE_DIR:PATH=.*-NOTFOUND' build/release/CMakeCache.txt &&
+    echo "-- NOT TESTED: the CUDA backend on a host; install the headers of the CUDA Toolkit"
+  grep -q '^MOUE_BUILD_CUDA:BOOL=OFF' build/release/CMakeCache.txt &&
+    echo "-- NOT TESTED: what nvcc compiles; install the CUDA Toolkit"
+fi
 echo "-- ${SECONDS} s in all"
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]

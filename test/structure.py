@@ -43,6 +43,8 @@ def violations(name):
             yield f"<{target}> belongs under moue/io/ alone"
         if FRAMEWORK.match(target) and not FRAMEWORK_HOME.match(name):
             yield f"<{target}> belongs in a .cuh, adapt/ or dist/"
+        if target.endswith(".cuh") and not FRAMEWORK_HOME.match(name):
+            yield f"<{target}>: a header for any compiler includes none for a device"
         if target == "iostream":
             yield "<iostream>: the library prints nothing"
     if POLICY.match(name):

@@ -97,6 +97,10 @@ concept has_gated_backward = has_expert_backward_of<E, gated_gradient<double>>;
 /// matrix views in the order declared. `forward` assigns `y` and `kept`; `backward` assigns `dx` and adds to `dp`. Rows
 /// may number zero. A third form of the last argument list takes a `gated_gradient` in place of `dy` (see there).
 ///
+/// Some backends run all experts of a kind at once. `p` and `dp` are then `grouped_matrix`es, so that row functors read a
+/// weight of row i as `p[n].for_row(i)(0, j)`, which works everywhere; and a call to `ops` is about the rows of `x`, all
+/// of them: `each_row(x.rows, f)`, never a number of one's own.
+///
 /// Laws (`testing::check_expert_laws`): rows are independent; `backward` agrees with central differences; zero rows are
 /// legal; both forms of `backward`, where offered, agree.
 template <class E>

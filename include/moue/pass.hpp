@@ -31,7 +31,8 @@ struct layer_gradient {
 
 /// A batch on its way: `begin`, then `forward` for layers 0, 1, …, then (in training) `balance` once and `backward` for
 /// the layers in reverse. The host model does its own work in between. All memory comes from the caller's workspace;
-/// nothing is allocated after construction. `S` is the storage type of weights, inputs and outputs, `C` the type of all
+/// nothing is allocated after construction, but for lists of addresses on the host at the first run on backends with
+/// memory of their own. `S` is the storage type of weights, inputs and outputs, `C` the type of all
 /// arithmetic. Moves, and is not copied. Not thread-safe; any number of passes may run over the same mixture and weights at
 /// once, each with a workspace of its own.
 template <class MixtureT, Storage S>

@@ -25,6 +25,7 @@ struct vector_view {
   MOUE_HD constexpr T& operator[](index i) const { return data[i]; }
   MOUE_HD constexpr T* begin() const { return data; }
   MOUE_HD constexpr T* end() const { return data + size; }
+  /// A template, since nvcc warns of a conversion to the type itself where `T` is const.
   template <class U>
     requires(!std::is_const_v<T> && std::is_same_v<U, const T>)
   MOUE_HD constexpr operator vector_view<U>() const { return {data, size}; }

@@ -12,8 +12,10 @@
 #include "emulator.hpp"  // before the kernels
 #include "moue/backend/cuda/rows.cuh"
 #include "moue/executor/rows.hpp"
+#include "moue/expert/constant.hpp"
 #include "moue/expert/gated_mlp.hpp"
 #include "moue/expert/mlp.hpp"
+#include "moue/expert/self_gated.hpp"
 #include "moue/router/features.hpp"
 #include "moue/router/normalised_score.hpp"
 
@@ -90,6 +92,13 @@ TEST_CASE("the rows of experts") {
     return moue::detail::mlp_backward_row<moue::gelu, double>{n.c(0), n.m(1), n.m(2), n.v(3), n.v(4)};
   });
   check(3, [](numbers& n) { return moue::detail::gate_of_bias{n.c(0), n.c(1), n.v(2)}; });
+  check(3, [](numbers& n) { return moue::detail::row_dot<double>{n.c(0), n.c(1), n.v(2)}; });
+  check(2, [](numbers& n) { return moue::detail::apply_self_gate<double>{n.m(0), n.m(1)}; });
+  check(4, [](numbers& n) { return moue::detail::blend_row{n.m(0), n.c(1), n.c(2), n.m(3)}; });
+  check(9, [](numbers& n) {
+    const moue::gated_gradient<double> out{n.c(3), n.v(4), n.v(5)};
+    return moue::detail::blend_backward_row{n.c(0), n.c(1), n.c(2), out, n.m(6), n.m(7), n.m(8)};
+  });
   check(4, [](numbers& n) { return moue::detail::gate_from_output<double>{n.c(0), n.v(1), n.m(2), n.v(3)}; });
 }
 

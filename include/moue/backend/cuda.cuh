@@ -25,11 +25,13 @@ namespace moue {
 
 /// A value whose copies share the runtime. Whatever a pass is given lies in the device's memory, but for the views and
 /// lists of pointers themselves. Nothing waits and nothing is allocated while a pass runs, `balance`, `statistics` and
-/// `valid_tokens` aside, which read a number back; use `queue_balance` where a graph is captured. The first `begin`,
-/// `forward` and `backward` of a pass send tables: run it once before a capture. Sums run in an order that depends on
-/// shapes alone, so equal runs give equal bits.
+/// `valid_tokens` aside, which read a number back; use `queue_balance` where a graph is captured. Making a pass sends
+/// tables, and so do the first `forward` and `backward` with other weights or gradients than before, which then wait: run
+/// it once with as many tokens before a capture, which refuses them. Sums run in an order that depends on shapes alone,
+/// so equal runs give equal bits.
 ///
-/// `dispatch` cannot throw on what a routing holds: ids out of range are left out, see `refused_entries`.
+/// `dispatch` cannot throw on what a routing holds: ids out of range are left out, see `refused_entries`, and an expert
+/// that a token names twice runs twice.
 template <class RuntimeT>
 class basic_cuda {
   static_assert(check_runtime<RuntimeT>());

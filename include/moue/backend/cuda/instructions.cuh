@@ -13,6 +13,10 @@
 
 namespace moue::detail::gpu {
 
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+#error "moue: the CUDA backend needs compute capability 8.0 or above: set CMAKE_CUDA_ARCHITECTURES to 80 or more"
+#endif
+
 #if defined(__CUDACC__)
 
 /// Sixteen bytes, as they are loaded at once.

@@ -22,7 +22,7 @@ void launch_blocks(const Runtime& runtime, void (*kernel)(Arguments), index bloc
   if (blocks <= 0) return;
   detail::require(
       blocks <= std::numeric_limits<int>::max(), "cuda",
-      [&] { return "a product needs " + std::to_string(blocks) + " blocks of threads"; },
+      [&] { return "a kernel needs " + std::to_string(blocks) + " blocks of threads"; },
       "give it fewer rows at a time");
   runtime.launch(kernel, dim3(static_cast<unsigned>(blocks)), dim3(static_cast<unsigned>(threads)),
                  static_cast<std::size_t>(shared), arguments);
