@@ -39,7 +39,7 @@ void train(cudaStream_t stream) {
   for (int step = 1; step < steps; ++step) eager.step();
   const float last = eager.loss();
 
-  replayed.step();  // the first step sends tables of addresses, which a graph would send again
+  replayed.step();  // the first step sends tables of addresses, which a graph refuses to do
   cudaGraph_t graph;
   cudaGraphExec_t executable;
   check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));

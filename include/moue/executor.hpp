@@ -137,7 +137,7 @@ class executor {
 
   /// y[t] = sum over t's assignments, by ascending expert id, of gate · expert(x[t]). `x` and `y` are [tokens, width] and
   /// may be of any element type that converts; `y` is assigned, also where a token has no assignment. Throws if shapes,
-  /// weights or memory do not fit, or if the routing breaks its rules.
+  /// weights or memory do not fit, or if the routing breaks its rules where the host can see it.
   template <Storage S, class X, class Y, class C = compute_t<S>>
   void forward(const routing<C>& r, const parameters<S>& weights, matrix_view<const X> x, matrix_view<Y> y,
                expert_record<C>& record, expert_scratch<C>& scratch) const {

@@ -95,7 +95,7 @@ concept has_gated_backward = has_expert_backward_of<E, gated_gradient<double>>;
 ///
 /// `ops` offers the bulk operations of the backend (`moue/operations.hpp`); `p`, `kept`, `temporary`, `dp` are arrays of
 /// matrix views in the order declared. `forward` assigns `y` and `kept`; `backward` assigns `dx` and adds to `dp`. Rows
-/// may number zero. A third form of the last argument list takes a `gated_gradient` in place of `dy` (see there).
+/// may number zero. A second form of `backward` takes a `gated_gradient` in place of `dy` (see there).
 ///
 /// Some backends run all experts of a kind at once. `p` and `dp` are then `grouped_matrix`es, so that row functors read a
 /// weight of row i as `p[n].for_row(i)(0, j)`, which works everywhere; and a call to `ops` is about the rows of `x`, all

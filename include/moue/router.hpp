@@ -214,6 +214,8 @@ concept ScoreStage =
     std::copyable<T> && detail::has_score_forward<T> && detail::has_score_backward<T> && detail::keeps_state_whole<T>;
 
 /// The score that selection reads, per row: `void operator()(logits, p, scores) const`, device-callable. Has no gradient.
+/// This and the stages below, if they work per row, may take `lanes` at the end of each member (see lanes.hpp): on
+/// backends where several threads share a row they all call it, else one thread alone.
 template <class T>
 concept PreferenceStage = std::copyable<T> && detail::has_prefer<T>;
 

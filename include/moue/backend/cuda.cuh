@@ -27,8 +27,9 @@ namespace moue {
 /// lists of pointers themselves. Nothing waits and nothing is allocated while a pass runs, `balance`, `statistics` and
 /// `valid_tokens` aside, which read a number back; use `queue_balance` where a graph is captured. Making a pass sends
 /// tables, and so do the first `forward` and `backward` with other weights or gradients than before, which then wait: run
-/// it once with as many tokens before a capture, which refuses them. Sums run in an order that depends on shapes alone,
-/// so equal runs give equal bits.
+/// it once with as many tokens before a capture, which refuses them. A `product_choice` that hands the products of experts
+/// to cuBLAS waits at every layer. Sums run in an order that depends on shapes, the choice and the device's number of
+/// multiprocessors alone, so equal runs on one device give equal bits.
 ///
 /// `dispatch` cannot throw on what a routing holds: ids out of range are left out, see `refused_entries`, and an expert
 /// that a token names twice runs twice.

@@ -186,7 +186,8 @@ class group_operations {
   }
 
  private:
-  /// What tensor cores round both factors of a weight gradient to. Gradients leave the range of half.
+  /// What tensor cores round both factors of a weight gradient to. Their products with weights have no choice; these do,
+  /// and gradients leave the range of half sooner than they miss the digits that bf16 lacks.
   using rounded = std::conditional_t<std::is_same_v<S, half>, bf16, S>;
 
   segments groups(index capacity) const {

@@ -3,7 +3,7 @@
 #pragma once
 
 /// @file
-/// Which kernels compute which products: every threshold of the CUDA backend in one place.
+/// Which kernels compute which products: every threshold between ways to a product in one place.
 
 #include "moue/backend/cuda/schedule.cuh"
 
@@ -24,7 +24,7 @@ struct product_choice {
   index few_rows = 4;           ///< average rows of a group up to which weights go straight to registers; 0: never
   index low_tiles = 48;         ///< average rows of a group up to which tiles of 32 rows are taken, not of 128
   index multiprocessors = 132;  ///< grids with fewer blocks take smaller pieces; a runtime fills in the device's
-  bool tensor_cores = true;     ///< 16-bit weights in groups: activations are rounded to their type, sums are float
+  bool tensor_cores = true;     ///< 16-bit weights in groups: other factors are rounded to 16 bits, sums are float
   bool tf32 = false;            ///< float factors that go to cuBLAS may be rounded to TF32
   bool dense_blas = true;       ///< dense products of more than few rows go to cuBLAS, if the runtime has it
   blas_groups groups_blas = blas_groups::none;

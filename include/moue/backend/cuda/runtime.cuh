@@ -32,6 +32,7 @@ namespace moue {
 ///     int multiprocessors() const;
 ///     auto blas() const;     // optional: dense products, see blas_products.cuh
 ///     auto choice() const;   // optional: a product_choice
+///     std::span<std::byte> scratch() const;   // optional: memory on the device that no other queued work uses
 ///
 /// Copies share what they hold.
 template <class R>
