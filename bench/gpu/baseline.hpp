@@ -117,7 +117,7 @@ struct activate_backward {
 
 /// Where the tensors of weights or gradients lie.
 template <class T, class Tensors>
-std::vector<T*> places_of(const Tensors& tensors) {
+std::vector<T*> places_of(Tensors& tensors) {
   std::vector<T*> places;
   for (index i = 0; i < tensors.layout().tensors(); ++i) places.push_back(tensors[i].data);
   return places;

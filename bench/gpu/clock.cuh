@@ -56,8 +56,7 @@ double median_us(cudaStream_t stream, const cache_flush& flush, const effort& ho
   check(cudaStreamSynchronize(stream), "waiting for the device");
   const auto start = std::chrono::steady_clock::now();
   const std::chrono::duration<double> enough(how.seconds);
-  while (times.size() < how.least ||
-         (times.size() < how.most && std::chrono::steady_clock::now() - start < enough)) {
+  while (times.size() < how.least || (times.size() < how.most && std::chrono::steady_clock::now() - start < enough)) {
     flush(stream);
     check(cudaEventRecord(begin, stream), "recording an event");
     queue();

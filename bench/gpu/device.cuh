@@ -101,8 +101,9 @@ inline chip chip_of(const options& o, const std::string& name) {
     double tensor, plain, bytes;
   };
   constexpr known all[] = {
-      {"H200", 989e12, 67e12, 4.8e12},   {"H100 PCIe", 756e12, 51e12, 2.0e12}, {"H100 NVL", 835e12, 60e12, 3.9e12},
-      {"H100", 989e12, 67e12, 3.35e12}, {"B200", 2250e12, 75e12, 8e12},        {"A100-SXM4-80GB", 312e12, 19.5e12, 2.039e12},
+      {"H200", 989e12, 67e12, 4.8e12},     {"H100 PCIe", 756e12, 51e12, 2.0e12},
+      {"H100 NVL", 835e12, 60e12, 3.9e12}, {"H100", 989e12, 67e12, 3.35e12},
+      {"B200", 2250e12, 75e12, 8e12},      {"A100-SXM4-80GB", 312e12, 19.5e12, 2.039e12},
       {"A100", 312e12, 19.5e12, 1.555e12},
   };
   chip c{o.tflops * 1e12, o.gigabytes * 1e9};
@@ -144,11 +145,12 @@ result measure(const options& o, cudaStream_t stream, const cache_flush& flush, 
 /// Prints a result and appends it to the file.
 inline void report(const options& o, const result& r) {
   const double us = r.best_us();
-  std::printf("%-10s E=%-4ld T=%-6ld %-17s %-15s eager %10.1f us  graph %10.1f us  %7.1f TFLOP/s  %5.2f of the floor  "
-              "%4ld launches  %8.1f MB scratch  error %.1e%s\n",
-              r.shape.c_str(), r.experts, r.tokens, r.scope.c_str(), r.implementation.c_str(), r.eager_us, r.graph_us,
-              r.flops / us * 1e-6, r.floor_us / us, r.launches, r.scratch_bytes * 1e-6, r.error,
-              r.counts() ? "" : "  DOES NOT COUNT");
+  std::printf(
+      "%-10s E=%-4ld T=%-6ld %-17s %-15s eager %10.1f us  graph %10.1f us  %7.1f TFLOP/s  %5.2f of the floor  "
+      "%4ld launches  %8.1f MB scratch  error %.1e%s\n",
+      r.shape.c_str(), r.experts, r.tokens, r.scope.c_str(), r.implementation.c_str(), r.eager_us, r.graph_us,
+      r.flops / us * 1e-6, r.floor_us / us, r.launches, r.scratch_bytes * 1e-6, r.error,
+      r.counts() ? "" : "  DOES NOT COUNT");
   std::fflush(stdout);
   if (!o.out.empty()) append_line(o.out, to_line(r));
 }

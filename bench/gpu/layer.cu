@@ -6,10 +6,10 @@
 //   layer_forward, layer_training       a pass: router, dispatch, experts; in training the balancing loss and backward
 // Training is forward and backward. Every output is compared with loops in double first.
 
-#include <cstdio>
-#include <exception>
-#include <memory>
+#include <algorithm>
+#include <optional>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "baseline.hpp"
@@ -40,14 +40,10 @@ class measurements {
         oracle_(gpu_, layer_.weights, shape_) {}
 
   void run(index tokens) {
-    using pass_type = bench::layer_pass<moue::cuda, S>;
-    const double numbers = static_cast<double>(tokens * shape_.width * 4) * sizeof(S);
-    const double needed = numbers + static_cast<double>(pass_type::bytes(layer_, tokens, moue::mode::training));
-    if (needed > 0.9 * bench::free_bytes()) {
-      std::printf("%s T=%td needs %.0f GB beside its weights, which do not fit\n", std::string(shape_.name).c_str(),
-                  tokens, needed * 1e-9);
-      return;
-    }
+    tokens_ = tokens;
+    const double rows_bytes = static_cast<double>(tokens * shape_.width * 4) * sizeof(S);
+    if (rows_bytes > 0.5 * bench::free_bytes())
+      return bench::report_missing(options_, bench::left_out, what("moue"), "its rows do not fit");
     const auto make = [&] { return gpu_.make_array<S>(tokens * shape_.width); };
     const auto x = make(), y = make(), dy = make(), dx = make();
     const auto rows = [&](const auto& array) { return array.view(tokens, shape_.width); };
@@ -55,33 +51,32 @@ class measurements {
     bench::fill_normal(ops, rows(x), 2);
     bench::fill_normal(ops, rows(dy), 3);
     at_ = {rows(x), rows(y), rows(dy), rows(dx)};
-    tokens_ = tokens;
 
-    try {
-      const auto routing = run_pass<pass_type>();
-      attempt("moue", [&] { run_experts(routing.view()); });
-      attempt("cublas_loop", [&] { run_baseline<C>(routing.view(), "cublas_loop", false); });
-      attempt("cublas_grouped", [&] { run_baseline<S>(routing.view(), "cublas_grouped", true); });
-    } catch (const moue::error& failure) {
-      failed("moue", failure);
-    }
+    std::optional<bench::kept_routing<moue::cuda, C>> routing;
+    bench::attempt(options_, what("moue, a pass"),
+                   static_cast<double>(pass_type::bytes(layer_, tokens, moue::mode::training)),
+                   [&] { run_pass(routing); });
+    if (!routing) return;
+    const index entries = tokens * shape_.k;
+    bench::attempt(options_, what("moue, experts"), static_cast<double>(experts_type::bytes(layer_, tokens, entries)),
+                   [&] { run_experts(routing->view()); });
+    const double wide = bench::baseline<moue::cuda, blas_type, S>::bytes(shape_, entries, true);
+    bench::attempt(options_, what("cublas_loop"), wide, [&] {
+      run_baseline(routing->view(), "cublas_loop", bench::places_of<C>(*layer_.gradients), [] {});
+    });
+    const double narrow = std::is_same_v<S, C> ? 0 : layer_type::bytes(shape_, shape_.experts, false);
+    bench::attempt(options_, what("cublas_grouped"), wide + narrow, [&] { run_grouped(routing->view()); });
   }
 
  private:
+  using pass_type = bench::layer_pass<moue::cuda, S>;
+  using experts_type = bench::experts_run<moue::cuda, S>;
   struct places {
     moue::matrix_view<S> x, y, dy, dx;
   };
 
-  void failed(const char* implementation, const moue::error& failure) const {
-    std::printf("%s T=%td %s: %s\n", std::string(shape_.name).c_str(), tokens_, implementation, failure.what());
-  }
-  template <class F>
-  void attempt(const char* implementation, const F& f) const {
-    try {
-      f();
-    } catch (const moue::error& failure) {
-      failed(implementation, failure);
-    }
+  std::string what(const char* implementation) const {
+    return options_.type + " " + std::string(shape_.name) + " T=" + std::to_string(tokens_) + " " + implementation;
   }
 
   /// With half of the experts again and again until the layer fits with 4096 tokens.
@@ -96,7 +91,7 @@ class measurements {
     return s;
   }
 
-  bench::result line(const char* scope, const char* implementation, bool router, bool training, double scratch,
+  bench::result line(const char* scope, const std::string& implementation, bool router, bool training, double scratch,
                      double error) const {
     auto work = bench::forward_work(shape_, tokens_, hit_, sizeof(S), router);
     if (training) work = work + bench::backward_work(shape_, tokens_, hit_, sizeof(S), sizeof(C), router);
@@ -115,7 +110,7 @@ class measurements {
   }
   template <class F>
   void time(const bench::result& r, const F& queue) const {
-    bench::report(options_, bench::measure(gpu_.runtime().stream(), flush_, r, queue));
+    bench::report(options_, bench::measure(options_, gpu_.runtime().stream(), flush_, r, queue));
   }
 
   bench::layer_run<S> outputs(const moue::routing<C>& routing, bool training) const {
@@ -124,63 +119,63 @@ class measurements {
     return run;
   }
 
-  template <class PassT>
-  bench::kept_routing<moue::cuda, C> run_pass() {
+  /// Leaves the routing that it found, as soon as there is one.
+  void run_pass(std::optional<bench::kept_routing<moue::cuda, C>>& routing) {
     {
-      PassT pass(gpu_, layer_, tokens_, moue::mode::inference);
+      pass_type pass(gpu_, layer_, tokens_, moue::mode::inference);
       const auto forward = [&] { pass.forward(at_.x, at_.y); };
       forward();
+      routing.emplace(gpu_, pass.routing());
       hit_ = experts_hit(pass.routing());
       const auto given = outputs(pass.routing(), false);
       const double error = std::max(oracle_.error_of(given), oracle_.routing_error(given));
-      time(line("layer_forward", "moue", true, false, PassT::bytes(layer_, tokens_, moue::mode::inference), error),
+      time(line("layer_forward", "moue", true, false, pass_type::bytes(layer_, tokens_, moue::mode::inference), error),
            forward);
     }
-    PassT pass(gpu_, layer_, tokens_, moue::mode::training);
+    pass_type pass(gpu_, layer_, tokens_, moue::mode::training);
     layer_.gradients->zero();
     pass.forward(at_.x, at_.y);
     pass.backward(at_.dy, at_.dx);  // without the balancing loss, which the oracle does not know
     auto given = outputs(pass.routing(), true);
     given.router = true;
-    time(line("layer_training", "moue", true, true, PassT::bytes(layer_, tokens_, moue::mode::training),
+    time(line("layer_training", "moue", true, true, pass_type::bytes(layer_, tokens_, moue::mode::training),
               oracle_.error_of(given)),
          [&] {
            pass.forward(at_.x, at_.y);
            pass.balance();
            pass.backward(at_.dy, at_.dx);
          });
-    return {gpu_, pass.routing()};
   }
 
   void run_experts(const moue::routing<C>& routing) {
-    bench::experts_run<moue::cuda, S> experts(gpu_, layer_, routing);
+    experts_type experts(gpu_, layer_, routing);
     const double scratch = static_cast<double>(experts.bytes(layer_, tokens_, routing.entries()));
-    measure_both("moue", scratch, routing, [&] { experts.forward(at_.x, at_.y); },
-                 [&] { experts.backward(at_.x, at_.dy, at_.dx); }, [] {});
+    measure_both(
+        "moue", scratch, routing, [&] { experts.forward(at_.x, at_.y); },
+        [&] { experts.backward(at_.x, at_.dy, at_.dx); }, [] {});
   }
 
-  template <class Gradient>
-  void run_baseline(const moue::routing<C>& routing, const char* implementation, bool grouped) {
-    using type = bench::baseline<moue::cuda, blas_type, S, Gradient>;
-    std::vector<Gradient*> places;
-    std::unique_ptr<decltype(gpu_.template make_parameters<Gradient>(nullptr))> narrow;
-    if constexpr (!std::is_same_v<Gradient, C>)
-      narrow = std::make_unique<typename decltype(narrow)::element_type>(
-          gpu_.template make_parameters<Gradient>(layer_.model.layout()));
-    for (index i = 0; i < layer_.model.layout()->tensors(); ++i)
-      if constexpr (std::is_same_v<Gradient, C>)
-        places.push_back((*layer_.gradients)[i].data);
-      else
-        places.push_back((*narrow)[i].data);
-    const type run(gpu_, gpu_.runtime().blas(), shape_, layer_.weights, places, routing, grouped);
-    const auto collect = [&] {
-      if constexpr (!std::is_same_v<Gradient, C>)
-        for (index i = 0; i < layer_.model.layout()->tensors(); ++i) {
+  /// A grouped call writes weight gradients of its factors' type, for which `gradients` is not made.
+  void run_grouped(const moue::routing<C>& routing) {
+    if constexpr (std::is_same_v<S, C>) {
+      run_baseline(routing, "cublas_grouped", bench::places_of<C>(*layer_.gradients), [] {});
+    } else {
+      auto narrow = gpu_.make_parameters<S>(layer_.model.layout());
+      run_baseline(routing, "cublas_grouped", bench::places_of<S>(narrow), [&] {
+        const auto ops = gpu_.operations(moue::matrix_view<C>{});
+        for (index i = 0; i < narrow.layout().tensors(); ++i) {
           const auto to = (*layer_.gradients)[i];
-          gpu_.operations(moue::matrix_view<C>{})
-              .each_element(to.rows, to.cols, moue::detail::convert_element<Gradient, C>{(*narrow)[i], to});
+          ops.each_element(to.rows, to.cols, moue::detail::convert_element<S, C>{narrow[i], to});
         }
-    };
+      });
+    }
+  }
+  template <class Gradient, class Collect>
+  void run_baseline(const moue::routing<C>& routing, const std::string& implementation,
+                    const std::vector<Gradient*>& gradients, const Collect& collect) {
+    using type = bench::baseline<moue::cuda, blas_type, S, Gradient>;
+    const type run(gpu_, gpu_.runtime().blas(), shape_, layer_.weights, gradients, routing,
+                   implementation == "cublas_grouped");
     measure_both(
         implementation, type::bytes(shape_, routing.entries(), true), routing, [&] { run.forward(at_.x, at_.y); },
         [&] { run.backward(at_.dy, at_.dx); }, collect);
@@ -188,8 +183,8 @@ class measurements {
 
   /// `collect` brings weight gradients to where the oracle looks for them.
   template <class Forward, class Backward, class Collect>
-  void measure_both(const char* implementation, double scratch, const moue::routing<C>& routing, const Forward& forward,
-                    const Backward& backward, const Collect& collect) {
+  void measure_both(const std::string& implementation, double scratch, const moue::routing<C>& routing,
+                    const Forward& forward, const Backward& backward, const Collect& collect) {
     layer_.gradients->zero();
     forward();
     backward();
@@ -225,22 +220,17 @@ class measurements {
 
 template <class S>
 void run_all(const bench::options& o) {
-  for (const auto& s : bench::shapes) {
-    if (!o.wants(s.name)) continue;
-    measurements<S> layer(o, s);
-    for (const index tokens : o.tokens) layer.run(tokens);
-  }
+  for (const auto& s : bench::shapes)
+    if (o.wants(s.name))
+      bench::attempt(o, o.type + " " + std::string(s.name), 0, [&] {
+        measurements<S> layer(o, s);
+        for (const index tokens : o.tokens_or(bench::token_counts)) layer.run(tokens);
+      });
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  try {
-    const auto options = bench::read_options(argc, argv);
-    if (!bench::find_device()) return bench::no_device;
-    options.type == "float" ? run_all<float>(options) : run_all<moue::bf16>(options);
-  } catch (const std::exception& failure) {
-    std::fprintf(stderr, "%s\n", failure.what());
-    return 1;
-  }
+  return bench::run_program(
+      argc, argv, [](const bench::options& o) { o.type == "float" ? run_all<float>(o) : run_all<moue::bf16>(o); });
 }

@@ -21,9 +21,9 @@ inline constexpr double not_measured = std::numeric_limits<double>::quiet_NaN();
 
 /// One implementation of one scope at one size.
 struct result {
-  std::string chip, type, shape;
+  std::string chip = {}, type = {}, shape = {};
   long experts = 0, tokens = 0;
-  std::string scope, implementation;
+  std::string scope = {}, implementation = {};
   double eager_us = not_measured;  // queued call by call
   double graph_us = not_measured;  // replayed as a graph
   double flops = 0;                // that the task needs
@@ -85,6 +85,8 @@ inline result_file read_results(std::istream& in) {
 
 inline void append_line(const std::string& path, const std::string& line) {
   std::ofstream out(path, std::ios::app);
+  out.seekp(0, std::ios::end);
+  if (out.tellp() == 0) out << result_columns << '\n';
   out << line << '\n';
   if (!out.flush()) throw std::runtime_error("cannot write " + path);
 }

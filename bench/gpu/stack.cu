@@ -3,23 +3,28 @@
 
 // Eight layers with residuals on a GPU: over one ring of universal experts of which each layer reaches half, and over
 // experts of each layer's own, as many as a window has. Candidates, selected experts and arithmetic are the same; the
-// universal layers have a quarter of the weights. Forward outputs of the first and the last layer are compared with loops
-// in double; layer.cu compares gradients.
+// universal layers have a quarter of the weights. The private experts by cuBLAS as well, with the ids and gates that the
+// routers found and without routers. Forward outputs of the first and the last layer are compared with loops in double;
+// layer.cu compares gradients.
 
 #include <algorithm>
-#include <cstdio>
-#include <exception>
+#include <memory>
+#include <span>
 #include <string>
+#include <type_traits>
 #include <vector>
 
+#include "baseline.hpp"
 #include "device.cuh"
 #include "layer.hpp"
+#include "moue/backend/cuda/cublas_calls.cuh"
 #include "moue/cuda.cuh"
 #include "oracle.hpp"
 
 namespace {
 
 using bench::index;
+using blas_type = moue::detail::gpu::cublas_calls;
 constexpr index layers = 8;
 
 template <class S>
@@ -58,68 +63,174 @@ class measurements {
 
   template <class TopologyT>
   void run(const char* implementation, const TopologyT& topology, index tokens) {
-    try {
+    const auto what = [&](bool training, const std::string& name) {
+      return options_.type + " " + std::string(shape_.name) + " T=" + std::to_string(tokens) + " stack of " + name +
+             (training ? ", training" : "");
+    };
+    bench::attempt(options_, what(false, implementation), 0, [&] {
       bench::depth<moue::cuda, S, TopologyT> depth(gpu_, shape_, topology, true);
-      for (const bool training : {false, true}) measure(implementation, depth, tokens, training);
-    } catch (const moue::error& failure) {
-      std::printf("%s T=%td %s: %s\n", std::string(shape_.name).c_str(), tokens, implementation, failure.what());
-    }
+      for (const bool training : {false, true}) {
+        const auto bytes = [&] {
+          return static_cast<double>(depth.model.template workspace_bytes<S>(options_of(tokens, training))) +
+                 rows_bytes(tokens);
+        };
+        std::vector<bench::kept_routing<moue::cuda, C>> routings;
+        bench::attempt(options_, what(training, implementation), bytes(),
+                       [&] { measure(implementation, depth, tokens, training, routings); });
+        if constexpr (std::is_same_v<TopologyT, moue::layer_local>)
+          for (const bool grouped : {false, true})
+            if (routings.size() == layers)
+              bench::attempt(options_, what(training, name_of(grouped)), baseline_bytes(tokens, training, grouped),
+                             [&] { measure_baseline(depth, tokens, training, grouped, routings); });
+      }
+    });
   }
 
-  void measure(const char* implementation, auto& depth, index tokens, bool training) {
-    const moue::pass_options how{.tokens = tokens, .how = training ? moue::mode::training : moue::mode::inference};
+  static moue::pass_options options_of(index tokens, bool training) {
+    return {.tokens = tokens, .how = training ? moue::mode::training : moue::mode::inference};
+  }
+  static const char* name_of(bool grouped) { return grouped ? "cublas_grouped" : "cublas_loop"; }
+  double rows_bytes(index tokens) const { return 3.0 * static_cast<double>(tokens * shape_.width) * sizeof(S); }
+  double baseline_bytes(index tokens, bool training, bool grouped) const {
+    using type = bench::baseline<moue::cuda, blas_type, S>;
+    const double narrow = training && grouped && !std::is_same_v<S, C> ? 1 : 0;  // gradients of their own
+    return layers * type::bytes(shape_, tokens * shape_.k, training) + rows_bytes(tokens) +
+           narrow * static_cast<double>(layers * shape_.experts / 2) * shape_.expert_weights() * sizeof(S);
+  }
+
+  /// Rows of a batch: the input, which stays, those between layers, and what a layer gives.
+  struct batch {
+    moue::device_array<S, moue::cuda_runtime> input_rows, x_rows, y_rows;
+    moue::matrix_view<S> input, x, y;
+  };
+  batch make_batch(index tokens) const {
+    const auto make = [&] { return gpu_.make_array<S>(tokens * shape_.width); };
+    batch b{make(), make(), make(), {}, {}, {}};
+    b.input = b.input_rows.view(tokens, shape_.width);
+    b.x = b.x_rows.view(tokens, shape_.width);
+    b.y = b.y_rows.view(tokens, shape_.width);
+    bench::fill_normal(gpu_.operations(moue::matrix_view<C>{}), b.input, 2);
+    return b;
+  }
+  void begin(const batch& b) const {
+    gpu_.runtime().copy(b.input.data, b.x.data, static_cast<std::size_t>(b.x.rows * b.x.cols) * sizeof(S));
+  }
+  void add(const batch& b) const {
+    gpu_.operations(moue::matrix_view<C>{}).each_element(b.x.rows, b.x.cols, add_to<S>{b.y, b.x});
+  }
+
+  bench::result line(const char* implementation, bool training, index experts, index tokens, const bench::work& work,
+                     double scratch, double error) const {
+    return {.chip = name_,
+            .type = options_.type,
+            .shape = std::string(shape_.name),
+            .experts = experts,
+            .tokens = tokens,
+            .scope = training ? "stack_training" : "stack_forward",
+            .implementation = implementation,
+            .flops = work.flops,
+            .floor_us = work.floor_us(chip_),
+            .scratch_bytes = scratch,
+            .error = error,
+            .tolerance = bench::tolerance<S>};
+  }
+  template <class F>
+  void time(const bench::result& r, const F& queue) const {
+    bench::report(options_, bench::measure(options_, gpu_.runtime().stream(), flush_, r, queue));
+  }
+  static bool is_checked(index layer) { return layer == 0 || layer == layers - 1; }
+
+  /// Leaves the routings of all layers.
+  void measure(const char* implementation, auto& depth, index tokens, bool training,
+               std::vector<bench::kept_routing<moue::cuda, C>>& routings) {
+    const auto how = options_of(tokens, training);
     const auto bytes = depth.model.template workspace_bytes<S>(how);
     auto scratch = gpu_.make_workspace(bytes);
     auto pass = depth.model.start(depth.weights_view(), how, scratch);
-    const auto make = [&] { return gpu_.make_array<S>(tokens * shape_.width); };
-    const auto input = make(), x_rows = make(), y_rows = make();
-    const auto view = [&](const auto& array) { return array.view(tokens, shape_.width); };
-    const auto x = view(x_rows), y = view(y_rows);
-    const auto ops = gpu_.operations(moue::matrix_view<C>{});
-    bench::fill_normal(ops, view(input), 2);
-
+    const batch b = make_batch(tokens);
     const bench::oracle<moue::cuda, S> oracle(gpu_, depth.weights, shape_);
     bench::work work;
     double error = 0;
-    const auto forward = [&](bool checked) {
-      gpu_.runtime().copy(input.data(), x.data, static_cast<std::size_t>(tokens * shape_.width) * sizeof(S));
+    const auto forward = [&](bool first) {
+      begin(b);
       pass.begin(tokens);
       for (index layer = 0; layer < layers; ++layer) {
-        pass.forward(layer, x, y);
-        if (checked) {
+        pass.forward(layer, b.x, b.y);
+        if (first) {
           const auto routing = pass.assignments(layer);
-          if (layer == 0 || layer == layers - 1)
-            error = std::max(error, oracle.error_of({routing, x, y, {}, {}, nullptr, false}));
-          work = work + work_of(routing, depth.model.experts(), tokens, training);
+          routings.emplace_back(gpu_, routing);
+          if (is_checked(layer)) error = std::max(error, oracle.error_of({routing, b.x, b.y, {}, {}, nullptr, false}));
+          work = work + work_of(routing, depth.model.experts(), tokens, training, true);
         }
-        ops.each_element(tokens, shape_.width, add_to<S>{y, x});
+        add(b);
       }
     };
     forward(true);
-    const bench::result line{.chip = name_,
-                             .type = options_.type,
-                             .shape = std::string(shape_.name),
-                             .experts = depth.model.experts(),
-                             .tokens = tokens,
-                             .scope = training ? "stack_training" : "stack_forward",
-                             .implementation = implementation,
-                             .flops = work.flops,
-                             .floor_us = work.floor_us(chip_),
-                             .scratch_bytes = static_cast<double>(bytes),
-                             .error = error,
-                             .tolerance = bench::tolerance<S>};
-    bench::report(options_, bench::measure(gpu_.runtime().stream(), flush_, line, [&] {
-                    forward(false);
-                    if (!training) return;
-                    pass.queue_balance();
-                    for (index layer = layers; layer-- > 0;) {
-                      pass.backward(layer, x, y, *depth.gradients);  // the output stands for its own gradient
-                      ops.each_element(tokens, shape_.width, add_to<S>{y, x});
-                    }
-                  }));
+    time(line(implementation, training, depth.model.experts(), tokens, work, static_cast<double>(bytes), error), [&] {
+      forward(false);
+      if (!training) return;
+      pass.queue_balance();
+      for (index layer = layers; layer-- > 0;) {
+        pass.backward(layer, b.x, b.y, *depth.gradients);  // the output stands for its own gradient
+        add(b);
+      }
+    });
   }
 
-  bench::work work_of(const moue::routing<C>& routing, index experts, index tokens, bool training) const {
+  void measure_baseline(auto& depth, index tokens, bool training, bool grouped,
+                        const std::vector<bench::kept_routing<moue::cuda, C>>& routings) {
+    if constexpr (!std::is_same_v<S, C>)
+      if (grouped) {
+        if (!training) return measure_baseline(depth, tokens, grouped, routings, std::vector<S*>());
+        auto narrow = gpu_.make_parameters<S>(depth.model.layout());
+        return measure_baseline(depth, tokens, grouped, routings, bench::places_of<S>(narrow));
+      }
+    measure_baseline(depth, tokens, grouped, routings,
+                     training ? bench::places_of<C>(*depth.gradients) : std::vector<C*>());
+  }
+  /// Without places for gradients forward alone.
+  template <class Gradient>
+  void measure_baseline(auto& depth, index tokens, bool grouped,
+                        const std::vector<bench::kept_routing<moue::cuda, C>>& routings,
+                        const std::vector<Gradient*>& gradients) {
+    using type = bench::baseline<moue::cuda, blas_type, S, Gradient>;
+    const bool training = !gradients.empty();
+    auto all_experts = shape_;
+    all_experts.experts = depth.model.experts();
+    std::vector<std::unique_ptr<type>> runs;
+    for (const auto& routing : routings)
+      runs.push_back(std::make_unique<type>(gpu_, gpu_.runtime().blas(), all_experts, depth.weights, gradients,
+                                            routing.view(), grouped));
+    const batch b = make_batch(tokens);
+    const bench::oracle<moue::cuda, S> oracle(gpu_, depth.weights, shape_);
+    bench::work work;
+    double error = 0;
+    const auto forward = [&](bool first) {
+      begin(b);
+      for (index layer = 0; layer < layers; ++layer) {
+        const auto at = static_cast<std::size_t>(layer);
+        runs[at]->forward(b.x, b.y);
+        if (first) {
+          const auto routing = routings[at].view();
+          if (is_checked(layer)) error = std::max(error, oracle.error_of({routing, b.x, b.y, {}, {}, nullptr, false}));
+          work = work + work_of(routing, depth.model.experts(), tokens, training, false);
+        }
+        add(b);
+      }
+    };
+    forward(true);
+    const double scratch = layers * type::bytes(shape_, tokens * shape_.k, training);
+    time(line(name_of(grouped), training, depth.model.experts(), tokens, work, scratch, error), [&] {
+      forward(false);
+      if (!training) return;
+      for (index layer = layers; layer-- > 0;) {
+        runs[static_cast<std::size_t>(layer)]->backward(b.x, b.y);
+        add(b);
+      }
+    });
+  }
+
+  bench::work work_of(const moue::routing<C>& routing, index experts, index tokens, bool training, bool router) const {
     std::vector<std::int32_t> ids(static_cast<std::size_t>(routing.entries()));
     gpu_.download(routing.expert.data, std::span(ids));
     std::vector<bool> found(static_cast<std::size_t>(experts));
@@ -127,8 +238,8 @@ class measurements {
     const index hit = std::count(found.begin(), found.end(), true);
     auto layer = shape_;
     layer.experts /= 2;  // candidates of the router
-    const auto forward = bench::forward_work(layer, tokens, hit, sizeof(S), true);
-    return training ? forward + bench::backward_work(layer, tokens, hit, sizeof(S), sizeof(C), true) : forward;
+    const auto forward = bench::forward_work(layer, tokens, hit, sizeof(S), router);
+    return training ? forward + bench::backward_work(layer, tokens, hit, sizeof(S), sizeof(C), router) : forward;
   }
 
   bench::options options_;
@@ -141,22 +252,17 @@ class measurements {
 
 template <class S>
 void run_all(const bench::options& o) {
-  for (const auto& s : bench::shapes) {
-    if (!o.wants(s.name)) continue;
-    measurements<S> stack(o, s);
-    for (const index tokens : o.tokens) stack.run(tokens);
-  }
+  for (const auto& s : bench::shapes)
+    if (o.wants(s.name))
+      bench::attempt(o, o.type + " " + std::string(s.name) + " stack", 0, [&] {
+        measurements<S> stack(o, s);
+        for (const index tokens : o.tokens_or(bench::token_counts)) stack.run(tokens);
+      });
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  try {
-    const auto options = bench::read_options(argc, argv);
-    if (!bench::find_device()) return bench::no_device;
-    options.type == "float" ? run_all<float>(options) : run_all<moue::bf16>(options);
-  } catch (const std::exception& failure) {
-    std::fprintf(stderr, "%s\n", failure.what());
-    return 1;
-  }
+  return bench::run_program(
+      argc, argv, [](const bench::options& o) { o.type == "float" ? run_all<float>(o) : run_all<moue::bf16>(o); });
 }

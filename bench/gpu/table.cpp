@@ -3,15 +3,12 @@
 
 // Usage: table RESULTS [--markdown FILE] [--note TEXT]...
 // From lines of results a short table and how far the goals are met; and the same as a page, with notes such as date,
-// driver and command on top.
+// driver and command on top. Ends with 1 if an output was wrong or something failed.
 
-#include <cmath>
 #include <cstdio>
 #include <exception>
 #include <fstream>
 #include <iostream>
-#include <limits>
-#include <sstream>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -42,6 +39,7 @@ int main(int argc, char** argv) {
       if (!out.flush()) throw std::runtime_error("cannot write " + markdown);
     }
     table.write_text(std::cout);
+    return table.clean() ? 0 : 1;
   } catch (const std::exception& failure) {
     std::fprintf(stderr, "%s\n", failure.what());
     return 1;
