@@ -24,7 +24,7 @@ struct rescale {
                moue::matrix_view<C> y) const {
     const auto s = p[0];
     ops.each_element(y.rows, y.cols,
-                     [=](moue::index i, moue::index j) { y(i, j) = static_cast<C>(s(0, j)) * x(i, j); });
+                     [=](moue::index i, moue::index j) { y(i, j) = static_cast<C>(s.for_row(i)(0, j)) * x(i, j); });
   }
 
   template <class C>
@@ -33,9 +33,10 @@ struct rescale {
     const auto s = p[0];
     const auto ds = temporary[0];
     ops.each_row(x.rows, [=](moue::index i) {
+      const auto own = s.for_row(i);  // the factors of the expert that row i was sent to
       C along = 0;
       for (moue::index j = 0; j < x.cols; ++j) {
-        const C factor = static_cast<C>(s(0, j));
+        const C factor = static_cast<C>(own(0, j));
         along += out.dy(i, j) * factor * x(i, j);  // <dy, y>
         ds(i, j) = out.gate[i] * out.dy(i, j) * x(i, j);
         dx(i, j) = out.gate[i] * out.dy(i, j) * factor;

@@ -14,7 +14,8 @@ import sys
 
 root = pathlib.Path(sys.argv[1]).resolve()
 documents = sorted({*root.glob("*.md"), *root.glob("docs/**/*.md")})
-sources = [p for d in ("examples", "include", "test") for p in (root / d).rglob("*") if p.suffix in (".cpp", ".hpp")]
+CODE = (".cpp", ".hpp", ".cu", ".cuh")
+sources = [p for d in ("examples", "include", "test") for p in (root / d).rglob("*") if p.suffix in CODE]
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
 

@@ -14,7 +14,7 @@
 #endif
 
 /// Stands before a loop that device compilers must unroll, so that the arrays it indexes stay in registers.
-#if defined(__CUDACC__)
+#if defined(__CUDA_ARCH__)
 #define MOUE_UNROLL _Pragma("unroll")
 #else
 #define MOUE_UNROLL

@@ -3,16 +3,21 @@
 
 // What the GPU benchmark is made of, run by a host: its oracle sees errors, and baselines and library agree with it.
 
+#include "emulated.hpp"  // before the kernels
+
 #include <doctest/doctest.h>
 
 #include <cmath>
 #include <limits>
+#include <sstream>
+#include <string>
 #include <vector>
 
 #include "../../bench/gpu/baseline.hpp"
 #include "../../bench/gpu/layer.hpp"
 #include "../../bench/gpu/oracle.hpp"
-#include "emulated.hpp"
+#include "../../bench/gpu/products.hpp"
+#include "../../bench/gpu/report_table.hpp"
 #include "fake_blas.hpp"
 
 namespace {
@@ -136,4 +141,80 @@ TEST_CASE("the oracle sees a wrong number of any kind") {
   const_cast<std::int32_t&>(run.routing.expert[0]) = (run.routing.expert[1] + 1) % 5;
   const_cast<std::int32_t&>(run.routing.expert[1]) = (run.routing.expert[1] + 2) % 5;
   CHECK(t.oracle.routing_error(run) > 1e-2);
+}
+
+TEST_CASE_TEMPLATE("every way to a product agrees with double, and is the one that was asked for", S, float,
+                   moue::bf16) {
+  const gpu_type gpu;
+  for (const moue::index rows : {3, 130}) {
+    const bench::grouped_products<gpu_type, S> products(gpu, tiny, rows);
+    for (const auto product : {bench::product::linear, bench::product::transposed, bench::product::gradient})
+      for (const auto& way : bench::ways(3)) {
+        if (!bench::exists<S>(product, way.name)) continue;
+        CAPTURE(way.name);
+        const auto& blas = gpu.runtime().blas_calls();
+        const auto alone = blas.calls, together = blas.group_calls;
+        products.clear();
+        CHECK(products.error(product) == doctest::Approx(1));  // nothing has been computed yet
+        products.run(product, way.choice);
+        CHECK(products.error(product) < tolerance<S>);
+        CHECK((blas.calls > alone) == (way.name == "cublas_loop"));
+        CHECK((blas.group_calls > together) == (way.name == "cublas_grouped"));
+      }
+  }
+}
+
+TEST_CASE("lines of results become tables, and what went wrong is told") {
+  bench::result r{.chip = "H200", .type = "bf16", .shape = "olmoe", .experts = 64, .tokens = 16, .tolerance = 1e-2};
+  std::stringstream file;
+  const auto write = [&](const char* scope, const char* implementation, double us, double error = 1e-3) {
+    r.scope = scope, r.implementation = implementation, r.eager_us = us, r.error = error;
+    r.flops = 1e6, r.floor_us = 1;
+    file << bench::to_line(r) << '\n';
+  };
+  write("experts_forward", "moue", 10);
+  write("experts_forward", "cublas_loop", 25);
+  write("product_linear", "chosen", 3);
+  write("product_linear", "few_rows", 2);
+  write("product_linear", "low_tiles", 1, std::nan(""));  // a wrong output is not the fastest
+  file << bench::left_out << "mixtral\n";
+  const auto text_of = [](std::istream& in, bool clean) {
+    const bench::comparison table(bench::read_results(in));
+    CHECK(table.clean() == clean);
+    std::ostringstream out;
+    table.write_text(out);
+    table.write_markdown(out, {"noted"});
+    return out.str();
+  };
+  const auto has = [](const std::string& text, const std::string& part) {
+    CAPTURE(part);
+    CAPTURE(text);
+    CHECK(text.find(part) != std::string::npos);
+  };
+  const auto text = text_of(file, false);
+  has(text, "never slower than a cuBLAS loop: met (lowest 2.50 at bf16 olmoe T=16 experts_forward)");
+  has(text, "never slower than torch's grouped products: not measured");
+  has(text,
+      "bf16  olmoe  16    10.0      0.10    2.50          -        -           -         -       -          -        "
+      "-");
+  has(text, "- noted");
+  has(text, "| few_rows | 1.50 |");
+  has(text, "5 figures, of which 1 do not count");
+  has(text, "left out: mixtral");
+
+  std::stringstream fine(bench::to_line({.error = 0, .tolerance = 1}) + "\n"),
+      broken(bench::failed + std::string("x\n"));
+  text_of(fine, true);
+  has(text_of(broken, false), "failed: x");
+  std::stringstream torn("chip\tnothing\nbf16\tolmoe\n");
+  CHECK_THROWS_AS(bench::read_results(torn), std::runtime_error);
+}
+
+TEST_CASE("the floor of a layer is that of the design") {
+  const bench::chip h200{989e12, 4.8e12};
+  const auto& olmoe = bench::shapes[1];
+  const auto work = bench::forward_work(olmoe, 4096, 64, 2, false);
+  CHECK(work.flops == doctest::Approx(412e9).epsilon(0.01));
+  CHECK(work.floor_us(h200) == doctest::Approx(417).epsilon(0.01));
+  CHECK(bench::forward_work(olmoe, 1, 8, 2, false).floor_us(h200) == doctest::Approx(21).epsilon(0.01));
 }

@@ -99,11 +99,11 @@ TEST_CASE("a training step allocates nothing on the device, and threads in anoth
   CHECK(one.loss() == two.loss());
 }
 
-TEST_CASE_TEMPLATE("adamw gives the host's bits", S, float, double, moue::bf16, moue::half) {
-  check_same_as_host<S>(test::emulated{}, options);
+TEST_CASE("adamw gives the host's bits, and stays in the memory it was lent") {
+  // The other types differ in nothing that a device would do otherwise; train_resident.cpp runs them all.
+  check_same_as_host<moue::bf16>(test::emulated{}, options);
+  check_same_as_host<moue::bf16>(test::emulated_open{}, options);
 }
-
-TEST_CASE("adamw stays in the memory it was lent") { check_same_as_host<moue::bf16>(test::emulated_open{}, options); }
 
 TEST_CASE("training steps allocate nothing, here or there") {
   moue::parameters<moue::bf16> weights(make_uneven_layout());

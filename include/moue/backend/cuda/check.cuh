@@ -42,6 +42,7 @@ inline std::string_view mend_of(cudaError_t code) {
 /// Throws unless `code` is success; `what` was being done.
 inline void check(cudaError_t code, std::string_view what) {
   if (code == cudaSuccess) return;
+  cudaGetLastError();  // told here, it is not to surface at the next launch
   throw error(
       "cuda",
       std::string(what).append(": ").append(cudaGetErrorString(code)).append(" (").append(cudaGetErrorName(code)) + ")",
