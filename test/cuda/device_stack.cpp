@@ -63,6 +63,6 @@ TEST_CASE("two runs give the same bits") {
 }
 
 TEST_CASE("16-bit weights and activations") {
-  test::check_against_double(test::stored_on_device<moue::bf16>(), 0x1p-6, 8 * 0x1p-8);
+  test::check_against_double(test::stored_on_device<moue::bf16>(), 0x1p-8, 8 * 0x1p-8, test::inside::rounded);
   test::check_against_double(test::stored_on_device<float>(), 1e-5, 1e-5);
 }

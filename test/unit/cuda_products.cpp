@@ -45,7 +45,7 @@ void check_schedule(const std::vector<moue::index>& sizes, const std::vector<std
 
 /// The kernels that a call starts, by their addresses.
 struct recorded_launches {
-  test::moue::product_choice chosen = {};
+  moue::product_choice chosen = {};
   mutable std::vector<void (*)()> kernels = {};
 
   template <class... P, class... A>
@@ -53,7 +53,7 @@ struct recorded_launches {
     kernels.push_back(reinterpret_cast<void (*)()>(kernel));
     test::emulated_launches{}.launch(kernel, grid, block, shared, arguments...);
   }
-  test::moue::product_choice choice() const { return chosen; }
+  moue::product_choice choice() const { return chosen; }
 };
 
 template <class Engine, class Product>
@@ -156,8 +156,10 @@ TEST_CASE("the way to a product is chosen by what the host knows") {
         std::vector{tiles_kernel<gpu::tensor_tiles<S>::high<false>, narrow_rows>()});
   CHECK(kernels(many, plain, S()) == std::vector{tiles_kernel<gpu::scalar_tiles<float>::low<false>, narrow_rows>()});
   CHECK(kernels(many, {}, float()) == std::vector{tiles_kernel<gpu::scalar_tiles<float>::low<false>, float_rows>()});
-  // A router's activations are not rounded: its selection would depend on it.
-  CHECK(kernels(router, {}, S()) == std::vector{tiles_kernel<gpu::scalar_tiles<float>::low<false>, narrow_rows>()});
+  // A router's activations are not rounded: its selection would depend on it. Tiles too few for the chip are not taken.
+  CHECK(kernels(router, small_chip, S()) ==
+        std::vector{tiles_kernel<gpu::scalar_tiles<float>::high<false>, narrow_rows>()});
+  CHECK(kernels(router, {}, S()) == body(gpu::run_few_rows<gpu::few_rows_linear<4, 8, float, S>, float, S, false>));
 }
 
 TEST_CASE("the four products, through the door the backend uses") {
@@ -202,5 +204,5 @@ TEST_CASE("a grid that cannot be is refused") {
   const moue::matrix_view<double> huge{&x, rows, 1};
   CHECK_THROWS_WITH_AS(test::gpu::linear(runtime, test::gpu::one_segment(rows), moue::matrix_view<const double>(huge),
                                          moue::matrix_view<const double>{&x, 1, 1}, huge),
-                       doctest::Contains("a product needs 2147483648 blocks"), moue::error);
+                       doctest::Contains("a kernel needs 2147483648 blocks"), moue::error);
 }

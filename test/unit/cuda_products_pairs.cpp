@@ -3,6 +3,8 @@
 
 // Two products that share a launch, compared with the same products one after the other.
 
+#include <cstring>
+
 #include "emulated_products.hpp"
 #include "fake_blas.hpp"
 
@@ -97,6 +99,7 @@ TEST_CASE("two products through cuBLAS") {
   struct runtime_type : test::emulated_launches {
     test::fake_blas* fake = nullptr;
     const test::fake_blas& blas() const { return *fake; }
+    void upload(const void* from, void* to, std::size_t bytes) const { std::memcpy(to, from, bytes); }
   };
   const test::product_shape shape{.sizes = {3, 0, 5}, .n = 7, .k = 4};
   test::fake_blas fake;
