@@ -115,7 +115,7 @@ TEST_CASE("whichever kernels compute the products") {
       {.few_rows = 0, .dense_blas = false},                                        // low tiles
       {.few_rows = 0, .low_tiles = 0, .multiprocessors = 1, .dense_blas = false},  // high tiles
       {.few_rows = 1000, .dense_blas = false},
-      {.few_rows = 0, .groups_blas = blas_groups::one_by_one, .blas_rows = 0, .dense_blas = false},
+      {.few_rows = 0, .dense_blas = false, .groups_blas = blas_groups::one_by_one, .blas_rows = 0},
   };
   for (const auto& name : {"mixed_pool", "tied_revisits"})
     for (const auto& choice : choices) {
