@@ -20,4 +20,7 @@ model_pointer<double> compose_on_device(std::string_view name, const recipe& r);
 template <moue::Storage S>
 model_pointer<S> stored_on_device();
 
+/// A mixture of user_mixtures.hpp there.
+model_pointer<double> user_on_device(std::string_view name);
+
 }  // namespace test

@@ -12,7 +12,7 @@
 #include <limits>
 #include <type_traits>
 
-#include "moue/moue.hpp"
+#include "moue/policies.hpp"
 
 namespace test::user {
 
