@@ -19,7 +19,7 @@ constexpr bool all = false;
 
 std::vector<std::string> compositions_on_device() {
   if (all) return compositions();
-  return {"keyed_trajectory", "always_on", "mixed_pool"};
+  return {"keyed_trajectory", "linear_bias", "always_on", "mixed_pool"};
 }
 
 model_pointer<double> compose_on_device(std::string_view name, const recipe& r) {

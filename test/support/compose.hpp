@@ -44,6 +44,11 @@ model_pointer<double> compose_on(std::string_view name, const recipe& r, const B
     return finish(r, std::move(expert), std::move(topology), std::move(router), std::move(loss), backend);
   };
   if (name == "keyed_trajectory") return mix(plain, r.ring, moue::universal_router(r.k, path), both);
+  if (name == "linear_bias")
+    return mix(
+        plain, r.ring,
+        moue::router{moue::score_sum{moue::linear_score{}, moue::logit_bias{}}, best, moue::softmax_of_selected{}},
+        both);
   if (name == "always_on")
     return mix(moue::mlp<moue::gelu, true>{r.width, r.hidden}, moue::always_on{r.ring, 1, 1},
                moue::router{moue::linear_score{}, best, moue::sigmoid_gate{1.5}}.with(moue::biased_logits{}),
@@ -60,11 +65,6 @@ model_pointer<double> compose_on(std::string_view name, const recipe& r, const B
                moue::universal_balance{r.universal_weight, r.gamma});
   }
   if constexpr (All) {
-    if (name == "linear_bias")
-      return mix(
-          plain, r.ring,
-          moue::router{moue::score_sum{moue::linear_score{}, moue::logit_bias{}}, best, moue::softmax_of_selected{}},
-          both);
     if (name == "linear_raw")
       return mix(plain, r.ring, moue::router{moue::linear_score{}, best, moue::softmax_then_select{}}, both);
     if (name == "linear_trajectory")

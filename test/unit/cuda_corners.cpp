@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: 2026 The moue authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Numbers that are none, closed candidates, padding and leftovers on the CUDA backend, run by a host in memory that
-// begins as NaN throughout.
+// Numbers that are none, closed candidates, padding and leftovers on the CUDA backend: run by a host in memory that
+// begins as NaN throughout, and, linked into test/cuda, on a device.
 
 #include <doctest/doctest.h>
 
@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "compositions.hpp"
-#include "compositions_emulated.hpp"
+#include "compositions_device.hpp"
 #include "stack.hpp"
 
 namespace {
@@ -63,15 +63,22 @@ void check_slots(const test::stack_result<double>& result, const test::any_model
     }
 }
 
-/// A composition on the emulated device and the same by plain loops.
+/// Those of the names that this program can run on a device.
+std::vector<std::string> on_device(std::vector<std::string> names) {
+  const auto known = test::compositions_on_device();
+  std::erase_if(names, [&](const auto& name) { return std::ranges::find(known, name) == known.end(); });
+  return names;
+}
+
+/// A composition on a device and the same by plain loops.
 struct setting {
   test::model_pointer<double> there, here;
   moue::parameters<double> weights;
   test::stack_input<double> input;
 
   explicit setting(std::string_view name, moue::non_finite mode = moue::non_finite::propagate)
-      : there(make(name, mode, test::emulated())),
-        here(make(name, mode, moue::reference{})),
+      : there(test::compose_on_device(name, recipe_of(mode))),
+        here(test::compose(name, recipe_of(mode), moue::reference{})),
         weights(test::random_weights(*here, 1)),
         input(test::random_input(*here, tokens, 2)) {}
 
@@ -79,10 +86,10 @@ struct setting {
   auto expected(moue::mode how = moue::mode::training) const { return test::run_stack(*here, weights, input, how); }
 
  private:
-  static test::model_pointer<double> make(std::string_view name, moue::non_finite mode, const auto& backend) {
+  static test::recipe recipe_of(moue::non_finite mode) {
     test::recipe r;
     r.on_non_finite = mode;
-    return test::compose(name, r, backend);
+    return r;
   }
 };
 
@@ -130,7 +137,7 @@ trip run_alone(const test::any_model<double>& model, const moue::parameters<doub
 
 TEST_CASE("ids are distinct and in range for any input, and other tokens are unharmed") {
   for (const auto mode : {moue::non_finite::propagate, moue::non_finite::mask})
-    for (const auto& name : test::compositions()) {
+    for (const auto& name : test::compositions_on_device()) {
       CAPTURE(name);
       setting s(name, mode);
       const auto clean = s.run(moue::mode::inference);
@@ -180,7 +187,7 @@ TEST_CASE("mask: a broken logit closes its candidate, for good and to the bit") 
 }
 
 TEST_CASE("a closed candidate is never taken and has probability and gradient zero") {
-  for (const auto* name : {"linear_bias", "uneven_widths"}) {
+  for (const auto& name : on_device({"linear_bias", "uneven_widths"})) {
     CAPTURE(name);
     setting s(name);
     s.weights["layers.0.router.bias"](0, 1) = -inf;
@@ -196,7 +203,7 @@ TEST_CASE("a closed candidate is never taken and has probability and gradient ze
 }
 
 TEST_CASE("with all candidates closed a token goes nowhere") {
-  for (const auto* name : {"linear_bias", "uneven_widths", "always_on", "tied_revisits"}) {
+  for (const auto& name : on_device({"linear_bias", "uneven_widths", "always_on", "tied_revisits"})) {
     CAPTURE(name);
     setting s(name);
     for (const auto& info : *s.here->layout())
@@ -214,7 +221,7 @@ TEST_CASE("with all candidates closed a token goes nowhere") {
 }
 
 TEST_CASE("padding counts nowhere, whatever it holds") {
-  for (const auto& name : test::compositions()) {
+  for (const auto& name : test::compositions_on_device()) {
     CAPTURE(name);
     const setting s(name);
     const auto width = s.here->width();
@@ -253,7 +260,7 @@ TEST_CASE("padding counts nowhere, whatever it holds") {
 }
 
 TEST_CASE("what an earlier batch left past the last row reaches nothing, and a batch may be empty") {
-  for (const auto& name : test::compositions()) {
+  for (const auto& name : test::compositions_on_device()) {
     CAPTURE(name);
     const setting s(name);
     auto input = random_batch(*s.here, 5);

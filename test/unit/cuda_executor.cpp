@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: 2026 The moue authors
 // SPDX-License-Identifier: Apache-2.0
 
-// The executor on the CUDA backend without a router, run by a host: any load, ragged lists, ids that are none, experts
-// that know no gates.
+// The executor on the CUDA backend without a router, run by a host here and by a device in test/cuda: any load, ragged
+// lists, ids that are none, experts that know no gates.
 
 #include <doctest/doctest.h>
 
@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "carried_executor.hpp"
-#include "emulated.hpp"
+#include "device.hpp"
 #include "loads.hpp"
 #include "moue/backend/reference.hpp"
 #include "stack.hpp"
@@ -19,11 +19,11 @@ namespace {
 
 constexpr double tolerance = 1e-12;  // sums of up to some hundred terms in another order
 
-/// Results on the emulated device agree with `expected`.
+/// Results on the device agree with `expected`.
 void check(const auto& expert, moue::index experts, const moue::parameters<double>& weights,
            const test::assignments& given, const test::executor_result& expected, const std::vector<double>& x,
            const std::vector<double>& dy, moue::index refused = 0) {
-  const moue::executor executor(expert, experts, test::emulated());
+  const moue::executor executor(expert, experts, test::device());
   const auto result = test::run_carried(executor, weights, given, x, dy);
   CHECK(test::distance(result.y, expected.y) < tolerance);
   CHECK(test::distance(result.dx, expected.dx) < tolerance);
@@ -56,6 +56,22 @@ test::assignments of_lists(const std::vector<std::vector<std::int32_t>>& lists) 
 
 const std::vector<std::vector<std::int32_t>> ragged{{3, 0}, {}, {-1, 4, -1}, {0, 1, 3, 4}, {-1}, {1}, {4, 3}, {}};
 
+template <class C>
+struct add_square {
+  moue::matrix_view<const C> x, m;
+  moue::matrix_view<C> y;
+  MOUE_HD void operator()(moue::index i, moue::index j) const { y(i, j) = x(i, j) + m(i, j) * m(i, j); }
+};
+template <class C>
+struct add_square_backward {
+  moue::matrix_view<const C> m, dy;
+  moue::matrix_view<C> dm, dx;
+  MOUE_HD void operator()(moue::index i, moue::index j) const {
+    dm(i, j) = 2 * m(i, j) * dy(i, j);
+    dx(i, j) = dy(i, j);
+  }
+};
+
 /// y = x + (W x)², whose backward takes dy as it is and knows no gates.
 struct plain_expert {
   moue::index width = 1;
@@ -68,20 +84,14 @@ struct plain_expert {
   template <class C>
   void forward(const auto& ops, const auto& p, moue::matrix_view<const C> x, const auto& kept, const auto&,
                moue::matrix_view<C> y) const {
-    const auto m = kept[0];
-    ops.linear(x, p[0], m);
-    ops.each_element(y.rows, y.cols,
-                     [m, x, y](moue::index i, moue::index j) { y(i, j) = x(i, j) + m(i, j) * m(i, j); });
+    ops.linear(x, p[0], kept[0]);
+    ops.each_element(y.rows, y.cols, add_square<C>{x, kept[0], y});
   }
   template <class C>
   void backward(const auto& ops, const auto& p, moue::matrix_view<const C> x, const auto& kept, const auto& temporary,
                 moue::matrix_view<const C> dy, moue::matrix_view<C> dx, const auto& dp) const {
-    const auto m = kept[0];
-    const auto dm = temporary[0];
-    ops.each_element(dx.rows, dx.cols, [m, dm, dy, dx](moue::index i, moue::index j) {
-      dm(i, j) = 2 * m(i, j) * dy(i, j);
-      dx(i, j) = dy(i, j);
-    });
+    const auto& dm = temporary[0];
+    ops.each_element(dx.rows, dx.cols, add_square_backward<C>{kept[0], dy, dm, dx});
     ops.input_gradient(dm, p[0], dx, moue::write::add);
     ops.weight_gradient(dm, x, dp[0]);
   }
