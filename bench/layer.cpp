@@ -120,7 +120,7 @@ void run(benchmark::State& state, const shape& s, index tokens, scope what, inde
   moue::workspace alone(std::size_t(1) << 30);
   moue::arena cursor(alone.bytes());
   auto record = model.experts_executor().take_record<float>(cursor, tokens, given.entries());
-  const auto expert_scratch = model.experts_executor().take_scratch<float>(cursor, given.entries(), false);
+  auto expert_scratch = model.experts_executor().take_scratch<float>(cursor, given.entries(), false);
 
   const auto start = std::chrono::steady_clock::now();
   for (auto _ : state) {

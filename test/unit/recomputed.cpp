@@ -7,7 +7,7 @@
 
 #include <array>
 
-#include "moue/backend/cpu.hpp"
+#include "moue/backend/reference.hpp"
 #include "moue/policies.hpp"
 #include "moue/testing/expert_laws.hpp"
 #include "stack.hpp"
@@ -48,7 +48,7 @@ struct triple {
 
 auto stack_of(auto expert) {
   return moue::mixture{std::move(expert), moue::staggered_rotation{.depth = 3, .pool = 5, .window = 3, .stride = 2},
-                       moue::universal_router(2), moue::universal_balance{}, moue::cpu{}};
+                       moue::universal_router(2), moue::universal_balance{}, moue::reference{}};
 }
 
 }  // namespace
@@ -80,7 +80,7 @@ TEST_CASE("they have the same tensors, keep nothing, and give the same bits") {
 TEST_CASE("many layers need less memory") {
   const auto bytes = [](auto expert) {
     const moue::mixture model{std::move(expert), moue::shared_pool{.depth = 12, .pool = 4}, moue::linear_router(2),
-                              moue::no_balancing{}, moue::cpu{}};
+                              moue::no_balancing{}, moue::reference{}};
     return model.template workspace_bytes<float>({.tokens = 100});
   };
   const moue::swiglu expert{.width = 16, .hidden = 64};
