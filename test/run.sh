@@ -15,7 +15,7 @@ install_missing() {
   local wanted=(g++ clang clang-format cmake ninja-build python3 libeigen3-dev doctest-dev nlohmann-json3-dev
                 libbenchmark-dev)
   case " $* " in *dev*) wanted+=(gcovr llvm) ;; esac
-  case " $* " in *dev* | *fuzz*) wanted+=(libclang-rt-14-dev) ;; esac
+  case " $* " in *dev* | *fuzz*) wanted+=(libclang-rt-14-dev libomp-14-dev) ;; esac
   case " $* " in *tidy*) wanted+=(clang-tidy) ;; esac
   command -v apt-get >/dev/null || return 0 # not Debian: CMake names what it does not find
 

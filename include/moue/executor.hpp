@@ -40,8 +40,8 @@ class executor {
         "give them a positive width");
     for (index e = 0; e < experts; ++e) kinds_.push_back(pool_.kind_of(e));
     pool_.for_each_kind([&](std::size_t, const auto& kind) {
-      kept_width_ = std::max(kept_width_, total(kind.kept()));
-      temporary_width_ = std::max(temporary_width_, total(kind.temporaries()));
+      kept_width_ = std::max(kept_width_, detail::row_width<grouped>(kind.kept()));
+      temporary_width_ = std::max(temporary_width_, detail::row_width<grouped>(kind.temporaries()));
       most_tensors_ = std::max(most_tensors_, std::ssize(kind.parameters()));
       for (const auto& spec : kind.parameters()) largest_ = std::max(largest_, spec.rows * spec.cols);
     });
@@ -155,8 +155,8 @@ class executor {
       const auto in = scratch.in.row_block(at.first, at.rows);
       group.each_row(at.rows, detail::gather_tokens<C, X>{x, plan.row_token, at.first, in});
       kind.forward(group, weights_of<S>(kind, weights, scratch.tables.weights, plan, at), matrix_view<const C>(in),
-                   matrices<C>(kind.kept(), record.kept, kept_width_, at),
-                   matrices<C>(kind.temporaries(), scratch.temporaries, temporary_width_, at),
+                   detail::row_matrices<grouped, C>(kind.kept(), record.kept, kept_width_, at),
+                   detail::row_matrices<grouped, C>(kind.temporaries(), scratch.temporaries, temporary_width_, at),
                    out.row_block(at.first, at.rows));
     });
     ops.each_row(r.tokens(), detail::combine<C, Y>{plan, r.gate, out, y});
@@ -203,8 +203,9 @@ class executor {
       group.each_row(at.rows, detail::gather_gate<C>{r.gate, plan.row_entry, at.first, gate});
       const auto p = weights_of<S>(kind, weights, scratch.tables.weights, plan, at);
       const auto dp = gradients_of(kind, into, scratch.tables.gradients, plan, at);
-      const auto kept = matrices<const C>(kind.kept(), record.kept, kept_width_, at);
-      const auto temporaries = matrices<C>(kind.temporaries(), scratch.temporaries, temporary_width_, at);
+      const auto kept = detail::row_matrices<grouped, const C>(kind.kept(), record.kept, kept_width_, at);
+      const auto temporaries =
+          detail::row_matrices<grouped, C>(kind.temporaries(), scratch.temporaries, temporary_width_, at);
       if constexpr (detail::has_gated_backward<kind_type>) {
         kind.backward(group, p, matrix_view<const C>(in), kept, temporaries, gated_gradient<C>{dout, gate, dgate_rows},
                       din, dp);
@@ -248,33 +249,17 @@ class executor {
 
   static constexpr bool grouped = detail::is_grouped<BackendT>;
 
-  /// Columns that a matrix of `width` takes where matrices lie side by side in a row: enough for each to begin where
-  /// vectors of any type do.
-  static constexpr index padded(index width) { return grouped ? (width + 31) / 32 * 32 : width; }
-  static index total(const auto& widths) {
-    index sum = 0;
-    for (const index width : widths) sum += padded(width);
-    return sum;
-  }
-
-  /// The rows that one call of an expert's member runs over.
-  struct group_place {
-    index expert = -1;  // -1 where all experts of a kind run at once
-    index first = 0;
-    index rows = 0;
-  };
-
   /// Calls `body(ops, kind, place)` for every expert that has rows, or once per kind on grouped backends.
   template <Storage S, class C, class Body>
   void each_group(const dispatch_plan& plan, index entries, const expert_scratch<C>& scratch, const Body& body) const {
     if constexpr (grouped)
       pool_.for_each_kind([&](std::size_t position, const auto& kind) {
-        body(group_of_kind<S>(plan, scratch, static_cast<index>(position)), kind, group_place{-1, 0, entries});
+        body(group_of_kind<S>(plan, scratch, static_cast<index>(position)), kind, detail::group_place{-1, 0, entries});
       });
     else
       backend_.each_group(plan, scratch.conversion, [&](const auto& group, index e, index first, index rows) {
         pool_.visit_kind(kinds_[static_cast<std::size_t>(e)], [&](const auto& kind) {
-          body(group, kind, group_place{e, first, rows});
+          body(group, kind, detail::group_place{e, first, rows});
         });
       });
   }
@@ -286,21 +271,6 @@ class executor {
       return backend_.template group<C, S>(plan, kinds, kind);
     else
       return backend_.template group<C>(plan, kinds, kind);
-  }
-
-  /// The row matrices of a group in a flat buffer with `width` elements a row: side by side in an expert's part of it,
-  /// or, where rows of several kinds are mixed, each in columns of its own.
-  template <class T, std::size_t N, class C>
-  static std::array<matrix_view<T>, N> matrices(const std::array<index, N>& widths, vector_view<C> buffer, index width,
-                                                const group_place& at) {
-    std::array<matrix_view<T>, N> result;
-    auto* next = buffer.data + at.first * width;
-    for (auto cols = widths.begin(); auto& m : result) {
-      m = {next, at.rows, *cols, grouped ? width : *cols};
-      next += grouped ? padded(*cols) : at.rows * *cols;
-      ++cols;
-    }
-    return result;
   }
 
   /// Sends the weights' addresses and the kinds of experts, unless they are there already.
@@ -326,7 +296,7 @@ class executor {
 
   template <Storage S, class E>
   static auto weights_of(const E& kind, const parameters<S>& weights, const detail::pointer_table& table,
-                         const dispatch_plan& plan, const group_place& at) {
+                         const dispatch_plan& plan, const detail::group_place& at) {
     if constexpr (grouped)
       return detail::tensors_of_kind<const S>(kind, table, plan);
     else
@@ -334,7 +304,7 @@ class executor {
   }
   template <class C, class E>
   static auto gradients_of(const E& kind, gradients<C>& into, const detail::pointer_table& table,
-                           const dispatch_plan& plan, const group_place& at) {
+                           const dispatch_plan& plan, const detail::group_place& at) {
     if constexpr (grouped)
       return detail::tensors_of_kind<C>(kind, table, plan);
     else

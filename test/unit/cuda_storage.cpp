@@ -16,6 +16,7 @@
 
 #include "carried.hpp"
 #include "moue/policies.hpp"
+#include "moue/train/adamw.hpp"
 #include "stored.hpp"
 
 // Without tensor cores a layer's arithmetic is not rounded to 16 bits: its output would be off by several roundoffs. Three
@@ -188,4 +189,41 @@ TEST_CASE("memory of the backend moves, and copies only what fits") {
   CHECK_THROWS_WITH_AS(weights.copy_to(stranger), doctest::Contains("tensors of two layouts were copied"), moue::error);
   CHECK_THROWS_WITH_AS(weights.copy_from(stranger), doctest::Contains("tensors of two layouts were copied"),
                        moue::error);
+}
+
+TEST_CASE("memory of the host, and none at all, is refused with a way out") {
+  const test::emulated gpu;
+  const auto model = mixture_on(gpu);
+  const moue::pass_options options{.tokens = 2};
+  const auto host = model.initialize<float>(3);
+  auto weights = gpu.make_parameters(host);
+  auto gradients = gpu.make_gradients<float>(model.layout());
+  auto scratch = gpu.make_workspace(model.workspace_bytes<float>(options));
+  moue::workspace host_scratch(model.workspace_bytes<float>(options));
+  CHECK_THROWS_WITH_AS(model.start(host, options, scratch),
+                       doctest::Contains("the weights own memory of the host, which this backend cannot reach"),
+                       moue::error);
+  CHECK_THROWS_WITH_AS(model.start(weights, options, host_scratch), doctest::Contains("make_workspace"), moue::error);
+
+  auto pass = model.start(weights, options, scratch);
+  const auto rows = gpu.make_array<float>(2 * model.width());
+  const auto x = rows.view(2, model.width());
+  rows.zero();
+  pass.begin(2);
+  for (moue::index layer = 0; layer < model.layers(); ++layer) pass.forward(layer, x, x);
+  moue::gradients<float> host_gradients(model.layout());
+  CHECK_THROWS_WITH_AS(pass.backward(model.layers() - 1, x, x, host_gradients), doctest::Contains("make_gradients"),
+                       moue::error);
+
+  moue::parameters<float> none;
+  CHECK_THROWS_WITH_AS(gpu.make_parameters(none), doctest::Contains("the weights are empty"), moue::error);
+  CHECK_THROWS_WITH_AS(weights.copy_to(none), doctest::Contains("the weights are empty"), moue::error);
+
+  auto memory = gpu.make_workspace(moue::adamw<float>::workspace_bytes(*model.layout()));
+  moue::parameters<float>& values = weights;
+  const moue::gradients<float>& changes = gradients;
+  moue::adamw<float> optimiser(gpu, values, changes, memory, {});
+  CHECK_THROWS_WITH_AS(
+      optimiser.step(gpu.operations(moue::matrix_view<float>{}), values, changes, moue::vector_view<const double>{}),
+      doctest::Contains("the learning rate is a list of 0 numbers, or null"), moue::error);
 }

@@ -3,7 +3,7 @@
 #pragma once
 
 /// @file
-/// The tensors that one call of an expert's member gets: those of one expert, or those of all experts of its kind.
+/// What one call of an expert's member gets: row matrices, and the tensors of one expert or of all experts of its kind.
 
 #include <array>
 #include <cstddef>
@@ -15,6 +15,41 @@
 #include "moue/parameter.hpp"
 
 namespace moue::detail {
+
+/// The rows that one call of an expert's member runs over.
+struct group_place {
+  index expert = -1;  // -1 where all experts of a kind run at once
+  index first = 0;
+  index rows = 0;
+};
+
+/// Columns that a matrix of `width` takes in a row of a flat buffer: where matrices lie side by side, enough for each to
+/// begin where vectors of any type do.
+template <bool SideBySide>
+constexpr index padded(index width) {
+  return SideBySide ? (width + 31) / 32 * 32 : width;
+}
+template <bool SideBySide>
+index row_width(const auto& widths) {
+  index sum = 0;
+  for (const index width : widths) sum += padded<SideBySide>(width);
+  return sum;
+}
+
+/// The row matrices of a group in a flat buffer with `width` elements a row: one after another in an expert's part of it,
+/// or, where rows of several kinds are mixed, side by side.
+template <bool SideBySide, class T, std::size_t N, class C>
+std::array<matrix_view<T>, N> row_matrices(const std::array<index, N>& widths, vector_view<C> buffer, index width,
+                                           const group_place& at) {
+  std::array<matrix_view<T>, N> result;
+  auto* next = buffer.data + at.first * width;
+  for (auto cols = widths.begin(); auto& m : result) {
+    m = {next, at.rows, *cols, SideBySide ? width : *cols};
+    next += SideBySide ? padded<true>(*cols) : at.rows * *cols;
+    ++cols;
+  }
+  return result;
+}
 
 template <class T, class E>
 auto tensors_of_expert(auto& values, index expert) {
