@@ -281,7 +281,8 @@ TEST_CASE("what an earlier batch left past the last row reaches nothing, and a b
     const auto before = gradients;
     CHECK(run(*pass, *s.there, {}, gradients).balance == 0);
     CHECK(test::same_bits(gradients, before));
-    for (const auto& table : {pass->statistics().share, pass->statistics().probability})
+    const auto statistics = pass->statistics();
+    for (const auto& table : {statistics.share, statistics.probability})
       CHECK(std::all_of(table.begin(), table.end(), [](double v) { return v == 0; }));
   }
 }
