@@ -165,7 +165,8 @@ class device_parameters : private device_memory<RuntimeT>, public parameters<S> 
     memory::zero();
   }
   device_parameters(const RuntimeT& runtime, const parameters<S>& host)
-      : device_parameters(runtime, detail::layout_of(host, "device memory"), places(host.layout(), sizeof(S), 0)) {
+      : device_parameters(runtime, host.shared_layout(),
+                          places(*detail::layout_of(host, "device memory"), sizeof(S), 0)) {
     copy_from(host);
   }
 
