@@ -68,11 +68,12 @@ struct erased_pass final : any_pass<S> {
   moue::depth_statistics<C> statistics() const override { return it.statistics(); }
 };
 
+/// All of a model but its passes.
 template <class MixtureT, moue::Storage S>
-struct erased_model final : any_model<S> {
+struct described_model : any_model<S> {
   MixtureT it;
 
-  explicit erased_model(MixtureT m) : it(std::move(m)) {}
+  explicit described_model(MixtureT m) : it(std::move(m)) {}
   moue::index width() const override { return it.width(); }
   moue::index layers() const override { return it.layers(); }
   moue::index experts() const override { return it.experts(); }
@@ -81,9 +82,14 @@ struct erased_model final : any_model<S> {
   std::size_t workspace_bytes(const moue::pass_options& options) const override {
     return it.template workspace_bytes<S>(options);
   }
+};
+
+template <class MixtureT, moue::Storage S>
+struct erased_model final : described_model<MixtureT, S> {
+  using described_model<MixtureT, S>::described_model;
   std::unique_ptr<any_pass<S>> start(const moue::parameters<S>& weights, const moue::pass_options& options,
                                      moue::workspace& scratch) const override {
-    return std::make_unique<erased_pass<MixtureT, S>>(it.start(weights, options, scratch));
+    return std::make_unique<erased_pass<MixtureT, S>>(this->it.start(weights, options, scratch));
   }
 };
 

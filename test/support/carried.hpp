@@ -214,21 +214,11 @@ class carried_pass final : public any_pass<S> {
 };
 
 template <class MixtureT, moue::Storage S>
-struct carried_model final : any_model<S> {
-  MixtureT it;
-
-  explicit carried_model(MixtureT m) : it(std::move(m)) {}
-  moue::index width() const override { return it.width(); }
-  moue::index layers() const override { return it.layers(); }
-  moue::index experts() const override { return it.experts(); }
-  const moue::connectivity& connections() const override { return it.connections(); }
-  std::shared_ptr<const moue::parameter_layout> layout() const override { return it.layout(); }
-  std::size_t workspace_bytes(const moue::pass_options& options) const override {
-    return it.template workspace_bytes<S>(options);
-  }
+struct carried_model final : described_model<MixtureT, S> {
+  using described_model<MixtureT, S>::described_model;
   std::unique_ptr<any_pass<S>> start(const moue::parameters<S>& weights, const moue::pass_options& options,
                                      moue::workspace&) const override {
-    return std::make_unique<carried_pass<MixtureT, S>>(it, weights, options);
+    return std::make_unique<carried_pass<MixtureT, S>>(this->it, weights, options);
   }
 };
 

@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <type_traits>
+#include <utility>
 
 #include "moue/balance.hpp"
 #include "moue/lanes.hpp"
