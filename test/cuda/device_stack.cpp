@@ -7,6 +7,7 @@
 
 #include "compositions_device.hpp"
 #include "moue/backend/reference.hpp"
+#include "stack_agreement.hpp"
 #include "stored.hpp"
 #include "user_mixtures.hpp"
 
@@ -26,15 +27,7 @@ void check_same(const std::string& name, const test::recipe& r, moue::index toke
   for (const auto how : {moue::mode::training, moue::mode::inference}) {
     const auto expected = test::run_stack(*here, weights, input, how);
     const auto result = test::run_stack(*there, weights, input, how);
-    CHECK(test::distance(result.output, expected.output) < tolerance);
-    CHECK(result.loss == doctest::Approx(expected.loss).epsilon(tolerance));
-    CHECK(test::distance(result.dx, expected.dx) < tolerance);
-    CHECK(test::distance(result.gradients, expected.gradients) < tolerance);
-    CHECK(test::distance(result.share, expected.share) < tolerance);
-    for (moue::index e = 0; e < here->experts(); ++e)
-      CHECK(result.gradients.touched(e) == expected.gradients.touched(e));
-    for (std::size_t l = 0; l < expected.visits.size(); ++l)
-      CHECK(result.visits[l].experts == expected.visits[l].experts);
+    test::check_agreement(result, expected, tolerance);
   }
 }
 

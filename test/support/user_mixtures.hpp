@@ -18,6 +18,7 @@
 #include "moue/router/extended_score.hpp"
 #include "moue/router/foreign_bias.hpp"
 #include "stack.hpp"
+#include "stack_agreement.hpp"
 #include "user_policies.hpp"
 
 namespace test::user {
@@ -64,13 +65,8 @@ inline std::array<moue::index, 2> check(std::string_view name, const model_point
       const auto result = run_stack(*there, weights, input, how);
       const auto expected = run_stack(*here, weights, input, how);
       constexpr double tolerance = 1e-12;  // sums of some tens of terms in another order, through three layers
-      CHECK(distance(result.output, expected.output) < tolerance);
-      CHECK(result.balance == doctest::Approx(expected.balance).epsilon(tolerance));
-      CHECK(result.loss == doctest::Approx(expected.loss).epsilon(tolerance));
-      CHECK(distance(result.dx, expected.dx) < tolerance);
-      CHECK(distance(result.gradients, expected.gradients) < tolerance);
+      check_agreement(result, expected, tolerance);
       for (std::size_t l = 0; l < expected.visits.size(); ++l) {
-        CHECK(result.visits[l].slots == expected.visits[l].slots);
         const auto most = std::ssize(expected.visits[l].slots) / tokens;
         for (moue::index t = 0; t < tokens; ++t) {
           const auto first = expected.visits[l].slots.begin() + t * most;

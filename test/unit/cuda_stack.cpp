@@ -13,6 +13,7 @@
 #include "compositions_emulated.hpp"
 #include "golden.hpp"
 #include "stack.hpp"
+#include "stack_agreement.hpp"
 
 namespace {
 
@@ -28,20 +29,8 @@ void check_same(const std::string& name, const test::recipe& r, const test::stac
   for (const auto how : {moue::mode::training, moue::mode::inference}) {
     const auto expected = test::run_stack(*here, weights, input, how);
     const auto result = test::run_stack(*there, weights, input, how);
-    CHECK(test::distance(result.output, expected.output) < tolerance);
-    CHECK(result.loss == doctest::Approx(expected.loss).epsilon(tolerance));
-    CHECK(test::distance(result.dx, expected.dx) < tolerance);
-    CHECK(test::distance(result.dscale, expected.dscale) < tolerance);
-    CHECK(test::distance(result.dshift, expected.dshift) < tolerance);
-    CHECK(test::distance(result.gradients, expected.gradients) < tolerance);
+    test::check_agreement(result, expected, tolerance);
     CHECK(test::same_bits(result.share, expected.share));
-    CHECK(test::distance(result.probability, expected.probability) < tolerance);
-    for (moue::index e = 0; e < here->experts(); ++e)
-      CHECK(result.gradients.touched(e) == expected.gradients.touched(e));
-    for (std::size_t l = 0; l < expected.visits.size(); ++l) {
-      CHECK(result.visits[l].slots == expected.visits[l].slots);
-      CHECK(result.visits[l].experts == expected.visits[l].experts);
-    }
   }
 }
 
