@@ -20,25 +20,25 @@
 
 namespace {
 
-using moue::index;
+using moue::index_t;
 
 struct shape {
   const char* name;
-  index width, hidden, experts, k;
+  index_t width, hidden, experts, k;
 };
 
 // Widths, hidden sizes and k of the models; the expert counts of the last three are cut to fit 16 GiB with gradients.
 constexpr shape shapes[] = {{"r-small", 256, 512, 16, 2},       {"r-mid", 768, 768, 32, 4},
                             {"olmoe", 2048, 1024, 64, 8},       {"qwen3-30b/E=64", 2048, 768, 64, 8},
                             {"mixtral/E=4", 4096, 14336, 4, 2}, {"dsv3/E=16", 7168, 2048, 16, 8}};
-constexpr index token_counts[] = {1, 16, 256, 4096};
+constexpr index_t token_counts[] = {1, 16, 256, 4096};
 
 enum class scope { experts, forward, training };
 constexpr const char* scope_names[] = {"experts", "forward", "training"};
 
-std::vector<float> normal(index size, std::uint64_t key) {
+std::vector<float> normal(index_t size, std::uint64_t key) {
   std::vector<float> values(static_cast<std::size_t>(size));
-  for (index i = 0; i < size; ++i)
+  for (index_t i = 0; i < size; ++i)
     values[static_cast<std::size_t>(i)] =
         static_cast<float>(moue::detail::normal_at(key, static_cast<std::uint64_t>(i)));
   return values;
@@ -47,7 +47,7 @@ std::vector<float> normal(index size, std::uint64_t key) {
 /// GFLOP/s of one thread multiplying 1024² matrices with Eigen; measured once.
 double plain_product() {
   static const double rate = [] {
-    constexpr index n = 1024;
+    constexpr index_t n = 1024;
     using matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
     const matrix a = matrix::Random(n, n), b = matrix::Random(n, n);
     matrix c = matrix::Zero(n, n);
@@ -70,29 +70,29 @@ bool output_is_right(const Pass& pass, const moue::parameters<float>& weights, c
                      const float* y) {
   const auto given = pass.assignments(0);
   std::vector<double> expected(static_cast<std::size_t>(s.width), 0.0);
-  for (index i = given.offsets[0]; i < given.offsets[1]; ++i) {
-    const index first = weights.layout().expert_first(given.expert[i]);
+  for (index_t i = given.offsets[0]; i < given.offsets[1]; ++i) {
+    const index_t first = weights.layout().expert_first(given.expert[i]);
     const auto gate = weights[first], up = weights[first + 1], down = weights[first + 2];
     std::vector<double> hidden(static_cast<std::size_t>(s.hidden));
-    for (index h = 0; h < s.hidden; ++h) {
+    for (index_t h = 0; h < s.hidden; ++h) {
       double g = 0, u = 0;
-      for (index j = 0; j < s.width; ++j) g += double(gate(h, j)) * x[j], u += double(up(h, j)) * x[j];
+      for (index_t j = 0; j < s.width; ++j) g += double(gate(h, j)) * x[j], u += double(up(h, j)) * x[j];
       hidden[static_cast<std::size_t>(h)] = g / (1 + std::exp(-g)) * u;
     }
-    for (index j = 0; j < s.width; ++j)
-      for (index h = 0; h < s.hidden; ++h)
+    for (index_t j = 0; j < s.width; ++j)
+      for (index_t h = 0; h < s.hidden; ++h)
         expected[static_cast<std::size_t>(j)] +=
             double(given.gate[i]) * double(down(j, h)) * hidden[static_cast<std::size_t>(h)];
   }
   double error = 0, scale = 0;
-  for (index j = 0; j < s.width; ++j) {
+  for (index_t j = 0; j < s.width; ++j) {
     error = std::max(error, std::abs(expected[static_cast<std::size_t>(j)] - y[j]));
     scale = std::max(scale, std::abs(expected[static_cast<std::size_t>(j)]));
   }
   return error <= 1e-4 * scale;  // rounding of sums of up to 14336 terms in float
 }
 
-void run(benchmark::State& state, const shape& s, index tokens, scope what, index threads) {
+void run(benchmark::State& state, const shape& s, index_t tokens, scope what, index_t threads) {
   const moue::mixture model{moue::swiglu{.width = s.width, .hidden = s.hidden}, moue::layer_local{1, s.experts},
                             moue::linear_router(s.k), moue::switch_loss{}, moue::cpu{threads}};
   const auto weights = model.initialize<float>(1);
@@ -147,11 +147,11 @@ void run(benchmark::State& state, const shape& s, index tokens, scope what, inde
 }  // namespace
 
 int main(int argc, char** argv) {
-  const auto cores = std::max<moue::index>(1, std::thread::hardware_concurrency());
+  const auto cores = std::max<moue::index_t>(1, std::thread::hardware_concurrency());
   for (const auto& s : shapes)
     for (const auto tokens : token_counts)
       for (const auto what : {scope::experts, scope::forward, scope::training})
-        for (const auto threads : {moue::index{1}, cores}) {
+        for (const auto threads : {moue::index_t{1}, cores}) {
           const std::string name = std::string(s.name) + "/T=" + std::to_string(tokens) + "/" +
                                    scope_names[static_cast<int>(what)] + "/threads=" + std::to_string(threads);
           benchmark::RegisterBenchmark(name.c_str(),

@@ -12,7 +12,7 @@
 #include <moue/train/adamw.hpp>
 #include <vector>
 
-constexpr moue::index tokens = 64, width = 8;
+constexpr moue::index_t tokens = 64, width = 8;
 
 /// The host: layers with residuals that learn a map no single linear layer can.
 template <class MixtureT>
@@ -27,13 +27,13 @@ struct host {
 
   moue::matrix_view<float> view(std::vector<float>& v) { return {v.data(), tokens, width}; }
 
-  /// Forward and backward. Adds to `gradients`; x is the output, dx the input gradient, share the load of every slot.
+  /// Forward and backward. Adds to `gradients`; x is the output, dx the input gradient, share the load of every column.
   void run(const moue::parameters<float>& weights, moue::gradients<float>& gradients) {
     auto pass = model->start(weights, {.tokens = tokens}, scratch);
     pass.begin(tokens);
     for (std::size_t i = 0; i < x.size(); ++i) x[i] = std::sin(static_cast<float>(i * i % 211));
     const std::vector<float> input = x;
-    for (moue::index layer = 0; layer < model->layers(); ++layer) {
+    for (moue::index_t layer = 0; layer < model->layers(); ++layer) {
       pass.forward(layer, view(x), view(y));
       for (std::size_t i = 0; i < x.size(); ++i) x[i] += y[i];
     }
@@ -43,7 +43,7 @@ struct host {
       loss += error * error / static_cast<float>(x.size());
       dx[i] = 2 * error / static_cast<float>(x.size());
     }
-    for (moue::index layer = model->layers(); layer-- > 0;) {
+    for (moue::index_t layer = model->layers(); layer-- > 0;) {
       pass.backward(layer, view(dx), view(y), gradients);
       for (std::size_t i = 0; i < x.size(); ++i) dx[i] += y[i];
     }
@@ -98,8 +98,8 @@ int main() {
   after.run(weights, grown);
   std::printf("the loss went on falling: %s\n", yes(after.loss < start));
   float foreign = 0;
-  for (moue::index layer = 0; layer < model.layers(); ++layer)
-    for (moue::index rank = 0; rank < 8; ++rank)
+  for (moue::index_t layer = 0; layer < model.layers(); ++layer)
+    for (moue::index_t rank = 0; rank < 8; ++rank)
       foreign += after.share[static_cast<std::size_t>(model.connections().candidate_offset(layer) + plan.home + rank)];
   std::printf("layers send tokens to experts of other layers: %s\n", yes(foreign > 0));
 

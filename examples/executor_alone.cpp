@@ -11,14 +11,14 @@
 #include <vector>
 
 int main() {
-  const moue::index tokens = 4, width = 6, experts = 3;
+  const moue::index_t tokens = 4, width = 6, experts = 3;
   const moue::executor run{moue::swiglu{.width = width, .hidden = 8}, experts, moue::cpu{}};
   moue::parameters<float> weights(run.layout());
   moue::initialize(weights, 3);
   moue::gradients<float> gradients(run.layout());
 
   // Token 0 goes to experts 2 and 0, token 1 nowhere, token 2 to expert 0, token 3 to experts 0 and 2.
-  const std::vector<moue::index> offsets{0, 2, 2, 4, 6};
+  const std::vector<moue::index_t> offsets{0, 2, 2, 4, 6};
   const std::vector<std::int32_t> ids{2, 0, 0, -1, 0, 2};
   const std::vector<float> gates{0.7f, 0.3f, 1.0f, 0.0f, 0.5f, 0.5f};
   const moue::routing<float> given{{offsets.data(), tokens + 1}, {ids.data(), 6}, {gates.data(), 6}};
@@ -39,7 +39,7 @@ int main() {
   for (const float v : out.row(1)) silent = silent && v == 0;
   std::printf("a token without assignments gets zeros: %s\n", silent ? "yes" : "no");
   std::printf("an empty entry has no gate gradient: %s\n", dgates[3] == 0 ? "yes" : "no");
-  for (moue::index e = 0; e < experts; ++e)
+  for (moue::index_t e = 0; e < experts; ++e)
     std::printf("expert %td: %td rows, %s\n", e, memory.record.plan.expert_rows(e),
                 gradients.touched(e) ? "touched" : "untouched");
 }

@@ -12,28 +12,28 @@
 /// Each candidate takes the `capacity` valid tokens that score highest with it; ties go to the earlier token. A token may
 /// be taken by all candidates or by none. The layer's tokens see each other: not for causal decoding.
 struct expert_choice {
-  moue::index capacity = 1;
+  moue::index_t capacity = 1;
 
-  constexpr moue::index most(moue::index candidates) const { return candidates; }
+  constexpr moue::index_t max_selected(moue::index_t candidates) const { return candidates; }
 
   template <class C>
   void table(const auto& ops, moue::matrix_view<const C> scores, moue::vector_view<const std::uint8_t> valid,
-             moue::vector_view<const std::int32_t> candidates, moue::matrix_view<std::int32_t> slots) const {
-    ops.each_row(scores.rows, [=, limit = capacity](moue::index t) {
-      moue::index count = 0;
-      for (moue::index j = 0; j < scores.cols; ++j) {
+             moue::vector_view<const std::int32_t> candidates, moue::matrix_view<std::int32_t> selected) const {
+    ops.each_row(scores.rows, [=, limit = capacity](moue::index_t t) {
+      moue::index_t count = 0;
+      for (moue::index_t j = 0; j < scores.cols; ++j) {
         if (!valid[t] || scores(t, j) == -std::numeric_limits<C>::infinity()) continue;
-        moue::index better = 0;
-        for (moue::index other = 0; other < scores.rows; ++other)
+        moue::index_t better = 0;
+        for (moue::index_t other = 0; other < scores.rows; ++other)
           if (valid[other] && (scores(other, j) > scores(t, j) || (scores(other, j) == scores(t, j) && other < t)))
             ++better;
         if (better >= limit) continue;
-        moue::index place = count++;  // by ascending id, so that the order of the candidates does not matter
-        for (; place > 0 && candidates[slots(t, place - 1)] > candidates[j]; --place)
-          slots(t, place) = slots(t, place - 1);
-        slots(t, place) = static_cast<std::int32_t>(j);
+        moue::index_t place = count++;  // by ascending id, so that the order of the candidates does not matter
+        for (; place > 0 && candidates[selected(t, place - 1)] > candidates[j]; --place)
+          selected(t, place) = selected(t, place - 1);
+        selected(t, place) = static_cast<std::int32_t>(j);
       }
-      for (moue::index i = count; i < slots.cols; ++i) slots(t, i) = -1;
+      for (moue::index_t i = count; i < selected.cols; ++i) selected(t, i) = -1;
     });
   }
 };
@@ -43,7 +43,7 @@ int main() {
   const auto report = moue::testing::check_select_laws(expert_choice{.capacity = 2});
   std::printf("laws: %s\n", report ? "hold" : report.summary().c_str());
 
-  const moue::index tokens = 12, width = 8, pool = 4;
+  const moue::index_t tokens = 12, width = 8, pool = 4;
   const moue::router choice{moue::linear_score{.deviation = 1}, expert_choice{.capacity = 6},
                             moue::softmax_then_select{}};
   const moue::mixture model{moue::swiglu{.width = width, .hidden = 8}, moue::shared_pool{.depth = 1, .pool = pool},

@@ -16,10 +16,10 @@ struct hash_score {
     const auto ids = frame.batch.token_ids;
     if (ids.size != frame.logits.rows)
       throw moue::error("hash_score", "the batch has no token ids", "pass them to begin as '.token_ids'");
-    ops.each_element(frame.logits.rows, frame.logits.cols, [=](moue::index t, moue::index slot) {
+    ops.each_element(frame.logits.rows, frame.logits.cols, [=](moue::index_t t, moue::index_t column) {
       const auto hash = static_cast<std::uint32_t>(ids[t]) * 2654435769u >> 16;
-      if (static_cast<moue::index>(hash % static_cast<std::uint32_t>(frame.logits.cols)) != slot)
-        frame.logits(t, slot) = -std::numeric_limits<C>::infinity();
+      if (static_cast<moue::index_t>(hash % static_cast<std::uint32_t>(frame.logits.cols)) != column)
+        frame.logits(t, column) = -std::numeric_limits<C>::infinity();
     });
   }
   template <class C>
@@ -29,7 +29,7 @@ struct hash_score {
 static_assert(moue::ScoreStage<hash_score>);
 
 int main() {
-  const moue::index tokens = 6, width = 4;
+  const moue::index_t tokens = 6, width = 4;
   const moue::mixture model{moue::swiglu{.width = width, .hidden = 8}, moue::layer_local{.depth = 1, .per_layer = 4},
                             moue::router{hash_score{}, moue::top_k<1>{}, moue::softmax_of_selected{}}};
   const auto weights = model.initialize<float>(6);
@@ -47,7 +47,7 @@ int main() {
   for (std::size_t a = 0; a < ids.size(); ++a)
     for (std::size_t b = 0; b < ids.size(); ++b)
       same = same && (ids[a] != ids[b] ||
-                      taken.expert[static_cast<moue::index>(a)] == taken.expert[static_cast<moue::index>(b)]);
+                      taken.expert[static_cast<moue::index_t>(a)] == taken.expert[static_cast<moue::index_t>(b)]);
   std::printf("equal ids go to equal experts: %s\n", same ? "yes" : "no");
   pass.begin(tokens);
   try {

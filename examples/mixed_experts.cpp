@@ -10,12 +10,14 @@
 #include <vector>
 
 int main() {
-  const moue::index width = 8, tokens = 48;
+  const moue::index_t width = 8, tokens = 48;
   // Of every six experts, two are wide, two narrow, one copies, one gives zero.
-  const auto kind_of = [](moue::index expert) -> moue::index { return expert % 6 < 4 ? expert % 2 : expert % 6 - 2; };
+  const auto kind_of = [](moue::index_t expert) -> moue::index_t {
+    return expert % 6 < 4 ? expert % 2 : expert % 6 - 2;
+  };
   const moue::expert_pool pool{kind_of, moue::swiglu{.width = width, .hidden = 32},
-                               moue::swiglu{.width = width, .hidden = 8}, moue::copy{.width = width},
-                               moue::zero{.width = width}};
+                               moue::swiglu{.width = width, .hidden = 8}, moue::copy_expert{.width = width},
+                               moue::zero_expert{.width = width}};
   const moue::mixture model{pool, moue::staggered_rotation{.depth = 4, .pool = 12, .window = 8, .stride = 3},
                             moue::normalised_router(2), moue::universal_balance{}};
   const auto weights = model.initialize<float>(5);
@@ -28,12 +30,12 @@ int main() {
   for (std::size_t i = 0; i < data.size(); ++i) data[i] = std::sin(static_cast<float>(i * i % 97));
   const moue::matrix_view<float> x{data.data(), tokens, width};
   pass.begin(tokens);
-  for (moue::index layer = 0; layer < model.layers(); ++layer) pass.forward(layer, x, x);
+  for (moue::index_t layer = 0; layer < model.layers(); ++layer) pass.forward(layer, x, x);
   pass.balance();
-  for (moue::index layer = model.layers(); layer-- > 0;) pass.backward(layer, x, x, gradients);
+  for (moue::index_t layer = model.layers(); layer-- > 0;) pass.backward(layer, x, x, gradients);
 
-  for (moue::index e = 0; e < 6; ++e) {
-    moue::index elements = 0;
+  for (moue::index_t e = 0; e < 6; ++e) {
+    moue::index_t elements = 0;
     for (const auto& tensor : *model.layout()) elements += tensor.expert == e ? tensor.size() : 0;
     std::printf("expert %td: %td parameters\n", e, elements);
   }

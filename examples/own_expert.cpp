@@ -11,35 +11,35 @@
 
 /// y = B tanh(A x), with A [rank, width] and B [width, rank].
 struct bottleneck {
-  moue::index width = 1;
-  moue::index rank = 1;
+  moue::index_t width = 1;
+  moue::index_t rank = 1;
 
   auto parameters() const {
-    const auto scale = [](moue::index n) { return moue::initializer::normal(1 / std::sqrt(double(n))); };
+    const auto scale = [](moue::index_t n) { return moue::initializer::normal(1 / std::sqrt(double(n))); };
     return std::array{
         moue::parameter_spec{.name = "a", .rows = rank, .cols = width, .init = scale(width), .decayed = true},
         moue::parameter_spec{.name = "b", .rows = width, .cols = rank, .init = scale(rank), .decayed = true}};
   }
-  auto kept() const { return std::array{rank}; }
+  auto saved() const { return std::array{rank}; }
   auto temporaries() const { return std::array{rank}; }
 
   template <class C>
-  void forward(const auto& ops, const auto& p, moue::matrix_view<const C> x, const auto& kept, const auto&,
+  void forward(const auto& ops, const auto& p, moue::matrix_view<const C> x, const auto& saved, const auto&,
                moue::matrix_view<C> y) const {
-    const auto h = kept[0];
+    const auto h = saved[0];
     ops.linear(x, p[0], h);
-    ops.each_element(h.rows, h.cols, [h](moue::index i, moue::index j) { h(i, j) = std::tanh(h(i, j)); });
+    ops.each_element(h.rows, h.cols, [h](moue::index_t i, moue::index_t j) { h(i, j) = std::tanh(h(i, j)); });
     ops.linear(h, p[1], y);
   }
 
   template <class C>
-  void backward(const auto& ops, const auto& p, moue::matrix_view<const C> x, const auto& kept, const auto& temporary,
+  void backward(const auto& ops, const auto& p, moue::matrix_view<const C> x, const auto& saved, const auto& temporary,
                 moue::matrix_view<const C> dy, moue::matrix_view<C> dx, const auto& dp) const {
-    const auto h = kept[0];
+    const auto h = saved[0];
     const auto da = temporary[0];
     ops.weight_gradient(dy, h, dp[1]);
     ops.input_gradient(dy, p[1], da);
-    ops.each_element(h.rows, h.cols, [h, da](moue::index i, moue::index j) { da(i, j) *= 1 - h(i, j) * h(i, j); });
+    ops.each_element(h.rows, h.cols, [h, da](moue::index_t i, moue::index_t j) { da(i, j) *= 1 - h(i, j) * h(i, j); });
     ops.weight_gradient(da, x, dp[0]);
     ops.input_gradient(da, p[0], dx);
   }

@@ -11,12 +11,12 @@
 
 /// y = s * x, one learned factor per column.
 struct rescale {
-  moue::index width = 1;
+  moue::index_t width = 1;
 
   auto parameters() const {
     return std::array{moue::parameter_spec{.name = "scale", .cols = width, .init = moue::initializer::normal(1)}};
   }
-  auto kept() const { return std::array<moue::index, 0>{}; }
+  auto saved() const { return std::array<moue::index_t, 0>{}; }
   auto temporaries() const { return std::array{width}; }
 
   template <class C>
@@ -24,7 +24,7 @@ struct rescale {
                moue::matrix_view<C> y) const {
     const auto s = p[0];
     ops.each_element(y.rows, y.cols,
-                     [=](moue::index i, moue::index j) { y(i, j) = static_cast<C>(s.for_row(i)(0, j)) * x(i, j); });
+                     [=](moue::index_t i, moue::index_t j) { y(i, j) = static_cast<C>(s.for_row(i)(0, j)) * x(i, j); });
   }
 
   template <class C>
@@ -32,10 +32,10 @@ struct rescale {
                 moue::gated_gradient<C> out, moue::matrix_view<C> dx, const auto& dp) const {
     const auto s = p[0];
     const auto ds = temporary[0];
-    ops.each_row(x.rows, [=](moue::index i) {
+    ops.each_row(x.rows, [=](moue::index_t i) {
       const auto own = s.for_row(i);  // the factors of the expert that row i was sent to
       C along = 0;
-      for (moue::index j = 0; j < x.cols; ++j) {
+      for (moue::index_t j = 0; j < x.cols; ++j) {
         const C factor = static_cast<C>(own(0, j));
         along += out.dy(i, j) * factor * x(i, j);  // <dy, y>
         ds(i, j) = out.gate[i] * out.dy(i, j) * x(i, j);

@@ -21,7 +21,7 @@ struct probability_balance {
   template <class C>
   void gradient(const moue::depth_statistics<C>& s, moue::vector_view<C> d) const {
     const C factor = C(2 * weight) * C(s.experts) / C(s.layers * s.layers);
-    for (moue::index i = 0; i < d.size; ++i) d[i] += factor * s.expert_probability[s.candidates[i]];
+    for (moue::index_t i = 0; i < d.size; ++i) d[i] += factor * s.expert_probability[s.candidates[i]];
   }
 };
 static_assert(moue::DepthLoss<probability_balance>);
@@ -38,7 +38,7 @@ struct entropy_loss {
   void token_gradient(moue::vector_view<const C>, moue::vector_view<const C> p, C scale,
                       moue::vector_view<C> dlogits) const {
     const C h = entropy(p);
-    for (moue::index j = 0; j < p.size; ++j)
+    for (moue::index_t j = 0; j < p.size; ++j)
       if (p[j] > 0) dlogits[j] -= scale * C(weight) * p[j] * (std::log(p[j]) + h);
   }
 
@@ -59,7 +59,8 @@ int main() {
   for (const auto& report : {depth, token})
     std::printf("%s: laws %s\n", report.subject().c_str(), report ? "hold" : report.summary().c_str());
 
-  const moue::mixture model{moue::copy{.width = 4}, moue::shared_pool{.depth = 2, .pool = 3}, moue::linear_router(1),
+  const moue::mixture model{moue::copy_expert{.width = 4}, moue::shared_pool{.depth = 2, .pool = 3},
+                            moue::linear_router(1),
                             moue::sum_of_losses{probability_balance{.weight = 1}, entropy_loss{.weight = 1}}};
   const moue::parameters<double> zeros(model.layout());  // all logits 0: p is even
   const moue::pass_options options{.tokens = 2};
@@ -67,7 +68,7 @@ int main() {
   auto pass = model.start(zeros, options, scratch);
   double x[8] = {1, 2, 3, 4, 5, 6, 7, 8};
   pass.begin(2);
-  for (moue::index layer = 0; layer < 2; ++layer) pass.forward(layer, {x, 2, 4}, {x, 2, 4});
+  for (moue::index_t layer = 0; layer < 2; ++layer) pass.forward(layer, {x, 2, 4}, {x, 2, 4});
   std::printf("1 + log 3 = %.4f\n", pass.balance());
   return depth && token ? 0 : 1;
 }

@@ -19,9 +19,9 @@ struct distance_score {
 
   template <class C>
   void forward(const auto& ops, const moue::router_frame<C>& frame, const auto& p, const auto&) const {
-    ops.each_element(frame.logits.rows, frame.logits.cols, [=, place = p[0]](moue::index t, moue::index e) {
+    ops.each_element(frame.logits.rows, frame.logits.cols, [=, place = p[0]](moue::index_t t, moue::index_t e) {
       C sum = 0;
-      for (moue::index j = 0; j < place.cols; ++j) {
+      for (moue::index_t j = 0; j < place.cols; ++j) {
         const C step = frame.features(t, j) - static_cast<C>(place(e, j));
         sum += step * step;
       }
@@ -32,15 +32,15 @@ struct distance_score {
   template <class C>
   void backward(const auto& ops, const moue::router_frame<C>& frame, const moue::router_gradient<C>& gradient,
                 const auto& p, const auto&, const auto& dp) const {
-    const auto slope = [=, place = p[0]](moue::index t, moue::index e, moue::index j) {
+    const auto slope = [=, place = p[0]](moue::index_t t, moue::index_t e, moue::index_t j) {
       return gradient.logits(t, e) * 2 * (static_cast<C>(place(e, j)) - frame.features(t, j)) / C(place.cols);
     };
     const auto& dplace = dp[0];
-    ops.each_element(frame.features.rows, frame.features.cols, [=](moue::index t, moue::index j) {
-      for (moue::index e = 0; e < dplace.rows; ++e) gradient.features(t, j) += slope(t, e, j);
+    ops.each_element(frame.features.rows, frame.features.cols, [=](moue::index_t t, moue::index_t j) {
+      for (moue::index_t e = 0; e < dplace.rows; ++e) gradient.features(t, j) += slope(t, e, j);
     });
-    ops.each_element(dplace.rows, dplace.cols, [=](moue::index e, moue::index j) {
-      for (moue::index t = 0; t < frame.features.rows; ++t) dplace(e, j) -= slope(t, e, j);
+    ops.each_element(dplace.rows, dplace.cols, [=](moue::index_t e, moue::index_t j) {
+      for (moue::index_t t = 0; t < frame.features.rows; ++t) dplace(e, j) -= slope(t, e, j);
     });
   }
 };
@@ -48,16 +48,18 @@ static_assert(moue::ScoreStage<distance_score>);
 
 /// The best candidate, and up to `limit` - 1 others whose score is at most `margin` lower.
 struct within_margin {
-  moue::index limit = 2;
+  moue::index_t limit = 2;
   double margin = 0.5;
 
-  constexpr moue::index most(moue::index candidates) const { return limit < candidates ? limit : candidates; }
+  constexpr moue::index_t max_selected(moue::index_t candidates) const {
+    return limit < candidates ? limit : candidates;
+  }
 
   template <class C>
-  moue::index operator()(moue::vector_view<const C> scores, moue::vector_view<const std::int32_t> candidates,
-                         moue::vector_view<std::int32_t> slots) const {
-    moue::index count = moue::top_k{limit}(scores, candidates, slots);
-    while (count > 1 && scores[slots[count - 1]] < scores[slots[0]] - C(margin)) --count;
+  moue::index_t operator()(moue::vector_view<const C> scores, moue::vector_view<const std::int32_t> candidates,
+                           moue::vector_view<std::int32_t> selected) const {
+    moue::index_t count = moue::top_k{limit}(scores, candidates, selected);
+    while (count > 1 && scores[selected[count - 1]] < scores[selected[0]] - C(margin)) --count;
     return count;
   }
 };
@@ -66,16 +68,16 @@ static_assert(moue::SelectStage<within_margin>);
 /// w_i = 1 / (1 + z_i²): 1 at the candidate's place, and falling with the distance.
 struct bell_gate {
   template <class C>
-  void forward(moue::vector_view<const C> logits, moue::vector_view<const std::int32_t> slots,
+  void forward(moue::vector_view<const C> logits, moue::vector_view<const std::int32_t> selected,
                moue::vector_view<C> gates) const {
-    for (moue::index i = 0; i < slots.size; ++i) gates[i] = 1 / (1 + logits[slots[i]] * logits[slots[i]]);
+    for (moue::index_t i = 0; i < selected.size; ++i) gates[i] = 1 / (1 + logits[selected[i]] * logits[selected[i]]);
   }
   template <class C>
-  void backward(moue::vector_view<const C> logits, moue::vector_view<const std::int32_t> slots,
+  void backward(moue::vector_view<const C> logits, moue::vector_view<const std::int32_t> selected,
                 moue::vector_view<const C> gates, moue::vector_view<const C> dgates,
                 moue::vector_view<C> dlogits) const {
-    for (moue::index i = 0; i < slots.size; ++i)
-      dlogits[slots[i]] -= dgates[i] * gates[i] * gates[i] * 2 * logits[slots[i]];
+    for (moue::index_t i = 0; i < selected.size; ++i)
+      dlogits[selected[i]] -= dgates[i] * gates[i] * gates[i] * 2 * logits[selected[i]];
   }
 };
 static_assert(moue::GateStage<bell_gate>);
@@ -98,9 +100,9 @@ int main() {
   for (std::size_t i = 0; i < x.size(); ++i) x[i] = std::sin(static_cast<float>(i));
   pass.begin(5);
   pass.forward(0, {x.data(), 5, 4}, {y.data(), 5, 4});
-  for (moue::index t = 0; t < 5; ++t) {
+  for (moue::index_t t = 0; t < 5; ++t) {
     std::printf("token %td:", t);
-    for (const auto slot : pass.slots(0).row(t)) std::printf(slot < 0 ? " -" : " %d", slot);
+    for (const auto column : pass.selected(0).row(t)) std::printf(column < 0 ? " -" : " %d", column);
     std::printf("\n");
   }
   return score && select && gate ? 0 : 1;

@@ -9,15 +9,15 @@
 
 /// Layers fold back at the middle: layer l and its mirror image reach the same `per_layer` experts.
 struct mirrored {
-  moue::index depth = 2;
-  moue::index per_layer = 1;
+  moue::index_t depth = 2;
+  moue::index_t per_layer = 1;
 
-  constexpr moue::index layers() const { return depth; }
-  constexpr moue::index experts() const { return (depth + 1) / 2 * per_layer; }
-  constexpr void candidates(moue::index layer, auto emit) const {
-    const moue::index mirror = depth - 1 - layer;
-    const moue::index from = layer < mirror ? layer : mirror;
-    for (moue::index i = 0; i < per_layer; ++i) emit(from * per_layer + i);
+  constexpr moue::index_t layers() const { return depth; }
+  constexpr moue::index_t experts() const { return (depth + 1) / 2 * per_layer; }
+  constexpr void candidates(moue::index_t layer, auto append) const {
+    const moue::index_t mirror = depth - 1 - layer;
+    const moue::index_t from = layer < mirror ? layer : mirror;
+    for (moue::index_t i = 0; i < per_layer; ++i) append(from * per_layer + i);
   }
 };
 static_assert(moue::Topology<mirrored>);
@@ -35,7 +35,7 @@ int main() {
   std::printf("laws: %s\n", report ? "hold" : report.summary().c_str());
 
   const moue::mixture model{moue::swiglu{.width = 8, .hidden = 16}, fold, moue::linear_router(1)};
-  for (moue::index layer = 0; layer < model.layers(); ++layer) {
+  for (moue::index_t layer = 0; layer < model.layers(); ++layer) {
     std::printf("layer %td:", layer);
     for (const auto expert : model.connections().candidates(layer)) std::printf(" %d", expert);
     std::printf("\n");

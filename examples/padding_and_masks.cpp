@@ -10,13 +10,13 @@
 #include <vector>
 
 int main() {
-  const moue::index tokens = 6, width = 4;
+  const moue::index_t tokens = 6, width = 4;
   const moue::router closable{moue::score_sum{moue::linear_score{.deviation = 1}, moue::logit_bias{}}, moue::top_k{2},
                               moue::softmax_of_selected{}};
   const moue::mixture model{moue::swiglu{.width = width, .hidden = 8}, moue::shared_pool{.depth = 2, .pool = 5},
                             closable, moue::switch_loss{}};
   auto weights = model.initialize<double>(2);
-  weights["layers.0.router.bias"](0, 3) = -std::numeric_limits<double>::infinity();  // closes slot 3 of layer 0
+  weights["layers.0.router.bias"](0, 3) = -std::numeric_limits<double>::infinity();  // closes column 3 of layer 0
   moue::gradients<double> gradients(model.layout());
   const moue::pass_options options{.tokens = tokens};
   moue::workspace scratch(model.workspace_bytes<double>(options));
@@ -28,7 +28,7 @@ int main() {
   for (std::size_t i = 4 * width; i < x.size(); ++i) x[i] = std::numeric_limits<double>::quiet_NaN();
 
   /// Runs both layers on the first `count` tokens and returns the balancing loss.
-  const auto run = [&](moue::index count, const moue::side_inputs& inputs) {
+  const auto run = [&](moue::index_t count, const moue::side_inputs& inputs) {
     const auto view = [&](std::vector<double>& v) { return moue::matrix_view<double>{v.data(), count, width}; };
     pass.begin(count, inputs);
     pass.forward(0, view(x), view(y));
@@ -49,8 +49,8 @@ int main() {
   std::printf("padding gets zero output: %s\n", zero_from(y, 4 * width) ? "yes" : "no");
   std::printf("padding gets zero gradient: %s\n", zero_from(dx, 4 * width) ? "yes" : "no");
   bool closed = true;
-  for (moue::index t = 0; t < 4; ++t)
-    for (const auto slot : pass.slots(0).row(t)) closed = closed && slot != 3;
+  for (moue::index_t t = 0; t < 4; ++t)
+    for (const auto column : pass.selected(0).row(t)) closed = closed && column != 3;
   std::printf("the closed candidate is never taken: %s\n", closed ? "yes" : "no");
   const double cut = run(4, {});
   std::printf("same loss without the padding: %s\n", std::abs(padded - cut) < 1e-12 ? "yes" : "no");

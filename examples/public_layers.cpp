@@ -10,18 +10,18 @@
 namespace {
 
 void describe(const char* name, const auto& model) {
-  const moue::index candidates = moue::candidate_count(model.topology(), 0);
+  const moue::index_t candidates = moue::candidate_count(model.topology(), 0);
   std::printf("%s: %td of %td experts a token, %td more for all, %.2f G parameters\n", name,
-              model.router().select.most(candidates), candidates, model.experts() - candidates,
+              model.router().select.max_selected(candidates), candidates, model.experts() - candidates,
               static_cast<double>(model.layout()->elements()) * 1e-9);
 }
 
 /// The experts of one layer, and one behind them that every token uses.
-constexpr moue::always_on<moue::layer_local> with_shared(moue::index experts) {
+constexpr moue::always_on<moue::layer_local> with_shared(moue::index_t experts) {
   return {moue::layer_local{.depth = 1, .per_layer = experts}, 1};
 }
-auto kind_behind(moue::index experts) {
-  return [experts](moue::index e) -> moue::index { return e < experts ? 0 : 1; };
+auto kind_behind(moue::index_t experts) {
+  return [experts](moue::index_t e) -> moue::index_t { return e < experts ? 0 : 1; };
 }
 
 }  // namespace
@@ -29,7 +29,7 @@ auto kind_behind(moue::index experts) {
 int main() {
   // Sigmoid gates that sum to 2.5; a bias moves the selection alone; 4 of 8 groups, judged by their two best.
   const moue::router deepseek_v3 =
-      moue::router{moue::linear_score{}, moue::group_limited{8, {.size = 32, .kept = 4, .best = 2}},
+      moue::router{moue::linear_score{}, moue::group_limited{8, {.size = 32, .saved = 4, .best = 2}},
                    moue::sigmoid_renormalised{.scale = 2.5}}
           .with(moue::biased_sigmoid{})
           .with(moue::sigmoid_probability{});
@@ -37,7 +37,7 @@ int main() {
 
   // Softmax over all, times 16; 3 of 8 groups, judged by their best. Two shared experts are fused into one of twice the
   // hidden size.
-  const moue::router deepseek_v2{moue::linear_score{}, moue::group_limited{6, {.size = 20, .kept = 3}},
+  const moue::router deepseek_v2{moue::linear_score{}, moue::group_limited{6, {.size = 20, .saved = 3}},
                                  moue::softmax_then_select{.scale = 16}};
   const moue::expert_pool fused{kind_behind(160), moue::swiglu{.width = 5120, .hidden = 1536},
                                 moue::swiglu{.width = 5120, .hidden = 3072}};

@@ -7,11 +7,11 @@
 
 // A topology of one's own: layer l reaches `window` experts of a ring, from expert l on.
 struct sliding {
-  moue::index depth, pool, window;
-  constexpr moue::index layers() const { return depth; }
-  constexpr moue::index experts() const { return pool; }
-  constexpr void candidates(moue::index layer, auto emit) const {
-    for (moue::index j = 0; j < window; ++j) emit((layer + j) % pool);
+  moue::index_t depth, pool, window;
+  constexpr moue::index_t layers() const { return depth; }
+  constexpr moue::index_t experts() const { return pool; }
+  constexpr void candidates(moue::index_t layer, auto append) const {
+    for (moue::index_t j = 0; j < window; ++j) append((layer + j) % pool);
   }
 };
 
@@ -29,11 +29,11 @@ int main() {
   const moue::matrix_view<float> x{data.data(), 64, 16};  // [tokens, width]; every call below works in place
 
   pass.begin(64);
-  for (moue::index layer = 0; layer < model.layers(); ++layer) pass.forward(layer, x, x);
+  for (moue::index_t layer = 0; layer < model.layers(); ++layer) pass.forward(layer, x, x);
   const float balance = pass.balance();
-  for (moue::index layer = model.layers(); layer-- > 0;) pass.backward(layer, x, x, gradients);
+  for (moue::index_t layer = model.layers(); layer-- > 0;) pass.backward(layer, x, x, gradients);
 
-  moue::index reached = 0;
-  for (moue::index e = 0; e < model.experts(); ++e) reached += gradients.touched(e) ? 1 : 0;
+  moue::index_t reached = 0;
+  for (moue::index_t e = 0; e < model.experts(); ++e) reached += gradients.touched(e) ? 1 : 0;
   std::printf("balance %.2f, experts reached %td of %td\n", balance, reached, model.experts());
 }

@@ -10,7 +10,7 @@
 #include <vector>
 
 int main() {
-  const moue::index tokens = 64, width = 8;
+  const moue::index_t tokens = 64, width = 8;
   const std::size_t size = tokens * width;
   const moue::mixture model{moue::mlp<moue::silu>{.width = width, .hidden = 16},
                             moue::staggered_rotation{.depth = 3, .pool = 6, .window = 4, .stride = 2},
@@ -33,7 +33,7 @@ int main() {
   for (int step = 0; step < 200; ++step) {
     pass.begin(tokens);
     x = input;
-    for (moue::index layer = 0; layer < model.layers(); ++layer) {
+    for (moue::index_t layer = 0; layer < model.layers(); ++layer) {
       pass.forward(layer, view(x), view(y));
       for (std::size_t i = 0; i < size; ++i) x[i] += y[i];
     }
@@ -44,7 +44,7 @@ int main() {
       dx[i] = 2 * error / static_cast<float>(size);
     }
     if (step == 0) first = last;
-    for (moue::index layer = model.layers(); layer-- > 0;) {
+    for (moue::index_t layer = model.layers(); layer-- > 0;) {
       pass.backward(layer, view(dx), view(dy), gradients);
       for (std::size_t i = 0; i < size; ++i) dx[i] += dy[i];
     }

@@ -10,7 +10,7 @@
 #include <moue/moue.hpp>
 #include <vector>
 
-constexpr moue::index tokens = 32, width = 16;
+constexpr moue::index_t tokens = 32, width = 16;
 
 template <class MixtureT>
 std::vector<float> run(const MixtureT& model, const moue::parameters<float>& weights) {

@@ -28,11 +28,11 @@ namespace bench {
 /// As many numbers as a thread moves at once. Widths are multiples of them.
 template <class S>
 struct alignas(16) packet {
-  static constexpr index size = 16 / sizeof(S);
+  static constexpr index_t size = 16 / sizeof(S);
   S at[size];
 
-  MOUE_HD static packet& in(S* data, index i) { return reinterpret_cast<packet*>(data)[i]; }
-  MOUE_HD static const packet& in(const S* data, index i) { return reinterpret_cast<const packet*>(data)[i]; }
+  MOUE_HD static packet& in(S* data, index_t i) { return reinterpret_cast<packet*>(data)[i]; }
+  MOUE_HD static const packet& in(const S* data, index_t i) { return reinterpret_cast<const packet*>(data)[i]; }
 };
 
 /// to[row] = from[row's token], times the row's gate if there are gates.
@@ -43,7 +43,7 @@ struct gather_rows {
   const std::int32_t* token;
   const C* gate;
   moue::matrix_view<S> to;
-  MOUE_HD void operator()(index row, index i) const {
+  MOUE_HD void operator()(index_t row, index_t i) const {
     auto values = packet<S>::in(from.row(token[row]).data, i);
     if (gate != nullptr)
       for (auto& v : values.at) v = S(gate[row] * static_cast<C>(v));
@@ -58,19 +58,19 @@ struct sum_tokens {
   moue::matrix_view<const S> from;
   const std::int32_t* row_of_entry;
   const C* gate;
-  index k;
+  index_t k;
   moue::matrix_view<S> to;
-  MOUE_HD void operator()(index token, index i) const {
-    constexpr index size = packet<S>::size;
+  MOUE_HD void operator()(index_t token, index_t i) const {
+    constexpr index_t size = packet<S>::size;
     C sum[size] = {};
-    for (index entry = token * k; entry < (token + 1) * k; ++entry) {
+    for (index_t entry = token * k; entry < (token + 1) * k; ++entry) {
       const std::int32_t row = row_of_entry[entry];
       const auto values = packet<S>::in(from.row(row).data, i);
       const C scale = gate != nullptr ? gate[row] : C(1);
-      for (index j = 0; j < size; ++j) sum[j] += scale * static_cast<C>(values.at[j]);
+      for (index_t j = 0; j < size; ++j) sum[j] += scale * static_cast<C>(values.at[j]);
     }
     packet<S> values;
-    for (index j = 0; j < size; ++j) values.at[j] = S(sum[j]);
+    for (index_t j = 0; j < size; ++j) values.at[j] = S(sum[j]);
     packet<S>::in(to.row(token).data, i) = values;
   }
 };
@@ -81,11 +81,11 @@ struct activate {
   using C = moue::compute_t<S>;
   moue::matrix_view<const S> g, u;
   moue::matrix_view<S> h;
-  MOUE_HD void operator()(index row, index i) const {
+  MOUE_HD void operator()(index_t row, index_t i) const {
     using std::exp;
     const auto gate = packet<S>::in(g.row(row).data, i), up = packet<S>::in(u.row(row).data, i);
     packet<S> values;
-    for (index j = 0; j < packet<S>::size; ++j) {
+    for (index_t j = 0; j < packet<S>::size; ++j) {
       const C z = static_cast<C>(gate.at[j]);
       values.at[j] = S(z / (C(1) + exp(-z)) * static_cast<C>(up.at[j]));
     }
@@ -99,12 +99,12 @@ struct activate_backward {
   using C = moue::compute_t<S>;
   moue::matrix_view<const S> g, u, dh;
   moue::matrix_view<S> dg, du;
-  MOUE_HD void operator()(index row, index i) const {
+  MOUE_HD void operator()(index_t row, index_t i) const {
     using std::exp;
     const auto gate = packet<S>::in(g.row(row).data, i), up = packet<S>::in(u.row(row).data, i);
     const auto back = packet<S>::in(dh.row(row).data, i);
     packet<S> to_gate, to_up;
-    for (index j = 0; j < packet<S>::size; ++j) {
+    for (index_t j = 0; j < packet<S>::size; ++j) {
       const C z = static_cast<C>(gate.at[j]), d = static_cast<C>(back.at[j]);
       const C sigmoid = C(1) / (C(1) + exp(-z));
       to_gate.at[j] = S(d * static_cast<C>(up.at[j]) * sigmoid * (C(1) + z * (C(1) - sigmoid)));
@@ -119,7 +119,7 @@ struct activate_backward {
 template <class T, class Tensors>
 std::vector<T*> places_of(Tensors& tensors) {
   std::vector<T*> places;
-  for (index i = 0; i < tensors.layout().tensors(); ++i) places.push_back(tensors[i].data);
+  for (index_t i = 0; i < tensors.layout().tensors(); ++i) places.push_back(tensors[i].data);
   return places;
 }
 
@@ -146,7 +146,7 @@ class baseline {
         gate_(array<C>(rows_)) {
     sort(routing);
     S* next = numbers_.data();
-    const auto take = [&](index cols) {
+    const auto take = [&](index_t cols) {
       const moue::matrix_view<S> m{next, rows_, cols};
       next += rows_ * cols;
       return m;
@@ -155,20 +155,20 @@ class baseline {
     if (training_) dout_ = take(s.width), dh_ = take(s.hidden), dg_ = take(s.hidden), du_ = take(s.hidden);
 
     std::array<std::vector<void*>, 3> w, dw;
-    for (index e = 0; e < s.experts; ++e)
-      for (index which = 0; which < 3; ++which) {
-        const index tensor = weights.layout().expert_first(e) + which;
+    for (index_t e = 0; e < s.experts; ++e)
+      for (index_t which = 0; which < 3; ++which) {
+        const index_t tensor = weights.layout().expert_first(e) + which;
         w[static_cast<std::size_t>(which)].push_back(const_cast<S*>(weights[tensor].data));
         if (training_) dw[static_cast<std::size_t>(which)].push_back(gradients[static_cast<std::size_t>(tensor)]);
       }
-    add_rows(forward_up_, in_, w[0], g_, moue::write::assign, false);
-    add_rows(forward_up_, in_, w[1], u_, moue::write::assign, false);
-    add_rows(forward_down_, h_, w[2], out_, moue::write::assign, false);
+    add_rows(forward_up_, in_, w[0], g_, moue::store::assign, false);
+    add_rows(forward_up_, in_, w[1], u_, moue::store::assign, false);
+    add_rows(forward_down_, h_, w[2], out_, moue::store::assign, false);
     if (!training_) return;
-    add_rows(backward_down_, dout_, w[2], dh_, moue::write::assign, true);
+    add_rows(backward_down_, dout_, w[2], dh_, moue::store::assign, true);
     add_gradients(backward_down_, dout_, h_, dw[2]);
-    add_rows(backward_up_, dg_, w[0], out_, moue::write::assign, true);  // dx, where the outputs were
-    add_rows(backward_up_, du_, w[1], out_, moue::write::add, true);
+    add_rows(backward_up_, dg_, w[0], out_, moue::store::assign, true);  // dx, where the outputs were
+    add_rows(backward_up_, du_, w[1], out_, moue::store::add, true);
     add_gradients(backward_up_, dg_, in_, dw[0]);
     add_gradients(backward_up_, du_, in_, dw[1]);
   }
@@ -192,7 +192,7 @@ class baseline {
   }
 
   /// Bytes of memory beside weights and gradients, for as many rows.
-  static double bytes(const shape& s, index rows, bool training) {
+  static double bytes(const shape& s, index_t rows, bool training) {
     return static_cast<double>(rows) * static_cast<double>(sizeof(S)) *
            static_cast<double>(2 * s.width + 3 * s.hidden + (training ? s.width + 3 * s.hidden : 0));
   }
@@ -201,11 +201,11 @@ class baseline {
   template <class T>
   using array_type = decltype(std::declval<GpuT>().template make_array<T>(0));
   template <class T>
-  auto array(index size) const {
+  auto array(index_t size) const {
     return gpu_.template make_array<T>(size);
   }
   auto operations() const { return gpu_.operations(moue::matrix_view<C>{}); }
-  static index packets(index cols) { return cols / packet<S>::size; }
+  static index_t packets(index_t cols) { return cols / packet<S>::size; }
 
   /// Rows in expert order, as the library's plans have them.
   void sort(const moue::routing<C>& routing) {
@@ -220,7 +220,7 @@ class baseline {
     for (std::size_t i = 0; i < ids.size(); ++i) {
       const auto at = static_cast<std::size_t>(next[static_cast<std::size_t>(ids[i])]++);
       row[i] = static_cast<std::int32_t>(at);
-      token[at] = static_cast<std::int32_t>(static_cast<index>(i) / shape_.k);
+      token[at] = static_cast<std::int32_t>(static_cast<index_t>(i) / shape_.k);
       gate[at] = gates[i];
     }
     token_.upload(token);
@@ -242,8 +242,8 @@ class baseline {
     to.push_back({std::move(list), std::move(there)});
   }
   void add_rows(phase& to, const moue::matrix_view<S>& x, const std::vector<void*>& w, const moue::matrix_view<S>& y,
-                moue::write mode, bool transposed) const {
-    const index n = transposed ? x.cols : y.cols, k = transposed ? y.cols : x.cols;
+                moue::store mode, bool transposed) const {
+    const index_t n = transposed ? x.cols : y.cols, k = transposed ? y.cols : x.cols;
     add(to, moue::detail::gpu::rows_calls<S, S>(groups_, x, w.data(), n, k, y, mode, false, transposed));
   }
   void add_gradients(phase& to, const moue::matrix_view<S>& dy, const moue::matrix_view<S>& x,
@@ -262,7 +262,7 @@ class baseline {
   BlasT blas_;
   shape shape_;
   bool grouped_, training_;
-  index tokens_, rows_;
+  index_t tokens_, rows_;
   array_type<S> numbers_;
   array_type<std::int32_t> token_, row_;
   array_type<C> gate_;

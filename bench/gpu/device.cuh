@@ -23,15 +23,15 @@
 namespace bench {
 
 struct options {
-  std::vector<index> tokens;        // none: what the program measures unasked
+  std::vector<index_t> tokens;      // none: what the program measures unasked
   std::vector<std::string> shapes;  // none: all
   std::string type = "bf16", out;
   double tflops = 0, gigabytes = 0;  // of the chip, if it is not known here
   bool cold = false, quick = false;
 
   effort how_often() const { return quick ? effort{.least = 5, .most = 50, .seconds = 0.1} : effort{}; }
-  std::vector<index> tokens_or(std::span<const index> unasked) const {
-    return tokens.empty() ? std::vector<index>(unasked.begin(), unasked.end()) : tokens;
+  std::vector<index_t> tokens_or(std::span<const index_t> unasked) const {
+    return tokens.empty() ? std::vector<index_t>(unasked.begin(), unasked.end()) : tokens;
   }
   bool wants(std::string_view name) const {
     for (const auto& s : shapes)

@@ -18,7 +18,7 @@ struct normal_numbers {
   moue::matrix_view<S> to;
   std::uint64_t key;
   double deviation, mean;
-  MOUE_HD void operator()(moue::index i, moue::index j) const {
+  MOUE_HD void operator()(moue::index_t i, moue::index_t j) const {
     using std::cos;
     using std::log;
     using std::sqrt;
@@ -38,7 +38,7 @@ void fill_normal(const Ops& ops, moue::matrix_view<S> to, std::uint64_t key, dou
 /// Weights with the deviation that each tensor is declared with, or the constant.
 template <class Ops, class S>
 void fill_weights(const Ops& ops, moue::parameters<S>& weights, std::uint64_t key) {
-  for (moue::index i = 0; i < weights.layout().tensors(); ++i) {
+  for (moue::index_t i = 0; i < weights.layout().tensors(); ++i) {
     const auto& init = weights.layout()[i].init;
     using kind = moue::initializer::kind;
     const double deviation = init.what == kind::normal ? init.value

@@ -21,7 +21,7 @@
 
 namespace {
 
-using bench::index;
+using bench::index_t;
 using blas_type = moue::detail::gpu::cublas_calls;
 
 template <class S>
@@ -39,7 +39,7 @@ class measurements {
         layer_(gpu_, shape_, {1, shape_.experts}, true),
         oracle_(gpu_, layer_.weights, shape_) {}
 
-  void run(index tokens) {
+  void run(index_t tokens) {
     tokens_ = tokens;
     const double rows_bytes = static_cast<double>(tokens * shape_.width * 4) * sizeof(S);
     if (rows_bytes > 0.5 * bench::free_bytes())
@@ -57,7 +57,7 @@ class measurements {
                    static_cast<double>(pass_type::bytes(layer_, tokens, moue::mode::training)),
                    [&] { run_pass(routing); });
     if (!routing) return;
-    const index entries = tokens * shape_.k;
+    const index_t entries = tokens * shape_.k;
     bench::attempt(options_, what("moue, experts"), static_cast<double>(experts_type::bytes(layer_, tokens, entries)),
                    [&] { run_experts(routing->view()); });
     const double wide = bench::baseline<moue::cuda, blas_type, S>::bytes(shape_, entries, true);
@@ -163,7 +163,7 @@ class measurements {
       auto narrow = gpu_.make_parameters<S>(layer_.model.layout());
       run_baseline(routing, "cublas_grouped", bench::places_of<S>(narrow), [&] {
         const auto ops = gpu_.operations(moue::matrix_view<C>{});
-        for (index i = 0; i < narrow.layout().tensors(); ++i) {
+        for (index_t i = 0; i < narrow.layout().tensors(); ++i) {
           const auto to = (*layer_.gradients)[i];
           ops.each_element(to.rows, to.cols, moue::detail::convert_element<S, C>{narrow[i], to});
         }
@@ -198,7 +198,7 @@ class measurements {
     });
   }
 
-  index experts_hit(const moue::routing<C>& routing) const {
+  index_t experts_hit(const moue::routing<C>& routing) const {
     std::vector<std::int32_t> ids(static_cast<std::size_t>(routing.entries()));
     gpu_.download(routing.expert.data, std::span(ids));
     std::vector<bool> hit(static_cast<std::size_t>(shape_.experts));
@@ -215,7 +215,7 @@ class measurements {
   layer_type layer_;
   bench::oracle<moue::cuda, S> oracle_;
   places at_;
-  index tokens_ = 0, hit_ = 0;
+  index_t tokens_ = 0, hit_ = 0;
 };
 
 template <class S>
@@ -224,7 +224,7 @@ void run_all(const bench::options& o) {
     if (o.wants(s.name))
       bench::attempt(o, o.type + " " + std::string(s.name), 0, [&] {
         measurements<S> layer(o, s);
-        for (const index tokens : o.tokens_or(bench::token_counts)) layer.run(tokens);
+        for (const index_t tokens : o.tokens_or(bench::token_counts)) layer.run(tokens);
       });
 }
 

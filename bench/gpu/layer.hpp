@@ -37,7 +37,7 @@ struct depth {
   moue::parameters<S>& weights_view() { return weights; }
 
   /// Bytes of weights and gradients.
-  static double bytes(const shape& s, index experts, bool training) {
+  static double bytes(const shape& s, index_t experts, bool training) {
     return static_cast<double>(experts) * s.expert_weights() *
            static_cast<double>(sizeof(S) + (training ? sizeof(C) : 0));
   }
@@ -53,13 +53,13 @@ class layer_pass {
   using layer_type = single_layer<GpuT, S>;
 
  public:
-  layer_pass(const GpuT& gpu, layer_type& layer, index tokens, moue::mode how)
+  layer_pass(const GpuT& gpu, layer_type& layer, index_t tokens, moue::mode how)
       : layer_(&layer),
         tokens_(tokens),
         scratch_(gpu.make_workspace(bytes(layer, tokens, how))),
         pass_(layer.model.start(layer.weights_view(), {.tokens = tokens, .how = how}, scratch_)) {}
 
-  static std::size_t bytes(const layer_type& layer, index tokens, moue::mode how) {
+  static std::size_t bytes(const layer_type& layer, index_t tokens, moue::mode how) {
     return layer.model.template workspace_bytes<S>({.tokens = tokens, .how = how});
   }
 
@@ -75,7 +75,7 @@ class layer_pass {
 
  private:
   layer_type* layer_;
-  index tokens_;
+  index_t tokens_;
   decltype(std::declval<GpuT>().make_workspace(0)) scratch_;
   moue::pass<typename layer_type::model_type, S> pass_;
 };
@@ -98,7 +98,7 @@ class kept_routing {
   template <class T>
   using array_type = decltype(std::declval<GpuT>().template make_array<T>(0));
 
-  array_type<index> offsets_;
+  array_type<index_t> offsets_;
   array_type<std::int32_t> experts_;
   array_type<C> gates_;
 };
@@ -117,7 +117,7 @@ class experts_run {
         memory_(layer.model.experts_executor().template carve<S>(scratch_, routing.tokens(), routing.entries())),
         dgate_(gpu.template make_array<C>(routing.entries())) {}
 
-  static std::size_t bytes(const layer_type& layer, index tokens, index entries) {
+  static std::size_t bytes(const layer_type& layer, index_t tokens, index_t entries) {
     return layer.model.experts_executor().template workspace_bytes<S>(tokens, entries);
   }
 

@@ -13,12 +13,12 @@
 
 namespace {
 
-using bench::index;
-constexpr index rows_of_group[] = {1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 256, 512, 1024};
-constexpr index straight_to_registers = 64;  // rows from which `few_rows` is not tried: it reads weights for each 8
+using bench::index_t;
+constexpr index_t rows_of_group[] = {1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 256, 512, 1024};
+constexpr index_t straight_to_registers = 64;  // rows from which `few_rows` is not tried: it reads weights for each 8
 
 template <class S>
-void sweep(const bench::options& o, const moue::cuda& gpu, const bench::shape& s, index rows) {
+void sweep(const bench::options& o, const moue::cuda& gpu, const bench::shape& s, index_t rows) {
   const auto name = bench::device_name();
   const auto chip = bench::chip_of(o, name);
   const bench::cache_flush flush(o.cold);
@@ -59,7 +59,7 @@ void run_all(const bench::options& o) {
   const moue::cuda gpu;
   for (auto s : bench::shapes) {
     if (!o.wants(s.name)) continue;
-    for (const index rows : o.tokens_or(rows_of_group)) {
+    for (const index_t rows : o.tokens_or(rows_of_group)) {
       const auto bytes = [&] { return bench::grouped_products<moue::cuda, S>::bytes(s, rows * s.experts); };
       while (s.experts > 1 && bytes() > 0.9 * bench::free_bytes()) s.experts /= 2;
       bench::attempt(o, o.type + " " + std::string(s.name) + " rows=" + std::to_string(rows), bytes(),

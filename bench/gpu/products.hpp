@@ -31,8 +31,8 @@ struct way {
   moue::product_choice choice;
 };
 /// The first is what the library takes unasked.
-inline std::array<way, 6> ways(index multiprocessors) {
-  constexpr index all = std::numeric_limits<std::int32_t>::max();
+inline std::array<way, 6> ways(index_t multiprocessors) {
+  constexpr index_t all = std::numeric_limits<std::int32_t>::max();
   using blas = moue::blas_groups;
   return {{{"chosen", {.multiprocessors = multiprocessors}},
            {"few_rows", {.few_rows = all, .multiprocessors = multiprocessors}},
@@ -65,19 +65,19 @@ struct sampled_line {
   const C* left;
   const void* right;
   const C* given;
-  index depth;
+  index_t depth;
 };
 template <class S, class R>
 struct find_line {
   using C = moue::compute_t<S>;
   moue::vector_view<const sampled_line<S>> lines;
-  index left_step, right_step, next;
+  index_t left_step, right_step, next;
   moue::matrix_view<double> to;
-  MOUE_HD void operator()(index i, index j) const {
+  MOUE_HD void operator()(index_t i, index_t j) const {
     const auto& line = lines[i];
     const R* const right = static_cast<const R*>(line.right) + j * next;
     double sum = 0;
-    for (index d = 0; d < line.depth; ++d)
+    for (index_t d = 0; d < line.depth; ++d)
       sum += static_cast<double>(line.left[d * left_step]) * static_cast<double>(static_cast<C>(right[d * right_step]));
     to(i, j) = sum;
   }
@@ -91,7 +91,7 @@ class grouped_products {
   using runtime_type = typename GpuT::runtime_type;
 
  public:
-  grouped_products(const GpuT& gpu, const shape& s, index rows)
+  grouped_products(const GpuT& gpu, const shape& s, index_t rows)
       : gpu_(gpu),
         shape_(s),
         rows_(rows),
@@ -101,12 +101,12 @@ class grouped_products {
         high_(array<C>(rows * s.hidden)),
         wide_out_(array<C>(wide_.size())),
         high_out_(array<C>(high_.size())),
-        offsets_(array<index>(s.experts + 1)),
+        offsets_(array<index_t>(s.experts + 1)),
         addresses_(array<void*>(2 * s.experts)),
         scratch_(
-            array<std::byte>(rows * (s.width + s.hidden) * static_cast<index>(sizeof(S)) + 24 * s.experts + 1024)) {
+            array<std::byte>(rows * (s.width + s.hidden) * static_cast<index_t>(sizeof(S)) + 24 * s.experts + 1024)) {
     host_.offsets.assign(static_cast<std::size_t>(s.experts) + 1, 0);
-    for (index row = 0; row < rows; ++row)
+    for (index_t row = 0; row < rows; ++row)
       ++host_.offsets[moue::detail::mix(static_cast<std::uint64_t>(row)) % static_cast<std::uint64_t>(s.experts) + 1];
     for (std::size_t g = 1; g < host_.offsets.size(); ++g) {
       hit_ += host_.offsets[g] > 0 ? 1 : 0;
@@ -114,7 +114,7 @@ class grouped_products {
     }
     for (const auto& [first, numbers] :
          {std::pair<std::byte*, std::size_t>(bytes(w_), sizeof(S)), {bytes(dw_), sizeof(C)}})
-      for (index e = 0; e < s.experts; ++e)
+      for (index_t e = 0; e < s.experts; ++e)
         on_host_.push_back(first + static_cast<std::size_t>(e * s.hidden * s.width) * numbers);
     offsets_.upload(host_.offsets);
     addresses_.upload(on_host_);
@@ -125,7 +125,7 @@ class grouped_products {
   }
 
   /// Bytes of memory.
-  static double bytes(const shape& s, index rows) {
+  static double bytes(const shape& s, index_t rows) {
     return static_cast<double>(s.experts * s.hidden * s.width) * static_cast<double>(sizeof(S) + sizeof(C)) +
            static_cast<double>(rows * (s.width + s.hidden)) * static_cast<double>(2 * sizeof(C) + sizeof(S));
   }
@@ -138,10 +138,10 @@ class grouped_products {
     const auto w = table<const S>(0);
     if (p == product::linear)
       library::products::rows(runtime, library::one_product<false>(
-                                           groups, wide, w, high_out_.view(rows_, shape_.hidden), moue::write::assign));
+                                           groups, wide, w, high_out_.view(rows_, shape_.hidden), moue::store::assign));
     else if (p == product::transposed)
       library::products::rows(runtime, library::one_product<true>(groups, high, w, wide_out_.view(rows_, shape_.width),
-                                                                  moue::write::assign));
+                                                                  moue::store::assign));
     else
       library::products::gradient<S>(runtime, library::one_gradient(groups, high, wide, table<C>(shape_.experts)));
   }
@@ -157,10 +157,10 @@ class grouped_products {
     const auto given = lines(p);
     const auto there = array<sampled_line<S>>(std::ssize(given));
     there.upload(given);
-    const index columns = p == product::linear ? shape_.hidden : shape_.width;
+    const index_t columns = p == product::linear ? shape_.hidden : shape_.width;
     const auto expected = array<double>(std::ssize(given) * columns);
     const auto ops = gpu_.operations(moue::matrix_view<C>{});
-    const auto find = [&]<class R>(index left_step, index right_step, index next) {
+    const auto find = [&]<class R>(index_t left_step, index_t right_step, index_t next) {
       const auto to = expected.view(std::ssize(given), columns);
       ops.each_element(to.rows, to.cols, find_line<S, R>{there.view(), left_step, right_step, next, to});
     };
@@ -187,30 +187,30 @@ class grouped_products {
             static_cast<double>(hit_) * weights * weight_bytes +
                 static_cast<double>(rows_ * (shape_.width + shape_.hidden)) * static_cast<double>(sizeof(C))};
   }
-  index scratch_bytes() const { return scratch_.size(); }
+  index_t scratch_bytes() const { return scratch_.size(); }
 
  private:
   template <class T>
   using array_type = decltype(std::declval<GpuT>().template make_array<T>(0));
   template <class T>
-  auto array(index size) const {
+  auto array(index_t size) const {
     return gpu_.template make_array<T>(size);
   }
   static std::byte* bytes(const auto& array) { return reinterpret_cast<std::byte*>(array.data()); }
   template <class T>
-  library::weight_table<T> table(index first) const {
+  library::weight_table<T> table(index_t first) const {
     return {addresses_.data() + first, nullptr, shape_.hidden, shape_.width, shape_.width, on_host_.data() + first};
   }
 
   std::vector<sampled_line<S>> lines(product p) const {
     std::vector<sampled_line<S>> result;
-    const index samples = rows_ < 8 ? rows_ : 8;
-    for (index i = 0; i < samples; ++i) {
-      const index row = i * rows_ / samples;
+    const index_t samples = rows_ < 8 ? rows_ : 8;
+    for (index_t i = 0; i < samples; ++i) {
+      const index_t row = i * rows_ / samples;
       std::size_t g = 0;
       while (host_.offsets[g + 1] <= row) ++g;
-      const index first = host_.offsets[g], column = i * shape_.hidden / samples;
-      const auto w = static_cast<index>(g) * shape_.hidden * shape_.width;
+      const index_t first = host_.offsets[g], column = i * shape_.hidden / samples;
+      const auto w = static_cast<index_t>(g) * shape_.hidden * shape_.width;
       if (p == product::linear)
         result.push_back(
             {wide_.data() + row * shape_.width, w_.data() + w, high_out_.data() + row * shape_.hidden, shape_.width});
@@ -226,10 +226,10 @@ class grouped_products {
 
   GpuT gpu_;
   shape shape_;
-  index rows_, hit_ = 0;
+  index_t rows_, hit_ = 0;
   array_type<S> w_;
   array_type<C> dw_, wide_, high_, wide_out_, high_out_;
-  array_type<index> offsets_;
+  array_type<index_t> offsets_;
   array_type<void*> addresses_;
   array_type<std::byte> scratch_;
   library::host_groups host_;

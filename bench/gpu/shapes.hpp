@@ -13,11 +13,11 @@
 
 namespace bench {
 
-using moue::index;
+using moue::index_t;
 
 struct shape {
   std::string_view name;
-  index width, hidden, experts, k;
+  index_t width, hidden, experts, k;
 
   double expert_weights() const { return 3.0 * static_cast<double>(width) * static_cast<double>(hidden); }
 };
@@ -27,7 +27,7 @@ inline constexpr std::array shapes{
     shape{"r-small", 256, 512, 16, 2},   shape{"olmoe", 2048, 1024, 64, 8},      shape{"qwen3-30b", 2048, 768, 128, 8},
     shape{"mixtral", 4096, 14336, 8, 2}, shape{"dsv3-like", 7168, 2048, 256, 8},
 };
-inline constexpr std::array<index, 5> token_counts{1, 16, 256, 4096, 32768};
+inline constexpr std::array<index_t, 5> token_counts{1, 16, 256, 4096, 32768};
 
 /// Dense peak of the products' type and the bandwidth of its memory.
 struct chip {
@@ -46,7 +46,7 @@ struct work {
 };
 
 /// Weights of the experts hit, inputs, outputs, and activations out and in. With a router, its product and its weights.
-inline work forward_work(const shape& s, index tokens, index hit, double number_bytes, bool router) {
+inline work forward_work(const shape& s, index_t tokens, index_t hit, double number_bytes, bool router) {
   const double t = static_cast<double>(tokens), rows = t * static_cast<double>(s.k);
   const double d = static_cast<double>(s.width), i = static_cast<double>(s.hidden);
   const double router_weights = router ? d * static_cast<double>(s.experts) : 0;
@@ -56,7 +56,7 @@ inline work forward_work(const shape& s, index tokens, index hit, double number_
 
 /// Twice the forward arithmetic. Weights of the experts hit, their gradients (`gradient_bytes` each, read and written since
 /// they are added to), saved activations and gradients of rows.
-inline work backward_work(const shape& s, index tokens, index hit, double number_bytes, double gradient_bytes,
+inline work backward_work(const shape& s, index_t tokens, index_t hit, double number_bytes, double gradient_bytes,
                           bool router) {
   const double t = static_cast<double>(tokens), rows = t * static_cast<double>(s.k);
   const double d = static_cast<double>(s.width), i = static_cast<double>(s.hidden);

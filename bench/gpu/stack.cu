@@ -23,20 +23,22 @@
 
 namespace {
 
-using bench::index;
+using bench::index_t;
 using blas_type = moue::detail::gpu::cublas_calls;
-constexpr index layers = 8;
+constexpr index_t layers = 8;
 
 template <class S>
 struct add_to {
   using C = moue::compute_t<S>;
   moue::matrix_view<const S> y;
   moue::matrix_view<S> x;
-  MOUE_HD void operator()(index i, index j) const { x(i, j) = S(static_cast<C>(x(i, j)) + static_cast<C>(y(i, j))); }
+  MOUE_HD void operator()(index_t i, index_t j) const {
+    x(i, j) = S(static_cast<C>(x(i, j)) + static_cast<C>(y(i, j)));
+  }
 };
 
 moue::staggered_rotation universal(const bench::shape& s) {
-  return {.depth = layers, .pool = s.experts, .window = s.experts / 2, .stride = std::max<index>(1, s.experts / 8)};
+  return {.depth = layers, .pool = s.experts, .window = s.experts / 2, .stride = std::max<index_t>(1, s.experts / 8)};
 }
 moue::layer_local separate(const bench::shape& s) { return {layers, s.experts / 2}; }
 
@@ -48,7 +50,7 @@ class measurements {
   measurements(const bench::options& o, const bench::shape& s)
       : options_(o), name_(bench::device_name()), chip_(bench::chip_of(o, name_)), flush_(o.cold), shape_(fitting(s)) {}
 
-  void run(index tokens) {
+  void run(index_t tokens) {
     run("universal", universal(shape_), tokens);
     run("private", separate(shape_), tokens);
   }
@@ -62,7 +64,7 @@ class measurements {
   }
 
   template <class TopologyT>
-  void run(const char* implementation, const TopologyT& topology, index tokens) {
+  void run(const char* implementation, const TopologyT& topology, index_t tokens) {
     const auto what = [&](bool training, const std::string& name) {
       return options_.type + " " + std::string(shape_.name) + " T=" + std::to_string(tokens) + " stack of " + name +
              (training ? ", training" : "");
@@ -86,12 +88,12 @@ class measurements {
     });
   }
 
-  static moue::pass_options options_of(index tokens, bool training) {
+  static moue::pass_options options_of(index_t tokens, bool training) {
     return {.tokens = tokens, .how = training ? moue::mode::training : moue::mode::inference};
   }
   static const char* name_of(bool grouped) { return grouped ? "cublas_grouped" : "cublas_loop"; }
-  double rows_bytes(index tokens) const { return 3.0 * static_cast<double>(tokens * shape_.width) * sizeof(S); }
-  double baseline_bytes(index tokens, bool training, bool grouped) const {
+  double rows_bytes(index_t tokens) const { return 3.0 * static_cast<double>(tokens * shape_.width) * sizeof(S); }
+  double baseline_bytes(index_t tokens, bool training, bool grouped) const {
     using type = bench::baseline<moue::cuda, blas_type, S>;
     const double narrow = training && grouped && !std::is_same_v<S, C> ? 1 : 0;  // gradients of their own
     return layers * type::bytes(shape_, tokens * shape_.k, training) + rows_bytes(tokens) +
@@ -103,7 +105,7 @@ class measurements {
     moue::device_array<S, moue::cuda_runtime> input_rows, x_rows, y_rows;
     moue::matrix_view<S> input, x, y;
   };
-  batch make_batch(index tokens) const {
+  batch make_batch(index_t tokens) const {
     const auto make = [&] { return gpu_.make_array<S>(tokens * shape_.width); };
     batch b{make(), make(), make(), {}, {}, {}};
     b.input = b.input_rows.view(tokens, shape_.width);
@@ -119,8 +121,8 @@ class measurements {
     gpu_.operations(moue::matrix_view<C>{}).each_element(b.x.rows, b.x.cols, add_to<S>{b.y, b.x});
   }
 
-  bench::result line(const char* implementation, bool training, index experts, index tokens, const bench::work& work,
-                     double scratch, double error) const {
+  bench::result line(const char* implementation, bool training, index_t experts, index_t tokens,
+                     const bench::work& work, double scratch, double error) const {
     return {.chip = name_,
             .type = options_.type,
             .shape = std::string(shape_.name),
@@ -138,10 +140,10 @@ class measurements {
   void time(const bench::result& r, const F& queue) const {
     bench::report(options_, bench::measure(options_, gpu_.runtime().stream(), flush_, r, queue));
   }
-  static bool is_checked(index layer) { return layer == 0 || layer == layers - 1; }
+  static bool is_checked(index_t layer) { return layer == 0 || layer == layers - 1; }
 
   /// Leaves the routings of all layers.
-  void measure(const char* implementation, auto& depth, index tokens, bool training,
+  void measure(const char* implementation, auto& depth, index_t tokens, bool training,
                std::vector<bench::kept_routing<moue::cuda, C>>& routings) {
     const auto how = options_of(tokens, training);
     const auto bytes = depth.model.template workspace_bytes<S>(how);
@@ -154,7 +156,7 @@ class measurements {
     const auto forward = [&](bool first) {
       begin(b);
       pass.begin(tokens);
-      for (index layer = 0; layer < layers; ++layer) {
+      for (index_t layer = 0; layer < layers; ++layer) {
         pass.forward(layer, b.x, b.y);
         if (first) {
           const auto routing = pass.assignments(layer);
@@ -170,14 +172,14 @@ class measurements {
       forward(false);
       if (!training) return;
       pass.queue_balance();
-      for (index layer = layers; layer-- > 0;) {
+      for (index_t layer = layers; layer-- > 0;) {
         pass.backward(layer, b.x, b.y, *depth.gradients);  // the output stands for its own gradient
         add(b);
       }
     });
   }
 
-  void measure_baseline(auto& depth, index tokens, bool training, bool grouped,
+  void measure_baseline(auto& depth, index_t tokens, bool training, bool grouped,
                         const std::vector<bench::kept_routing<moue::cuda, C>>& routings) {
     if constexpr (!std::is_same_v<S, C>)
       if (grouped) {
@@ -190,7 +192,7 @@ class measurements {
   }
   /// Without places for gradients forward alone.
   template <class Gradient>
-  void measure_baseline(auto& depth, index tokens, bool grouped,
+  void measure_baseline(auto& depth, index_t tokens, bool grouped,
                         const std::vector<bench::kept_routing<moue::cuda, C>>& routings,
                         const std::vector<Gradient*>& gradients) {
     using type = bench::baseline<moue::cuda, blas_type, S, Gradient>;
@@ -207,7 +209,7 @@ class measurements {
     double error = 0;
     const auto forward = [&](bool first) {
       begin(b);
-      for (index layer = 0; layer < layers; ++layer) {
+      for (index_t layer = 0; layer < layers; ++layer) {
         const auto at = static_cast<std::size_t>(layer);
         runs[at]->forward(b.x, b.y);
         if (first) {
@@ -223,19 +225,20 @@ class measurements {
     time(line(name_of(grouped), training, depth.model.experts(), tokens, work, scratch, error), [&] {
       forward(false);
       if (!training) return;
-      for (index layer = layers; layer-- > 0;) {
+      for (index_t layer = layers; layer-- > 0;) {
         runs[static_cast<std::size_t>(layer)]->backward(b.x, b.y);
         add(b);
       }
     });
   }
 
-  bench::work work_of(const moue::routing<C>& routing, index experts, index tokens, bool training, bool router) const {
+  bench::work work_of(const moue::routing<C>& routing, index_t experts, index_t tokens, bool training,
+                      bool router) const {
     std::vector<std::int32_t> ids(static_cast<std::size_t>(routing.entries()));
     gpu_.download(routing.expert.data, std::span(ids));
     std::vector<bool> found(static_cast<std::size_t>(experts));
     for (const auto id : ids) found[static_cast<std::size_t>(id)] = true;
-    const index hit = std::count(found.begin(), found.end(), true);
+    const index_t hit = std::count(found.begin(), found.end(), true);
     auto layer = shape_;
     layer.experts /= 2;  // candidates of the router
     const auto forward = bench::forward_work(layer, tokens, hit, sizeof(S), router);
@@ -256,7 +259,7 @@ void run_all(const bench::options& o) {
     if (o.wants(s.name))
       bench::attempt(o, o.type + " " + std::string(s.name) + " stack", 0, [&] {
         measurements<S> stack(o, s);
-        for (const index tokens : o.tokens_or(bench::token_counts)) stack.run(tokens);
+        for (const index_t tokens : o.tokens_or(bench::token_counts)) stack.run(tokens);
       });
 }
 

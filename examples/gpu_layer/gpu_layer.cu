@@ -24,7 +24,7 @@ void check(cudaError_t code) {
 }
 
 bool same_bits(const moue::parameters<float>& a, const moue::parameters<float>& b) {
-  for (moue::index i = 0; i < a.layout().tensors(); ++i)
+  for (moue::index_t i = 0; i < a.layout().tensors(); ++i)
     if (std::memcmp(a[i].data, b[i].data, static_cast<std::size_t>(a.layout()[i].size()) * sizeof(float)) != 0)
       return false;
   return true;

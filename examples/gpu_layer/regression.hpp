@@ -18,14 +18,14 @@ template <class C>
 struct add_to {
   moue::matrix_view<const C> y;
   moue::matrix_view<C> x;
-  MOUE_HD void operator()(moue::index i, moue::index j) const { x(i, j) += y(i, j); }
+  MOUE_HD void operator()(moue::index_t i, moue::index_t j) const { x(i, j) += y(i, j); }
 };
 
 template <class C>
 struct copy_to {
   moue::matrix_view<const C> from;
   moue::matrix_view<C> to;
-  MOUE_HD void operator()(moue::index i, moue::index j) const { to(i, j) = from(i, j); }
+  MOUE_HD void operator()(moue::index_t i, moue::index_t j) const { to(i, j) = from(i, j); }
 };
 
 /// The mean squared error of a token, and its gradient.
@@ -33,10 +33,10 @@ template <class C>
 struct token_error {
   moue::matrix_view<const C> x, target;
   moue::matrix_view<C> dx, loss;
-  MOUE_HD void operator()(moue::index i) const {
+  MOUE_HD void operator()(moue::index_t i) const {
     const C part = C(1) / static_cast<C>(x.rows * x.cols);
     C sum = C(0);
-    for (moue::index j = 0; j < x.cols; ++j) {
+    for (moue::index_t j = 0; j < x.cols; ++j) {
       const C error = x(i, j) - target(i, j);
       sum += error * error * part;
       dx(i, j) = 2 * error * part;
@@ -49,13 +49,13 @@ template <class C>
 struct copy_number {
   moue::vector_view<const C> from;
   moue::matrix_view<C> to;
-  MOUE_HD void operator()(moue::index) const { to(0, 0) = from[0]; }
+  MOUE_HD void operator()(moue::index_t) const { to(0, 0) = from[0]; }
 };
 
 template <class GpuT, class C = float>
 class regression {
  public:
-  regression(const GpuT& gpu, moue::index tokens, moue::index width)
+  regression(const GpuT& gpu, moue::index_t tokens, moue::index_t width)
       : tokens_(tokens),
         width_(width),
         gpu_(gpu),
@@ -72,7 +72,7 @@ class regression {
         losses_(gpu.template make_array<C>(tokens + 1)) {
     std::vector<C> values;
     for (const bool target : {false, true})
-      for (moue::index i = 0; i < tokens * width; ++i) {
+      for (moue::index_t i = 0; i < tokens * width; ++i) {
         const C value = std::sin(static_cast<C>(i * i % 211));
         values.push_back(target ? std::abs(value) : value);
       }
@@ -87,14 +87,14 @@ class regression {
 
     pass_.begin(tokens_);
     ops.each_element(tokens_, width_, copy_to<C>{input, x});
-    for (moue::index layer = 0; layer < model_.layers(); ++layer) {
+    for (moue::index_t layer = 0; layer < model_.layers(); ++layer) {
       pass_.forward(layer, x, y);
       ops.each_element(tokens_, width_, add_to<C>{y, x});
     }
     ops.each_row(1, copy_number<C>{pass_.queue_balance(), loss});
     ops.each_row(tokens_, token_error<C>{x, target, dx, token_losses});
     ops.column_sum(token_losses, loss);  // adds
-    for (moue::index layer = model_.layers(); layer-- > 0;) {
+    for (moue::index_t layer = model_.layers(); layer-- > 0;) {
       pass_.backward(layer, dx, dy, gradients_);
       ops.each_element(tokens_, width_, add_to<C>{dy, dx});
     }
@@ -117,7 +117,7 @@ class regression {
   }
 
  private:
-  static auto make_model(const GpuT& gpu, moue::index width) {
+  static auto make_model(const GpuT& gpu, moue::index_t width) {
     return moue::mixture{moue::mlp<moue::silu>{.width = width, .hidden = 2 * width},
                          moue::staggered_rotation{.depth = 3, .pool = 6, .window = 4, .stride = 2},
                          moue::universal_router(2, {.rank = 4}), moue::universal_balance{.weight = 0.01}, gpu};
@@ -129,11 +129,11 @@ class regression {
 
   moue::parameters<C>& parameters() { return weights_; }
   moue::gradients<C>& gradients() { return gradients_; }
-  moue::matrix_view<C> rows(moue::index which) const {
+  moue::matrix_view<C> rows(moue::index_t which) const {
     return {numbers_.data() + which * tokens_ * width_, tokens_, width_};
   }
 
-  moue::index tokens_, width_;
+  moue::index_t tokens_, width_;
   GpuT gpu_;
   model_type model_;
   weights_type weights_;

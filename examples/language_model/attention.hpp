@@ -16,20 +16,20 @@ namespace language_model {
 template <class S>
 class attention {
  public:
-  attention(moue::index context, moue::index heads) : context_(context), heads_(heads) {}
+  attention(moue::index_t context, moue::index_t heads) : context_(context), heads_(heads) {}
 
   /// Assigns `y` [tokens, width].
   void forward(const matrix<S>& u, moue::matrix_view<const S> wqkv, moue::matrix_view<const S> wout, matrix<S>& y) {
-    const moue::index width = u.cols();
+    const moue::index_t width = u.cols();
     qkv_.noalias() = u * as_matrix(wqkv).transpose();
     mixed_.resize(u.rows(), width);
     share_.resize(u.rows() * heads_, context_);
-    each_head(u.rows(), width, [&](moue::index first, moue::index column, moue::index size, auto share) {
+    each_head(u.rows(), width, [&](moue::index_t first, moue::index_t column, moue::index_t size, auto share) {
       const auto q = qkv_.block(first, column, context_, size);
       const auto k = qkv_.block(first, width + column, context_, size);
       const auto v = qkv_.block(first, 2 * width + column, context_, size);
       share.noalias() = q * k.transpose();
-      for (moue::index t = 0; t < context_; ++t) {
+      for (moue::index_t t = 0; t < context_; ++t) {
         auto seen = share.row(t).head(t + 1).array();
         seen = ((seen - seen.maxCoeff()) * scale(size)).exp();
         seen /= seen.sum();
@@ -43,19 +43,19 @@ class attention {
   /// Assigns `du`, adds to `dwqkv` and `dwout`.
   void backward(const matrix<S>& u, moue::matrix_view<const S> wqkv, moue::matrix_view<const S> wout,
                 const matrix<S>& dy, matrix<S>& du, moue::matrix_view<S> dwqkv, moue::matrix_view<S> dwout) {
-    const moue::index width = u.cols();
+    const moue::index_t width = u.cols();
     dmixed_.noalias() = dy * as_matrix(wout);
     as_matrix(dwout).noalias() += dy.transpose() * mixed_;
     dqkv_.resize(u.rows(), 3 * width);
     dscore_.resize(context_, context_);
-    each_head(u.rows(), width, [&](moue::index first, moue::index column, moue::index size, auto share) {
-      const auto part = [&](auto& m, moue::index which) {
+    each_head(u.rows(), width, [&](moue::index_t first, moue::index_t column, moue::index_t size, auto share) {
+      const auto part = [&](auto& m, moue::index_t which) {
         return m.block(first, which * width + column, context_, size);
       };
       const auto dm = part(dmixed_, 0);
       part(dqkv_, 2).noalias() = share.transpose() * dm;
       dscore_.noalias() = dm * part(qkv_, 2).transpose();
-      for (moue::index t = 0; t < context_; ++t) {
+      for (moue::index_t t = 0; t < context_; ++t) {
         const S mean = share.row(t).dot(dscore_.row(t));
         dscore_.row(t).array() = share.row(t).array() * (dscore_.row(t).array() - mean) * scale(size);
       }
@@ -67,18 +67,18 @@ class attention {
   }
 
  private:
-  static S scale(moue::index head_width) { return S(1) / std::sqrt(S(head_width)); }
+  static S scale(moue::index_t head_width) { return S(1) / std::sqrt(S(head_width)); }
 
   /// f(first token of the window, first column of the head, columns of a head, its [context, context] shares).
   template <class F>
-  void each_head(moue::index tokens, moue::index width, const F& f) {
-    for (moue::index first = 0; first < tokens; first += context_)
-      for (moue::index h = 0; h < heads_; ++h)
+  void each_head(moue::index_t tokens, moue::index_t width, const F& f) {
+    for (moue::index_t first = 0; first < tokens; first += context_)
+      for (moue::index_t h = 0; h < heads_; ++h)
         f(first, h * width / heads_, width / heads_, share_.middleRows((first * heads_ + h * context_), context_));
   }
 
-  moue::index context_;
-  moue::index heads_;
+  moue::index_t context_;
+  moue::index_t heads_;
   matrix<S> qkv_;
   matrix<S> share_;
   matrix<S> mixed_;

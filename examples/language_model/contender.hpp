@@ -79,19 +79,21 @@ inline run_config contender(model_kind model, std::int64_t steps, std::uint64_t 
   return config;
 }
 
-inline constexpr moue::index model_depth = 6;
-inline constexpr moue::index model_width = 64;
-inline constexpr moue::index physical_experts = 24;
-inline constexpr moue::index active_experts = 2;
+inline constexpr moue::index_t model_depth = 6;
+inline constexpr moue::index_t model_width = 64;
+inline constexpr moue::index_t physical_experts = 24;
+inline constexpr moue::index_t active_experts = 2;
 
 /// Experts that every token of a layer uses. `moe_shared` turns one of a layer's four experts into such a one and routes
 /// to one of the other three: as many physical experts, and two active ones, as the contenders without it.
-inline moue::index shared_per_layer(const run_config& config) { return config.model == model_kind::moe_shared ? 1 : 0; }
+inline moue::index_t shared_per_layer(const run_config& config) {
+  return config.model == model_kind::moe_shared ? 1 : 0;
+}
 
 /// A topology over a pool, as a table, so that the choice does not multiply types. The pool must be a multiple of the
 /// depth.
-inline moue::table topology_over(topology_kind kind, moue::index pool) {
-  const moue::index per_layer = pool / model_depth;
+inline moue::table topology_over(topology_kind kind, moue::index_t pool) {
+  const moue::index_t per_layer = pool / model_depth;
   switch (kind) {
     case topology_kind::layer_local:
       return moue::table::of(moue::layer_local{model_depth, per_layer});
@@ -120,19 +122,19 @@ struct example_gate {
   moue::softmax_then_select single;
   bool one = false;
 
-  void forward(auto logits, auto slots, auto gates) const {
-    one ? single.forward(logits, slots, gates) : several.forward(logits, slots, gates);
+  void forward(auto logits, auto selected, auto gates) const {
+    one ? single.forward(logits, selected, gates) : several.forward(logits, selected, gates);
   }
-  void backward(auto logits, auto slots, auto gates, auto dgates, auto dlogits) const {
-    one ? single.backward(logits, slots, gates, dgates, dlogits)
-        : several.backward(logits, slots, gates, dgates, dlogits);
+  void backward(auto logits, auto selected, auto gates, auto dgates, auto dlogits) const {
+    one ? single.backward(logits, selected, gates, dgates, dlogits)
+        : several.backward(logits, selected, gates, dgates, dlogits);
   }
 };
 
 /// The example's mixture: one type for each `score`.
 template <class ScoreT>
 auto make_mixture(const run_config& config, ScoreT score, double switch_weight, double universal_weight, double gamma) {
-  const moue::index routed = active_experts - shared_per_layer(config);
+  const moue::index_t routed = active_experts - shared_per_layer(config);
   return moue::mixture{moue::mlp<moue::silu>{model_width, model_width},
                        moue::always_on{routed_topology(config), shared_per_layer(config)},
                        moue::router{score, moue::top_k{routed}, example_gate{{}, {}, routed == 1}},

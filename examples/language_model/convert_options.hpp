@@ -96,10 +96,10 @@ void multiply(std::vector<arm>& arms, const std::vector<T>& values, const F& set
 }  // namespace detail
 
 /// The controls, one more run of the first of them from weights that were nudged, and the conversions.
-inline std::vector<arm> arms_of(const study_options& o, moue::index steps) {
+inline std::vector<arm> arms_of(const study_options& o, moue::index_t steps) {
   using detail::multiply;
   const auto restart = [&](arm& a, double factor) {
-    a.next.restart = {factor, o.rewarm.value_or(std::max<moue::index>(1, steps / 30))};
+    a.next.restart = {factor, o.rewarm.value_or(std::max<moue::index_t>(1, steps / 30))};
   };
   const auto moments = [](arm& a, moments_kind value) { a.next.moments = value; };
   std::vector<arm> arms(1);

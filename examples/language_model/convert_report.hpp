@@ -52,7 +52,7 @@ struct conversion_study {
       for (std::size_t l = 0; l < layers; ++l)
         for (std::size_t e = 0; e < r.held_out.share[l].size(); ++e)
           if (const double share = r.held_out.share[l][e];
-              static_cast<moue::index>(e) / own != static_cast<moue::index>(l) && std::isfinite(share))
+              static_cast<moue::index_t>(e) / own != static_cast<moue::index_t>(l) && std::isfinite(share))
             sum += share / static_cast<double>(layers * results[arm].size());
     }
     return sum;

@@ -37,13 +37,13 @@ struct source_run {
   std::vector<double> similarity;  ///< [experts, experts] of outputs
   double seconds = 0;
 
-  moue::index step() const { return state.step; }
+  moue::index_t step() const { return state.step; }
 };
 
 /// How large the runs of a study are.
 struct extent {
   shape batch = {};
-  moue::index evaluated = 64;  ///< held-out batches
+  moue::index_t evaluated = 64;  ///< held-out batches
 };
 
 struct arm_result {
@@ -73,12 +73,13 @@ inline double checked_step(double loss, progress& shown) {
 /// Similarity of all experts' outputs for inputs that the last batch brought to the layers.
 template <class Trainer>
 std::vector<double> similarity_of_experts(const Trainer& run) {
-  constexpr moue::index per_layer = 32;
+  constexpr moue::index_t per_layer = 32;
   const auto& mixture = run.model.pass().model();
   matrix<float> probes(per_layer * mixture.layers(), mixture.width());
-  for (moue::index l = 0; l < mixture.layers(); ++l) {
+  for (moue::index_t l = 0; l < mixture.layers(); ++l) {
     const auto& input = run.model.mixture_input(l);
-    for (moue::index i = 0; i < per_layer; ++i) probes.row(l * per_layer + i) = input.row(i * input.rows() / per_layer);
+    for (moue::index_t i = 0; i < per_layer; ++i)
+      probes.row(l * per_layer + i) = input.row(i * input.rows() / per_layer);
   }
   const auto outputs = moue::probe_outputs(mixture.experts_executor(), run.model.experts, view(std::as_const(probes)));
   return moue::output_similarity(
@@ -90,10 +91,10 @@ std::vector<double> similarity_of_experts(const Trainer& run) {
 
 /// Share of the last batch's assignments beyond the first `home` candidates of each layer.
 template <class Statistics>
-double foreign_share(const Statistics& statistics, moue::index home) {
+double foreign_share(const Statistics& statistics, moue::index_t home) {
   double sum = 0;
-  for (moue::index l = 0; l < statistics.layers; ++l)
-    for (moue::index i = statistics.offsets[l] + home; i < statistics.offsets[l + 1]; ++i)
+  for (moue::index_t l = 0; l < statistics.layers; ++l)
+    for (moue::index_t i = statistics.offsets[l] + home; i < statistics.offsets[l + 1]; ++i)
       sum += static_cast<double>(statistics.share[i]);
   return sum / static_cast<double>(statistics.layers);
 }
@@ -109,8 +110,8 @@ void take_over(Trainer& run, const run_state& from, moments_kind moments) {
 
 /// Moves every weight of the dense part by at most a millionth of itself.
 inline void nudge(moue::parameters<float>& weights) {
-  for (moue::index i = 0; i < weights.layout().tensors(); ++i)
-    for (moue::index j = 0; j < weights.layout()[i].size(); ++j)
+  for (moue::index_t i = 0; i < weights.layout().tensors(); ++i)
+    for (moue::index_t j = 0; j < weights.layout()[i].size(); ++j)
       weights[i].data[j] *= 1 + 1e-6f * static_cast<float>(j % 3 - 1);
 }
 
@@ -118,19 +119,19 @@ inline void nudge(moue::parameters<float>& weights) {
 
 /// Trains `mixture` up to step `until` of the run that `config` describes.
 template <class MixtureT>
-source_run train_source(const MixtureT& mixture, const run_config& config, moue::index until, const corpus& text,
+source_run train_source(const MixtureT& mixture, const run_config& config, moue::index_t until, const corpus& text,
                         progress& shown, const extent& size = {}) {
   const detail::stopwatch watch;
   trainer run(mixture, config, text, size.batch);
   source_run result{config, run.state(), {}, 0, std::vector<double>(static_cast<std::size_t>(mixture.experts())), {},
                     0};
-  constexpr moue::index watched = 20;
+  constexpr moue::index_t watched = 20;
   while (run.step() < until) {
     result.losses.push_back(detail::checked_step(run.advance(), shown));
     if (run.step() + watched <= until) continue;
     const auto statistics = run.model.pass().statistics();
     for (std::size_t e = 0; e < result.load.size(); ++e)
-      result.load[e] += static_cast<double>(statistics.expert_share[static_cast<moue::index>(e)]);
+      result.load[e] += static_cast<double>(statistics.expert_share[static_cast<moue::index_t>(e)]);
   }
   result.state = run.state();
   if (until > 0) result.similarity = detail::similarity_of_experts(run);
@@ -144,7 +145,7 @@ template <class MixtureT>
 moue::convert::plan make_plan(const MixtureT& mixture, const source_run& source, const conversion& how) {
   using namespace moue::convert;
   const auto wires = wiring::of(mixture.topology());
-  std::vector<moue::index> universal;
+  std::vector<moue::index_t> universal;
   switch (how.universal) {
     case universal_kind::all:
       universal = all_experts{}(wires);
@@ -158,8 +159,8 @@ moue::convert::plan make_plan(const MixtureT& mixture, const source_run& source,
       break;
   }
   const auto all =
-      extend(mixture.topology(), universal, topology_over(how.topology, static_cast<moue::index>(universal.size())));
-  return ranked(all, [&](moue::index layer, moue::index e) { return -std::abs(all.home_of(e) - layer); });
+      extend(mixture.topology(), universal, topology_over(how.topology, static_cast<moue::index_t>(universal.size())));
+  return ranked(all, [&](moue::index_t layer, moue::index_t e) { return -std::abs(all.home_of(e) - layer); });
 }
 
 /// Trains on to the end of the run, converted or not. `mixture` is the source's.
@@ -168,7 +169,7 @@ arm_result train_arm(const MixtureT& mixture, const source_run& source, const ar
                      progress& shown, const extent& size = {}) {
   const detail::stopwatch watch;
   const auto& config = source.config;
-  const auto home = static_cast<moue::index>(mixture.connections().candidates(0).size());
+  const auto home = static_cast<moue::index_t>(mixture.connections().candidates(0).size());
   const auto train = [&](auto& run, const auto& before_step) {
     arm_result result{run.size(), {}, {}, {}, 0};
     while (!run.done()) {
@@ -186,7 +187,7 @@ arm_result train_arm(const MixtureT& mixture, const source_run& source, const ar
     trainer run(mixture, config, text, size.batch);
     detail::take_over(run, source.state, what.next.moments);
     if (what.what == arm::kind::nudged) detail::nudge(run.model.dense);
-    return train(run, [](moue::index) {});
+    return train(run, [](moue::index_t) {});
   }
   const auto plan = make_plan(mixture, source, what.how);
   const auto target = moue::convert::moe_to_moue(mixture, plan);
@@ -196,11 +197,11 @@ arm_result train_arm(const MixtureT& mixture, const source_run& source, const ar
     moue::convert::fill_rows(mixture, source.state.experts, plan, rows, run.model.experts);
   });
   const opening_schedule schedule(what.how);
-  return train(run, [&](moue::index step) { moue::convert::apply(schedule, step, run.model.experts); });
+  return train(run, [&](moue::index_t step) { moue::convert::apply(schedule, step, run.model.experts); });
 }
 
 // The same with the mixture that the configuration describes.
-inline source_run train_source(const run_config& config, moue::index until, const corpus& text, progress& shown) {
+inline source_run train_source(const run_config& config, moue::index_t until, const corpus& text, progress& shown) {
   return with_source(config, balance_weight,
                      [&](const auto& mixture) { return train_source(mixture, config, until, text, shown); });
 }

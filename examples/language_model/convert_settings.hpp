@@ -59,12 +59,12 @@ struct continuation {
 struct conversion {
   topology_kind topology = topology_kind::shared_pool;  ///< over the universal experts
   universal_kind universal = universal_kind::all;
-  moue::index per_layer = 2;  ///< experts of every layer that become universal, unless all do
+  moue::index_t per_layer = 2;  ///< experts of every layer that become universal, unless all do
   rows_kind rows = rows_kind::zero;
   double scale = 1;  ///< of the foreign rows
   schedule_kind schedule = schedule_kind::open;
   double end = -1;                 ///< the last opening bias
-  moue::index opening = 60;        ///< steps from the first opening to the last bias
+  moue::index_t opening = 60;      ///< steps from the first opening to the last bias
   double weight = balance_weight;  ///< of the balancing loss
 };
 
@@ -78,10 +78,10 @@ class opening_schedule {
  public:
   explicit opening_schedule(const conversion& how) : schedule_(pick(how)) {}
 
-  double operator()(moue::index step, const moue::convert::connection& c) const {
+  double operator()(moue::index_t step, const moue::convert::connection& c) const {
     return std::visit([&](const auto& schedule) { return schedule(step, c); }, schedule_);
   }
-  moue::index last_step() const {
+  moue::index_t last_step() const {
     return std::visit([](const auto& schedule) { return schedule.last_step(); }, schedule_);
   }
   double end() const {
@@ -104,7 +104,7 @@ class opening_schedule {
       case schedule_kind::faded:
         return faded_opening{0, how.opening, how.end};
       case schedule_kind::closed:
-        return annealed_opening{.first = std::numeric_limits<moue::index>::max(), .to = closed};
+        return annealed_opening{.first = std::numeric_limits<moue::index_t>::max(), .to = closed};
       case schedule_kind::open:
         break;
     }

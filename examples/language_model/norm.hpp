@@ -17,7 +17,7 @@ class rms_norm {
  public:
   void forward(const matrix<S>& x, moue::matrix_view<const S> gain, matrix<S>& y) {
     inverse_ = ((x.rowwise().squaredNorm() / S(x.cols())).array() + S(1e-6)).rsqrt().matrix();
-    for (moue::index t = 0; t < x.rows(); ++t)
+    for (moue::index_t t = 0; t < x.rows(); ++t)
       y.row(t) = (x.row(t).array() * inverse_(t)) * as_matrix(gain).row(0).array();
   }
 
@@ -26,7 +26,7 @@ class rms_norm {
                 moue::matrix_view<S> dgain) const {
     const auto g = as_matrix(gain).row(0);
     auto dg = as_matrix(dgain).row(0);
-    for (moue::index t = 0; t < x.rows(); ++t) {
+    for (moue::index_t t = 0; t < x.rows(); ++t) {
       const S inverse = inverse_(t);
       dg.array() += dy.row(t).array() * x.row(t).array() * inverse;
       const S along = (dy.row(t).array() * g.array() * x.row(t).array()).sum() * inverse * inverse / S(x.cols());

@@ -13,7 +13,7 @@
 
 namespace language_model {
 
-inline constexpr moue::index default_steps = 600;
+inline constexpr moue::index_t default_steps = 600;
 
 struct recipe {
   double learning_rate;  ///< after warm-up
@@ -30,11 +30,11 @@ inline constexpr double largest_gradient_norm = 1.0;
 inline constexpr double balance_weight = 0.01;
 
 /// Linear warm-up, then half a cosine down to 10 %.
-inline double learning_rate_at(moue::index step, moue::index steps, moue::index warm_up, double peak) {
+inline double learning_rate_at(moue::index_t step, moue::index_t steps, moue::index_t warm_up, double peak) {
   constexpr double pi = 3.14159265358979323846;
   if (step < warm_up) return peak * static_cast<double>(step + 1) / static_cast<double>(warm_up);
   const double done =
-      static_cast<double>(step - warm_up) / static_cast<double>(std::max<moue::index>(1, steps - warm_up));
+      static_cast<double>(step - warm_up) / static_cast<double>(std::max<moue::index_t>(1, steps - warm_up));
   return peak * (0.1 + 0.45 * (1 + std::cos(pi * done)));
 }
 
@@ -42,12 +42,12 @@ inline double learning_rate_at(moue::index step, moue::index steps, moue::index 
 /// cosine down to 10 % of that at the end of the run. A factor of 0 means none.
 struct rate_restart {
   double factor = 0;
-  moue::index warm_up = 20;  ///< steps
+  moue::index_t warm_up = 20;  ///< steps
 };
 
 /// The learning rate of a run that was changed at step `changed`: the plain one before, and the restarted one from then on.
-inline double restarted_rate_at(moue::index step, moue::index steps, moue::index warm_up, double peak,
-                                moue::index changed, const rate_restart& restart) {
+inline double restarted_rate_at(moue::index_t step, moue::index_t steps, moue::index_t warm_up, double peak,
+                                moue::index_t changed, const rate_restart& restart) {
   if (step < changed || restart.factor == 0) return learning_rate_at(step, steps, warm_up, peak);
   return learning_rate_at(step - changed, steps - changed, restart.warm_up, restart.factor * peak);
 }

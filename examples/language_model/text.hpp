@@ -114,7 +114,7 @@ inline corpus read_folder(const fs::path& folder) {
 /// Reads at most 4 MiB: of a folder, its files in the order of their names, held out by file (about 8 %, chosen by a
 /// hash of the name); of a file, its beginning, whose last 8 % are held out. Throws if a side is too short for windows of
 /// `context` tokens.
-inline corpus read_text(const std::filesystem::path& path, moue::index context) {
+inline corpus read_text(const std::filesystem::path& path, moue::index_t context) {
   namespace fs = std::filesystem;
   std::error_code problem;
   const auto status = fs::status(path, problem);
@@ -142,11 +142,11 @@ namespace detail {
 
 /// Windows at the places that `place(i)` gives.
 template <class Place>
-bytes cut_windows(const bytes& from, moue::index context, moue::index count, const Place& place) {
+bytes cut_windows(const bytes& from, moue::index_t context, moue::index_t count, const Place& place) {
   const auto length = batch::window(context);
   bytes result;
   result.reserve(static_cast<std::size_t>(count * length));
-  for (moue::index i = 0; i < count; ++i) {
+  for (moue::index_t i = 0; i < count; ++i) {
     const auto start = from.begin() + place(i);
     result.insert(result.end(), start, start + length);
   }
@@ -157,20 +157,20 @@ bytes cut_windows(const bytes& from, moue::index context, moue::index count, con
 
 /// The windows of training step `step`: they depend on the text, the seed and the step alone, so that every model sees
 /// the same data and a resumed run needs no generator state.
-inline bytes training_windows(const bytes& text, moue::index context, moue::index count, std::uint64_t seed,
-                              moue::index step) {
+inline bytes training_windows(const bytes& text, moue::index_t context, moue::index_t count, std::uint64_t seed,
+                              moue::index_t step) {
   std::seed_seq key{seed, seed >> 32, static_cast<std::uint64_t>(step)};
   std::mt19937_64 random(key);
-  const auto places = static_cast<std::uint64_t>(static_cast<moue::index>(text.size()) - batch::window(context) + 1);
+  const auto places = static_cast<std::uint64_t>(static_cast<moue::index_t>(text.size()) - batch::window(context) + 1);
   return detail::cut_windows(text, context, count,
-                             [&](moue::index) { return static_cast<std::ptrdiff_t>(random() % places); });
+                             [&](moue::index_t) { return static_cast<std::ptrdiff_t>(random() % places); });
 }
 
 /// Windows [first, first + count) of `total` spread evenly over the held-out text.
-inline bytes held_out_windows(const bytes& text, moue::index context, moue::index first, moue::index count,
-                              moue::index total) {
-  const auto room = static_cast<moue::index>(text.size()) - batch::window(context);
-  return detail::cut_windows(text, context, count, [&](moue::index i) { return room * (first + i) / total; });
+inline bytes held_out_windows(const bytes& text, moue::index_t context, moue::index_t first, moue::index_t count,
+                              moue::index_t total) {
+  const auto room = static_cast<moue::index_t>(text.size()) - batch::window(context);
+  return detail::cut_windows(text, context, count, [&](moue::index_t i) { return room * (first + i) / total; });
 }
 
 }  // namespace language_model

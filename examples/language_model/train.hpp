@@ -65,12 +65,12 @@ inline int train(const options& o, const corpus& text) {
 }
 
 /// Draws a byte from softmax(logits / temperature).
-inline std::uint8_t draw(const matrix<float>& logits, moue::index row, std::mt19937_64& random) {
+inline std::uint8_t draw(const matrix<float>& logits, moue::index_t row, std::mt19937_64& random) {
   constexpr double temperature = 0.8;
   const auto z = logits.row(row).cast<double>().array().eval();
   const auto p = ((z - z.maxCoeff()) / temperature).exp().eval();
   double left = static_cast<double>(random() >> 11) * 0x1p-53 * p.sum();
-  moue::index byte = 0;
+  moue::index_t byte = 0;
   while (byte + 1 < vocabulary && (left -= p(byte)) >= 0) ++byte;
   return static_cast<std::uint8_t>(byte);
 }

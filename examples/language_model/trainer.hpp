@@ -36,20 +36,20 @@ struct evaluation {
 };
 
 struct model_size {
-  moue::index physical = 0;  ///< parameters in all
-  moue::index active = 0;    ///< of these, used by one token
-  moue::index virtual_width = 0;
+  moue::index_t physical = 0;  ///< parameters in all
+  moue::index_t active = 0;    ///< of these, used by one token
+  moue::index_t virtual_width = 0;
 };
 
 template <class MixtureT>
 model_size size_of(const MixtureT& mixture, const moue::parameter_layout& dense) {
   const auto& layout = *mixture.layout();
-  moue::index experts = 0, used = 0;
+  moue::index_t experts = 0, used = 0;
   for (const auto& tensor : layout) experts += tensor.expert >= 0 ? tensor.size() : 0;
-  for (moue::index l = 0; l < mixture.layers(); ++l) {
+  for (moue::index_t l = 0; l < mixture.layers(); ++l) {
     const auto& connections = mixture.connections();
-    used += mixture.router().select.most(static_cast<moue::index>(connections.candidates(l).size()));
-    used += static_cast<moue::index>(connections.always(l).size());
+    used += mixture.router().select.max_selected(static_cast<moue::index_t>(connections.candidates(l).size()));
+    used += static_cast<moue::index_t>(connections.always(l).size());
   }
   return {dense.elements() + layout.elements(),
           dense.elements() + layout.elements() - experts + experts / mixture.experts() * used,
@@ -62,7 +62,7 @@ struct run_state {
   moue::parameters<float> experts;  ///< and routers
   moue::adamw<float> dense_optimiser;
   moue::adamw<float> expert_optimiser;
-  moue::index step = 0;
+  moue::index_t step = 0;
 };
 
 /// The model of a run with its optimiser, somewhere between its first and its last step. `mixture` and `text` must
@@ -78,7 +78,7 @@ class trainer {
         expert_optimiser_(model.experts, optimiser_options) {}
 
   const run_config& config() const { return config_; }
-  moue::index step() const { return step_; }
+  moue::index_t step() const { return step_; }
   bool done() const { return step_ >= config_.steps; }
   model_size size() const { return size_of(model.pass().model(), *model.layout.tensors); }
 
@@ -107,21 +107,21 @@ class trainer {
   }
 
   /// On `batches` batches of windows spread over the held-out text.
-  evaluation evaluate(moue::index batches = 64) {
+  evaluation evaluate(moue::index_t batches = 64) {
     const auto count = static_cast<double>(batches);
     const auto& sizes = model.sizes();
     const auto& mixture = model.pass().model();
     const auto layers = static_cast<std::size_t>(mixture.layers());
-    const auto slots = static_cast<std::size_t>(mixture.connections().candidate_offset(mixture.layers()));
-    std::vector<float> share(slots), expert_share(static_cast<std::size_t>(mixture.experts()));
+    const auto selected = static_cast<std::size_t>(mixture.connections().candidate_offset(mixture.layers()));
+    std::vector<float> share(selected), expert_share(static_cast<std::size_t>(mixture.experts()));
     evaluation result;
     result.reuse = result.similarity = grid(layers, std::vector<double>(layers));
     const auto mean = [&](auto& sum, const auto& values) {
       for (std::size_t i = 0; i < sum.size(); ++i)
-        sum[i] += values[static_cast<moue::index>(i)] / static_cast<float>(count);
+        sum[i] += values[static_cast<moue::index_t>(i)] / static_cast<float>(count);
     };
     moue::depth_statistics<float> statistics;
-    for (moue::index i = 0; i < batches; ++i) {
+    for (moue::index_t i = 0; i < batches; ++i) {
       const auto windows =
           held_out_windows(text_->held_out, sizes.context, i * sizes.batch, sizes.batch, batches * sizes.batch);
       result.bits_per_byte += model.loss({windows, sizes.context}) * std::numbers::log2e / count;
@@ -131,17 +131,17 @@ class trainer {
       const auto reuse = moue::reuse_matrix(model.pass());
       for (std::size_t a = 0; a < layers; ++a)
         for (std::size_t b = 0; b < layers; ++b) {
-          const auto from = static_cast<moue::index>(a), to = static_cast<moue::index>(b);
+          const auto from = static_cast<moue::index_t>(a), to = static_cast<moue::index_t>(b);
           result.reuse[a][b] += reuse(from, to) / count;
           result.similarity[a][b] += mean_cosine(model.mixture_output(from), model.mixture_output(to)) / count;
         }
     }
-    statistics.share = {share.data(), static_cast<moue::index>(share.size())};
-    statistics.expert_share = {expert_share.data(), static_cast<moue::index>(expert_share.size())};
+    statistics.share = {share.data(), static_cast<moue::index_t>(share.size())};
+    statistics.expert_share = {expert_share.data(), static_cast<moue::index_t>(expert_share.size())};
     result.load = moue::summarise_load(statistics);
     result.share = grid(layers, std::vector<double>(expert_share.size(), std::numeric_limits<double>::quiet_NaN()));
     for (std::size_t layer = 0; layer < layers; ++layer) {
-      const auto l = static_cast<moue::index>(layer);
+      const auto l = static_cast<moue::index_t>(layer);
       const auto candidates = mixture.connections().candidates(l);
       for (std::size_t j = 0; j < candidates.size(); ++j)
         result.share[layer][static_cast<std::size_t>(candidates[j])] =
@@ -154,7 +154,7 @@ class trainer {
   template <class F>
   void visit_state(F&& f) {
     const auto values = [&](std::string_view, moue::parameters<float>& p) {
-      for (moue::index i = 0; i < p.layout().tensors(); ++i)
+      for (moue::index_t i = 0; i < p.layout().tensors(); ++i)
         f(std::span(p[i].data, static_cast<std::size_t>(p.layout()[i].size())));
     };
     values("", model.dense);
@@ -164,7 +164,7 @@ class trainer {
       f(optimiser->steps());
     }
   }
-  void resume_at(moue::index step) { step_ = step; }
+  void resume_at(moue::index_t step) { step_ = step; }
 
   /// All that training goes on from, apart from the mixture.
   run_state state() const { return {model.dense, model.experts, dense_optimiser_, expert_optimiser_, step_}; }
@@ -190,7 +190,7 @@ class trainer {
   const corpus* text_;
   moue::adamw<float> dense_optimiser_;
   moue::adamw<float> expert_optimiser_;
-  moue::index step_ = 0;
+  moue::index_t step_ = 0;
 };
 
 }  // namespace language_model

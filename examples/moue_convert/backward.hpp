@@ -42,7 +42,8 @@ inline std::vector<expert_piece> expert_pieces(const io::moe_checkpoint& source)
   return pieces;
 }
 
-inline std::string name_of(const io::moe_description& d, const std::string& stem, moue::index layer, moue::index e) {
+inline std::string name_of(const io::moe_description& d, const std::string& stem, moue::index_t layer,
+                           moue::index_t e) {
   auto name = stem;
   if (const auto brace = name.find("{e}"); brace != std::string::npos) name.replace(brace, 3, std::to_string(e));
   return d.prefix + "layers." + std::to_string(d.model_layers[static_cast<std::size_t>(layer)]) + "." + name;
@@ -50,9 +51,9 @@ inline std::string name_of(const io::moe_description& d, const std::string& stem
 
 /// A candidate that becomes an expert of the layer's own.
 struct private_copy {
-  moue::index expert = 0;    ///< physical id
-  moue::index home = -1;     ///< its row in the layer's router, or -1
-  moue::index foreign = -1;  ///< its row among the foreign ones, or -1
+  moue::index_t expert = 0;    ///< physical id
+  moue::index_t home = -1;     ///< its row in the layer's router, or -1
+  moue::index_t foreign = -1;  ///< its row among the foreign ones, or -1
   float opening = 0;
 };
 
@@ -62,7 +63,7 @@ inline std::vector<std::vector<private_copy>> find_open(const options& o, const 
                                                         const convert::plan& plan) {
   std::vector<std::vector<private_copy>> result;
   const auto refuse = [&](const std::string& what) { throw std::runtime_error("'" + o.in.string() + "': " + what); };
-  for (moue::index layer = 0; layer < plan.layers(); ++layer) {
+  for (moue::index_t layer = 0; layer < plan.layers(); ++layer) {
     const auto openings = source.files().read<float>(io::opening_name(layer));
     const auto own = plan.own(layer), foreign = plan.foreign(layer);
     const auto& router = source.files().entry(source.description().tensor_name(layer, io::moe_part::router));
@@ -77,7 +78,7 @@ inline std::vector<std::vector<private_copy>> find_open(const options& o, const 
       if (openings[i] != 0 && !source.description().has(io::moe_part::router_bias))
         refuse("a connection of layer " + std::to_string(layer) + " is open with a bias of " +
                std::to_string(openings[i]) + ", for which this family has no place: open it fully (bias 0) first");
-      copies.push_back({foreign[i], -1, static_cast<moue::index>(i), openings[i]});
+      copies.push_back({foreign[i], -1, static_cast<moue::index_t>(i), openings[i]});
     }
     if (copies.size() != result.front().size())
       refuse("layer " + std::to_string(layer) + " has " + std::to_string(copies.size()) +
@@ -90,13 +91,13 @@ inline std::vector<std::vector<private_copy>> find_open(const options& o, const 
 }
 
 /// config.json for `experts` in every layer.
-inline std::string config_with(const io::moe_checkpoint& source, moue::index experts) {
+inline std::string config_with(const io::moe_checkpoint& source, moue::index_t experts) {
   if (!source.files().config()) return {};
   auto config = *source.files().config();
   for (const char* key : {"num_experts", "num_local_experts", "n_routed_experts"})
     if (config.contains(key)) config[key] = experts;
   const auto& d = source.description();
-  const moue::index group = d.experts / d.groups;
+  const moue::index_t group = d.experts / d.groups;
   if (d.groups > 1) {
     if (experts % group != 0)
       throw std::runtime_error(std::to_string(experts) + " candidates do not fill groups of " + std::to_string(group) +
@@ -129,7 +130,7 @@ inline void convert_back(const options& o, const io::moe_checkpoint& source) {
       shape[shape.size() > 1 && shape[0] == 1 && d.experts != 1 ? 1 : 0] = static_cast<std::uint64_t>(experts);
     specs.push_back({name, files.entry(like).type, shape});
   };
-  for (moue::index layer = 0; layer < plan.layers(); ++layer) {
+  for (moue::index_t layer = 0; layer < plan.layers(); ++layer) {
     anew[io::foreign_name(layer)] = anew[io::opening_name(layer)] = true;
     for (const auto part : {io::moe_part::router, io::moe_part::router_bias, io::moe_part::selection_bias})
       if (d.has(part)) {
@@ -138,8 +139,8 @@ inline void convert_back(const options& o, const io::moe_checkpoint& source) {
         lay_out(name, name, true);
       }
     for (const auto& piece : pieces) {
-      for (moue::index e = 0; e < d.experts; ++e) anew[detail::name_of(d, piece.stem, layer, e)] = true;
-      for (moue::index e = 0; e < (piece.stacked ? 1 : experts); ++e)
+      for (moue::index_t e = 0; e < d.experts; ++e) anew[detail::name_of(d, piece.stem, layer, e)] = true;
+      for (moue::index_t e = 0; e < (piece.stacked ? 1 : experts); ++e)
         lay_out(detail::name_of(d, piece.stem, layer, e), detail::name_of(d, piece.stem, layer, 0), piece.stacked);
     }
   }
@@ -163,15 +164,15 @@ inline void convert_back(const options& o, const io::moe_checkpoint& source) {
   progress shown(bytes);
   for (const auto& name : files.names())
     if (!anew.contains(name) && !files.aliases().contains(name)) copy_bytes(files.bytes(name), out, name, 0, shown);
-  for (moue::index layer = 0; layer < plan.layers(); ++layer) {
+  for (moue::index_t layer = 0; layer < plan.layers(); ++layer) {
     const auto& copies = open[static_cast<std::size_t>(layer)];
     for (const auto& piece : pieces)
       for (std::size_t e = 0; e < copies.size(); ++e) {
-        const moue::index from_layer = copies[e].expert / d.experts, from = copies[e].expert % d.experts;
+        const moue::index_t from_layer = copies[e].expert / d.experts, from = copies[e].expert % d.experts;
         auto stored = files.bytes(detail::name_of(d, piece.stem, from_layer, from));
         const auto each = stored.size() / static_cast<std::size_t>(piece.stacked ? d.experts : 1);
         if (piece.stacked) stored = stored.subspan(static_cast<std::size_t>(from) * each, each);
-        copy_bytes(stored, out, detail::name_of(d, piece.stem, layer, static_cast<moue::index>(e)),
+        copy_bytes(stored, out, detail::name_of(d, piece.stem, layer, static_cast<moue::index_t>(e)),
                    piece.stacked ? e * each : 0, shown);
       }
     for (const auto part : {io::moe_part::router, io::moe_part::router_bias, io::moe_part::selection_bias}) {

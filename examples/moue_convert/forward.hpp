@@ -23,12 +23,12 @@ namespace detail {
 
 inline void print_plan(const options& o, const io::moe_checkpoint& source, const convert::plan& plan) {
   const auto& d = source.description();
-  moue::index least = plan.layers() > 0 ? static_cast<moue::index>(plan.foreign(0).size()) : 0, most = least;
-  for (moue::index layer = 0; layer < plan.layers(); ++layer) {
-    least = std::min(least, static_cast<moue::index>(plan.foreign(layer).size()));
-    most = std::max(most, static_cast<moue::index>(plan.foreign(layer).size()));
+  moue::index_t least = plan.layers() > 0 ? static_cast<moue::index_t>(plan.foreign(0).size()) : 0, most = least;
+  for (moue::index_t layer = 0; layer < plan.layers(); ++layer) {
+    least = std::min(least, static_cast<moue::index_t>(plan.foreign(layer).size()));
+    most = std::max(most, static_cast<moue::index_t>(plan.foreign(layer).size()));
   }
-  const moue::index experts = d.layers() * d.experts;
+  const moue::index_t experts = d.layers() * d.experts;
   std::printf("source       %s, %td mixture layers of %td experts\n", d.family.name.c_str(), d.layers(), d.experts);
   std::printf("universal    %td of %td experts\n", std::ssize(plan.universal), experts);
   std::printf("candidates   %td a layer of its own, and %td", plan.home, least);
@@ -84,7 +84,7 @@ inline void convert_forward(const options& o, const io::moe_checkpoint& source) 
     specs.push_back({name, tensor.type, tensor.shape});
     bytes += tensor.end - tensor.begin;
   }
-  for (moue::index layer = 0; layer < plan.layers(); ++layer) {
+  for (moue::index_t layer = 0; layer < plan.layers(); ++layer) {
     const auto foreign = static_cast<std::uint64_t>(plan.foreign(layer).size());
     // In the router's own type, so that private copies of the connections can hold exactly what was run.
     specs.push_back({io::foreign_name(layer),
@@ -105,7 +105,7 @@ inline void convert_forward(const options& o, const io::moe_checkpoint& source) 
     for (const auto& name : files.names())
       if (!files.aliases().contains(name)) copy_bytes(files.bytes(name), out, name, 0, shown);
   }
-  for (moue::index layer = 0; layer < plan.layers(); ++layer) {
+  for (moue::index_t layer = 0; layer < plan.layers(); ++layer) {
     const auto rows = make_rows(o, source, plan, layer);
     const std::vector<float> opening(plan.foreign(layer).size(), static_cast<float>(o.opening));
     write_numbers(rows, files.entry(d.tensor_name(layer, io::moe_part::router)).type, out, io::foreign_name(layer), 0);

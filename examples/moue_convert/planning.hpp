@@ -32,12 +32,12 @@ namespace convert = moue::convert;
 
 namespace detail {
 
-inline constexpr moue::index probes = 32;  // inputs by which experts are compared
+inline constexpr moue::index_t probes = 32;  // inputs by which experts are compared
 
-inline std::vector<moue::index> ids_in(std::string_view text) {
-  std::vector<moue::index> ids;
+inline std::vector<moue::index_t> ids_in(std::string_view text) {
+  std::vector<moue::index_t> ids;
   while (!text.empty()) {
-    moue::index id = 0;
+    moue::index_t id = 0;
     const auto [end, problem] = std::from_chars(text.data(), text.data() + text.size(), id);
     text.remove_prefix(static_cast<std::size_t>(end - text.data()));
     if (problem != std::errc() || (!text.empty() && text.front() != ','))
@@ -49,7 +49,7 @@ inline std::vector<moue::index> ids_in(std::string_view text) {
 }
 
 /// Loads of the routed experts, then zeros for the shared ones.
-inline std::vector<double> loads_in(const std::string& path, const io::moe_description& d, moue::index experts) {
+inline std::vector<double> loads_in(const std::string& path, const io::moe_description& d, moue::index_t experts) {
   const auto refuse = [&](const std::string& what) { throw std::runtime_error("loads '" + path + "': " + what); };
   std::ifstream file(path);
   if (!file) refuse("cannot be read");
@@ -69,25 +69,25 @@ inline std::vector<double> loads_in(const std::string& path, const io::moe_descr
 
 }  // namespace detail
 
-inline std::vector<moue::index> choose_universal(const options& o, const io::moe_checkpoint& checkpoint) {
+inline std::vector<moue::index_t> choose_universal(const options& o, const io::moe_checkpoint& checkpoint) {
   const auto& d = checkpoint.description();
   const auto source = convert::wiring::of(io::topology_of(d));
   if (o.universal.name == "most_similar") {
-    std::vector<std::pair<moue::index, moue::index>> routed;
-    for (moue::index e = 0; e < d.layers() * d.experts; ++e) routed.emplace_back(e / d.experts, e % d.experts);
+    std::vector<std::pair<moue::index_t, moue::index_t>> routed;
+    for (moue::index_t e = 0; e < d.layers() * d.experts; ++e) routed.emplace_back(e / d.experts, e % d.experts);
     const auto similarity = inspect::similarity_of(checkpoint, routed, detail::probes).values;
     // Shared experts, which come last, are similar to none.
-    const moue::index all = source.experts();
+    const moue::index_t all = source.experts();
     std::vector<double> values(static_cast<std::size_t>(all * all), std::numeric_limits<double>::quiet_NaN());
-    for (moue::index a = 0; a < similarity.items; ++a)
-      for (moue::index b = 0; b < similarity.items; ++b)
+    for (moue::index_t a = 0; a < similarity.items; ++a)
+      for (moue::index_t b = 0; b < similarity.items; ++b)
         values[static_cast<std::size_t>(a * all + b)] = similarity(a, b);
-    return convert::most_similar{static_cast<moue::index>(o.universal.numbers[0]),
+    return convert::most_similar{static_cast<moue::index_t>(o.universal.numbers[0]),
                                  moue::matrix_view<const double>{values.data(), all, all}}(source);
   }
   if (o.universal.name == "list") return convert::given{detail::ids_in(o.universal.text)}(source);
   if (o.universal.name == "most_used")
-    return convert::most_used{static_cast<moue::index>(o.universal.numbers[0]),
+    return convert::most_used{static_cast<moue::index_t>(o.universal.numbers[0]),
                               detail::loads_in(o.universal.text, d, source.experts())}(source);
   return convert::all_experts{}(source);
 }
@@ -97,7 +97,7 @@ inline convert::plan make_plan(const options& o, const io::moe_checkpoint& check
   const auto source = io::topology_of(d);
   const auto universal = choose_universal(o, checkpoint);
   const auto pool = std::ssize(universal);
-  const auto number = [&](std::size_t i) { return static_cast<moue::index>(o.topology.numbers[i]); };
+  const auto number = [&](std::size_t i) { return static_cast<moue::index_t>(o.topology.numbers[i]); };
   const auto per_layer = [&] {
     if (pool % d.layers() != 0)
       throw usage_error("--topology " + o.topology.name + " needs as many universal experts in every layer, but " +
@@ -118,7 +118,7 @@ inline convert::plan make_plan(const options& o, const io::moe_checkpoint& check
 }
 
 /// Row `expert` of `layer`'s router.
-inline void read_router_row(const io::moe_checkpoint& source, moue::index layer, moue::index expert,
+inline void read_router_row(const io::moe_checkpoint& source, moue::index_t layer, moue::index_t expert,
                             std::span<float> out) {
   const auto slice = source.description().slice(layer, io::moe_part::router);
   source.files().read(slice.tensor, static_cast<std::uint64_t>(expert) * out.size(), out);
@@ -126,7 +126,7 @@ inline void read_router_row(const io::moe_checkpoint& source, moue::index layer,
 
 /// The new router rows of `layer` [foreign, width].
 inline std::vector<float> make_rows(const options& o, const io::moe_checkpoint& source, const convert::plan& plan,
-                                    moue::index layer) {
+                                    moue::index_t layer) {
   const auto& d = source.description();
   const auto foreign = plan.foreign(layer);
   const auto width = static_cast<std::size_t>(d.width);
@@ -137,10 +137,10 @@ inline std::vector<float> make_rows(const options& o, const io::moe_checkpoint& 
     const moue::vector_view<float> row{rows.data() + i * width, d.width};
     if (o.rows.name == "random") {
       const std::uint64_t key = moue::detail::mix(o.seed ^ moue::detail::mix(static_cast<std::uint64_t>(layer)));
-      for (moue::index j = 0; j < d.width; ++j)
+      for (moue::index_t j = 0; j < d.width; ++j)
         row[j] = static_cast<float>(
             o.rows.numbers[0] *
-            moue::detail::normal_at(key, static_cast<std::uint64_t>(static_cast<moue::index>(i) * d.width + j)));
+            moue::detail::normal_at(key, static_cast<std::uint64_t>(static_cast<moue::index_t>(i) * d.width + j)));
       continue;
     }
     if (o.rows.name == "home") read_router_row(source, foreign[i] / d.experts, foreign[i] % d.experts, kin);

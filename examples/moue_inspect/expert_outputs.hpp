@@ -25,7 +25,8 @@ namespace detail {
 /// Outputs of the chosen experts, one after the other: [experts, tokens · width]. One expert is in memory at a time.
 template <class ExpertT>
 std::vector<float> outputs_of(const io::moe_checkpoint& source, const ExpertT& expert,
-                              const std::vector<std::pair<moue::index, moue::index>>& chosen, moue::index tokens) {
+                              const std::vector<std::pair<moue::index_t, moue::index_t>>& chosen,
+                              moue::index_t tokens) {
   const moue::executor one{expert, 1, moue::cpu{}};
   moue::parameters<float> weights(one.layout());
   std::vector<float> probes(static_cast<std::size_t>(tokens * expert.width)), result;
@@ -52,17 +53,18 @@ std::vector<float> outputs_of(const io::moe_checkpoint& source, const ExpertT& e
 
 struct measured_similarity {
   moue::similarity_matrix values;
-  moue::index tokens = 0;  ///< that it was measured by: at most as many as asked for, fewer if memory would not do
+  moue::index_t tokens = 0;  ///< that it was measured by: at most as many as asked for, fewer if memory would not do
 };
 
 /// The similarity of the outputs of experts (mixture layer, expert) for up to `probes` standard normal inputs.
 inline measured_similarity similarity_of(const io::moe_checkpoint& source,
-                                         const std::vector<std::pair<moue::index, moue::index>>& chosen,
-                                         moue::index probes) {
+                                         const std::vector<std::pair<moue::index_t, moue::index_t>>& chosen,
+                                         moue::index_t probes) {
   constexpr double most_bytes = 1e9;
   const auto& d = source.description();
   const double bytes_a_probe = 4.0 * static_cast<double>(d.width) * static_cast<double>(chosen.size());
-  const auto tokens = std::max<moue::index>(2, std::min(probes, static_cast<moue::index>(most_bytes / bytes_a_probe)));
+  const auto tokens =
+      std::max<moue::index_t>(2, std::min(probes, static_cast<moue::index_t>(most_bytes / bytes_a_probe)));
   const auto outputs =
       d.family.clamped_swiglu
           ? detail::outputs_of(source, moue::gated_mlp<moue::clamped_swiglu, true>{d.width, d.hidden}, chosen, tokens)

@@ -25,8 +25,8 @@ struct options {
   std::filesystem::path file;
   std::string family;
   std::filesystem::path svg;
-  moue::index probes = 32;
-  moue::index per_layer = 32;
+  moue::index_t probes = 32;
+  moue::index_t per_layer = 32;
   bool tensors = false;
   bool help = false;
 };
@@ -47,8 +47,8 @@ inline constexpr std::string_view help_text =
 
 namespace detail {
 
-inline moue::index number_in(std::string_view flag, std::string_view value) {
-  moue::index result = 0;
+inline moue::index_t number_in(std::string_view flag, std::string_view value) {
+  moue::index_t result = 0;
   const auto [end, problem] = std::from_chars(value.data(), value.data() + value.size(), result);
   if (problem != std::errc() || end != value.data() + value.size() || result < 1 || result > 4096)
     throw usage_error("option '" + std::string(flag) + "' needs a number from 1 to 4096, not '" + std::string(value) +

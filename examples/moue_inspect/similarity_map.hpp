@@ -21,14 +21,14 @@ namespace inspect {
 namespace io = moue::io;
 
 /// Draws the similarity of experts, or, where they are too many to tell apart, of layers.
-inline void draw_similarity(const io::moe_checkpoint& source, const std::filesystem::path& path, moue::index probes,
-                            moue::index per_layer) {
-  constexpr moue::index most_cells = 128;
+inline void draw_similarity(const io::moe_checkpoint& source, const std::filesystem::path& path, moue::index_t probes,
+                            moue::index_t per_layer) {
+  constexpr moue::index_t most_cells = 128;
   const auto& d = source.description();
-  std::vector<std::pair<moue::index, moue::index>> chosen;
-  const moue::index taken = std::min(per_layer, d.experts);
-  for (moue::index layer = 0; layer < d.layers(); ++layer)
-    for (moue::index i = 0; i < taken; ++i) chosen.emplace_back(layer, i * d.experts / taken);
+  std::vector<std::pair<moue::index_t, moue::index_t>> chosen;
+  const moue::index_t taken = std::min(per_layer, d.experts);
+  for (moue::index_t layer = 0; layer < d.layers(); ++layer)
+    for (moue::index_t i = 0; i < taken; ++i) chosen.emplace_back(layer, i * d.experts / taken);
   const auto count = std::ssize(chosen);
   const auto [similarity, tokens] = similarity_of(source, chosen, probes);
 
@@ -42,22 +42,22 @@ inline void draw_similarity(const io::moe_checkpoint& source, const std::filesys
     map.x_label = map.y_label = "layer.expert";
     for (const auto& [layer, e] : chosen)
       map.rows.push_back(std::to_string(d.model_layers[static_cast<std::size_t>(layer)]) + "." + std::to_string(e));
-    for (moue::index a = 0; a < count; ++a) {
+    for (moue::index_t a = 0; a < count; ++a) {
       map.values.emplace_back();
-      for (moue::index b = 0; b < count; ++b) map.values.back().push_back(similarity(a, b));
+      for (moue::index_t b = 0; b < count; ++b) map.values.back().push_back(similarity(a, b));
     }
   } else {
     map.x_label = map.y_label = "layer";
     map.caption +=
         " For each expert of the row's layer its best match among the other experts of the column's, averaged.";
     for (const auto layer : d.model_layers) map.rows.push_back(std::to_string(layer));
-    for (moue::index a = 0; a < d.layers(); ++a) {
+    for (moue::index_t a = 0; a < d.layers(); ++a) {
       map.values.emplace_back();
-      for (moue::index b = 0; b < d.layers(); ++b) {
+      for (moue::index_t b = 0; b < d.layers(); ++b) {
         double sum = 0;
-        for (moue::index i = a * taken; i < (a + 1) * taken; ++i) {
+        for (moue::index_t i = a * taken; i < (a + 1) * taken; ++i) {
           double best = -1;
-          for (moue::index j = b * taken; j < (b + 1) * taken; ++j)
+          for (moue::index_t j = b * taken; j < (b + 1) * taken; ++j)
             if (i != j && similarity(i, j) > best) best = similarity(i, j);
           sum += best / static_cast<double>(taken);
         }

@@ -54,7 +54,7 @@ inline std::uint64_t elements(const io::tensor_entry& tensor) {
 inline void line(const char* label, const std::string& text) { std::printf("%-11s %s\n", label, text.c_str()); }
 
 /// "0 to 31", or "1 to 26 and 30".
-inline std::string ranges(const std::vector<moue::index>& numbers) {
+inline std::string ranges(const std::vector<moue::index_t>& numbers) {
   std::string text;
   for (std::size_t i = 0; i < numbers.size();) {
     std::size_t last = i;
@@ -114,7 +114,7 @@ inline census count_parameters(const io::moe_checkpoint& source) {
   const auto& files = source.files();
   census result;
   std::map<std::string, bool> mixture;  // by name
-  for (moue::index layer = 0; layer < d.layers(); ++layer)
+  for (moue::index_t layer = 0; layer < d.layers(); ++layer)
     for (const auto part : io::moe_parts) {
       if (!d.has(part)) continue;
       const bool routed = io::moe_description::per_expert(part);
@@ -124,7 +124,7 @@ inline census count_parameters(const io::moe_checkpoint& source) {
       (routed      ? result.experts
        : of_router ? result.routers
                    : result.shared) += each * static_cast<double>(routed ? d.experts : 1);
-      for (moue::index e = 0; e < (routed ? d.experts : 1); ++e) {
+      for (moue::index_t e = 0; e < (routed ? d.experts : 1); ++e) {
         const auto name = d.tensor_name(layer, part, e);
         for (const char* piece : {"", "_blocks", "_scales", "_scale_inv"}) mixture[name + piece] = true;
       }
@@ -144,7 +144,7 @@ inline void print_mixture(const io::moe_checkpoint& source) {
   std::string experts = std::to_string(d.experts) + " a layer";
   if (running) experts += ", " + std::to_string(d.per_token) + " per token";
   if (running && d.groups > 1)
-    experts += ", from " + std::to_string(d.groups_kept) + " of " + std::to_string(d.groups) + " groups";
+    experts += ", from " + std::to_string(d.selected_groups) + " of " + std::to_string(d.groups) + " groups";
   if (d.shared_hidden > 0) experts += "; and a shared one of hidden size " + std::to_string(d.shared_hidden);
   if (d.has(io::moe_part::shared_self_gate)) experts += ", gated by itself";
   detail::line("experts", experts);

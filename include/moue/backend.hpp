@@ -23,7 +23,7 @@ namespace detail {
 
 struct group_archetype {
   template <class O>
-  void operator()(const O&, index, index, index) const {}
+  void operator()(const O&, index_t, index_t, index_t) const {}
 };
 
 template <class B>
@@ -38,7 +38,7 @@ concept has_each_group = requires(const B b, matrix_view<C> conversion, const di
 template <class B, class C>
 concept has_group = requires(const B b, const dispatch_plan& plan, vector_view<const std::int32_t> kinds,
                              std::span<const C> from, std::span<C> to, C* there, const C* here) {
-  { b.template group<C>(plan, kinds, index{}) } -> Operations<C>;
+  { b.template group<C>(plan, kinds, index_t{}) } -> Operations<C>;
   b.upload(from, there);
   b.download(here, to);
 };
@@ -47,7 +47,7 @@ concept has_group = requires(const B b, const dispatch_plan& plan, vector_view<c
 
 /// What a pass needs of a backend with element type `C`.
 ///
-///     index workers() const;                                       // scratch slots that `operations` may use at once
+///     index_t workers() const;                                       // pieces of scratch that `operations` may use at once
 ///     auto operations(matrix_view<C> conversion) const;            // bulk operations over a whole batch
 ///     void dispatch(const routing<C>&, dispatch_plan&) const;      // fills a plan, see `make_plan`
 ///     void each_group(const dispatch_plan&, matrix_view<C> conversion, body) const;
@@ -55,13 +55,13 @@ concept has_group = requires(const B b, const dispatch_plan& plan, vector_view<c
 /// A backend with memory of its own, such as a device's, says `static constexpr bool grouped = true` and has in place of
 /// `each_group` one program per kind of experts, and the way to its memory:
 ///
-///     auto group<C>(const dispatch_plan&, vector_view<const std::int32_t> kinds, index kind) const;
+///     auto group<C>(const dispatch_plan&, vector_view<const std::int32_t> kinds, index_t kind) const;
 ///     void upload(std::span<const T> from, T* to) const;    // from the host, in order with all other work
 ///     void download(const T* from, std::span<T> to) const;  // to the host; waits for it
 ///
 /// Its `dispatch` also fills `row_expert`, and may use the plan's `scratch`, for which it says how much it wants:
 ///
-///     index dispatch_scratch(index entries, index experts) const;   // optional: elements of dispatch_plan::scratch
+///     index_t dispatch_scratch(index_t entries, index_t experts) const;   // optional: elements of dispatch_plan::scratch
 ///
 /// `group` offers the operations over all rows of the experts whose entry in `kinds` [experts] is `kind`; rows of others,
 /// and those past the plan's last, are left alone. A backend that wants to know what the weights are stored as takes it
@@ -74,7 +74,7 @@ concept has_group = requires(const B b, const dispatch_plan& plan, vector_view<c
 template <class B, class C = double>
 concept Backend = std::copyable<B> &&
     requires(const B b, matrix_view<C> conversion, const routing<C>& r, dispatch_plan& plan) {
-  { b.workers() } -> std::convertible_to<index>;
+  { b.workers() } -> std::convertible_to<index_t>;
   { b.operations(conversion) } -> Operations<C>;
   b.dispatch(r, plan);
 } &&(detail::is_grouped<B> ? detail::has_group<B, C> : detail::has_each_group<B, C>);

@@ -21,23 +21,23 @@ namespace moue {
 /// all their numbers zero.
 template <class C>
 struct depth_statistics {
-  index layers = 0;
-  index experts = 0;                           ///< physical
-  index tokens = 0;                            ///< valid tokens; 0 makes every table zero
-  vector_view<const index> offsets;            ///< [layers + 1]
-  vector_view<const std::int32_t> candidates;  ///< [slots] physical ids
+  index_t layers = 0;
+  index_t experts = 0;                         ///< physical
+  index_t tokens = 0;                          ///< valid tokens; 0 makes every table zero
+  vector_view<const index_t> offsets;          ///< [layers + 1]
+  vector_view<const std::int32_t> candidates;  ///< [columns] physical ids
   vector_view<const C> exposure;               ///< [experts] c_e, layers it was open to; 0 for always-on experts
-  vector_view<const C> share;                  ///< [slots] f: share of the layer's assignments; no gradient
-  vector_view<const C> probability;            ///< [slots] P: mean over tokens of p
+  vector_view<const C> share;                  ///< [columns] f: share of the layer's assignments; no gradient
+  vector_view<const C> probability;            ///< [columns] P: mean over tokens of p
   vector_view<const C> expert_share;           ///< [experts] F_e: f summed over layers
   vector_view<const C> expert_probability;     ///< [experts] G_e: P summed over layers
-  vector_view<const std::uint8_t> open;        ///< [slots] 0 where the logit was minus infinity for every token, else 1
+  vector_view<const std::uint8_t> open;  ///< [columns] 0 where the logit was minus infinity for every token, else 1
 
   /// Candidates of `layer` that were open to some token, counted by all lanes.
   template <class Lanes = one_lane>
-  MOUE_HD index open_candidates(index layer, const Lanes& lanes = {}) const {
-    index count = 0;
-    for (index i = offsets[layer] + lanes.first(); i < offsets[layer + 1]; i += lanes.step()) count += open[i];
+  MOUE_HD index_t open_candidates(index_t layer, const Lanes& lanes = {}) const {
+    index_t count = 0;
+    for (index_t i = offsets[layer] + lanes.first(); i < offsets[layer + 1]; i += lanes.step()) count += open[i];
     return lanes.sum(count);
   }
 };
@@ -105,7 +105,7 @@ MOUE_HD void token_gradient(const L& loss, vector_view<const C> logits, vector_v
 }  // namespace detail
 
 /// A function of the depth's statistics: `C value(const depth_statistics<C>&) const`, and `void gradient(const
-/// depth_statistics<C>&, vector_view<C> d) const`, which adds d value / d P to `d` [slots]. Device-callable. Both may take
+/// depth_statistics<C>&, vector_view<C> d) const`, which adds d value / d P to `d` [columns]. Device-callable. Both may take
 /// `lanes` at the end, see lanes.hpp.
 template <class L>
 concept DepthLoss = std::copyable<L> && detail::has_depth_value<L> && detail::has_depth_gradient<L>;

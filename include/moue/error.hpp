@@ -13,19 +13,19 @@
 namespace moue {
 
 /// Thrown on misuse that can only be seen at run time: bad shapes, null views, overflowing sizes, non-finite input under
-/// a policy that refuses it. The text says where, what, and how to mend it.
+/// a policy that refuses it. The text says where, what, and how to fix it.
 class error : public std::runtime_error {
  public:
-  error(std::string_view where, std::string_view what, std::string_view mend)
-      : std::runtime_error(std::string("moue: ").append(where).append(": ").append(what).append("; ").append(mend)) {}
+  error(std::string_view where, std::string_view what, std::string_view fix)
+      : std::runtime_error(std::string("moue: ").append(where).append(": ").append(what).append("; ").append(fix)) {}
 };
 
 namespace detail {
 
 /// Throws `moue::error` unless `holds`. The texts are callables so that a passing check builds no string.
 template <class What>
-constexpr void require(bool holds, std::string_view where, What&& what, std::string_view mend) {
-  if (!holds) throw error(where, what(), mend);
+constexpr void require(bool holds, std::string_view where, What&& what, std::string_view fix) {
+  if (!holds) throw error(where, what(), fix);
 }
 
 inline std::string shape_text(std::ptrdiff_t rows, std::ptrdiff_t cols) {

@@ -33,28 +33,28 @@ class executor {
 
  public:
   /// `experts` physical experts, all of the one kind or as the pool says.
-  executor(ExpertT expert, index experts, BackendT backend)
+  executor(ExpertT expert, index_t experts, BackendT backend)
       : pool_(detail::pool_of<ExpertT>::make(std::move(expert))), backend_(std::move(backend)) {
     detail::require(
         pool_.width() > 0, "executor", [&] { return "experts have width " + std::to_string(pool_.width()); },
         "give them a positive width");
-    for (index e = 0; e < experts; ++e) kinds_.push_back(pool_.kind_of(e));
+    for (index_t e = 0; e < experts; ++e) kinds_.push_back(pool_.kind_of(e));
     pool_.for_each_kind([&](std::size_t, const auto& kind) {
-      kept_width_ = std::max(kept_width_, detail::row_width<grouped>(kind.kept()));
+      saved_width_ = std::max(saved_width_, detail::row_width<grouped>(kind.saved()));
       temporary_width_ = std::max(temporary_width_, detail::row_width<grouped>(kind.temporaries()));
       most_tensors_ = std::max(most_tensors_, std::ssize(kind.parameters()));
       for (const auto& spec : kind.parameters()) largest_ = std::max(largest_, spec.rows * spec.cols);
     });
   }
 
-  index width() const { return pool_.width(); }
-  index experts() const { return static_cast<index>(kinds_.size()); }
+  index_t width() const { return pool_.width(); }
+  index_t experts() const { return static_cast<index_t>(kinds_.size()); }
   const BackendT& backend() const { return backend_; }
   const pool_type& pool() const { return pool_; }
 
   /// Appends the experts' tensors, "experts.<id>.<name>", to `layout`.
   void describe(parameter_layout& layout) const {
-    for (index e = 0; e < experts(); ++e) {
+    for (index_t e = 0; e < experts(); ++e) {
       layout.begin_expert();
       pool_.visit_kind(kinds_[static_cast<std::size_t>(e)], [&](const auto& kind) {
         for (const auto& spec : kind.parameters())
@@ -72,33 +72,33 @@ class executor {
 
   /// Bytes of workspace for batches of up to `tokens` tokens and `entries` assignments.
   template <Storage S>
-  std::size_t workspace_bytes(index tokens, index entries) const {
+  std::size_t workspace_bytes(index_t tokens, index_t entries) const {
     arena counter;
     take_memory<S>(counter, tokens, entries);
     return counter.bytes();
   }
   /// Carves that memory; it stays valid as long as `block` does and until the block is carved again.
   template <Storage S>
-  expert_memory<compute_t<S>> carve(workspace& block, index tokens, index entries) const {
-    if constexpr (grouped) detail::check_lent(block.owned(), "executor", "workspaces", "make_workspace");
+  expert_memory<compute_t<S>> carve(workspace& block, index_t tokens, index_t entries) const {
+    if constexpr (grouped) detail::check_external(block.owned(), "executor", "workspaces", "make_workspace");
     arena memory(block.bytes());
     return take_memory<S>(memory, tokens, entries);
   }
 
   /// Memory that one forward run fills for its backward run.
   template <class C>
-  expert_record<C> take_record(arena& memory, index tokens, index entries) const {
+  expert_record<C> take_record(arena& memory, index_t tokens, index_t entries) const {
     expert_record<C> record;
-    index scratch = 0;
+    index_t scratch = 0;
     if constexpr (requires { backend_.dispatch_scratch(entries, experts()); })
       scratch = backend_.dispatch_scratch(entries, experts());
     record.plan = dispatch_plan::take(memory, tokens, entries, experts(), scratch);
-    record.kept = memory.take<C>(entries * kept_width_, "kept activations");
+    record.saved = memory.take<C>(entries * saved_width_, "saved activations");
     record.outputs = memory.take<C>(needs_outputs ? entries : 0, width(), "expert outputs");
     return record;
   }
   template <Storage S>
-  expert_scratch<compute_t<S>> take_scratch(arena& memory, index entries, bool training) const {
+  expert_scratch<compute_t<S>> take_scratch(arena& memory, index_t entries, bool training) const {
     using C = compute_t<S>;
     expert_scratch<C> scratch;
     scratch.in = memory.take<C>(entries, width(), "expert inputs");
@@ -117,7 +117,7 @@ class executor {
   }
   /// Scratch for weights of up to `elements` that are stored in a narrower type than they are computed in.
   template <Storage S>
-  matrix_view<compute_t<S>> take_conversion(arena& memory, index elements) const {
+  matrix_view<compute_t<S>> take_conversion(arena& memory, index_t elements) const {
     return memory.take<compute_t<S>>(backend_.workers(), grouped || std::is_same_v<S, compute_t<S>> ? 0 : elements,
                                      "widened weights");
   }
@@ -155,7 +155,7 @@ class executor {
       const auto in = scratch.in.row_block(at.first, at.rows);
       group.each_row(at.rows, detail::gather_tokens<C, X>{x, plan.row_token, at.first, in});
       kind.forward(group, weights_of<S>(kind, weights, scratch.tables.weights, plan, at), matrix_view<const C>(in),
-                   detail::row_matrices<grouped, C>(kind.kept(), record.kept, kept_width_, at),
+                   detail::row_matrices<grouped, C>(kind.saved(), record.saved, saved_width_, at),
                    detail::row_matrices<grouped, C>(kind.temporaries(), scratch.temporaries, temporary_width_, at),
                    out.row_block(at.first, at.rows));
     });
@@ -172,7 +172,7 @@ class executor {
     check_weights(weights);
     detail::check_experts(into.layout(), experts());
     if constexpr (grouped)
-      detail::check_lent(into.owns_marks() && experts() > 0, "executor", "the gradients", "make_gradients");
+      detail::check_external(into.owns_marks() && experts() > 0, "executor", "the gradients", "make_gradients");
     detail::check_batch("x", x, r.tokens(), width());
     detail::check_batch("dy", dy, r.tokens(), width());
     detail::check_batch("dx", dx, r.tokens(), width());
@@ -189,7 +189,7 @@ class executor {
     ops.each_row(dgate.size, detail::clear_entry<C>{dgate});
     if constexpr (grouped) {
       send_weights(weights, scratch.tables);
-      send(scratch.tables.gradients, into.layout(), [&](index tensor) { return into[tensor].data; });
+      send(scratch.tables.gradients, into.layout(), [&](index_t tensor) { return into[tensor].data; });
     }
     each_group<S>(plan, r.entries(), scratch, [&](const auto& group, const auto& kind, const auto& at) {
       using kind_type = std::remove_cvref_t<decltype(kind)>;
@@ -203,16 +203,16 @@ class executor {
       group.each_row(at.rows, detail::gather_gate<C>{r.gate, plan.row_entry, at.first, gate});
       const auto p = weights_of<S>(kind, weights, scratch.tables.weights, plan, at);
       const auto dp = gradients_of(kind, into, scratch.tables.gradients, plan, at);
-      const auto kept = detail::row_matrices<grouped, const C>(kind.kept(), record.kept, kept_width_, at);
+      const auto saved = detail::row_matrices<grouped, const C>(kind.saved(), record.saved, saved_width_, at);
       const auto temporaries =
           detail::row_matrices<grouped, C>(kind.temporaries(), scratch.temporaries, temporary_width_, at);
       if constexpr (detail::has_gated_backward<kind_type>) {
-        kind.backward(group, p, matrix_view<const C>(in), kept, temporaries, gated_gradient<C>{dout, gate, dgate_rows},
+        kind.backward(group, p, matrix_view<const C>(in), saved, temporaries, gated_gradient<C>{dout, gate, dgate_rows},
                       din, dp);
       } else {
         group.each_row(
             at.rows, detail::gate_from_output<C>{record.outputs.row_block(at.first, at.rows), gate, dout, dgate_rows});
-        kind.backward(group, p, matrix_view<const C>(in), kept, temporaries, matrix_view<const C>(dout), din, dp);
+        kind.backward(group, p, matrix_view<const C>(in), saved, temporaries, matrix_view<const C>(dout), din, dp);
       }
       group.each_row(at.rows, detail::scatter_gate<C>{dgate_rows, plan.row_entry, at.first, dgate});
     });
@@ -222,7 +222,7 @@ class executor {
  private:
   template <class C>
   void check(const routing<C>& r, const expert_record<C>& record) const {
-    index entries = r.entries();
+    index_t entries = r.entries();
     if constexpr (!grouped)  // else only the backend can read them
       if (r.offsets.size > 0) entries = r.offsets[r.tokens()];
     detail::check_routing(r, entries, record);
@@ -231,12 +231,12 @@ class executor {
   void check_weights(const parameters<S>& weights) const {
     detail::check_experts(weights.layout(), experts());
     if constexpr (grouped)
-      detail::check_lent(weights.owned() && weights.layout().elements() > 0, "executor", "the weights",
-                         "make_parameters");
+      detail::check_external(weights.owned() && weights.layout().elements() > 0, "executor", "the weights",
+                             "make_parameters");
   }
 
   template <Storage S>
-  expert_memory<compute_t<S>> take_memory(arena& memory, index tokens, index entries) const {
+  expert_memory<compute_t<S>> take_memory(arena& memory, index_t tokens, index_t entries) const {
     using C = compute_t<S>;
     return {take_record<C>(memory, tokens, entries), take_scratch<S>(memory, entries, true)};
   }
@@ -251,13 +251,15 @@ class executor {
 
   /// Calls `body(ops, kind, place)` for every expert that has rows, or once per kind on grouped backends.
   template <Storage S, class C, class Body>
-  void each_group(const dispatch_plan& plan, index entries, const expert_scratch<C>& scratch, const Body& body) const {
+  void each_group(const dispatch_plan& plan, index_t entries, const expert_scratch<C>& scratch,
+                  const Body& body) const {
     if constexpr (grouped)
       pool_.for_each_kind([&](std::size_t position, const auto& kind) {
-        body(group_of_kind<S>(plan, scratch, static_cast<index>(position)), kind, detail::group_place{-1, 0, entries});
+        body(group_of_kind<S>(plan, scratch, static_cast<index_t>(position)), kind,
+             detail::group_place{-1, 0, entries});
       });
     else
-      backend_.each_group(plan, scratch.conversion, [&](const auto& group, index e, index first, index rows) {
+      backend_.each_group(plan, scratch.conversion, [&](const auto& group, index_t e, index_t first, index_t rows) {
         pool_.visit_kind(kinds_[static_cast<std::size_t>(e)], [&](const auto& kind) {
           body(group, kind, detail::group_place{e, first, rows});
         });
@@ -265,7 +267,7 @@ class executor {
   }
 
   template <Storage S, class C>
-  auto group_of_kind(const dispatch_plan& plan, const expert_scratch<C>& scratch, index kind) const {
+  auto group_of_kind(const dispatch_plan& plan, const expert_scratch<C>& scratch, index_t kind) const {
     const vector_view<const std::int32_t> kinds = scratch.tables.kind_of;
     if constexpr (requires { backend_.template group<C, S>(plan, kinds, kind); })
       return backend_.template group<C, S>(plan, kinds, kind);
@@ -281,7 +283,7 @@ class executor {
       detail::upload(backend_, std::span<const std::int32_t>(kinds), tables.kind_of.data);
       tables.kinds_sent = true;
     }
-    send(tables.weights, weights.layout(), [&](index tensor) { return const_cast<S*>(weights[tensor].data); });
+    send(tables.weights, weights.layout(), [&](index_t tensor) { return const_cast<S*>(weights[tensor].data); });
   }
   template <class F>
   void send(detail::pointer_table& table, const parameter_layout& layout, const F& address) const {
@@ -314,10 +316,10 @@ class executor {
   pool_type pool_;
   BackendT backend_;
   std::vector<std::size_t> kinds_;
-  index kept_width_ = 0;
-  index temporary_width_ = 0;
-  index largest_ = 0;
-  index most_tensors_ = 0;  // of one expert
+  index_t saved_width_ = 0;
+  index_t temporary_width_ = 0;
+  index_t largest_ = 0;
+  index_t most_tensors_ = 0;  // of one expert
 };
 
 }  // namespace moue

@@ -35,7 +35,7 @@ namespace detail {
 
 template <class E>
 concept has_width = requires(const E e) {
-  { e.width } -> std::convertible_to<index>;
+  { e.width } -> std::convertible_to<index_t>;
 };
 template <class E>
 concept has_expert_parameters = requires(const E e) {
@@ -43,8 +43,8 @@ concept has_expert_parameters = requires(const E e) {
   { e.parameters().data() } -> std::convertible_to<const parameter_spec*>;
 };
 template <class E>
-concept has_kept = requires(const E e) {
-  std::tuple_size<decltype(e.kept())>::value;
+concept has_saved = requires(const E e) {
+  std::tuple_size<decltype(e.saved())>::value;
 };
 template <class E>
 concept has_temporaries = requires(const E e) {
@@ -54,7 +54,7 @@ concept has_temporaries = requires(const E e) {
 template <class E>
 inline constexpr std::size_t parameter_count = std::tuple_size_v<decltype(std::declval<const E&>().parameters())>;
 template <class E>
-inline constexpr std::size_t kept_count = std::tuple_size_v<decltype(std::declval<const E&>().kept())>;
+inline constexpr std::size_t saved_count = std::tuple_size_v<decltype(std::declval<const E&>().saved())>;
 template <class E>
 inline constexpr std::size_t temporary_count = std::tuple_size_v<decltype(std::declval<const E&>().temporaries())>;
 
@@ -62,18 +62,18 @@ template <class T, std::size_t N>
 using views = std::array<matrix_view<T>, N>;
 
 template <class E, class C = double>
-concept has_expert_forward = has_expert_parameters<E> && has_kept<E> && has_temporaries<E> &&
+concept has_expert_forward = has_expert_parameters<E> && has_saved<E> && has_temporaries<E> &&
     requires(const E e, const archetype_operations& ops, views<const C, parameter_count<E>> p, matrix_view<const C> x,
-             views<C, kept_count<E>> kept, views<C, temporary_count<E>> temporary, matrix_view<C> y) {
-  e.forward(ops, p, x, kept, temporary, y);
+             views<C, saved_count<E>> saved, views<C, temporary_count<E>> temporary, matrix_view<C> y) {
+  e.forward(ops, p, x, saved, temporary, y);
 };
 
 template <class E, class DY, class C = double>
-concept has_expert_backward_of = has_expert_parameters<E> && has_kept<E> && has_temporaries<E> &&
+concept has_expert_backward_of = has_expert_parameters<E> && has_saved<E> && has_temporaries<E> &&
     requires(const E e, const archetype_operations& ops, views<const C, parameter_count<E>> p, matrix_view<const C> x,
-             views<const C, kept_count<E>> kept, views<C, temporary_count<E>> temporary, DY dy, matrix_view<C> dx,
+             views<const C, saved_count<E>> saved, views<C, temporary_count<E>> temporary, DY dy, matrix_view<C> dx,
              views<C, parameter_count<E>> dp) {
-  e.backward(ops, p, x, kept, temporary, dy, dx, dp);
+  e.backward(ops, p, x, saved, temporary, dy, dx, dp);
 };
 
 template <class E>
@@ -85,16 +85,16 @@ concept has_gated_backward = has_expert_backward_of<E, gated_gradient<double>>;
 
 /// One expert: a map from rows `[rows, width]` to rows `[rows, width]` with parameters of its own.
 ///
-///     index width;                                // of its input and output
+///     index_t width;                                // of its input and output
 ///     auto parameters() const;                    // std::array<parameter_spec, N>
-///     auto kept() const;                          // std::array<index, K>: widths of row matrices backward needs
+///     auto saved() const;                          // std::array<index, K>: widths of row matrices backward needs
 ///     auto temporaries() const;                   // std::array<index, M>: widths of row matrices used as scratch
-///     void forward(const auto& ops, const auto& p, auto x, const auto& kept, const auto& temporary, auto y) const;
-///     void backward(const auto& ops, const auto& p, auto x, const auto& kept, const auto& temporary,
+///     void forward(const auto& ops, const auto& p, auto x, const auto& saved, const auto& temporary, auto y) const;
+///     void backward(const auto& ops, const auto& p, auto x, const auto& saved, const auto& temporary,
 ///                   auto dy, auto dx, const auto& dp) const;
 ///
-/// `ops` offers the bulk operations of the backend (`moue/operations.hpp`); `p`, `kept`, `temporary`, `dp` are arrays of
-/// matrix views in the order declared. `forward` assigns `y` and `kept`; `backward` assigns `dx` and adds to `dp`. Rows
+/// `ops` offers the bulk operations of the backend (`moue/operations.hpp`); `p`, `saved`, `temporary`, `dp` are arrays of
+/// matrix views in the order declared. `forward` assigns `y` and `saved`; `backward` assigns `dx` and adds to `dp`. Rows
 /// may number zero. A second form of `backward` takes a `gated_gradient` in place of `dy` (see there).
 ///
 /// Some backends run all experts of a kind at once. `p` and `dp` are then `grouped_matrix`es, so that row functors read a
@@ -104,7 +104,7 @@ concept has_gated_backward = has_expert_backward_of<E, gated_gradient<double>>;
 /// Laws (`testing::check_expert_laws`): rows are independent; `backward` agrees with central differences; zero rows are
 /// legal; both forms of `backward`, where offered, agree.
 template <class E>
-concept Expert = std::copyable<E> && detail::has_width<E> && detail::has_expert_parameters<E> && detail::has_kept<E> &&
+concept Expert = std::copyable<E> && detail::has_width<E> && detail::has_expert_parameters<E> && detail::has_saved<E> &&
     detail::has_temporaries<E> && detail::has_expert_forward<E> &&
     (detail::has_plain_backward<E> || detail::has_gated_backward<E>);
 
@@ -112,17 +112,17 @@ concept Expert = std::copyable<E> && detail::has_width<E> && detail::has_expert_
 template <class E>
 consteval bool check_expert() {
   static_assert(std::copyable<E>, "moue: an expert must be copyable");
-  static_assert(detail::has_width<E>, "moue: an expert needs the member 'index width'");
+  static_assert(detail::has_width<E>, "moue: an expert needs the member 'index_t width'");
   static_assert(detail::has_expert_parameters<E>,
                 "moue: an expert needs the member 'std::array<moue::parameter_spec, N> parameters() const'");
-  static_assert(detail::has_kept<E>, "moue: an expert needs the member 'std::array<moue::index, K> kept() const'");
+  static_assert(detail::has_saved<E>, "moue: an expert needs the member 'std::array<moue::index_t, K> saved() const'");
   static_assert(detail::has_temporaries<E>,
-                "moue: an expert needs the member 'std::array<moue::index, M> temporaries() const'");
-  if constexpr (detail::has_expert_parameters<E> && detail::has_kept<E> && detail::has_temporaries<E>) {
+                "moue: an expert needs the member 'std::array<moue::index_t, M> temporaries() const'");
+  if constexpr (detail::has_expert_parameters<E> && detail::has_saved<E> && detail::has_temporaries<E>) {
     static_assert(detail::has_expert_forward<E>,
-                  "moue: an expert needs the member 'void forward(ops, p, x, kept, temporary, y) const'");
+                  "moue: an expert needs the member 'void forward(ops, p, x, saved, temporary, y) const'");
     static_assert(detail::has_plain_backward<E> || detail::has_gated_backward<E>,
-                  "moue: an expert needs the member 'void backward(ops, p, x, kept, temporary, dy, dx, dp) const'");
+                  "moue: an expert needs the member 'void backward(ops, p, x, saved, temporary, dy, dx, dp) const'");
   }
   return true;
 }
@@ -136,7 +136,7 @@ class expert_pool {
   static constexpr std::size_t kinds = sizeof...(Es);
 
   /// `kind_of`: any callable from physical id to the position of its kind among `experts`.
-  expert_pool(std::function<index(index)> kind_of, Es... experts)
+  expert_pool(std::function<index_t(index_t)> kind_of, Es... experts)
       : kinds_(std::move(experts)...), kind_of_(std::move(kind_of)) {
     for_each_kind([&](std::size_t kind, const auto& expert) {
       detail::require(
@@ -149,12 +149,12 @@ class expert_pool {
     });
   }
 
-  index width() const { return std::get<0>(kinds_).width; }
+  index_t width() const { return std::get<0>(kinds_).width; }
 
-  std::size_t kind_of(index expert) const {
-    const index kind = kind_of_(expert);
+  std::size_t kind_of(index_t expert) const {
+    const index_t kind = kind_of_(expert);
     detail::require(
-        kind >= 0 && kind < static_cast<index>(kinds), "expert_pool",
+        kind >= 0 && kind < static_cast<index_t>(kinds), "expert_pool",
         [&] { return "expert " + std::to_string(expert) + " has kind " + std::to_string(kind); },
         "return a kind from 0 to " + std::to_string(kinds - 1));
     return static_cast<std::size_t>(kind);
@@ -181,7 +181,7 @@ class expert_pool {
 
  private:
   std::tuple<Es...> kinds_;
-  std::function<index(index)> kind_of_;
+  std::function<index_t(index_t)> kind_of_;
 };
 
 namespace detail {
@@ -192,7 +192,7 @@ template <class... Es>
 inline constexpr bool is_expert_pool<expert_pool<Es...>> = true;
 
 struct only_kind {
-  index operator()(index) const { return 0; }
+  index_t operator()(index_t) const { return 0; }
 };
 
 template <class E>

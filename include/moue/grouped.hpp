@@ -21,18 +21,18 @@ struct grouped_matrix {
 
   void* const* of_expert = nullptr;  ///< [experts] first elements; unspecified for experts of other kinds
   vector_view<const std::int32_t> row_expert = {};  ///< [rows of the plan]
-  index rows = 0;
-  index cols = 0;
+  index_t rows = 0;
+  index_t cols = 0;
   void* const* on_host = nullptr;  ///< a copy of `of_expert` that the host may read, if there is one
 
-  MOUE_HD constexpr matrix_view<T> of(index expert) const { return {static_cast<T*>(of_expert[expert]), rows, cols}; }
-  MOUE_HD constexpr matrix_view<T> for_row(index i) const { return of(row_expert[i]); }
+  MOUE_HD constexpr matrix_view<T> of(index_t expert) const { return {static_cast<T*>(of_expert[expert]), rows, cols}; }
+  MOUE_HD constexpr matrix_view<T> for_row(index_t i) const { return of(row_expert[i]); }
   MOUE_HD constexpr bool empty() const { return rows == 0 || cols == 0; }
 };
 
 namespace detail {
 
-/// Pointers to the tensors of all experts in a backend's memory, `[slots, experts]`, and a copy of what was sent there,
+/// Pointers to the tensors of all experts in a backend's memory, `[columns, experts]`, and a copy of what was sent there,
 /// so that nothing is sent twice.
 struct pointer_table {
   vector_view<void*> there = {};
@@ -54,9 +54,9 @@ struct grouped_tables {
 
 /// mark[e] = 1 where expert `e` has rows.
 struct touch_expert {
-  vector_view<const index> expert_offsets;
+  vector_view<const index_t> expert_offsets;
   vector_view<std::uint8_t> marks;
-  MOUE_HD void operator()(index e) const {
+  MOUE_HD void operator()(index_t e) const {
     if (expert_offsets[e + 1] > expert_offsets[e]) marks[e] = 1;
   }
 };

@@ -14,11 +14,11 @@ namespace moue {
 /// threads where a backend has them: each takes the columns from `first()` on, `step()` apart. Sums over columns go through
 /// `sum`, which every lane must call and which gives all of them the same, and what belongs to the row as a whole is read
 /// before that and written after it by the lane that `leads()`. What one lane wrote to memory others may read after
-/// `wait`, which every lane must call as well. A functor that says how many columns its rows have, `index columns() const`,
+/// `wait`, which every lane must call as well. A functor that says how many columns its rows have, `index_t columns() const`,
 /// gets a number of lanes that suits them.
 struct one_lane {
-  MOUE_HD static constexpr index first() { return 0; }
-  MOUE_HD static constexpr index step() { return 1; }
+  MOUE_HD static constexpr index_t first() { return 0; }
+  MOUE_HD static constexpr index_t step() { return 1; }
   MOUE_HD static constexpr bool leads() { return true; }
   MOUE_HD static constexpr void wait() {}
   template <class C>
@@ -43,7 +43,7 @@ struct larger {
 template <class C, class Lanes>
 MOUE_HD C largest(vector_view<const C> row, const Lanes& lanes) {
   C most = minus_infinity<C>();
-  for (index j = lanes.first(); j < row.size; j += lanes.step()) most = row[j] > most ? row[j] : most;
+  for (index_t j = lanes.first(); j < row.size; j += lanes.step()) most = row[j] > most ? row[j] : most;
   return lanes.first_of(most, larger<C>());
 }
 

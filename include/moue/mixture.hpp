@@ -29,7 +29,7 @@ enum class mode { inference, training };
 
 /// What a pass has to make room for.
 struct pass_options {
-  index tokens = 0;  ///< at most; a batch may have fewer
+  index_t tokens = 0;  ///< at most; a batch may have fewer
   mode how = mode::training;
   bool router_input = false;  ///< whether routers and experts are given different inputs (see `layer_input`)
 };
@@ -69,9 +69,9 @@ class mixture {
         executor_(std::move(expert), connectivity_.experts(), std::move(backend)),
         layout_(describe()) {}
 
-  index width() const { return executor_.width(); }
-  index layers() const { return connectivity_.layers(); }
-  index experts() const { return connectivity_.experts(); }
+  index_t width() const { return executor_.width(); }
+  index_t layers() const { return connectivity_.layers(); }
+  index_t experts() const { return connectivity_.experts(); }
 
   const TopologyT& topology() const { return topology_; }
   const RouterT& router() const { return router_; }
@@ -112,19 +112,19 @@ class mixture {
   }
 
   /// Width of the depth state that router stages carry from layer to layer; 0 if none does.
-  index state_width() const { return detail::router_stages<RouterT>(router_).state_width(); }
+  index_t state_width() const { return detail::router_stages<RouterT>(router_).state_width(); }
 
   /// Sizes as router stages of `layer` see them. Scores see the width of the features.
-  router_shape features_shape(index layer, index tokens) const {
-    return {tokens, width(), static_cast<index>(connectivity_.candidates(layer).size()), experts()};
+  router_shape features_shape(index_t layer, index_t tokens) const {
+    return {tokens, width(), static_cast<index_t>(connectivity_.candidates(layer).size()), experts()};
   }
-  router_shape score_shape(index layer, index tokens) const {
+  router_shape score_shape(index_t layer, index_t tokens) const {
     auto shape = features_shape(layer, tokens);
     shape.width = router_.features.width(width());
     return shape;
   }
   /// Scratch of the features and then of the score, as a pass lays it out.
-  auto stage_temporaries(index layer, index tokens) const {
+  auto stage_temporaries(index_t layer, index_t tokens) const {
     return detail::join_arrays(detail::stage_temporaries(router_.features, features_shape(layer, tokens)),
                                detail::stage_temporaries(router_.score, score_shape(layer, tokens)));
   }
@@ -132,44 +132,44 @@ class mixture {
  private:
   std::shared_ptr<const parameter_layout> describe() const {
     auto layout = std::make_shared<parameter_layout>();
-    const auto router_specs = [&](index layer) {
+    const auto router_specs = [&](index_t layer) {
       return detail::join_arrays(detail::stage_parameters(router_.features, features_shape(layer, 0)),
                                  detail::stage_parameters(router_.score, score_shape(layer, 0)),
                                  detail::stage_parameters(router_.preference, score_shape(layer, 0)));
     };
-    const auto slots = router_specs(0).size();
-    std::vector<index> places(static_cast<std::size_t>(layers()) * slots, -1);
+    const auto selected = router_specs(0).size();
+    std::vector<index_t> places(static_cast<std::size_t>(layers()) * selected, -1);
     std::set<std::string> names;
-    const auto add = [&](const std::string& prefix, const parameter_spec& spec, index layer) {
+    const auto add = [&](const std::string& prefix, const parameter_spec& spec, index_t layer) {
       std::string name = prefix + std::string(spec.name);
       detail::require(
           names.insert(name).second, "mixture", [&] { return "two parameters are called '" + name + "'"; },
           "give the stages of a router distinct parameter names");
       return layout->add(std::move(name), spec, layer, -1);
     };
-    for (std::size_t i = 0; i < slots; ++i) {
+    for (std::size_t i = 0; i < selected; ++i) {
       const auto spec = router_specs(0)[i];
       if (spec.per != scope::model) continue;
-      const index place = add("router.", spec, -1);
-      for (index layer = 0; layer < layers(); ++layer) places[static_cast<std::size_t>(layer) * slots + i] = place;
+      const index_t place = add("router.", spec, -1);
+      for (index_t layer = 0; layer < layers(); ++layer) places[static_cast<std::size_t>(layer) * selected + i] = place;
     }
-    for (index layer = 0; layer < layers(); ++layer) {
-      const index owner = connectivity_.parameter_layer(layer);
+    for (index_t layer = 0; layer < layers(); ++layer) {
+      const index_t owner = connectivity_.parameter_layer(layer);
       detail::require(
           owner >= 0 && owner <= layer &&
               connectivity_.candidates(owner).size() == connectivity_.candidates(layer).size(),
           "mixture",
-          [&] { return "layer " + std::to_string(layer) + " borrows the router of layer " + std::to_string(owner); },
+          [&] { return "layer " + std::to_string(layer) + " uses the router of layer " + std::to_string(owner); },
           "tie routers only to an earlier layer with as many candidates");
-      for (std::size_t i = 0; i < slots; ++i) {
+      for (std::size_t i = 0; i < selected; ++i) {
         const auto spec = router_specs(layer)[i];
         if (spec.per == scope::model) continue;
-        places[static_cast<std::size_t>(layer) * slots + i] =
+        places[static_cast<std::size_t>(layer) * selected + i] =
             owner == layer ? add("layers." + std::to_string(layer) + ".router.", spec, layer)
-                           : places[static_cast<std::size_t>(owner) * slots + i];
+                           : places[static_cast<std::size_t>(owner) * selected + i];
       }
     }
-    layout->set_router(static_cast<index>(slots), std::move(places));
+    layout->set_router(static_cast<index_t>(selected), std::move(places));
     executor_.describe(*layout);
     return layout;
   }

@@ -10,7 +10,7 @@
 namespace moue {
 
 /// Whether an operation replaces its output or adds to it.
-enum class write { assign, add };
+enum class store { assign, add };
 
 namespace detail {
 
@@ -22,12 +22,12 @@ namespace detail {
 struct archetype_operations {
   /// y (=|+=) x wᵀ, with x [m, k], w [n, k], y [m, n].
   template <class X, class W, class Y>
-  void linear(const X& x, const W& w, const Y& y, write mode = write::assign) const {
+  void linear(const X& x, const W& w, const Y& y, store mode = store::assign) const {
     (void)x, (void)w, (void)y, (void)mode;
   }
   /// dx (=|+=) dy w, with dy [m, n], w [n, k], dx [m, k].
   template <class DY, class W, class DX>
-  void input_gradient(const DY& dy, const W& w, const DX& dx, write mode = write::assign) const {
+  void input_gradient(const DY& dy, const W& w, const DX& dx, store mode = store::assign) const {
     (void)dy, (void)w, (void)dx, (void)mode;
   }
   /// dw += dyᵀ x, with dy [m, n], x [m, k], dw [n, k].
@@ -42,12 +42,12 @@ struct archetype_operations {
   }
   /// f(row) for every row in [0, rows).
   template <class F>
-  void each_row(index rows, const F& f) const {
+  void each_row(index_t rows, const F& f) const {
     (void)rows, (void)f;
   }
   /// f(row, column) for every element of a [rows, cols] matrix.
   template <class F>
-  void each_element(index rows, index cols, const F& f) const {
+  void each_element(index_t rows, index_t cols, const F& f) const {
     (void)rows, (void)cols, (void)f;
   }
 };
@@ -71,7 +71,7 @@ void input_gradient_pair(const auto& ops, const DY& dy0, const W& w0, const DY& 
     ops.input_gradient_pair(dy0, w0, dy1, w1, dx);
   } else {
     ops.input_gradient(dy0, w0, dx);
-    ops.input_gradient(dy1, w1, dx, write::add);
+    ops.input_gradient(dy1, w1, dx, store::add);
   }
 }
 /// dw0 += dy0ᵀ x and dw1 += dy1ᵀ x.
@@ -86,8 +86,8 @@ void weight_gradient_pair(const auto& ops, const DY& dy0, const DY& dy1, const X
 }
 
 struct functor_archetype {
-  MOUE_HD void operator()(index) const {}
-  MOUE_HD void operator()(index, index) const {}
+  MOUE_HD void operator()(index_t) const {}
+  MOUE_HD void operator()(index_t, index_t) const {}
 };
 
 }  // namespace detail
@@ -96,13 +96,13 @@ struct functor_archetype {
 template <class O, class C = double>
 concept Operations = requires(const O ops, matrix_view<C> m, matrix_view<const C> c) {
   ops.linear(c, c, m);
-  ops.linear(c, c, m, write::add);
+  ops.linear(c, c, m, store::add);
   ops.input_gradient(c, c, m);
-  ops.input_gradient(c, c, m, write::add);
+  ops.input_gradient(c, c, m, store::add);
   ops.weight_gradient(c, c, m);
   ops.column_sum(c, m);
-  ops.each_row(index{}, detail::functor_archetype{});
-  ops.each_element(index{}, index{}, detail::functor_archetype{});
+  ops.each_row(index_t{}, detail::functor_archetype{});
+  ops.each_element(index_t{}, index_t{}, detail::functor_archetype{});
 };
 
 }  // namespace moue

@@ -39,8 +39,8 @@ enum class scope { model, layer, expert };
 /// One parameter as a policy declares it. A matrix `[rows, cols]`; vectors are one row.
 struct parameter_spec {
   std::string_view name;
-  index rows = 1;
-  index cols = 1;
+  index_t rows = 1;
+  index_t cols = 1;
   initializer init = {};
   scope per = scope::layer;
   bool trained = true;   ///< false: a buffer that a controller sets; it gets no gradient
@@ -50,41 +50,41 @@ struct parameter_spec {
 /// One tensor of a model: a declared parameter with its place.
 struct tensor_info {
   std::string name;  ///< such as "experts.3.up" or "layers.0.router.weight"
-  index rows = 0;
-  index cols = 0;
-  index offset = 0;   ///< first element, counted in elements of the owned buffer
-  index layer = -1;   ///< the layer it belongs to, or -1
-  index expert = -1;  ///< the physical expert it belongs to, or -1
+  index_t rows = 0;
+  index_t cols = 0;
+  index_t offset = 0;   ///< first element, counted in elements of the owned buffer
+  index_t layer = -1;   ///< the layer it belongs to, or -1
+  index_t expert = -1;  ///< the physical expert it belongs to, or -1
   initializer init;
   bool trained = true;
   bool decayed = false;
 
-  index size() const { return rows * cols; }
+  index_t size() const { return rows * cols; }
 };
 
 /// The list of a model's tensors, in a fixed order: model-wide, then per layer, then per expert. Built by
 /// `mixture::layout`; immutable and shared by weights, gradients, optimisers and files.
 class parameter_layout {
  public:
-  index tensors() const { return static_cast<index>(infos_.size()); }
+  index_t tensors() const { return static_cast<index_t>(infos_.size()); }
   /// Elements of all tensors together.
-  index elements() const { return elements_; }
-  const tensor_info& operator[](index tensor) const { return infos_[static_cast<std::size_t>(tensor)]; }
+  index_t elements() const { return elements_; }
+  const tensor_info& operator[](index_t tensor) const { return infos_[static_cast<std::size_t>(tensor)]; }
   auto begin() const { return infos_.begin(); }
   auto end() const { return infos_.end(); }
 
-  index experts() const { return static_cast<index>(expert_first_.size()); }
+  index_t experts() const { return static_cast<index_t>(expert_first_.size()); }
   /// Position of the first tensor of physical expert `e`.
-  index expert_first(index e) const { return expert_first_[static_cast<std::size_t>(e)]; }
-  /// Position of the tensor that router parameter `slot` uses at `layer`.
-  index router(index layer, index slot) const {
-    return router_[static_cast<std::size_t>(layer * router_slots_ + slot)];
+  index_t expert_first(index_t e) const { return expert_first_[static_cast<std::size_t>(e)]; }
+  /// Position of the tensor that router parameter `column` uses at `layer`.
+  index_t router(index_t layer, index_t column) const {
+    return router_[static_cast<std::size_t>(layer * router_tensors_ + column)];
   }
-  index router_slots() const { return router_slots_; }
+  index_t router_tensors() const { return router_tensors_; }
 
   /// Position of the tensor called `name`. Linear in the number of tensors. Throws if there is none.
-  index find(std::string_view name) const {
-    for (index i = 0; i < tensors(); ++i)
+  index_t find(std::string_view name) const {
+    for (index_t i = 0; i < tensors(); ++i)
       if ((*this)[i].name == name) return i;
     throw error("parameters", "no tensor is called '" + std::string(name) + "'",
                 tensors() ? "names look like '" + (*this)[0].name + "' and '" + (*this)[tensors() - 1].name + "'"
@@ -99,7 +99,7 @@ class parameter_layout {
   }
 
   /// Appends a tensor; used while a model describes itself.
-  index add(std::string name, const parameter_spec& spec, index layer, index expert) {
+  index_t add(std::string name, const parameter_spec& spec, index_t layer, index_t expert) {
     detail::require(
         spec.rows >= 0 && spec.cols >= 0, "parameters",
         [&] { return "'" + name + "' has shape " + detail::shape_text(spec.rows, spec.cols); },
@@ -110,20 +110,20 @@ class parameter_layout {
     return tensors() - 1;
   }
   void begin_expert() { expert_first_.push_back(tensors()); }
-  void set_router(index slots, std::vector<index> table) {
-    router_slots_ = slots;
+  void set_router(index_t selected, std::vector<index_t> table) {
+    router_tensors_ = selected;
     router_ = std::move(table);
   }
 
  private:
   std::vector<tensor_info> infos_;
-  std::vector<index> expert_first_;
-  std::vector<index> router_;
-  index router_slots_ = 0;
-  index elements_ = 0;
+  std::vector<index_t> expert_first_;
+  std::vector<index_t> router_;
+  index_t router_tensors_ = 0;
+  index_t elements_ = 0;
 };
 
-/// The numbers behind a layout, stored as `S`: either owned in one contiguous buffer, or borrowed tensor by tensor from
+/// The numbers behind a layout, stored as `S`: either owned in one contiguous buffer, or external, tensor by tensor, from
 /// the caller, who keeps them alive. Row-major, rows densely packed.
 template <Storage S>
 class parameters {
@@ -137,20 +137,21 @@ class parameters {
     pointers_.reserve(static_cast<std::size_t>(layout_->tensors()));
     for (const auto& info : *layout_) pointers_.push_back(storage_.data() + info.offset);
   }
-  /// Borrowed: `tensors[i]` points at the elements of tensor `i`.
+  /// External: `tensors[i]` points at the elements of tensor `i`.
   parameters(std::shared_ptr<const parameter_layout> layout, std::span<S* const> tensors)
       : layout_(std::move(layout)), pointers_(tensors.begin(), tensors.end()) {
     detail::require(
-        static_cast<index>(tensors.size()) == layout_->tensors(), "parameters",
+        static_cast<index_t>(tensors.size()) == layout_->tensors(), "parameters",
         [&] {
-          return std::to_string(tensors.size()) + " pointers were lent for " + std::to_string(layout_->tensors()) +
+          return std::to_string(tensors.size()) + " pointers were given for " + std::to_string(layout_->tensors()) +
                  " tensors";
         },
-        "lend one pointer per tensor, in the order of the layout");
-    for (index i = 0; i < layout_->tensors(); ++i)
+        "give one pointer per tensor, in the order of the layout");
+    for (index_t i = 0; i < layout_->tensors(); ++i)
       detail::require(
           tensors[static_cast<std::size_t>(i)] != nullptr || (*layout_)[i].size() == 0, "parameters",
-          [&] { return "the pointer lent for '" + (*layout_)[i].name + "' is null"; }, "lend memory for every tensor");
+          [&] { return "the pointer given for '" + (*layout_)[i].name + "' is null"; },
+          "give memory for every tensor");
   }
   parameters(const parameters& other) : layout_(other.layout_), storage_(other.storage_), pointers_(other.pointers_) {
     rebase(other);
@@ -167,11 +168,11 @@ class parameters {
   const std::shared_ptr<const parameter_layout>& shared_layout() const { return layout_; }
   bool owned() const { return !storage_.empty() || layout_->elements() == 0; }
 
-  matrix_view<S> operator[](index tensor) {
+  matrix_view<S> operator[](index_t tensor) {
     const auto& info = (*layout_)[tensor];
     return {pointers_[static_cast<std::size_t>(tensor)], info.rows, info.cols};
   }
-  matrix_view<const S> operator[](index tensor) const {
+  matrix_view<const S> operator[](index_t tensor) const {
     const auto& info = (*layout_)[tensor];
     return {pointers_[static_cast<std::size_t>(tensor)], info.rows, info.cols};
   }
@@ -198,37 +199,37 @@ class gradients {
  public:
   explicit gradients(std::shared_ptr<const parameter_layout> layout)
       : values_(std::move(layout)), touched_(static_cast<std::size_t>(values_.layout().experts()), 0) {}
-  /// In lent memory, which may lie on a device: a tensor each, and `marks` [experts], all of them zero. Null `marks`
+  /// In external memory, which may lie on a device: a tensor each, and `marks` [experts], all of them zero. Null `marks`
   /// are owned, hence on the host.
   gradients(std::shared_ptr<const parameter_layout> layout, std::span<C* const> tensors, std::uint8_t* marks = nullptr)
       : values_(std::move(layout), tensors),
         touched_(marks != nullptr ? 0 : static_cast<std::size_t>(values_.layout().experts()), 0),
-        lent_(marks) {}
+        external_(marks) {}
 
   const parameter_layout& layout() const { return values_.layout(); }
-  matrix_view<C> operator[](index tensor) { return values_[tensor]; }
-  matrix_view<const C> operator[](index tensor) const { return values_[tensor]; }
+  matrix_view<C> operator[](index_t tensor) { return values_[tensor]; }
+  matrix_view<const C> operator[](index_t tensor) const { return values_[tensor]; }
   matrix_view<C> operator[](std::string_view name) { return values_[name]; }
   matrix_view<const C> operator[](std::string_view name) const { return values_[name]; }
 
   /// This and what builds on it read the marks: not on the host if they lie on a device.
-  bool touched(index expert) const { return (lent_ != nullptr ? lent_ : touched_.data())[expert] != 0; }
-  void touch(index expert) { marks()[expert] = 1; }
-  bool owns_marks() const { return lent_ == nullptr; }
+  bool touched(index_t expert) const { return (external_ != nullptr ? external_ : touched_.data())[expert] != 0; }
+  void touch(index_t expert) { marks()[expert] = 1; }
+  bool owns_marks() const { return external_ == nullptr; }
   /// [experts] not 0 where an expert was touched.
-  vector_view<std::uint8_t> marks() { return {lent_ != nullptr ? lent_ : touched_.data(), layout().experts()}; }
+  vector_view<std::uint8_t> marks() { return {external_ != nullptr ? external_ : touched_.data(), layout().experts()}; }
   vector_view<const std::uint8_t> marks() const {
-    return {lent_ != nullptr ? lent_ : touched_.data(), layout().experts()};
+    return {external_ != nullptr ? external_ : touched_.data(), layout().experts()};
   }
   /// Whether tensor `i` may hold anything but zeros: always for the router, only if touched for an expert.
-  bool live(index tensor) const {
-    const index expert = layout()[tensor].expert;
+  bool live(index_t tensor) const {
+    const index_t expert = layout()[tensor].expert;
     return expert < 0 || touched(expert);
   }
 
   /// Back to zero. Costs nothing for experts that were not touched.
   void zero() {
-    for (index i = 0; i < layout().tensors(); ++i)
+    for (index_t i = 0; i < layout().tensors(); ++i)
       if (live(i)) std::fill_n(values_[i].data, layout()[i].size(), C(0));
     for (auto& mark : marks()) mark = 0;
   }
@@ -236,7 +237,7 @@ class gradients {
  private:
   parameters<C> values_;
   std::vector<std::uint8_t> touched_;
-  std::uint8_t* lent_ = nullptr;
+  std::uint8_t* external_ = nullptr;
 };
 
 namespace detail {
@@ -275,12 +276,12 @@ inline double normal_at(std::uint64_t key, std::uint64_t position) {
 /// share a tensor's name and shape start alike in it.
 template <Storage S>
 void initialize(parameters<S>& values, std::uint64_t seed) {
-  for (index i = 0; i < values.layout().tensors(); ++i) {
+  for (index_t i = 0; i < values.layout().tensors(); ++i) {
     const auto& info = values.layout()[i];
     std::uint64_t key = detail::mix(seed);
     for (const char c : info.name) key = detail::mix(key ^ static_cast<unsigned char>(c));
     auto* out = values[i].data;
-    for (index j = 0; j < info.size(); ++j) {
+    for (index_t j = 0; j < info.size(); ++j) {
       const auto position = static_cast<std::uint64_t>(j);
       double value = info.init.value;
       if (info.init.what == initializer::kind::normal) value *= detail::normal_at(key, position);

@@ -47,25 +47,26 @@ class pass {
         weights.layout().same_shapes(*model.layout()), where,
         [] { return std::string("the weights belong to another layout"); }, "create them from this mixture's layout()");
     if constexpr (detail::is_grouped<backend_type>)
-      detail::check_lent(weights.owned() && weights.layout().elements() > 0, where, "the weights", "make_parameters");
+      detail::check_external(weights.owned() && weights.layout().elements() > 0, where, "the weights",
+                             "make_parameters");
     begin(0);
   }
 
   const MixtureT& model() const { return *state_.model; }
-  index tokens() const { return state_.tokens; }
+  index_t tokens() const { return state_.tokens; }
   /// Tokens of the batch that are not padding. Waits, where the backend works on its own.
-  index valid_tokens() const {
-    return detail::download<backend_type, index>(model().backend(), state_.memory.valid_tokens.data);
+  index_t valid_tokens() const {
+    return detail::download<backend_type, index_t>(model().backend(), state_.memory.valid_tokens.data);
   }
 
   /// Starts a batch of `tokens` rows. `valid[t] == 0` marks padding, which is routed nowhere: its output and input
   /// gradient are 0, and it counts in no load and no loss. The mask is copied; the other side inputs are only viewed.
-  void begin(index tokens, const side_inputs& inputs = {}) {
+  void begin(index_t tokens, const side_inputs& inputs = {}) {
     detail::require(
         tokens >= 0 && tokens <= state_.options.tokens, where,
         [&] { return text(tokens) + " tokens were given, but it holds " + text(state_.options.tokens); },
         "start the pass for the largest batch");
-    for (const auto& [name, size] : {std::pair<std::string_view, index>{"mask", inputs.valid.size},
+    for (const auto& [name, size] : {std::pair<std::string_view, index_t>{"mask", inputs.valid.size},
                                      {"list of token ids", inputs.token_ids.size},
                                      {"list of labels", inputs.labels.size}})
       detail::require(
@@ -80,10 +81,10 @@ class pass {
   }
 
   /// y = the mixture of layer `layer`, with x and y [tokens, width]. y may be x. Layers must be visited in order.
-  void forward(index layer, matrix_view<const S> x, matrix_view<S> y) { forward(layer, layer_input<S>{x, {}}, y); }
+  void forward(index_t layer, matrix_view<const S> x, matrix_view<S> y) { forward(layer, layer_input<S>{x, {}}, y); }
 
   /// The same with an input of its own for the router; needs `pass_options::router_input`.
-  void forward(index layer, const layer_input<S>& x, matrix_view<S> y) {
+  void forward(index_t layer, const layer_input<S>& x, matrix_view<S> y) {
     check_forward(layer, x, y);
     const auto input = state_.keep(layer, x.experts, state_.options.router_input ? x.router : x.experts);
     state_.route(layer, *weights_, input.router);
@@ -113,18 +114,18 @@ class pass {
 
   /// From dy, the gradient of layer `layer`'s output, assigns dx and adds to `into`. dx may be dy. Layers must come in
   /// reverse order, the last first. Only in training.
-  void backward(index layer, matrix_view<const S> dy, matrix_view<S> dx, gradients<C>& into) {
+  void backward(index_t layer, matrix_view<const S> dy, matrix_view<S> dx, gradients<C>& into) {
     backward(layer, dy, layer_gradient<S>{dx, {}}, into);
   }
 
   /// The same with the router's input gradient apart; needs `pass_options::router_input`.
-  void backward(index layer, matrix_view<const S> dy, const layer_gradient<S>& dx, gradients<C>& into) {
+  void backward(index_t layer, matrix_view<const S> dy, const layer_gradient<S>& dx, gradients<C>& into) {
     check_backward(layer, dy, dx, into);
     const auto given = assignments(layer);
     auto& memory = state_.memory;
     const auto dx_experts = state_.rows(memory.dx);
     const vector_view<C> dgates{memory.dgates.data, given.entries()};
-    model().experts_executor().template backward<S, S, S, C>(given, *weights_, state_.kept(layer).experts, dy,
+    model().experts_executor().template backward<S, S, S, C>(given, *weights_, state_.saved(layer).experts, dy,
                                                              dx_experts, dgates, into, state_.record(layer).run,
                                                              memory.experts);
     const auto dx_router = state_.route_backward(layer, *weights_, dgates, into);
@@ -139,20 +140,20 @@ class pass {
     next_ = layer;
   }
 
-  /// Layer `layer`'s assignments: a [tokens, slots] rectangle by decreasing preference, then the always-on experts with
+  /// Layer `layer`'s assignments: a [tokens, columns] rectangle by decreasing preference, then the always-on experts with
   /// gate 1. Valid until the next `begin`; in inference, until the next `forward`.
-  routing<C> assignments(index layer) const {
+  routing<C> assignments(index_t layer) const {
     const auto& visit = state_.record(layer);
-    const index entries = tokens() * (state_.most(layer) + state_.always(layer));
+    const index_t entries = tokens() * (state_.max_selected(layer) + state_.always(layer));
     return {{visit.offsets.data, tokens() + 1}, {visit.experts.data, entries}, {visit.gates.data, entries}};
   }
   /// Layer `layer`'s logits [tokens, candidates]; valid as long as its `assignments`.
-  matrix_view<const C> logits(index layer) const { return state_.logits(layer); }
-  /// Selected slots [tokens, most], best first, −1 where fewer were taken; valid as long as the `assignments`.
-  matrix_view<const std::int32_t> slots(index layer) const { return state_.slots(layer); }
+  matrix_view<const C> logits(index_t layer) const { return state_.logits(layer); }
+  /// Selected columns [tokens, most], best first, −1 where fewer were taken; valid as long as the `assignments`.
+  matrix_view<const std::int32_t> selected(index_t layer) const { return state_.selected(layer); }
   /// The depth state [tokens, state_width] on entry to `layer`; `layers()` asks for the last. In inference only that of
   /// the layer to come is there. Empty if no stage keeps state.
-  matrix_view<const C> state(index layer) const { return state_.depth_state(layer); }
+  matrix_view<const C> state(index_t layer) const { return state_.depth_state(layer); }
   /// Loads so far, for losses and for watching: shares are exact, mean probabilities are gathered only for a mixture
   /// with a balancing loss. Valid until the next `begin`.
   depth_statistics<C> statistics() const { return statistics_of(valid_tokens()); }
@@ -162,14 +163,14 @@ class pass {
   using backend_type = typename MixtureT::backend_type;
   static constexpr std::string_view where = "pass";
 
-  depth_statistics<C> statistics_of(index valid) const {
+  depth_statistics<C> statistics_of(index_t valid) const {
     const auto& memory = state_.memory;
     return {model().layers(),         model().experts(),         valid,        memory.offsets,
             memory.candidates_of_all, memory.exposure,           memory.share, memory.probability,
             memory.expert_share,      memory.expert_probability, memory.open};
   }
 
-  static std::string text(index n) { return std::to_string(n); }
+  static std::string text(index_t n) { return std::to_string(n); }
 
   template <class T>
   void check_matrix(std::string_view name, const matrix_view<T>& m) const {
@@ -188,7 +189,7 @@ class pass {
         "set its stride to at least its columns");
   }
 
-  void check_forward(index layer, const layer_input<S>& x, const matrix_view<S>& y) const {
+  void check_forward(index_t layer, const layer_input<S>& x, const matrix_view<S>& y) const {
     detail::require(
         layer == next_ && layer < model().layers() && !unwinding_, where,
         [&] {
@@ -207,7 +208,7 @@ class pass {
           "set pass_options::router_input");
   }
 
-  void check_backward(index layer, const matrix_view<const S>& dy, const layer_gradient<S>& dx,
+  void check_backward(index_t layer, const matrix_view<const S>& dy, const layer_gradient<S>& dx,
                       const gradients<C>& into) const {
     detail::require(
         state_.training(), where, [] { return std::string("backward was called in inference"); },
@@ -232,7 +233,7 @@ class pass {
 
   const parameters<S>* weights_;
   detail::pass_state<MixtureT, S> state_;
-  index next_ = 0;          // the layer whose forward is due; while unwinding, the number whose backward is due
+  index_t next_ = 0;        // the layer whose forward is due; while unwinding, the number whose backward is due
   bool unwinding_ = false;  // whether backward has begun
 };
 

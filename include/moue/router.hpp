@@ -22,15 +22,15 @@ namespace moue {
 
 /// Sizes a stage may need to declare its parameters and scratch.
 struct router_shape {
-  index tokens = 0;      ///< rows of a pass; 0 while parameters are declared
-  index width = 0;       ///< of what the stage reads: the layer's input for features, the features for a score
-  index candidates = 0;  ///< of the layer (model-wide parameters are declared with those of layer 0)
-  index experts = 0;     ///< physical experts of the model
+  index_t tokens = 0;      ///< rows of a pass; 0 while parameters are declared
+  index_t width = 0;       ///< of what the stage reads: the layer's input for features, the features for a score
+  index_t candidates = 0;  ///< of the layer (model-wide parameters are declared with those of layer 0)
+  index_t experts = 0;     ///< physical experts of the model
 };
 
 struct matrix_shape {
-  index rows = 0;
-  index cols = 0;
+  index_t rows = 0;
+  index_t cols = 0;
 };
 
 /// What a batch brings beside activations, for stages that ask. Views that must stay alive until the next batch.
@@ -43,7 +43,7 @@ struct side_inputs {
 /// One visit as the stages of a router see it. Views only; all matrices have one row per token.
 template <class C>
 struct router_frame {
-  vector_view<const std::int32_t> candidates;  ///< [n] physical ids, in slot order
+  vector_view<const std::int32_t> candidates;  ///< [n] physical ids, in column order
   side_inputs batch;                           ///< with `valid` always filled in
   matrix_view<const C> input;                  ///< [tokens, width] the layer's router input
   matrix_view<C> features;                     ///< [tokens, features]
@@ -78,7 +78,7 @@ concept has_stage_temporaries = requires(const T t, router_shape s) {
 };
 template <class T>
 concept has_state_width = requires(const T t) {
-  { t.state_width() } -> std::convertible_to<index>;
+  { t.state_width() } -> std::convertible_to<index_t>;
 };
 
 template <class T>
@@ -96,7 +96,7 @@ auto stage_temporaries(const T& stage, const router_shape& shape) {
     return std::array<matrix_shape, 0>{};
 }
 template <class T>
-constexpr index stage_state_width(const T& stage) {
+constexpr index_t stage_state_width(const T& stage) {
   if constexpr (has_state_width<T>)
     return stage.state_width();
   else
@@ -114,7 +114,7 @@ inline constexpr std::size_t stage_temporary_count =
 
 template <class T, class C = double>
 concept has_features_width = requires(const T t) {
-  { t.width(index{}) } -> std::convertible_to<index>;
+  { t.width(index_t{}) } -> std::convertible_to<index_t>;
 };
 template <class T, class C = double>
 concept has_score_forward = requires(const T t, const archetype_operations& ops, const router_frame<C>& frame,
@@ -150,28 +150,28 @@ concept keeps_state_whole = has_state_width<T>
 
 template <class T>
 concept has_most = requires(const T t) {
-  { t.most(index{}) } -> std::convertible_to<index>;
+  { t.max_selected(index_t{}) } -> std::convertible_to<index_t>;
 };
 template <class T, class C = double>
 concept has_select = requires(const T t, vector_view<const C> scores, vector_view<const std::int32_t> candidates,
-                              vector_view<std::int32_t> slots) {
-  { t(scores, candidates, slots) } -> std::convertible_to<index>;
+                              vector_view<std::int32_t> selected) {
+  { t(scores, candidates, selected) } -> std::convertible_to<index_t>;
 };
 template <class T, class C = double>
 concept has_select_table = requires(const T t, const archetype_operations& ops, matrix_view<const C> scores,
                                     vector_view<const std::uint8_t> valid, vector_view<const std::int32_t> candidates,
-                                    matrix_view<std::int32_t> slots) {
-  t.table(ops, scores, valid, candidates, slots);
+                                    matrix_view<std::int32_t> selected) {
+  t.table(ops, scores, valid, candidates, selected);
 };
 template <class T, class C = double>
-concept has_gate_forward = requires(const T t, vector_view<const C> logits, vector_view<const std::int32_t> slots,
+concept has_gate_forward = requires(const T t, vector_view<const C> logits, vector_view<const std::int32_t> selected,
                                     vector_view<C> gates) {
-  t.forward(logits, slots, gates);
+  t.forward(logits, selected, gates);
 };
 template <class T, class C = double>
-concept has_gate_backward = requires(const T t, vector_view<const C> logits, vector_view<const std::int32_t> slots,
+concept has_gate_backward = requires(const T t, vector_view<const C> logits, vector_view<const std::int32_t> selected,
                                      vector_view<const C> gates, vector_view<const C> dgates, vector_view<C> dlogits) {
-  t.backward(logits, slots, gates, dgates, dlogits);
+  t.backward(logits, selected, gates, dgates, dlogits);
 };
 template <class T, class C = double>
 concept has_probability_forward = requires(const T t, vector_view<const C> logits, vector_view<C> p) {
@@ -190,7 +190,7 @@ concept has_prefer = requires(const T t, vector_view<const C> logits,
 
 }  // namespace detail
 
-/// What a router reads in place of the layer's input: `index width(index input) const`, `forward` that assigns
+/// What a router reads in place of the layer's input: `index_t width(index_t input) const`, `forward` that assigns
 /// `frame.features`, `backward` that adds to `gradient.input`. Signatures otherwise as for `ScoreStage`.
 template <class T>
 concept FeatureStage = std::copyable<T> && detail::has_features_width<T> && detail::has_score_forward<T> &&
@@ -205,7 +205,7 @@ concept FeatureStage = std::copyable<T> && detail::has_features_width<T> && deta
 ///                   const auto& dp) const;
 ///
 /// `forward` adds to `frame.logits`; `backward` reads `gradient.logits` and adds to `gradient.features` and `dp`.
-/// A stage that carries state from layer to layer also has `index state_width() const`, `advance(ops, frame, p,
+/// A stage that carries state from layer to layer also has `index_t state_width() const`, `advance(ops, frame, p,
 /// temporary)`, which assigns `frame.next_state` from `frame.state` and `frame.gates`, and `advance_backward(ops, frame,
 /// gradient, p, temporary, dp)`, which reads `gradient.next_state` and adds to `gradient.state` and `gradient.gates`.
 /// State starts at zero, never crosses tokens, and its gradient flows through every layer.
@@ -219,19 +219,19 @@ concept ScoreStage =
 template <class T>
 concept PreferenceStage = std::copyable<T> && detail::has_prefer<T>;
 
-/// Which candidates a token takes, per row and device-callable: `index most(index candidates) const`, an upper bound that
+/// Which candidates a token takes, per row and device-callable: `index_t max_selected(index_t candidates) const`, an upper bound that
 /// never falls as candidates are added, and
-/// `index operator()(scores, candidates, slots) const`, which writes distinct slots and returns how many. A score of
+/// `index_t operator()(scores, candidates, selected) const`, which writes distinct columns and returns how many. A score of
 /// minus infinity closes a candidate. Ties go to the lowest expert id.
 ///
 /// A selection that must see all tokens at once (expert choice, balanced assignment) has in place of the call operator
-/// `void table(ops, scores, valid, candidates, slots) const`: it fills `slots` [tokens, most], each row with distinct
-/// slots first and -1 after them, and only -1 where a token is not valid.
+/// `void table(ops, scores, valid, candidates, selected) const`: it fills `selected` [tokens, most], each row with distinct
+/// columns first and -1 after them, and only -1 where a token is not valid.
 template <class T>
 concept SelectStage = std::copyable<T> && detail::has_most<T> &&(detail::has_select<T> || detail::has_select_table<T>);
 
-/// The weight of each selected candidate, per row and device-callable: `forward(logits, slots, gates)` assigns,
-/// `backward(logits, slots, gates, dgates, dlogits)` adds.
+/// The weight of each selected candidate, per row and device-callable: `forward(logits, selected, gates)` assigns,
+/// `backward(logits, selected, gates, dgates, dlogits)` adds.
 template <class T>
 concept GateStage = std::copyable<T> && detail::has_gate_forward<T> && detail::has_gate_backward<T>;
 
@@ -256,7 +256,7 @@ consteval bool check_score() {
 template <class T>
 consteval bool check_features() {
   static_assert(std::copyable<T>, "moue: a feature stage must be copyable");
-  static_assert(detail::has_features_width<T>, "moue: a feature stage needs the member 'index width(index) const'");
+  static_assert(detail::has_features_width<T>, "moue: a feature stage needs the member 'index_t width(index_t) const'");
   static_assert(detail::has_score_forward<T>,
                 "moue: a feature stage needs the member 'void forward(ops, frame, p, temporary) const'");
   static_assert(detail::has_score_backward<T>,
@@ -274,17 +274,18 @@ consteval bool check_preference() {
 }
 template <class T>
 consteval bool check_select() {
-  static_assert(detail::has_most<T>, "moue: a select stage needs the member 'index most(index candidates) const'");
+  static_assert(detail::has_most<T>,
+                "moue: a select stage needs the member 'index_t max_selected(index_t candidates) const'");
   static_assert(detail::has_select<T> || detail::has_select_table<T>,
-                "moue: a select stage needs the member 'index operator()(scores, candidates, slots) const'");
+                "moue: a select stage needs the member 'index_t operator()(scores, candidates, selected) const'");
   return true;
 }
 template <class T>
 consteval bool check_gate() {
   static_assert(detail::has_gate_forward<T>,
-                "moue: a gate stage needs the member 'void forward(logits, slots, gates) const'");
+                "moue: a gate stage needs the member 'void forward(logits, selected, gates) const'");
   static_assert(detail::has_gate_backward<T>,
-                "moue: a gate stage needs the member 'void backward(logits, slots, gates, dgates, dlogits) const'");
+                "moue: a gate stage needs the member 'void backward(logits, selected, gates, dgates, dlogits) const'");
   return true;
 }
 template <class T>

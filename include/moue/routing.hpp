@@ -16,12 +16,12 @@ namespace moue {
 /// twice. Views only: bring arrays from anywhere. `expert` and `gate` have `offsets[tokens]` entries.
 template <class C>
 struct routing {
-  vector_view<const index> offsets;        ///< [tokens + 1], ascending from 0
+  vector_view<const index_t> offsets;      ///< [tokens + 1], ascending from 0
   vector_view<const std::int32_t> expert;  ///< physical ids, or −1
   vector_view<const C> gate;               ///< the weight of each entry; ignored where empty
 
-  constexpr index tokens() const { return offsets.size > 0 ? offsets.size - 1 : 0; }
-  constexpr index entries() const { return expert.size; }
+  constexpr index_t tokens() const { return offsets.size > 0 ? offsets.size - 1 : 0; }
+  constexpr index_t entries() const { return expert.size; }
 };
 
 }  // namespace moue

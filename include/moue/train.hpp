@@ -59,14 +59,14 @@ template <class S, class C>
 struct round_element {
   matrix_view<const C> from;
   matrix_view<S> to;
-  MOUE_HD void operator()(index i, index j) const { to(i, j) = S(from(i, j)); }
+  MOUE_HD void operator()(index_t i, index_t j) const { to(i, j) = S(from(i, j)); }
 };
 
 inline void require_same_tensors(const parameter_layout& mine, const parameter_layout& other, std::string_view where,
                                  std::string_view whose) {
   const auto what = [&] {
     std::string text(whose);
-    for (index i = 0; i < mine.tensors() && i < other.tensors(); ++i)
+    for (index_t i = 0; i < mine.tensors() && i < other.tensors(); ++i)
       if (mine[i].rows != other[i].rows || mine[i].cols != other[i].cols || mine[i].expert != other[i].expert)
         return text + " have '" + other[i].name + "' " + shape_text(other[i].rows, other[i].cols) +
                " where the optimiser has '" + mine[i].name + "' " + shape_text(mine[i].rows, mine[i].cols);
@@ -91,16 +91,16 @@ class training_state {
     if constexpr (has_master) master_ = parameters<compute_type>(layout_);
     adopt(weights);
   }
-  /// In lent memory, as it is found there; `master` is looked at only if there is one.
+  /// In external memory, as it is found there; `master` is looked at only if there is one.
   training_state(std::shared_ptr<const parameter_layout> layout, std::string_view where,
                  vector_view<std::int64_t> steps, std::span<compute_type* const> master)
-      : layout_(std::move(layout)), where_(where), lent_steps_(steps) {
+      : layout_(std::move(layout)), where_(where), external_steps_(steps) {
     if constexpr (has_master) master_ = parameters<compute_type>(layout_, master);
   }
 
   const std::shared_ptr<const parameter_layout>& layout() const { return layout_; }
   std::span<std::int64_t> steps() {
-    if (lent_steps_.data != nullptr) return {lent_steps_.begin(), lent_steps_.end()};
+    if (external_steps_.data != nullptr) return {external_steps_.begin(), external_steps_.end()};
     return steps_;
   }
   parameters<compute_type>& master() { return master_; }
@@ -116,8 +116,8 @@ class training_state {
   void adopt(const parameters<S>& weights) {
     require_same_tensors(*layout_, weights.layout(), where_, "the weights");
     if constexpr (has_master)
-      for (index i = 0; i < layout_->tensors(); ++i)
-        for (index j = 0; j < (*layout_)[i].size(); ++j)
+      for (index_t i = 0; i < layout_->tensors(); ++i)
+        for (index_t j = 0; j < (*layout_)[i].size(); ++j)
           master_[i].data[j] = static_cast<compute_type>(weights[i].data[j]);
   }
 
@@ -126,7 +126,7 @@ class training_state {
   template <class Ops, class Update>
   void each(const Ops& ops, parameters<S>& weights, const gradients<compute_type>& grads, bool skip_untouched,
             const Update& update) {
-    for (index i = 0; i < layout_->tensors(); ++i) {
+    for (index_t i = 0; i < layout_->tensors(); ++i) {
       const auto& info = (*layout_)[i];
       if (!info.trained || (skip_untouched && !grads.live(i))) continue;
       const std::int64_t step = ++steps_[static_cast<std::size_t>(i)];
@@ -143,7 +143,7 @@ class training_state {
   std::shared_ptr<const parameter_layout> layout_;
   std::string_view where_;  // a literal, for errors
   std::vector<std::int64_t> steps_;
-  vector_view<std::int64_t> lent_steps_;
+  vector_view<std::int64_t> external_steps_;
   parameters<compute_type> master_;
 };
 

@@ -14,15 +14,15 @@
 namespace moue {
 
 /// Sizes and positions. Signed, so that loops may count down and differences are safe.
-using index = std::ptrdiff_t;
+using index_t = std::ptrdiff_t;
 
 /// A contiguous run of `size` elements; owns nothing.
 template <class T>
 struct vector_view {
   T* data = nullptr;
-  index size = 0;
+  index_t size = 0;
 
-  MOUE_HD constexpr T& operator[](index i) const { return data[i]; }
+  MOUE_HD constexpr T& operator[](index_t i) const { return data[i]; }
   MOUE_HD constexpr T* begin() const { return data; }
   MOUE_HD constexpr T* end() const { return data + size; }
   /// A template, since nvcc warns of a conversion to the type itself where `T` is const.
@@ -37,25 +37,25 @@ struct matrix_view {
   using value_type = std::remove_const_t<T>;
 
   T* data = nullptr;
-  index rows = 0;
-  index cols = 0;
-  index stride = 0;
+  index_t rows = 0;
+  index_t cols = 0;
+  index_t stride = 0;
 
   constexpr matrix_view() = default;
-  MOUE_HD constexpr matrix_view(T* d, index r, index c) : data(d), rows(r), cols(c), stride(c) {}
-  MOUE_HD constexpr matrix_view(T* d, index r, index c, index s) : data(d), rows(r), cols(c), stride(s) {}
+  MOUE_HD constexpr matrix_view(T* d, index_t r, index_t c) : data(d), rows(r), cols(c), stride(c) {}
+  MOUE_HD constexpr matrix_view(T* d, index_t r, index_t c, index_t s) : data(d), rows(r), cols(c), stride(s) {}
 
-  MOUE_HD constexpr T& operator()(index i, index j) const { return data[i * stride + j]; }
-  MOUE_HD constexpr vector_view<T> row(index i) const { return {data + i * stride, cols}; }
-  MOUE_HD constexpr matrix_view row_block(index first, index count) const {
+  MOUE_HD constexpr T& operator()(index_t i, index_t j) const { return data[i * stride + j]; }
+  MOUE_HD constexpr vector_view<T> row(index_t i) const { return {data + i * stride, cols}; }
+  MOUE_HD constexpr matrix_view row_block(index_t first, index_t count) const {
     return {moved(first * stride), count, cols, stride};
   }
-  MOUE_HD constexpr matrix_view column_block(index first, index count) const {
+  MOUE_HD constexpr matrix_view column_block(index_t first, index_t count) const {
     return {moved(first), rows, count, stride};
   }
   /// The matrix that belongs to row `i` of a group program. On backends that run one expert at a time this is the
   /// matrix itself; a backend that runs all experts at once looks the row's expert up. Row functors call it on weights.
-  MOUE_HD constexpr matrix_view for_row(index) const { return *this; }
+  MOUE_HD constexpr matrix_view for_row(index_t) const { return *this; }
   MOUE_HD constexpr bool empty() const { return rows == 0 || cols == 0; }
   template <class U>
     requires(!std::is_const_v<T> && std::is_same_v<U, const T>)
@@ -63,7 +63,7 @@ struct matrix_view {
 
  private:
   /// Nothing may be added to null, which an empty matrix may be.
-  MOUE_HD constexpr T* moved(index elements) const { return data == nullptr ? data : data + elements; }
+  MOUE_HD constexpr T* moved(index_t elements) const { return data == nullptr ? data : data + elements; }
 };
 
 }  // namespace moue

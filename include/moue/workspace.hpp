@@ -19,8 +19,8 @@
 
 namespace moue {
 
-/// A block of scratch bytes, owned or lent. Sizes come from `mixture::workspace_bytes`; the library allocates nothing
-/// else while a pass runs. Movable, not copyable. Its start is aligned to 64 bytes if owned; a lent block may start
+/// A block of scratch bytes, owned or external. Sizes come from `mixture::workspace_bytes`; the library allocates nothing
+/// else while a pass runs. Movable, not copyable. Its start is aligned to 64 bytes if owned; an external block may start
 /// anywhere (up to 63 bytes are then lost to alignment, which `workspace_bytes` already counts).
 class workspace {
  public:
@@ -32,7 +32,7 @@ class workspace {
     std::align(alignment, bytes, start, space);
     bytes_ = {static_cast<std::byte*>(start), bytes};
   }
-  /// Lends `memory`; it must outlive every pass that uses the workspace.
+  /// External `memory`; it must outlive every pass that uses the workspace.
   explicit workspace(std::span<std::byte> memory) : bytes_(memory) {}
 
   std::span<std::byte> bytes() const { return bytes_; }
@@ -52,7 +52,7 @@ class arena {
 
   /// `count` default-valued-if-trivial elements of `T`, uninitialised. `purpose` names the buffer in errors.
   template <class T>
-  vector_view<T> take(index count, std::string_view purpose) {
+  vector_view<T> take(index_t count, std::string_view purpose) {
     static_assert(std::is_trivially_copyable_v<T>);
     constexpr auto largest = std::numeric_limits<std::size_t>::max() / 2;
     detail::require(
@@ -76,9 +76,9 @@ class arena {
   }
 
   template <class T>
-  matrix_view<T> take(index rows, index cols, std::string_view purpose) {
+  matrix_view<T> take(index_t rows, index_t cols, std::string_view purpose) {
     detail::require(
-        cols == 0 || rows <= std::numeric_limits<index>::max() / (cols > 0 ? cols : 1), "workspace",
+        cols == 0 || rows <= std::numeric_limits<index_t>::max() / (cols > 0 ? cols : 1), "workspace",
         [&] { return std::string("the size of '") + std::string(purpose) + "' overflows"; },
         "use fewer tokens per pass");
     return {take<T>(rows * cols, purpose).data, rows, cols};

@@ -20,11 +20,11 @@ int main() {
   std::vector<float> data(8 * 4, 1);
   const moue::matrix_view<float> x{data.data(), 8, 4};
   pass.begin(8);
-  for (moue::index layer = 0; layer < model.layers(); ++layer) pass.forward(layer, x, x);
+  for (moue::index_t layer = 0; layer < model.layers(); ++layer) pass.forward(layer, x, x);
   const bool balanced = pass.balance() > 0;
-  for (moue::index layer = model.layers(); layer-- > 0;) pass.backward(layer, x, x, gradients);
+  for (moue::index_t layer = model.layers(); layer-- > 0;) pass.backward(layer, x, x, gradients);
 
   bool touched = false;
-  for (moue::index e = 0; e < model.experts(); ++e) touched = touched || gradients.touched(e);
+  for (moue::index_t e = 0; e < model.experts(); ++e) touched = touched || gradients.touched(e);
   return balanced && touched ? 0 : 1;
 }

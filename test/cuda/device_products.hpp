@@ -27,12 +27,12 @@ class device_copies {
   explicit device_copies(const RuntimeT& runtime) : runtime_(runtime) {}
 
   template <class T>
-  T* copy(T* from, moue::index count) {
+  T* copy(T* from, moue::index_t count) {
     if (from == nullptr || count <= 0) return from == nullptr ? nullptr : from;
     const std::size_t bytes = static_cast<std::size_t>(count) * sizeof(T);
     const std::size_t shift = reinterpret_cast<std::uintptr_t>(from) % 16;
-    kept_.push_back(std::make_unique<moue::device_memory<RuntimeT>>(runtime_, bytes + shift));
-    auto* const there = kept_.back()->data() + shift;
+    saved_.push_back(std::make_unique<moue::device_memory<RuntimeT>>(runtime_, bytes + shift));
+    auto* const there = saved_.back()->data() + shift;
     runtime_.upload(from, there, bytes);
     return reinterpret_cast<T*>(there);
   }
@@ -52,7 +52,7 @@ class device_copies {
   }
   /// `matrices` receives one view on the device for each group.
   template <class T>
-  gpu::weight_table<T> copy(const gpu::weight_table<T>& w, moue::index groups,
+  gpu::weight_table<T> copy(const gpu::weight_table<T>& w, moue::index_t groups,
                             std::vector<moue::matrix_view<T>>& matrices) {
     auto there = w;
     if (w.of_group == nullptr) {
@@ -61,7 +61,7 @@ class device_copies {
       return there;
     }
     std::vector<void*> pointers;
-    for (moue::index g = 0; g < groups; ++g) {
+    for (moue::index_t g = 0; g < groups; ++g) {
       matrices.push_back(copy(moue::matrix_view<T>{static_cast<T*>(w.of_group[g]), w.rows, w.cols}));
       pointers.push_back(const_cast<std::remove_const_t<T>*>(matrices.back().data));
     }
@@ -71,17 +71,17 @@ class device_copies {
 
  private:
   template <class T>
-  static moue::index numbers(const moue::matrix_view<T>& m) {
+  static moue::index_t numbers(const moue::matrix_view<T>& m) {
     return m.data == nullptr || m.rows == 0 ? 0 : (m.rows - 1) * m.stride + m.cols;
   }
 
   RuntimeT runtime_;
-  std::vector<std::unique_ptr<moue::device_memory<RuntimeT>>> kept_;
+  std::vector<std::unique_ptr<moue::device_memory<RuntimeT>>> saved_;
 };
 
 /// Choices that lead to every way.
 inline std::vector<moue::product_choice> product_choices() {
-  const moue::index all = 1 << 20;
+  const moue::index_t all = 1 << 20;
   return {{.few_rows = all},
           {.few_rows = all, .multiprocessors = 1},
           {.few_rows = 0, .low_tiles = all, .dense_blas = false},
@@ -98,7 +98,7 @@ void check_on_device(const RuntimeT& device, const product_shape& shape, const m
   const product_trial<S> trial(shape);
   const auto rows = [&](auto transposed) {
     return [&](const gpu::segments& groups, moue::matrix_view<const C> x, const gpu::weight_table<const S>& w,
-               moue::matrix_view<C> y, moue::write mode) {
+               moue::matrix_view<C> y, moue::store mode) {
       device_copies there(device);
       std::vector<moue::matrix_view<const S>> matrices;
       const auto out = there.copy(y);
@@ -125,9 +125,9 @@ void check_on_device(const RuntimeT& device, const product_shape& shape, const m
   const auto check_rows = [&](auto rounding) {
     using to = typename decltype(rounding)::type;
     trial.template check_both_modes<true, to>(rows(std::true_type()));
-    trial.template check_rows<false, to>(rows(std::false_type()), moue::write::assign);
-    const auto first = trial.template check_rows<false, to>(rows(std::false_type()), moue::write::add);
-    const auto second = trial.template check_rows<false, to>(rows(std::false_type()), moue::write::add);
+    trial.template check_rows<false, to>(rows(std::false_type()), moue::store::assign);
+    const auto first = trial.template check_rows<false, to>(rows(std::false_type()), moue::store::add);
+    const auto second = trial.template check_rows<false, to>(rows(std::false_type()), moue::store::add);
     CHECK(first.same_bits(second));
   };
   const bool few = gpu::rows_of_group(trial.segments()) <= choice.few_rows;

@@ -15,7 +15,7 @@ namespace {
 
 constexpr double tolerance = 1e-12;  // sums of up to a few hundred terms in another order, with fused multiply-adds
 
-void check_same(const std::string& name, const test::recipe& r, moue::index tokens,
+void check_same(const std::string& name, const test::recipe& r, moue::index_t tokens,
                 const std::vector<std::uint8_t>& valid = {}) {
   CAPTURE(name);
   CAPTURE(tokens);
@@ -35,7 +35,7 @@ void check_same(const std::string& name, const test::recipe& r, moue::index toke
 
 TEST_CASE("every composition, forward and backward") {
   for (const auto& name : test::compositions_on_device()) {
-    for (const moue::index tokens : {0, 1, 9, 300}) check_same(name, {}, tokens);
+    for (const moue::index_t tokens : {0, 1, 9, 300}) check_same(name, {}, tokens);
     check_same(name, {}, 9, {1, 1, 0, 1, 1, 1, 1, 0, 1});
     check_same(name, {.width = 40, .hidden = 33, .ring = {.depth = 2, .pool = 257, .window = 257, .stride = 0}, .k = 8},
                70);

@@ -28,7 +28,7 @@ TEST_CASE("a graph of a training step repeats it to the bit") {
     const moue::mixture model{moue::swiglu{.width = 64, .hidden = 96},
                               moue::staggered_rotation{.depth = 3, .pool = 6, .window = 4, .stride = 2},
                               moue::universal_router(2), moue::universal_balance{}, gpu};
-    const moue::index tokens = 100, size = tokens * model.width();
+    const moue::index_t tokens = 100, size = tokens * model.width();
     const auto weights = gpu.make_parameters(model.initialize<float>(1));
     auto gradients = gpu.make_gradients<float>(model.layout());
     const moue::pass_options options{.tokens = tokens};
@@ -43,9 +43,9 @@ TEST_CASE("a graph of a training step repeats it to the bit") {
       gradients.zero();
       pass.begin(tokens);
       const auto x = in.view(tokens, 64), out = y.view(tokens, 64), back = dx.view(tokens, 64);
-      for (moue::index layer = 0; layer < model.layers(); ++layer) pass.forward(layer, layer == 0 ? x : out, out);
+      for (moue::index_t layer = 0; layer < model.layers(); ++layer) pass.forward(layer, layer == 0 ? x : out, out);
       gpu.runtime().copy(pass.queue_balance().data, loss.data(), sizeof(float));
-      for (moue::index layer = model.layers(); layer-- > 0;)
+      for (moue::index_t layer = model.layers(); layer-- > 0;)
         pass.backward(layer, layer == model.layers() - 1 ? x : back, back, gradients);
     };
     const auto results = [&] {
@@ -55,7 +55,7 @@ TEST_CASE("a graph of a training step repeats it to the bit") {
       const auto add = [&](const auto& more) { all.insert(all.end(), more.begin(), more.end()); };
       add(dx.download());
       add(loss.download());
-      for (moue::index i = 0; i < host.layout().tensors(); ++i)
+      for (moue::index_t i = 0; i < host.layout().tensors(); ++i)
         all.insert(all.end(), host[i].data, host[i].data + host.layout()[i].size());
       return all;
     };

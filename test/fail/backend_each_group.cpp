@@ -6,12 +6,12 @@
 #include "moue/expert/copy.hpp"
 
 struct mine {
-  moue::index workers() const { return 1; }
+  moue::index_t workers() const { return 1; }
   moue::reference_operations operations(auto) const { return {}; }
   void dispatch(const auto& routing, moue::dispatch_plan& plan) const { moue::make_plan(routing, plan); }
-#ifdef MOUE_TEST_MENDED
+#ifdef MOUE_TEST_FIXED
   void each_group(const moue::dispatch_plan&, auto, const auto&) const {}
 #endif
 };
 
-template class moue::executor<moue::copy, mine>;
+template class moue::executor<moue::copy_expert, mine>;

@@ -7,13 +7,13 @@
 
 struct mine {
   static constexpr bool grouped = true;
-  moue::index workers() const { return 1; }
+  moue::index_t workers() const { return 1; }
   moue::reference_operations operations(auto) const { return {}; }
   void dispatch(const auto& routing, moue::dispatch_plan& plan) const { moue::make_plan(routing, plan); }
-#ifdef MOUE_TEST_MENDED
+#ifdef MOUE_TEST_FIXED
   template <class C>
   moue::reference_operations group(const moue::dispatch_plan&, moue::vector_view<const std::int32_t>,
-                                   moue::index) const {
+                                   moue::index_t) const {
     return {};
   }
 #endif
@@ -21,4 +21,4 @@ struct mine {
   void download(const auto* from, auto to) const { std::copy_n(from, to.size(), to.begin()); }
 };
 
-template class moue::executor<moue::copy, mine>;
+template class moue::executor<moue::copy_expert, mine>;

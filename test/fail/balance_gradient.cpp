@@ -5,7 +5,7 @@
 
 struct mine {
   double value(const auto&) const { return 0; }
-#ifdef MOUE_TEST_MENDED
+#ifdef MOUE_TEST_FIXED
   void gradient(const auto&, auto) const {}
 #endif
 };

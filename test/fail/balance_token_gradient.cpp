@@ -5,7 +5,7 @@
 
 struct mine {
   double token_value(auto, auto) const { return 0; }
-#ifdef MOUE_TEST_MENDED
+#ifdef MOUE_TEST_FIXED
   void token_gradient(auto, auto, auto, auto) const {}
 #endif
 };

@@ -4,7 +4,7 @@
 #include "moue/balance/sum_of_losses.hpp"
 
 struct mine {
-#ifdef MOUE_TEST_MENDED
+#ifdef MOUE_TEST_FIXED
   double token_value(auto, auto) const { return 0; }
 #endif
   void token_gradient(auto, auto, auto, auto) const {}

@@ -4,7 +4,7 @@
 #include "moue/balance/sum_of_losses.hpp"
 
 struct mine {
-#ifdef MOUE_TEST_MENDED
+#ifdef MOUE_TEST_FIXED
   double value(const auto&) const { return 0; }
 #endif
   void gradient(const auto&, auto) const {}

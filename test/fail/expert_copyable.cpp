@@ -5,15 +5,15 @@
 #include "moue/executor.hpp"
 
 struct mine {
-#ifndef MOUE_TEST_MENDED
+#ifndef MOUE_TEST_FIXED
   mine() = default;
   mine(const mine&) = delete;
   mine& operator=(const mine&) = delete;
 #endif
-  moue::index width = 4;
+  moue::index_t width = 4;
   auto parameters() const { return std::array<moue::parameter_spec, 0>{}; }
-  auto kept() const { return std::array<moue::index, 0>{}; }
-  auto temporaries() const { return std::array<moue::index, 0>{}; }
+  auto saved() const { return std::array<moue::index_t, 0>{}; }
+  auto temporaries() const { return std::array<moue::index_t, 0>{}; }
   void forward(const auto&, const auto&, auto, const auto&, const auto&, auto) const {}
   void backward(const auto&, const auto&, auto, const auto&, const auto&, auto, auto, const auto&) const {}
 };

@@ -5,12 +5,12 @@
 #include "moue/executor.hpp"
 
 struct mine {
-  moue::index width = 4;
-#ifdef MOUE_TEST_MENDED
+  moue::index_t width = 4;
+#ifdef MOUE_TEST_FIXED
   auto parameters() const { return std::array<moue::parameter_spec, 0>{}; }
 #endif
-  auto kept() const { return std::array<moue::index, 0>{}; }
-  auto temporaries() const { return std::array<moue::index, 0>{}; }
+  auto saved() const { return std::array<moue::index_t, 0>{}; }
+  auto temporaries() const { return std::array<moue::index_t, 0>{}; }
   void forward(const auto&, const auto&, auto, const auto&, const auto&, auto) const {}
   void backward(const auto&, const auto&, auto, const auto&, const auto&, auto, auto, const auto&) const {}
 };

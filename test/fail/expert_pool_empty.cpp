@@ -4,8 +4,8 @@
 #include "moue/expert.hpp"
 #include "moue/expert/copy.hpp"
 
-#ifdef MOUE_TEST_MENDED
-template class moue::expert_pool<moue::copy>;
+#ifdef MOUE_TEST_FIXED
+template class moue::expert_pool<moue::copy_expert>;
 #else
 template class moue::expert_pool<>;
 #endif

@@ -1,15 +1,15 @@
 // SPDX-FileCopyrightText: 2026 The moue authors
 // SPDX-License-Identifier: Apache-2.0
-// expected-error: moue: an expert needs the member 'std::array<moue::index, M> temporaries\(\) const'
+// expected-error: moue: an expert needs the member 'std::array<moue::index_t, M> temporaries\(\) const'
 #include "moue/backend/reference.hpp"
 #include "moue/executor.hpp"
 
 struct mine {
-  moue::index width = 4;
+  moue::index_t width = 4;
   auto parameters() const { return std::array<moue::parameter_spec, 0>{}; }
-  auto kept() const { return std::array<moue::index, 0>{}; }
-#ifdef MOUE_TEST_MENDED
-  auto temporaries() const { return std::array<moue::index, 0>{}; }
+  auto saved() const { return std::array<moue::index_t, 0>{}; }
+#ifdef MOUE_TEST_FIXED
+  auto temporaries() const { return std::array<moue::index_t, 0>{}; }
 #endif
   void forward(const auto&, const auto&, auto, const auto&, const auto&, auto) const {}
   void backward(const auto&, const auto&, auto, const auto&, const auto&, auto, auto, const auto&) const {}

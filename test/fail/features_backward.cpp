@@ -4,9 +4,9 @@
 #include "moue/router/compose.hpp"
 
 struct mine {
-  moue::index width(moue::index input) const { return input; }
+  moue::index_t width(moue::index_t input) const { return input; }
   void forward(const auto&, const auto&, const auto&, const auto&) const {}
-#ifdef MOUE_TEST_MENDED
+#ifdef MOUE_TEST_FIXED
   void backward(const auto&, const auto&, const auto&, const auto&, const auto&, const auto&) const {}
 #endif
 };

@@ -1,11 +1,11 @@
 // SPDX-FileCopyrightText: 2026 The moue authors
 // SPDX-License-Identifier: Apache-2.0
-// expected-error: moue: a gate stage needs the member 'void backward\(logits, slots, gates, dgates, dlogits\) const'
+// expected-error: moue: a gate stage needs the member 'void backward\(logits, selected, gates, dgates, dlogits\) const'
 #include "moue/router/compose.hpp"
 
 struct mine {
   void forward(auto, auto, auto) const {}
-#ifdef MOUE_TEST_MENDED
+#ifdef MOUE_TEST_FIXED
   void backward(auto, auto, auto, auto, auto) const {}
 #endif
 };

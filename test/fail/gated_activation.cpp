@@ -6,7 +6,7 @@
 struct mine {
   static double value(double gate, double up) { return gate * up; }
   static double gate_derivative(double, double up) { return up; }
-#ifdef MOUE_TEST_MENDED
+#ifdef MOUE_TEST_FIXED
   static double up_derivative(double gate, double) { return gate; }
 #endif
 };

@@ -4,7 +4,7 @@
 #
 # Usage: must_fail.sh SOURCE COMPILER [FLAG...]
 # SOURCE must not compile, every regex of its lines "// expected-error: REGEX" must match an error or note of the
-# compiler, and with MOUE_TEST_MENDED defined it must compile: a mistake other than the intended one does not count.
+# compiler, and with MOUE_TEST_FIXED defined it must compile: a mistake other than the intended one does not count.
 set -uo pipefail
 source=$1
 shift
@@ -25,4 +25,4 @@ for regex in "${regexes[@]}"; do
   grep -Eq -- "$regex" <<<"$messages" || die "no message matches: $regex"
 done
 
-output=$("$@" -DMOUE_TEST_MENDED "$source" 2>&1) || die "must compile with MOUE_TEST_MENDED"
+output=$("$@" -DMOUE_TEST_FIXED "$source" 2>&1) || die "must compile with MOUE_TEST_FIXED"

@@ -4,7 +4,7 @@
 #include "moue/router/compose.hpp"
 
 struct mine {
-#ifdef MOUE_TEST_MENDED
+#ifdef MOUE_TEST_FIXED
   void operator()(auto, const auto&, auto) const {}
 #endif
 };

@@ -5,7 +5,7 @@
 
 struct mine {
   void forward(auto, auto) const {}
-#ifdef MOUE_TEST_MENDED
+#ifdef MOUE_TEST_FIXED
   void backward(auto, auto, auto, auto) const {}
 #endif
 };

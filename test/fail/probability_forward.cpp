@@ -4,7 +4,7 @@
 #include "moue/router/compose.hpp"
 
 struct mine {
-#ifdef MOUE_TEST_MENDED
+#ifdef MOUE_TEST_FIXED
   void forward(auto, auto) const {}
 #endif
   void backward(auto, auto, auto, auto) const {}

@@ -6,10 +6,10 @@
 #include "moue/mixture.hpp"
 #include "moue/topology/shared_pool.hpp"
 
-#ifdef MOUE_TEST_MENDED
+#ifdef MOUE_TEST_FIXED
 using router = decltype(moue::linear_router(1));
 #else
 using router = moue::linear_score;
 #endif
 
-template class moue::mixture<moue::copy, moue::shared_pool, router, moue::no_balancing, moue::reference>;
+template class moue::mixture<moue::copy_expert, moue::shared_pool, router, moue::no_balancing, moue::reference>;

@@ -4,8 +4,8 @@
 #include "moue/router/compose.hpp"
 
 struct mine {
-#ifdef MOUE_TEST_MENDED
-  moue::index width(moue::index input) const { return input; }
+#ifdef MOUE_TEST_FIXED
+  moue::index_t width(moue::index_t input) const { return input; }
 #endif
   void forward(const auto&, const auto&, const auto&, const auto&) const {}
   void backward(const auto&, const auto&, const auto&, const auto&, const auto&, const auto&) const {}

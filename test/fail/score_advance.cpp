@@ -6,8 +6,8 @@
 struct mine {
   void forward(const auto&, const auto&, const auto&, const auto&) const {}
   void backward(const auto&, const auto&, const auto&, const auto&, const auto&, const auto&) const {}
-  moue::index state_width() const { return 2; }
-#ifdef MOUE_TEST_MENDED
+  moue::index_t state_width() const { return 2; }
+#ifdef MOUE_TEST_FIXED
   void advance(const auto&, const auto&, const auto&, const auto&) const {}
 #endif
   void advance_backward(const auto&, const auto&, const auto&, const auto&, const auto&, const auto&) const {}

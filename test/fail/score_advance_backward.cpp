@@ -6,9 +6,9 @@
 struct mine {
   void forward(const auto&, const auto&, const auto&, const auto&) const {}
   void backward(const auto&, const auto&, const auto&, const auto&, const auto&, const auto&) const {}
-  moue::index state_width() const { return 2; }
+  moue::index_t state_width() const { return 2; }
   void advance(const auto&, const auto&, const auto&, const auto&) const {}
-#ifdef MOUE_TEST_MENDED
+#ifdef MOUE_TEST_FIXED
   void advance_backward(const auto&, const auto&, const auto&, const auto&, const auto&, const auto&) const {}
 #endif
 };

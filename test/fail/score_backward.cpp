@@ -5,7 +5,7 @@
 
 struct mine {
   void forward(const auto&, const auto&, const auto&, const auto&) const {}
-#ifdef MOUE_TEST_MENDED
+#ifdef MOUE_TEST_FIXED
   void backward(const auto&, const auto&, const auto&, const auto&, const auto&, const auto&) const {}
 #endif
 };

@@ -4,7 +4,7 @@
 #include "moue/router/compose.hpp"
 
 struct mine {
-#ifndef MOUE_TEST_MENDED
+#ifndef MOUE_TEST_FIXED
   mine() = default;
   mine(const mine&) = delete;
   mine& operator=(const mine&) = delete;

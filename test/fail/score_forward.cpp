@@ -4,7 +4,7 @@
 #include "moue/router/compose.hpp"
 
 struct mine {
-#ifdef MOUE_TEST_MENDED
+#ifdef MOUE_TEST_FIXED
   void forward(const auto&, const auto&, const auto&, const auto&) const {}
 #endif
   void backward(const auto&, const auto&, const auto&, const auto&, const auto&, const auto&) const {}

@@ -6,8 +6,8 @@
 struct mine {
   void forward(const auto&, const auto&, const auto&, const auto&) const {}
   void backward(const auto&, const auto&, const auto&, const auto&, const auto&, const auto&) const {}
-#ifdef MOUE_TEST_MENDED
-  moue::index state_width() const { return 2; }
+#ifdef MOUE_TEST_FIXED
+  moue::index_t state_width() const { return 2; }
 #endif
   void advance(const auto&, const auto&, const auto&, const auto&) const {}
   void advance_backward(const auto&, const auto&, const auto&, const auto&, const auto&, const auto&) const {}

@@ -1,12 +1,12 @@
 // SPDX-FileCopyrightText: 2026 The moue authors
 // SPDX-License-Identifier: Apache-2.0
-// expected-error: moue: a select stage needs the member 'index operator\(\)\(scores, candidates, slots\) const'
+// expected-error: moue: a select stage needs the member 'index_t operator\(\)\(scores, candidates, selected\) const'
 #include "moue/router/compose.hpp"
 
 struct mine {
-  moue::index most(moue::index) const { return 0; }
-#ifdef MOUE_TEST_MENDED
-  moue::index operator()(auto, auto, auto) const { return 0; }
+  moue::index_t max_selected(moue::index_t) const { return 0; }
+#ifdef MOUE_TEST_FIXED
+  moue::index_t operator()(auto, auto, auto) const { return 0; }
 #endif
 };
 

@@ -6,17 +6,17 @@
 #include "moue/mixture.hpp"
 
 struct mine {
-#ifndef MOUE_TEST_MENDED
+#ifndef MOUE_TEST_FIXED
   mine() = default;
   mine(const mine&) = delete;
   mine& operator=(const mine&) = delete;
 #endif
-  moue::index layers() const { return 2; }
-  moue::index experts() const { return 3; }
-  void candidates(moue::index layer, auto emit) const { emit(layer); }
+  moue::index_t layers() const { return 2; }
+  moue::index_t experts() const { return 3; }
+  void candidates(moue::index_t layer, auto append) const { append(layer); }
 };
 
 int main() {
-  moue::mixture<moue::copy, mine, decltype(moue::linear_router(1)), moue::no_balancing, moue::reference>(
+  moue::mixture<moue::copy_expert, mine, decltype(moue::linear_router(1)), moue::no_balancing, moue::reference>(
       {4}, {}, moue::linear_router(1));
 }

@@ -1,19 +1,19 @@
 // SPDX-FileCopyrightText: 2026 The moue authors
 // SPDX-License-Identifier: Apache-2.0
-// expected-error: moue: a topology needs the member 'index layers\(\) const'
+// expected-error: moue: a topology needs the member 'index_t layers\(\) const'
 #include "moue/backend/reference.hpp"
 #include "moue/expert/copy.hpp"
 #include "moue/mixture.hpp"
 
 struct mine {
-#ifdef MOUE_TEST_MENDED
-  moue::index layers() const { return 2; }
+#ifdef MOUE_TEST_FIXED
+  moue::index_t layers() const { return 2; }
 #endif
-  moue::index experts() const { return 3; }
-  void candidates(moue::index layer, auto emit) const { emit(layer); }
+  moue::index_t experts() const { return 3; }
+  void candidates(moue::index_t layer, auto append) const { append(layer); }
 };
 
 int main() {
-  moue::mixture<moue::copy, mine, decltype(moue::linear_router(1)), moue::no_balancing, moue::reference>(
+  moue::mixture<moue::copy_expert, mine, decltype(moue::linear_router(1)), moue::no_balancing, moue::reference>(
       {4}, {}, moue::linear_router(1));
 }

@@ -72,10 +72,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     for (const auto& entry : entries) tensors.emplace(entry.name, &entry);
     demand(d.layers() > 0 && d.experts > 0 && d.width > 0 && d.hidden > 0);
     if (d.missing.empty()) demand(d.per_token >= 1 && d.per_token <= d.experts && d.experts % d.groups == 0);
-    for (const moue::index layer : {moue::index{0}, d.layers() - 1})
+    for (const moue::index_t layer : {moue::index_t{0}, d.layers() - 1})
       for (const auto part : io::moe_parts)
         if (d.has(part))
-          for (const moue::index e : {moue::index{0}, d.experts - 1}) check_slice(tensors, d.slice(layer, part, e));
+          for (const moue::index_t e : {moue::index_t{0}, d.experts - 1}) check_slice(tensors, d.slice(layer, part, e));
     demand(!io::tensor_specs(d, io::dtype::bf16).empty());
   } catch (const moue::error&) {
   }

@@ -18,24 +18,24 @@ template <moue::Storage S>
 struct any_pass {
   using C = moue::compute_t<S>;
   virtual ~any_pass() = default;
-  virtual void begin(moue::index tokens, const moue::side_inputs& inputs) = 0;
-  virtual void forward(moue::index layer, const moue::layer_input<S>& x, moue::matrix_view<S> y) = 0;
+  virtual void begin(moue::index_t tokens, const moue::side_inputs& inputs) = 0;
+  virtual void forward(moue::index_t layer, const moue::layer_input<S>& x, moue::matrix_view<S> y) = 0;
   virtual C balance(C scale) = 0;
-  virtual void backward(moue::index layer, moue::matrix_view<const S> dy, const moue::layer_gradient<S>& dx,
+  virtual void backward(moue::index_t layer, moue::matrix_view<const S> dy, const moue::layer_gradient<S>& dx,
                         moue::gradients<C>& into) = 0;
-  virtual moue::routing<C> assignments(moue::index layer) const = 0;
-  virtual moue::matrix_view<const C> logits(moue::index layer) const = 0;
-  virtual moue::matrix_view<const std::int32_t> slots(moue::index layer) const = 0;
-  virtual moue::matrix_view<const C> state(moue::index layer) const = 0;
+  virtual moue::routing<C> assignments(moue::index_t layer) const = 0;
+  virtual moue::matrix_view<const C> logits(moue::index_t layer) const = 0;
+  virtual moue::matrix_view<const std::int32_t> selected(moue::index_t layer) const = 0;
+  virtual moue::matrix_view<const C> state(moue::index_t layer) const = 0;
   virtual moue::depth_statistics<C> statistics() const = 0;
 };
 
 template <moue::Storage S>
 struct any_model {
   virtual ~any_model() = default;
-  virtual moue::index width() const = 0;
-  virtual moue::index layers() const = 0;
-  virtual moue::index experts() const = 0;
+  virtual moue::index_t width() const = 0;
+  virtual moue::index_t layers() const = 0;
+  virtual moue::index_t experts() const = 0;
   virtual const moue::connectivity& connections() const = 0;
   virtual std::shared_ptr<const moue::parameter_layout> layout() const = 0;
   virtual std::size_t workspace_bytes(const moue::pass_options& options) const = 0;
@@ -52,19 +52,19 @@ struct erased_pass final : any_pass<S> {
   moue::pass<MixtureT, S> it;
 
   explicit erased_pass(moue::pass<MixtureT, S> p) : it(std::move(p)) {}
-  void begin(moue::index tokens, const moue::side_inputs& inputs) override { it.begin(tokens, inputs); }
-  void forward(moue::index layer, const moue::layer_input<S>& x, moue::matrix_view<S> y) override {
+  void begin(moue::index_t tokens, const moue::side_inputs& inputs) override { it.begin(tokens, inputs); }
+  void forward(moue::index_t layer, const moue::layer_input<S>& x, moue::matrix_view<S> y) override {
     it.forward(layer, x, y);
   }
   C balance(C scale) override { return it.balance(scale); }
-  void backward(moue::index layer, moue::matrix_view<const S> dy, const moue::layer_gradient<S>& dx,
+  void backward(moue::index_t layer, moue::matrix_view<const S> dy, const moue::layer_gradient<S>& dx,
                 moue::gradients<C>& into) override {
     it.backward(layer, dy, dx, into);
   }
-  moue::routing<C> assignments(moue::index layer) const override { return it.assignments(layer); }
-  moue::matrix_view<const C> logits(moue::index layer) const override { return it.logits(layer); }
-  moue::matrix_view<const std::int32_t> slots(moue::index layer) const override { return it.slots(layer); }
-  moue::matrix_view<const C> state(moue::index layer) const override { return it.state(layer); }
+  moue::routing<C> assignments(moue::index_t layer) const override { return it.assignments(layer); }
+  moue::matrix_view<const C> logits(moue::index_t layer) const override { return it.logits(layer); }
+  moue::matrix_view<const std::int32_t> selected(moue::index_t layer) const override { return it.selected(layer); }
+  moue::matrix_view<const C> state(moue::index_t layer) const override { return it.state(layer); }
   moue::depth_statistics<C> statistics() const override { return it.statistics(); }
 };
 
@@ -74,9 +74,9 @@ struct described_model : any_model<S> {
   MixtureT it;
 
   explicit described_model(MixtureT m) : it(std::move(m)) {}
-  moue::index width() const override { return it.width(); }
-  moue::index layers() const override { return it.layers(); }
-  moue::index experts() const override { return it.experts(); }
+  moue::index_t width() const override { return it.width(); }
+  moue::index_t layers() const override { return it.layers(); }
+  moue::index_t experts() const override { return it.experts(); }
   const moue::connectivity& connections() const override { return it.connections(); }
   std::shared_ptr<const moue::parameter_layout> layout() const override { return it.layout(); }
   std::size_t workspace_bytes(const moue::pass_options& options) const override {

@@ -44,20 +44,20 @@ class carrier {
   explicit carrier(Backend backend) : backend_(std::move(backend)) {}
 
   template <class T>
-  T* make(moue::index count) {
-    kept_.push_back(std::make_unique<there<Backend>>(backend_, static_cast<std::size_t>(count) * sizeof(T)));
-    return kept_.back()->template as<T>();
+  T* make(moue::index_t count) {
+    saved_.push_back(std::make_unique<there<Backend>>(backend_, static_cast<std::size_t>(count) * sizeof(T)));
+    return saved_.back()->template as<T>();
   }
   template <class T>
-  void send(const T* from, T* to, moue::index count) const {
+  void send(const T* from, T* to, moue::index_t count) const {
     if (count > 0) backend_.upload(std::span<const T>(from, static_cast<std::size_t>(count)), to);
   }
   template <class T>
-  void fetch(const T* from, T* to, moue::index count) const {
+  void fetch(const T* from, T* to, moue::index_t count) const {
     if (count > 0) backend_.download(from, std::span<T>(to, static_cast<std::size_t>(count)));
   }
   template <class T>
-  std::vector<std::remove_const_t<T>> fetch(const T* from, moue::index count) const {
+  std::vector<std::remove_const_t<T>> fetch(const T* from, moue::index_t count) const {
     std::vector<std::remove_const_t<T>> result(static_cast<std::size_t>(count));
     fetch<std::remove_const_t<T>>(from, result.data(), count);
     return result;
@@ -66,20 +66,20 @@ class carrier {
   template <class T>
   moue::matrix_view<T> send(const moue::matrix_view<const T>& m, T* to) const {
     std::vector<T> packed;
-    for (moue::index i = 0; i < m.rows; ++i) packed.insert(packed.end(), m.row(i).begin(), m.row(i).end());
+    for (moue::index_t i = 0; i < m.rows; ++i) packed.insert(packed.end(), m.row(i).begin(), m.row(i).end());
     send(packed.data(), to, m.rows * m.cols);
     return {to, m.rows, m.cols};
   }
   template <class T>
   void fetch(const moue::matrix_view<T>& from, const moue::matrix_view<T>& to) const {
     const auto packed = fetch(static_cast<const T*>(from.data), from.rows * from.cols);
-    for (moue::index i = 0; i < to.rows; ++i)
-      for (moue::index j = 0; j < to.cols; ++j) to(i, j) = packed[static_cast<std::size_t>(i * to.cols + j)];
+    for (moue::index_t i = 0; i < to.rows; ++i)
+      for (moue::index_t j = 0; j < to.cols; ++j) to(i, j) = packed[static_cast<std::size_t>(i * to.cols + j)];
   }
 
  private:
   Backend backend_;
-  std::vector<std::unique_ptr<there<Backend>>> kept_;
+  std::vector<std::unique_ptr<there<Backend>>> saved_;
 };
 
 template <class MixtureT, moue::Storage S>
@@ -94,7 +94,7 @@ class carried_pass final : public any_pass<S> {
         weights_(layout_, tensors<S>()),
         gradients_(layout_, tensors<C>(), carrier_.template make<std::uint8_t>(layout_->experts())),
         bytes_(model.template workspace_bytes<S>(options)),
-        scratch_(std::span<std::byte>(carrier_.template make<std::byte>(static_cast<moue::index>(bytes_)), bytes_)),
+        scratch_(std::span<std::byte>(carrier_.template make<std::byte>(static_cast<moue::index_t>(bytes_)), bytes_)),
         it_((send_all(weights, weights_), model.start(weights_, options, scratch_))) {
     for (auto& buffer : rows_) buffer = carrier_.template make<S>(options.tokens * model.width());
     valid_ = carrier_.template make<std::uint8_t>(options.tokens);
@@ -102,13 +102,13 @@ class carried_pass final : public any_pass<S> {
     labels_ = carrier_.template make<std::int32_t>(options.tokens);
   }
 
-  void begin(moue::index tokens, const moue::side_inputs& inputs) override {
+  void begin(moue::index_t tokens, const moue::side_inputs& inputs) override {
     carrier_.send(inputs.valid.data, valid_, inputs.valid.size);
     carrier_.send(inputs.token_ids.data, ids_, inputs.token_ids.size);
     carrier_.send(inputs.labels.data, labels_, inputs.labels.size);
     it_.begin(tokens, {{valid_, inputs.valid.size}, {ids_, inputs.token_ids.size}, {labels_, inputs.labels.size}});
   }
-  void forward(moue::index layer, const moue::layer_input<S>& x, moue::matrix_view<S> y) override {
+  void forward(moue::index_t layer, const moue::layer_input<S>& x, moue::matrix_view<S> y) override {
     moue::layer_input<S> sent{carrier_.send(x.experts, rows_[0]), {}};
     if (x.router.data != nullptr) sent.router = carrier_.send(x.router, rows_[1]);
     const moue::matrix_view<S> out{rows_[2], y.rows, y.cols};
@@ -116,7 +116,7 @@ class carried_pass final : public any_pass<S> {
     carrier_.fetch(out, y);
   }
   C balance(C scale) override { return it_.balance(scale); }
-  void backward(moue::index layer, moue::matrix_view<const S> dy, const moue::layer_gradient<S>& dx,
+  void backward(moue::index_t layer, moue::matrix_view<const S> dy, const moue::layer_gradient<S>& dx,
                 moue::gradients<C>& into) override {
     send_all(into, gradients_);
     carrier_.send(static_cast<const std::uint8_t*>(into.marks().data), gradients_.marks().data, layout_->experts());
@@ -126,33 +126,33 @@ class carried_pass final : public any_pass<S> {
     it_.backward(layer, sent, out, gradients_);
     carrier_.fetch(out.experts, dx.experts);
     if (dx.router.data != nullptr) carrier_.fetch(out.router, dx.router);
-    for (moue::index i = 0; i < layout_->tensors(); ++i)
+    for (moue::index_t i = 0; i < layout_->tensors(); ++i)
       carrier_.template fetch<C>(gradients_[i].data, into[i].data, (*layout_)[i].size());
     carrier_.template fetch<std::uint8_t>(gradients_.marks().data, into.marks().data, layout_->experts());
   }
 
-  moue::routing<C> assignments(moue::index layer) const override {
+  moue::routing<C> assignments(moue::index_t layer) const override {
     const auto given = it_.assignments(layer);
-    auto& kept = fetched_[layer];
-    kept.offsets = carrier_.fetch(given.offsets.data, given.offsets.size);
-    kept.experts = carrier_.fetch(given.expert.data, given.expert.size);
-    kept.gates = carrier_.fetch(given.gate.data, given.gate.size);
-    return {view(kept.offsets), view(kept.experts), view(kept.gates)};
+    auto& saved = fetched_[layer];
+    saved.offsets = carrier_.fetch(given.offsets.data, given.offsets.size);
+    saved.experts = carrier_.fetch(given.expert.data, given.expert.size);
+    saved.gates = carrier_.fetch(given.gate.data, given.gate.size);
+    return {view(saved.offsets), view(saved.experts), view(saved.gates)};
   }
-  moue::matrix_view<const C> logits(moue::index layer) const override {
+  moue::matrix_view<const C> logits(moue::index_t layer) const override {
     return fetched(it_.logits(layer), fetched_[layer].logits);
   }
-  moue::matrix_view<const std::int32_t> slots(moue::index layer) const override {
-    return fetched(it_.slots(layer), fetched_[layer].slots);
+  moue::matrix_view<const std::int32_t> selected(moue::index_t layer) const override {
+    return fetched(it_.selected(layer), fetched_[layer].selected);
   }
-  moue::matrix_view<const C> state(moue::index layer) const override {
+  moue::matrix_view<const C> state(moue::index_t layer) const override {
     return fetched(it_.state(layer), fetched_[layer].state);
   }
   moue::depth_statistics<C> statistics() const override {
     auto s = it_.statistics();
-    const auto fetch = [&](auto& views, auto& kept) {
-      kept = carrier_.fetch(views.data, views.size);
-      views = view(kept);
+    const auto fetch = [&](auto& views, auto& saved) {
+      saved = carrier_.fetch(views.data, views.size);
+      views = view(saved);
     };
     fetch(s.offsets, offsets_);
     fetch(s.candidates, candidates_);
@@ -167,8 +167,8 @@ class carried_pass final : public any_pass<S> {
 
  private:
   struct layer_copies {
-    std::vector<moue::index> offsets;
-    std::vector<std::int32_t> experts, slots;
+    std::vector<moue::index_t> offsets;
+    std::vector<std::int32_t> experts, selected;
     std::vector<C> gates, logits, state;
   };
 
@@ -177,9 +177,9 @@ class carried_pass final : public any_pass<S> {
     return {v.data(), std::ssize(v)};
   }
   template <class T>
-  moue::matrix_view<const T> fetched(const moue::matrix_view<const T>& m, std::vector<T>& kept) const {
-    kept = carrier_.fetch(m.data, m.rows * m.cols);  // what a pass shows is densely packed
-    return {kept.data(), m.rows, m.cols};
+  moue::matrix_view<const T> fetched(const moue::matrix_view<const T>& m, std::vector<T>& saved) const {
+    saved = carrier_.fetch(m.data, m.rows * m.cols);  // what a pass shows is densely packed
+    return {saved.data(), m.rows, m.cols};
   }
   template <class T>
   std::vector<T*> tensors() {
@@ -188,7 +188,7 @@ class carried_pass final : public any_pass<S> {
     return result;
   }
   void send_all(const auto& from, auto& to) const {
-    for (moue::index i = 0; i < layout_->tensors(); ++i) {
+    for (moue::index_t i = 0; i < layout_->tensors(); ++i) {
       const auto source = from[i];
       carrier_.template send<std::remove_const_t<std::remove_pointer_t<decltype(source.data)>>>(source.data, to[i].data,
                                                                                                 (*layout_)[i].size());
@@ -206,8 +206,8 @@ class carried_pass final : public any_pass<S> {
   std::uint8_t* valid_ = nullptr;
   std::int32_t* ids_ = nullptr;
   std::int32_t* labels_ = nullptr;
-  mutable std::map<moue::index, layer_copies> fetched_;
-  mutable std::vector<moue::index> offsets_;
+  mutable std::map<moue::index_t, layer_copies> fetched_;
+  mutable std::vector<moue::index_t> offsets_;
   mutable std::vector<std::int32_t> candidates_;
   mutable std::vector<std::uint8_t> open_;
   mutable std::vector<C> tables_[5];

@@ -15,15 +15,15 @@
 namespace test {
 
 struct carried_result : executor_result {
-  moue::index refused = 0;  // entries with an id out of range
+  moue::index_t refused = 0;  // entries with an id out of range
 };
 
 /// As `run_executor`, with weights and batch carried there and the results back. Memory is for `spare` more tokens and
 /// entries than there are.
 inline carried_result run_carried(const auto& executor, const moue::parameters<double>& weights,
                                   const assignments& given, const std::vector<double>& x, const std::vector<double>& dy,
-                                  moue::index spare = 3) {
-  const moue::index tokens = given.tokens(), entries = std::ssize(given.expert), width = executor.width();
+                                  moue::index_t spare = 3) {
+  const moue::index_t tokens = given.tokens(), entries = std::ssize(given.expert), width = executor.width();
   const auto& backend = executor.backend();
   carrier there(backend);
   const auto& layout = weights.layout();
@@ -42,12 +42,12 @@ inline carried_result run_carried(const auto& executor, const moue::parameters<d
                          std::vector<double>(given.gate.size()), moue::gradients<double>(weights.shared_layout())}};
   moue::gradients<double> gradients(weights.shared_layout(), tensors(),
                                     sent(std::vector<std::uint8_t>(static_cast<std::size_t>(layout.experts()))));
-  for (moue::index i = 0; i < layout.tensors(); ++i) {
+  for (moue::index_t i = 0; i < layout.tensors(); ++i) {
     there.send(weights[i].data, own[i].data, layout[i].size());
     there.send(result.gradients[i].data, gradients[i].data, layout[i].size());
   }
   const auto bytes = executor.template workspace_bytes<double>(tokens + spare, entries + spare);
-  moue::workspace scratch(std::span(there.template make<std::byte>(static_cast<moue::index>(bytes)), bytes));
+  moue::workspace scratch(std::span(there.template make<std::byte>(static_cast<moue::index_t>(bytes)), bytes));
   auto memory = executor.template carve<double>(scratch, tokens + spare, entries + spare);
   const moue::routing<double> r{
       {sent(given.offsets), tokens + 1}, {sent(given.expert), entries}, {sent(given.gate), entries}};
@@ -60,7 +60,7 @@ inline carried_result run_carried(const auto& executor, const moue::parameters<d
   there.fetch(y.data, result.y.data(), tokens * width);
   there.fetch(dx.data, result.dx.data(), tokens * width);
   there.fetch(dgate.data, result.dgate.data(), entries);
-  for (moue::index i = 0; i < layout.tensors(); ++i)
+  for (moue::index_t i = 0; i < layout.tensors(); ++i)
     there.fetch(gradients[i].data, result.gradients[i].data, layout[i].size());
   there.fetch(gradients.marks().data, result.gradients.marks().data, layout.experts());
   if constexpr (requires { backend.refused_entries(memory.record.plan); })

@@ -54,10 +54,10 @@ model_pointer<double> compose_on(std::string_view name, const recipe& r, const B
                moue::router{moue::linear_score{}, best, moue::sigmoid_gate{1.5}}.with(moue::biased_logits{}),
                moue::sum_of_losses{moue::switch_loss{r.switch_weight}, moue::z_loss{0.2}});
   if (name == "mixed_pool") {
-    const auto kind = [](moue::index e) { return e % 5; };
+    const auto kind = [](moue::index_t e) { return e % 5; };
     return mix(moue::expert_pool{kind, moue::gated_mlp<moue::silu, true>{r.width, r.hidden},
-                                 moue::mlp<moue::relu>{r.width, r.hidden + 2}, moue::zero{r.width}, moue::copy{r.width},
-                                 moue::constant{r.width}},
+                                 moue::mlp<moue::relu>{r.width, r.hidden + 2}, moue::zero_expert{r.width},
+                                 moue::copy_expert{r.width}, moue::constant_expert{r.width}},
                r.ring,
                moue::router{moue::query_score{r.rank, r.decay}, moue::top_k<3>{}, moue::sigmoid_renormalised{2.5}}
                    .with(moue::rms_features{})
@@ -79,7 +79,7 @@ model_pointer<double> compose_on(std::string_view name, const recipe& r, const B
                  moue::universal_router(r.k, path).with(moue::biased_sigmoid{}).with(moue::rms_features{}),
                  moue::z_loss{0.2});
     if (name == "uneven_widths") {
-      const auto kind = [](moue::index e) { return e % 2; };
+      const auto kind = [](moue::index_t e) { return e % 2; };
       return mix(moue::expert_pool{kind, moue::mlp<moue::relu_squared>{r.width, r.hidden},
                                    moue::mlp<moue::relu_squared>{r.width, 2 * r.hidden}},
                  uneven(r.ring),

@@ -11,8 +11,8 @@ namespace test {
 /// Null if there is no such composition.
 template <class BackendT>
 model_pointer<double> compose_public_on(std::string_view name, const recipe& r, const BackendT& backend) {
-  const moue::index routed = r.ring.experts();
-  const auto shared = [routed](moue::index e) { return e < routed ? 0 : 1; };
+  const moue::index_t routed = r.ring.experts();
+  const auto shared = [routed](moue::index_t e) { return e < routed ? 0 : 1; };
   const moue::always_on with_shared{r.ring, 1};
   const moue::swiglu expert{r.width, r.hidden};
   const moue::swiglu larger{r.width, r.hidden + 3};
@@ -27,10 +27,10 @@ model_pointer<double> compose_public_on(std::string_view name, const recipe& r, 
                moue::router{linear, best, moue::softmax_then_select{}});
   if (name == "deepseek_v2")
     return mix(moue::expert_pool{shared, expert, larger}, with_shared,
-               moue::router{linear, moue::group_limited{r.k, {.size = 2, .kept = 1}}, moue::softmax_then_select{16}});
+               moue::router{linear, moue::group_limited{r.k, {.size = 2, .saved = 1}}, moue::softmax_then_select{16}});
   if (name == "deepseek_v3")
     return mix(moue::expert_pool{shared, expert, larger}, with_shared,
-               moue::router{linear, moue::group_limited{r.k, {.size = 2, .kept = 1, .best = 2}},
+               moue::router{linear, moue::group_limited{r.k, {.size = 2, .saved = 1, .best = 2}},
                             moue::sigmoid_renormalised{2.5}}
                    .with(moue::biased_sigmoid{})
                    .with(moue::sigmoid_probability{}));

@@ -57,15 +57,15 @@ struct chosen_gate {
   convention which;
 
   template <class C>
-  void forward(moue::vector_view<const C> logits, moue::vector_view<const std::int32_t> slots,
+  void forward(moue::vector_view<const C> logits, moue::vector_view<const std::int32_t> selected,
                moue::vector_view<C> gates) const {
-    with_gate(which, [&](const auto& gate) { gate.forward(logits, slots, gates); });
+    with_gate(which, [&](const auto& gate) { gate.forward(logits, selected, gates); });
   }
   template <class C>
-  void backward(moue::vector_view<const C> logits, moue::vector_view<const std::int32_t> slots,
+  void backward(moue::vector_view<const C> logits, moue::vector_view<const std::int32_t> selected,
                 moue::vector_view<const C> gates, moue::vector_view<const C> dgates,
                 moue::vector_view<C> dlogits) const {
-    with_gate(which, [&](const auto& gate) { gate.backward(logits, slots, gates, dgates, dlogits); });
+    with_gate(which, [&](const auto& gate) { gate.backward(logits, selected, gates, dgates, dlogits); });
   }
 };
 
@@ -102,27 +102,27 @@ struct chosen_probability {
 
 struct chosen_select {
   convention which;
-  moue::index k;
+  moue::index_t k;
 
-  moue::index most(moue::index candidates) const { return moue::top_k{k}.most(candidates); }
+  moue::index_t max_selected(moue::index_t candidates) const { return moue::top_k{k}.max_selected(candidates); }
   template <class C>
-  moue::index operator()(moue::vector_view<const C> scores, moue::vector_view<const std::int32_t> candidates,
-                         moue::vector_view<std::int32_t> slots) const {
+  moue::index_t operator()(moue::vector_view<const C> scores, moue::vector_view<const std::int32_t> candidates,
+                           moue::vector_view<std::int32_t> selected) const {
     if (which == convention::grouped || which == convention::grouped_raw)
-      return moue::group_limited{k, {.size = 2, .kept = 2, .best = 2}}(scores, candidates, slots);
-    return moue::top_k{k}(scores, candidates, slots);
+      return moue::group_limited{k, {.size = 2, .saved = 2, .best = 2}}(scores, candidates, selected);
+    return moue::top_k{k}(scores, candidates, selected);
   }
 };
 
 /// A mixture of experts: layers of their own experts, and shared ones if asked for.
 struct source_recipe {
   convention which = convention::softmax_of_selected;
-  moue::index width = 8;
-  moue::index hidden = 6;
-  moue::index layers = 3;
-  moue::index experts = 6;  // of a layer
-  moue::index shared = 0;   // of a layer, and as many of the model
-  moue::index k = 2;
+  moue::index_t width = 8;
+  moue::index_t hidden = 6;
+  moue::index_t layers = 3;
+  moue::index_t experts = 6;  // of a layer
+  moue::index_t shared = 0;   // of a layer, and as many of the model
+  moue::index_t k = 2;
 };
 
 template <class ScoreT, class BackendT>
@@ -139,7 +139,7 @@ auto make_source(const source_recipe& r, ScoreT score, BackendT backend) {
 template <class MixtureT>
 moue::convert::plan ring_plan(const MixtureT& source) {
   const auto universal = moue::convert::all_experts{}(moue::convert::wiring::of(source.topology()));
-  const auto pool = static_cast<moue::index>(universal.size());
+  const auto pool = static_cast<moue::index_t>(universal.size());
   return moue::convert::extend(
       source.topology(), universal,
       moue::staggered_rotation{.depth = source.layers(), .pool = pool, .window = pool / 2 + 1, .stride = 3});
@@ -149,7 +149,7 @@ moue::convert::plan ring_plan(const MixtureT& source) {
 template <class Tensors, class Others>
 std::string first_difference(const Tensors& a, const Others& b) {
   std::string name;
-  moue::convert::detail::match_tensors(a.layout(), b.layout(), [&](moue::index from, moue::index to) {
+  moue::convert::detail::match_tensors(a.layout(), b.layout(), [&](moue::index_t from, moue::index_t to) {
     const auto x = a[from];
     const auto y = b[to].row_block(0, x.rows).column_block(0, x.cols);
     if (name.empty() && !same_bits(to_vector(x), to_vector(y))) name = a.layout()[from].name;

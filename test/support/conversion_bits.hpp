@@ -18,7 +18,7 @@ inline auto keyed_path_score() { return moue::score_sum{moue::keyed_score{}, mou
 /// Checks outputs, losses, depth state, input gradients and the gradients of all tensors of the source.
 template <moue::Storage S, class ScoreT, class BackendT>
 void check_bits(const source_recipe& recipe, const ScoreT& score, const BackendT& backend,
-                const std::vector<moue::index>& batches) {
+                const std::vector<moue::index_t>& batches) {
   const auto source = make_source(recipe, score, backend);
   const auto plan = ring_plan(source);
   const auto converted = moue::convert::moe_to_moue(source, plan);
@@ -27,7 +27,7 @@ void check_bits(const source_recipe& recipe, const ScoreT& score, const BackendT
   const auto old = random_weights<S>(*a, 11);
   const auto weights = moue::convert::start(converted, source, old, plan, moue::convert::home_row{2});
   CHECK(first_difference(old, weights) == "");
-  for (const moue::index tokens : batches)
+  for (const moue::index_t tokens : batches)
     for (const auto how : {moue::mode::training, moue::mode::inference}) {
       auto input = random_input<S>(*a, tokens, 7);
       if (tokens > 1) {

@@ -17,11 +17,11 @@ namespace test {
 
 /// Assignments that own their arrays.
 struct assignments {
-  std::vector<moue::index> offsets{0};
+  std::vector<moue::index_t> offsets{0};
   std::vector<std::int32_t> expert;
   std::vector<double> gate;
 
-  moue::index tokens() const { return std::ssize(offsets) - 1; }
+  moue::index_t tokens() const { return std::ssize(offsets) - 1; }
   void add(std::int32_t e, double g) {
     expert.push_back(e);
     gate.push_back(g);
@@ -48,7 +48,7 @@ inline std::shared_ptr<const moue::parameter_layout> layout_of(const auto& execu
 inline executor_result run_executor(const auto& executor, const moue::parameters<double>& weights,
                                     const assignments& given, const std::vector<double>& x,
                                     const std::vector<double>& dy) {
-  const moue::index tokens = given.tokens(), entries = std::ssize(given.expert), width = executor.width();
+  const moue::index_t tokens = given.tokens(), entries = std::ssize(given.expert), width = executor.width();
   const auto carve = [&](moue::arena& memory) {
     return std::pair{executor.template take_record<double>(memory, tokens, entries),
                      executor.template take_scratch<double>(memory, entries, true)};
@@ -68,13 +68,14 @@ inline executor_result run_executor(const auto& executor, const moue::parameters
 }
 
 /// The same for `moue::mlp<moue::silu>` without biases, by the definition.
-inline executor_result run_naively(const moue::parameters<double>& weights, moue::index width, const assignments& given,
-                                   const std::vector<double>& x, const std::vector<double>& dy) {
+inline executor_result run_naively(const moue::parameters<double>& weights, moue::index_t width,
+                                   const assignments& given, const std::vector<double>& x,
+                                   const std::vector<double>& dy) {
   executor_result result{std::vector<double>(x.size(), 0), std::vector<double>(x.size(), 0),
                          std::vector<double>(given.gate.size(), 0), moue::gradients<double>(weights.shared_layout())};
-  for (moue::index t = 0; t < given.tokens(); ++t)
-    for (moue::index i = given.offsets[static_cast<std::size_t>(t)]; i < given.offsets[static_cast<std::size_t>(t) + 1];
-         ++i) {
+  for (moue::index_t t = 0; t < given.tokens(); ++t)
+    for (moue::index_t i = given.offsets[static_cast<std::size_t>(t)];
+         i < given.offsets[static_cast<std::size_t>(t) + 1]; ++i) {
       const auto entry = static_cast<std::size_t>(i);
       if (given.expert[entry] < 0) continue;
       const std::string prefix = "experts." + std::to_string(given.expert[entry]);
@@ -84,18 +85,18 @@ inline executor_result run_naively(const moue::parameters<double>& weights, moue
       const double* dout = &dy[static_cast<std::size_t>(t * width)];
       const double gate = given.gate[entry];
       result.gradients.touch(given.expert[entry]);
-      for (moue::index h = 0; h < up.rows; ++h) {
+      for (moue::index_t h = 0; h < up.rows; ++h) {
         double pre = 0, dh = 0;
-        for (moue::index j = 0; j < width; ++j) pre += up(h, j) * in[j];
+        for (moue::index_t j = 0; j < width; ++j) pre += up(h, j) * in[j];
         const double sigma = 1 / (1 + std::exp(-pre)), value = pre * sigma;
-        for (moue::index j = 0; j < width; ++j) {
+        for (moue::index_t j = 0; j < width; ++j) {
           result.y[static_cast<std::size_t>(t * width + j)] += gate * down(j, h) * value;
           dh += down(j, h) * dout[j];
           ddown(j, h) += gate * dout[j] * value;
         }
         result.dgate[entry] += dh * value;
         const double dpre = gate * dh * sigma * (1 + pre * (1 - sigma));
-        for (moue::index j = 0; j < width; ++j) {
+        for (moue::index_t j = 0; j < width; ++j) {
           dup(h, j) += dpre * in[j];
           result.dx[static_cast<std::size_t>(t * width + j)] += dpre * up(h, j);
         }

@@ -81,7 +81,7 @@ class fake_blas {
   void require_memory(const void* data, std::size_t bytes, const std::string& what) const {
     const auto first = reinterpret_cast<std::uintptr_t>(data);
     const auto holds = [&](const range& r) { return first >= r.first && first + bytes <= r.last; };
-    require(std::any_of(memory_.begin(), memory_.end(), holds), what + " outside of the memory that was lent");
+    require(std::any_of(memory_.begin(), memory_.end(), holds), what + " outside of the memory that was given");
   }
   /// A matrix [rows, cols] by columns.
   void check_matrix(const void* data, std::int64_t leading, std::int64_t rows, std::int64_t cols, number type,
@@ -131,7 +131,7 @@ class fake_blas {
     for (std::int64_t j = 0; j < call.n; ++j)
       for (std::int64_t i = 0; i < call.m; ++i) {
         R& out = static_cast<R*>(call.c)[j * call.c_leading + i];
-        C sum = call.mode == moue::write::add ? static_cast<C>(out) : C(0);
+        C sum = call.mode == moue::store::add ? static_cast<C>(out) : C(0);
         for (std::int64_t l = 0; l < call.k; ++l) sum += at(call.a, i, l) * at(call.b, l, j);
         out = R(sum);
       }

@@ -34,9 +34,10 @@ class golden {
   const json& operator[](const char* key) const { return data_.at(key); }
   bool has(const char* parameter) const { return data_["params"].contains(parameter); }
   /// Part `i` of `parts` equal ones of a tensor in "params" or "grads".
-  std::vector<double> part(const char* section, const char* parameter, moue::index i = 0, moue::index parts = 1) const {
+  std::vector<double> part(const char* section, const char* parameter, moue::index_t i = 0,
+                           moue::index_t parts = 1) const {
     const auto all = numbers(data_[section].at(parameter));
-    const auto size = static_cast<moue::index>(all.size()) / parts;
+    const auto size = static_cast<moue::index_t>(all.size()) / parts;
     return {all.begin() + i * size, all.begin() + (i + 1) * size};
   }
 
@@ -75,16 +76,17 @@ model_pointer<double> build(const golden& g, Backend backend) {
 }
 
 /// Calls f(name here, name there, layer or expert or 0, number of parts there, whether transposed) for all tensors.
-inline void each_tensor(const any_model<double>& model, const golden& g,
-                        const std::function<void(const std::string&, const char*, moue::index, moue::index, bool)>& f) {
+inline void each_tensor(
+    const any_model<double>& model, const golden& g,
+    const std::function<void(const std::string&, const char*, moue::index_t, moue::index_t, bool)>& f) {
   const bool query = g.has("Wq");
-  for (moue::index e = 0; e < model.experts(); ++e) {
+  for (moue::index_t e = 0; e < model.experts(); ++e) {
     f("experts." + std::to_string(e) + ".up", "W1", e, model.experts(), true);
     f("experts." + std::to_string(e) + ".down", "W2", e, model.experts(), true);
   }
   const auto per_layer = [&](const char* here, const char* there) {
     if (g.has(there))
-      for (moue::index l = 0; l < model.layers(); ++l)
+      for (moue::index_t l = 0; l < model.layers(); ++l)
         f("layers." + std::to_string(l) + ".router." + here, there, l, model.layers(), false);
   };
   const auto per_model = [&](const char* here, const char* there) {
@@ -106,21 +108,22 @@ inline void each_tensor(const any_model<double>& model, const golden& g,
 template <class T>
 std::vector<double> list(const moue::matrix_view<T>& m, bool transposed) {
   std::vector<double> result;
-  for (moue::index i = 0; i < (transposed ? m.cols : m.rows); ++i)
-    for (moue::index j = 0; j < (transposed ? m.rows : m.cols); ++j) result.push_back(transposed ? m(j, i) : m(i, j));
+  for (moue::index_t i = 0; i < (transposed ? m.cols : m.rows); ++i)
+    for (moue::index_t j = 0; j < (transposed ? m.rows : m.cols); ++j) result.push_back(transposed ? m(j, i) : m(i, j));
   return result;
 }
 
 inline moue::parameters<double> weights_of(const any_model<double>& model, const golden& g) {
   moue::parameters<double> weights(model.layout());
-  each_tensor(model, g, [&](const std::string& here, const char* there, moue::index i, moue::index n, bool transposed) {
-    const auto values = g.part("params", there, i, n);
-    const auto to = weights[here];
-    REQUIRE(static_cast<moue::index>(values.size()) == to.rows * to.cols);
-    for (moue::index row = 0; row < to.rows; ++row)
-      for (moue::index col = 0; col < to.cols; ++col)
-        to(row, col) = values[static_cast<std::size_t>(transposed ? col * to.rows + row : row * to.cols + col)];
-  });
+  each_tensor(
+      model, g, [&](const std::string& here, const char* there, moue::index_t i, moue::index_t n, bool transposed) {
+        const auto values = g.part("params", there, i, n);
+        const auto to = weights[here];
+        REQUIRE(static_cast<moue::index_t>(values.size()) == to.rows * to.cols);
+        for (moue::index_t row = 0; row < to.rows; ++row)
+          for (moue::index_t col = 0; col < to.cols; ++col)
+            to(row, col) = values[static_cast<std::size_t>(transposed ? col * to.rows + row : row * to.cols + col)];
+      });
   for (const auto& info : *model.layout())
     if (info.name.ends_with(".bias")) {
       const auto bias = numbers(g["bias"]);
@@ -146,17 +149,17 @@ void reproduce(const std::string& name, Backend backend) {
     return distance(a, b, 1e-3) < golden_tolerance;
   };
 
-  CHECK(g["exposure"] == json(std::vector<moue::index>(links.exposure().begin(), links.exposure().end())));
+  CHECK(g["exposure"] == json(std::vector<moue::index_t>(links.exposure().begin(), links.exposure().end())));
   for (std::size_t l = 0; l < result.visits.size(); ++l) {
     CAPTURE(l);
     const auto& visit = result.visits[l];
     const auto& expected = g["layers"][l];
-    const auto layer = static_cast<moue::index>(l);
+    const auto layer = static_cast<moue::index_t>(l);
     const auto candidates = links.candidates(layer);
     CHECK(g["candidates"][l] == json(std::vector<std::int32_t>(candidates.begin(), candidates.end())));
     CHECK(near(visit.u, numbers(expected["u"])));
     CHECK(near(visit.logits, numbers(expected["logits"])));
-    CHECK(expected["topk_slot"]["data"] == json(visit.slots));
+    CHECK(expected["topk_slot"]["data"] == json(visit.selected));
     CHECK(expected["topk_expert"]["data"] == json(visit.experts));
     CHECK(near(visit.gates, numbers(expected["gates"])));
     CHECK(near(visit.y, numbers(expected["moe_out"])));
@@ -181,7 +184,7 @@ void reproduce(const std::string& name, Backend backend) {
   if (g.has("xd")) CHECK(near(result.dshift, g.part("grads", "xd")));
   std::size_t compared = input.x.size() + input.scale.size() + input.shift.size(), there_in_all = 0;
   each_tensor(*model, g,
-              [&](const std::string& here, const char* there, moue::index i, moue::index n, bool transposed) {
+              [&](const std::string& here, const char* there, moue::index_t i, moue::index_t n, bool transposed) {
                 CAPTURE(here);
                 const auto gradient = list(result.gradients[here], transposed);
                 CHECK(near(gradient, g.part("grads", there, i, n)));

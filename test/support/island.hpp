@@ -65,11 +65,11 @@ class entry {
 struct island_operations {
   const closed_memory* memory;
 
-  void linear(const auto& x, const auto& w, const auto& y, moue::write mode = moue::write::assign) const {
+  void linear(const auto& x, const auto& w, const auto& y, moue::store mode = moue::store::assign) const {
     const entry open(*memory);
     moue::reference_operations{}.linear(x, w, y, mode);
   }
-  void input_gradient(const auto& dy, const auto& w, const auto& dx, moue::write mode = moue::write::assign) const {
+  void input_gradient(const auto& dy, const auto& w, const auto& dx, moue::store mode = moue::store::assign) const {
     const entry open(*memory);
     moue::reference_operations{}.input_gradient(dy, w, dx, mode);
   }
@@ -81,11 +81,11 @@ struct island_operations {
     const entry open(*memory);
     moue::reference_operations{}.column_sum(x, out);
   }
-  void each_row(moue::index rows, const auto& f) const {
+  void each_row(moue::index_t rows, const auto& f) const {
     const entry open(*memory);
     moue::reference_operations{}.each_row(rows, f);
   }
-  void each_element(moue::index rows, moue::index cols, const auto& f) const {
+  void each_element(moue::index_t rows, moue::index_t cols, const auto& f) const {
     const entry open(*memory);
     moue::reference_operations{}.each_element(rows, cols, f);
   }
@@ -96,41 +96,41 @@ struct island_group {
   const closed_memory* memory;
   moue::dispatch_plan plan;
   moue::vector_view<const std::int32_t> kinds;
-  moue::index kind;
+  moue::index_t kind;
 
-  void linear(const auto& x, const auto& w, const auto& y, moue::write mode = moue::write::assign) const {
-    each_expert([&](moue::index e, auto rows_of) {
+  void linear(const auto& x, const auto& w, const auto& y, moue::store mode = moue::store::assign) const {
+    each_expert([&](moue::index_t e, auto rows_of) {
       moue::reference_operations{}.linear(rows_of(x), w.of(e), rows_of(y), mode);
     });
   }
-  void input_gradient(const auto& dy, const auto& w, const auto& dx, moue::write mode = moue::write::assign) const {
-    each_expert([&](moue::index e, auto rows_of) {
+  void input_gradient(const auto& dy, const auto& w, const auto& dx, moue::store mode = moue::store::assign) const {
+    each_expert([&](moue::index_t e, auto rows_of) {
       moue::reference_operations{}.input_gradient(rows_of(dy), w.of(e), rows_of(dx), mode);
     });
   }
   void weight_gradient(const auto& dy, const auto& x, const auto& dw) const {
-    each_expert([&](moue::index e, auto rows_of) {
+    each_expert([&](moue::index_t e, auto rows_of) {
       moue::reference_operations{}.weight_gradient(rows_of(dy), rows_of(x), dw.of(e));
     });
   }
   void column_sum(const auto& x, const auto& out) const {
-    each_expert([&](moue::index e, auto rows_of) { moue::reference_operations{}.column_sum(rows_of(x), out.of(e)); });
+    each_expert([&](moue::index_t e, auto rows_of) { moue::reference_operations{}.column_sum(rows_of(x), out.of(e)); });
   }
-  void each_row(moue::index, const auto& f) const {
+  void each_row(moue::index_t, const auto& f) const {
     const entry open(*memory);
-    for (moue::index row = 0; row < plan.rows(); ++row)
+    for (moue::index_t row = 0; row < plan.rows(); ++row)
       if (kinds[plan.row_expert[row]] == kind) f(row);
   }
-  void each_element(moue::index rows, moue::index cols, const auto& f) const {
-    each_row(rows, [&](moue::index row) {
-      for (moue::index j = 0; j < cols; ++j) f(row, j);
+  void each_element(moue::index_t rows, moue::index_t cols, const auto& f) const {
+    each_row(rows, [&](moue::index_t row) {
+      for (moue::index_t j = 0; j < cols; ++j) f(row, j);
     });
   }
 
  private:
   void each_expert(const auto& f) const {
     const entry open(*memory);
-    for (moue::index e = 0; e < plan.experts(); ++e)
+    for (moue::index_t e = 0; e < plan.experts(); ++e)
       if (plan.expert_rows(e) > 0 && kinds[e] == kind)
         f(e, [&](const auto& m) { return m.row_block(plan.expert_offsets[e], plan.expert_rows(e)); });
   }
@@ -143,7 +143,7 @@ class island {
   void* allocate(std::size_t bytes) const { return memory_->allocate(bytes); }
   void release(void* data) const { memory_->release(data); }
 
-  moue::index workers() const { return 1; }
+  moue::index_t workers() const { return 1; }
   template <class C>
   island_operations operations(moue::matrix_view<C>) const {
     return {memory_.get()};
@@ -155,7 +155,7 @@ class island {
   }
   template <class C>
   island_group group(const moue::dispatch_plan& plan, moue::vector_view<const std::int32_t> kinds,
-                     moue::index kind) const {
+                     moue::index_t kind) const {
     return {memory_.get(), plan, kinds, kind};
   }
   template <class T>

@@ -24,7 +24,7 @@
 
 namespace test {
 
-using moue::index;
+using moue::index_t;
 using moue::io::moe_part;
 
 /// A folder that goes away with its object.
@@ -46,41 +46,41 @@ class scratch_folder {
 
 /// The sizes of a synthetic checkpoint, and its canonical numbers: all different, and whole.
 struct layout_sizes {
-  index width, hidden, shared_hidden = 3, experts = 3;
-  std::vector<index> model_layers{0, 1};
+  index_t width, hidden, shared_hidden = 3, experts = 3;
+  std::vector<index_t> model_layers{0, 1};
 
-  float value(moe_part part, index layer, index e, index r, index c) const {
-    const index side = width + hidden + shared_hidden + experts;
-    return static_cast<float>((((static_cast<index>(part) * 2 + layer) * experts + e) * side + r) * side + c);
+  float value(moe_part part, index_t layer, index_t e, index_t r, index_t c) const {
+    const index_t side = width + hidden + shared_hidden + experts;
+    return static_cast<float>((((static_cast<index_t>(part) * 2 + layer) * experts + e) * side + r) * side + c);
   }
 };
 
 struct raw_tensor {
-  std::vector<index> shape;
+  std::vector<index_t> shape;
   moue::io::dtype type = moue::io::dtype::f32;
   std::vector<std::byte> bytes;
 };
 using raw_tensors = std::map<std::string, raw_tensor>;
 
-using position = std::vector<index>;
+using position = std::vector<index_t>;
 
 /// Adds a tensor with `element(position)` everywhere.
 template <class T>
-void put(raw_tensors& all, const std::string& name, moue::io::dtype type, std::vector<index> shape,
+void put(raw_tensors& all, const std::string& name, moue::io::dtype type, std::vector<index_t> shape,
          const std::function<T(const position&)>& element) {
-  index count = 1;
-  for (const index n : shape) count *= n;
+  index_t count = 1;
+  for (const index_t n : shape) count *= n;
   std::vector<T> values;
-  for (index i = 0; i < count; ++i) {
+  for (index_t i = 0; i < count; ++i) {
     position at(shape.size());
-    index rest = i;
+    index_t rest = i;
     for (std::size_t d = shape.size(); d-- > 0; rest /= shape[d]) at[d] = rest % shape[d];
     values.push_back(element(at));
   }
   const auto bytes = std::as_bytes(std::span(values));
   all[name] = {std::move(shape), type, {bytes.begin(), bytes.end()}};
 }
-inline void put(raw_tensors& all, const std::string& name, std::vector<index> shape,
+inline void put(raw_tensors& all, const std::string& name, std::vector<index_t> shape,
                 const std::function<float(const position&)>& element) {
   put<float>(all, name, moue::io::dtype::f32, std::move(shape), element);
 }
@@ -102,10 +102,10 @@ inline raw_tensors make_layout(const std::string& style, const layout_sizes& s,
   raw_tensors all;
   using enum moe_part;
   for (std::size_t layer = 0; layer < s.model_layers.size(); ++layer) {
-    const auto l = static_cast<index>(layer);
+    const auto l = static_cast<index_t>(layer);
     const std::string stem = "model.layers." + std::to_string(s.model_layers[layer]) + ".";
-    const auto v = [&, l](moe_part part, index e, index r, index c) { return s.value(part, l, e, r, c); };
-    const index n = s.experts, w = s.width, h = s.hidden;
+    const auto v = [&, l](moe_part part, index_t e, index_t r, index_t c) { return s.value(part, l, e, r, c); };
+    const index_t n = s.experts, w = s.width, h = s.hidden;
     put(all, stem + router_name, {n, w}, [&](const position& at) { return v(moe_part::router, 0, at[0], at[1]); });
     if (style == "fused" || style == "granite") {
       const bool granite = style == "granite";
@@ -126,11 +126,11 @@ inline raw_tensors make_layout(const std::string& style, const layout_sizes& s,
       put(all, stem + "mlp.router.bias", {n}, [&](const position& at) { return v(router_bias, 0, 0, at[0]); });
     } else {
       const bool mixtral = style == "mixtral";
-      const auto name = [&](index e, const char* one, const char* other) {
+      const auto name = [&](index_t e, const char* one, const char* other) {
         return stem + (mixtral ? "block_sparse_moe.experts." : "mlp.experts.") + std::to_string(e) + "." +
                (mixtral ? one : other) + ".weight";
       };
-      for (index e = 0; e < n; ++e) {
+      for (index_t e = 0; e < n; ++e) {
         put(all, name(e, "w1", "gate_proj"), {h, w}, [&](const position& at) { return v(gate, e, at[0], at[1]); });
         put(all, name(e, "w3", "up_proj"), {h, w}, [&](const position& at) { return v(up, e, at[0], at[1]); });
         put(all, name(e, "w2", "down_proj"), {w, h}, [&](const position& at) { return v(down, e, at[0], at[1]); });
@@ -144,10 +144,10 @@ inline raw_tensors make_layout(const std::string& style, const layout_sizes& s,
 inline void add_shared(raw_tensors& all, const layout_sizes& s, const std::string& stem) {
   for (std::size_t layer = 0; layer < s.model_layers.size(); ++layer) {
     const std::string block = "model.layers." + std::to_string(s.model_layers[layer]) + "." + stem;
-    const auto v = [&, l = static_cast<index>(layer)](moe_part part, const position& at) {
+    const auto v = [&, l = static_cast<index_t>(layer)](moe_part part, const position& at) {
       return s.value(part, l, 0, at[0], at[1]);
     };
-    const index w = s.width, h = s.shared_hidden;
+    const index_t w = s.width, h = s.shared_hidden;
     put(all, block + "gate_proj.weight", {h, w}, [&](const position& at) { return v(moe_part::shared_gate, at); });
     put(all, block + "up_proj.weight", {h, w}, [&](const position& at) { return v(moe_part::shared_up, at); });
     put(all, block + "down_proj.weight", {w, h}, [&](const position& at) { return v(moe_part::shared_down, at); });
@@ -156,10 +156,10 @@ inline void add_shared(raw_tensors& all, const layout_sizes& s, const std::strin
 
 /// Adds one tensor of shape `shape` per mixture layer that holds `part` as it is.
 inline void add_plain(raw_tensors& all, const layout_sizes& s, const std::string& name, moe_part part,
-                      const std::vector<index>& shape) {
+                      const std::vector<index_t>& shape) {
   for (std::size_t layer = 0; layer < s.model_layers.size(); ++layer)
     put(all, "model.layers." + std::to_string(s.model_layers[layer]) + "." + name, shape,
-        [&](const position& at) { return s.value(part, static_cast<index>(layer), 0, 0, at.back()); });
+        [&](const position& at) { return s.value(part, static_cast<index_t>(layer), 0, 0, at.back()); });
 }
 
 }  // namespace test

@@ -17,15 +17,15 @@
 
 namespace test::loads {
 
-inline constexpr moue::index experts = 16, chosen = 2;
+inline constexpr moue::index_t experts = 16, chosen = 2;
 
 struct load {
   std::string name;
-  std::function<double(moue::index token, moue::index expert)> weight;  // a token draws experts in proportion to it
+  std::function<double(moue::index_t token, moue::index_t expert)> weight;  // a token draws experts in proportion to it
   bool ragged = false;
 };
 
-inline bool in_turn(moue::index t, moue::index e) { return e / chosen == t % (experts / chosen); }
+inline bool in_turn(moue::index_t t, moue::index_t e) { return e / chosen == t % (experts / chosen); }
 
 inline const std::vector<load> all{
     {"W0 balanced", [](auto t, auto e) { return in_turn(t, e) ? 1 : 0; }},
@@ -45,13 +45,13 @@ inline const std::vector<load> all{
     {"alternating", [](auto t, auto e) { return t % 2 == e % 2 ? 1 : 0; }},
 };
 
-inline assignments assign(const load& kind, moue::index tokens) {
+inline assignments assign(const load& kind, moue::index_t tokens) {
   std::mt19937_64 random(tokens);
   assignments result;
-  for (moue::index t = 0; t < tokens; ++t) {
+  for (moue::index_t t = 0; t < tokens; ++t) {
     std::vector<double> weight(experts);
-    for (moue::index e = 0; e < experts; ++e) weight[static_cast<std::size_t>(e)] = kind.weight(t, e);
-    for (moue::index i = 0; i < (kind.ragged ? t % (chosen + 1) : chosen); ++i) {
+    for (moue::index_t e = 0; e < experts; ++e) weight[static_cast<std::size_t>(e)] = kind.weight(t, e);
+    for (moue::index_t i = 0; i < (kind.ragged ? t % (chosen + 1) : chosen); ++i) {
       double left = std::accumulate(weight.begin(), weight.end(), 0.0) * static_cast<double>(random() >> 11) * 0x1p-53;
       std::size_t e = 0;
       while (weight[e] == 0 || (left -= weight[e]) > 0) ++e;

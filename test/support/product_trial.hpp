@@ -27,18 +27,18 @@ namespace gpu = moue::detail::gpu;
 
 /// A product of groups with `sizes` rows each and weights [n, k].
 struct product_shape {
-  std::vector<moue::index> sizes;
-  moue::index n = 1;
-  moue::index k = 1;
-  moue::index padding = 0;               // numbers between the rows of activations
-  moue::index shift = 0;                 // numbers from a multiple of 16 bytes to the first activations
-  moue::index weight_shift = 0;          // and to each group's weights
+  std::vector<moue::index_t> sizes;
+  moue::index_t n = 1;
+  moue::index_t k = 1;
+  moue::index_t padding = 0;             // numbers between the rows of activations
+  moue::index_t shift = 0;               // numbers from a multiple of 16 bytes to the first activations
+  moue::index_t weight_shift = 0;        // and to each group's weights
   std::vector<std::int32_t> kinds = {};  // of groups; those of kind 1 take part, all if empty
   bool dense = false;                    // one group without offsets
-  moue::index spare = 3;                 // rows past those of the last group
+  moue::index_t spare = 3;               // rows past those of the last group
 
-  moue::index rows() const {
-    moue::index sum = dense ? 0 : spare;
+  moue::index_t rows() const {
+    moue::index_t sum = dense ? 0 : spare;
     for (const auto size : sizes) sum += size;
     return sum;
   }
@@ -52,7 +52,7 @@ struct product_shape {
 
 /// Shapes that divide no tile, and corners.
 inline std::vector<product_shape> product_shapes() {
-  std::vector<moue::index> many(257);
+  std::vector<moue::index_t> many(257);
   for (std::size_t g = 0; g < many.size(); ++g) many[g] = g % 50 == 7 ? 2 : (g == 256 ? 5 : 0);
   return {
       {.sizes = {5, 0, 37, 1}, .n = 70, .k = 45},
@@ -82,8 +82,9 @@ inline std::vector<product_shape> few_product_shapes() {
 template <class T>
 class shifted_matrix {
  public:
-  shifted_matrix(moue::index rows, moue::index cols, moue::index padding, moue::index shift)
-      : numbers_(static_cast<std::size_t>(std::max<moue::index>(0, rows * (cols + padding) - padding) + shift), nan()),
+  shifted_matrix(moue::index_t rows, moue::index_t cols, moue::index_t padding, moue::index_t shift)
+      : numbers_(static_cast<std::size_t>(std::max<moue::index_t>(0, rows * (cols + padding) - padding) + shift),
+                 nan()),
         rows_(rows),
         cols_(cols),
         stride_(cols + padding),
@@ -91,9 +92,9 @@ class shifted_matrix {
     if (reinterpret_cast<std::uintptr_t>(numbers_.data()) % 16 != 0 && !numbers_.empty())
       throw std::logic_error("memory for a test is not aligned");
   }
-  void fill(moue::index first, moue::index rows, std::mt19937& random) {
+  void fill(moue::index_t first, moue::index_t rows, std::mt19937& random) {
     std::normal_distribution<double> normal;
-    for (moue::index i = first; i < first + rows; ++i)
+    for (moue::index_t i = first; i < first + rows; ++i)
       for (auto& x : view().row(i)) x = T(static_cast<moue::compute_t<T>>(normal(random)));
   }
   moue::matrix_view<T> view() { return {numbers_.data() + shift_, rows_, cols_, stride_}; }
@@ -105,15 +106,15 @@ class shifted_matrix {
   static T nan() { return T(std::numeric_limits<moue::compute_t<T>>::quiet_NaN()); }
 
   std::vector<T> numbers_;
-  moue::index rows_, cols_, stride_, shift_;
+  moue::index_t rows_, cols_, stride_, shift_;
 };
 
 /// `from` in doubles, rounded to R on the way unless that is void, or their absolute values.
 template <class R, class T>
 std::vector<double> in_double(const moue::matrix_view<T>& from, bool absolute) {
   std::vector<double> result;
-  for (moue::index i = 0; i < from.rows; ++i)
-    for (moue::index j = 0; j < from.cols; ++j) {
+  for (moue::index_t i = 0; i < from.rows; ++i)
+    for (moue::index_t j = 0; j < from.cols; ++j) {
       double x = static_cast<moue::compute_t<std::remove_const_t<T>>>(from(i, j));
       if constexpr (!std::is_void_v<R>) x = static_cast<float>(R(static_cast<float>(x)));
       result.push_back(absolute ? std::abs(x) : x);
@@ -123,14 +124,14 @@ std::vector<double> in_double(const moue::matrix_view<T>& from, bool absolute) {
 
 /// Compares `result` with what `compute(out, absolute)` makes of doubles, and copies it over `expected`.
 template <class C, class Compute>
-void compare_block(moue::matrix_view<C> result, moue::matrix_view<C> expected, moue::index depth,
+void compare_block(moue::matrix_view<C> result, moue::matrix_view<C> expected, moue::index_t depth,
                    const Compute& compute) {
   std::vector<double> exact(static_cast<std::size_t>(result.rows * result.cols)), size = exact;
   compute(moue::matrix_view<double>{exact.data(), result.rows, result.cols}, false);
   compute(moue::matrix_view<double>{size.data(), result.rows, result.cols}, true);
   double worst = 0;
-  for (moue::index i = 0; i < result.rows; ++i)
-    for (moue::index j = 0; j < result.cols; ++j) {
+  for (moue::index_t i = 0; i < result.rows; ++i)
+    for (moue::index_t j = 0; j < result.cols; ++j) {
       const auto at = static_cast<std::size_t>(i * result.cols + j);
       const double error = std::abs(static_cast<double>(result(i, j)) - exact[at]);
       // A sum of `depth` products and the number before errs by no more in any order. Where C is double the reference
@@ -147,7 +148,7 @@ struct product_trial {
   using C = moue::compute_t<S>;
 
   product_shape shape;
-  std::vector<moue::index> offsets = {};
+  std::vector<moue::index_t> offsets = {};
 
   explicit product_trial(product_shape s) : shape(std::move(s)) {
     offsets.push_back(0);
@@ -159,7 +160,7 @@ struct product_trial {
     return {offsets.data(), std::ssize(shape.sizes), shape.kinds.empty() ? nullptr : shape.kinds.data(), 1,
             shape.rows()};
   }
-  shifted_matrix<C> rows_of(moue::index cols, std::mt19937& random) const {
+  shifted_matrix<C> rows_of(moue::index_t cols, std::mt19937& random) const {
     shifted_matrix<C> result(shape.rows(), cols, shape.padding, shape.shift);
     for (std::size_t g = 0; g < shape.sizes.size(); ++g)
       if (shape.takes_part(g)) result.fill(offsets[g], shape.sizes[g], random);
@@ -186,11 +187,11 @@ struct product_trial {
 
   /// y (=|+=) x wᵀ, or x w if `Transposed`, by `run(segments, x, w, y, mode)`. Returns y. R: what the path rounds x to.
   template <bool Transposed, class R, class Run>
-  shifted_matrix<C> check_rows(const Run& run, moue::write mode, unsigned seed = 5) const {
+  shifted_matrix<C> check_rows(const Run& run, moue::store mode, unsigned seed = 5) const {
     CAPTURE(shape.text());
     CAPTURE(static_cast<int>(mode));
     std::mt19937 random(seed);
-    const moue::index inner = Transposed ? shape.n : shape.k, outer = Transposed ? shape.k : shape.n;
+    const moue::index_t inner = Transposed ? shape.n : shape.k, outer = Transposed ? shape.k : shape.n;
     auto x = rows_of(inner, random), y = rows_of(outer, random);
     auto w = matrices<S>(random);
     auto expected = y, before = y;
@@ -216,8 +217,8 @@ struct product_trial {
   }
   template <bool Transposed, class R, class Run>
   void check_both_modes(const Run& run) const {
-    check_rows<Transposed, R>(run, moue::write::assign);
-    check_rows<Transposed, R>(run, moue::write::add);
+    check_rows<Transposed, R>(run, moue::store::assign);
+    check_rows<Transposed, R>(run, moue::store::add);
   }
 
   /// dw += dyᵀ x by `run(segments, dy, x, dw)`. Returns dw. R: what the path rounds dy and x to.

@@ -17,11 +17,11 @@ namespace test {
 
 /// What all compositions have in common.
 struct recipe {
-  moue::index width = 6;
-  moue::index hidden = 5;
+  moue::index_t width = 6;
+  moue::index_t hidden = 5;
   moue::staggered_rotation ring{.depth = 3, .pool = 5, .window = 3, .stride = 2, .local = 1};
-  moue::index k = 2;
-  moue::index rank = 3;
+  moue::index_t k = 2;
+  moue::index_t rank = 3;
   double decay = 0.5;
   double switch_weight = 0.3;
   double universal_weight = 0.4;

@@ -25,7 +25,7 @@ inline std::shared_ptr<const moue::parameter_layout> make_uneven_layout() {
   layout->add("router.weight", {.name = "", .rows = 64, .cols = 32, .decayed = true}, 0, -1);
   layout->add("router.nothing", {.name = "", .rows = 0, .cols = 5}, 0, -1);
   layout->add("router.buffer", {.name = "", .cols = 4, .trained = false, .decayed = true}, 0, -1);
-  for (moue::index e = 0; e < 3; ++e) {
+  for (moue::index_t e = 0; e < 3; ++e) {
     layout->begin_expert();
     layout->add("experts." + std::to_string(e) + ".up", {.name = "", .rows = 70, .cols = 65, .decayed = true}, -1, e);
     layout->add("experts." + std::to_string(e) + ".scale", {.name = "", .cols = 7}, -1, e);
@@ -64,7 +64,7 @@ struct resident {
   auto operations() const { return backend.operations(moue::matrix_view<C>{}); }
 
   void send(const auto& from, auto& to) const {
-    for (moue::index i = 0; i < layout->tensors(); ++i) carrier.send(from[i], to[i].data);
+    for (moue::index_t i = 0; i < layout->tensors(); ++i) carrier.send(from[i], to[i].data);
   }
   void send(const moue::gradients<C>& host) {
     send(host, grads);
@@ -73,13 +73,13 @@ struct resident {
   template <class T>
   moue::parameters<T> fetch(const moue::parameters<T>& from) const {
     moue::parameters<T> result(layout);
-    for (moue::index i = 0; i < layout->tensors(); ++i)
+    for (moue::index_t i = 0; i < layout->tensors(); ++i)
       carrier.fetch(from[i].data, result[i].data, from[i].rows * from[i].cols);
     return result;
   }
   moue::gradients<C> fetch_gradients() const {
     moue::gradients<C> result(layout);
-    for (moue::index i = 0; i < layout->tensors(); ++i)
+    for (moue::index_t i = 0; i < layout->tensors(); ++i)
       carrier.fetch(grads[i].data, result[i].data, (*layout)[i].size());
     carrier.fetch(grads.marks().data, result.marks().data, layout->experts());
     return result;
@@ -102,16 +102,16 @@ inline constexpr moue::adamw_options options{.beta1 = 0.85, .beta2 = 0.97, .epsi
 /// Gradients of a step in which a batch reached the experts of `reached`.
 template <class C>
 moue::gradients<C> step_gradients(const std::shared_ptr<const moue::parameter_layout>& layout, std::uint64_t key,
-                                  const std::vector<moue::index>& reached) {
+                                  const std::vector<moue::index_t>& reached) {
   moue::gradients<C> grads(layout);
   fill(grads, key);
   for (const auto e : reached) grads.touch(e);
-  for (moue::index i = 0; i < layout->tensors(); ++i)
+  for (moue::index_t i = 0; i < layout->tensors(); ++i)
     if (!grads.live(i)) std::fill_n(grads[i].data, (*layout)[i].size(), C(0));
   return grads;
 }
 
-inline const std::vector<std::vector<moue::index>> batches{{0}, {1, 2}, {}, {0, 1, 2}, {0, 2}, {0}};
+inline const std::vector<std::vector<moue::index_t>> batches{{0}, {1, 2}, {}, {0, 1, 2}, {0, 2}, {0}};
 
 template <class S, class Backend>
 void check_same_as_host(const Backend& backend, const moue::adamw_options& o) {

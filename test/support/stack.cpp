@@ -10,24 +10,24 @@
 
 namespace test {
 
-double noise(std::uint64_t seed, moue::index position) {
+double noise(std::uint64_t seed, moue::index_t position) {
   return moue::detail::normal_at(moue::detail::mix(seed), static_cast<std::uint64_t>(position));
 }
 
-std::vector<double> noise_vector(std::uint64_t seed, moue::index size, double deviation) {
+std::vector<double> noise_vector(std::uint64_t seed, moue::index_t size, double deviation) {
   std::vector<double> result(static_cast<std::size_t>(size));
-  for (std::size_t i = 0; i < result.size(); ++i) result[i] = deviation * noise(seed, static_cast<moue::index>(i));
+  for (std::size_t i = 0; i < result.size(); ++i) result[i] = deviation * noise(seed, static_cast<moue::index_t>(i));
   return result;
 }
 
 template <moue::Storage S>
 moue::parameters<S> random_weights(const any_model<S>& model, std::uint64_t seed) {
   moue::parameters<S> weights(model.layout());
-  for (moue::index i = 0; i < weights.layout().tensors(); ++i) {
+  for (moue::index_t i = 0; i < weights.layout().tensors(); ++i) {
     const auto& info = weights.layout()[i];
     const bool temperature = info.name.ends_with("temperature");
     const double deviation = temperature ? 0.2 : 1 / std::sqrt(static_cast<double>(info.cols));
-    for (moue::index j = 0; j < info.size(); ++j)
+    for (moue::index_t j = 0; j < info.size(); ++j)
       weights[i].data[j] =
           S(static_cast<moue::compute_t<S>>((temperature ? 1 : 0) + deviation * noise(seed + 1000 * (i + 1), j)));
   }
@@ -35,7 +35,7 @@ moue::parameters<S> random_weights(const any_model<S>& model, std::uint64_t seed
 }
 
 template <moue::Storage S>
-stack_input<S> random_input(const any_model<S>& model, moue::index tokens, std::uint64_t seed) {
+stack_input<S> random_input(const any_model<S>& model, moue::index_t tokens, std::uint64_t seed) {
   using C = moue::compute_t<S>;
   stack_input<S> input;
   input.tokens = tokens;
@@ -51,9 +51,9 @@ namespace {
 constexpr double epsilon = 1e-6;  // of the host's RMS norm
 
 template <class C>
-C inverse_rms(const C* x, moue::index width) {
+C inverse_rms(const C* x, moue::index_t width) {
   C sum = 0;
-  for (moue::index j = 0; j < width; ++j) sum += x[j] * x[j];
+  for (moue::index_t j = 0; j < width; ++j) sum += x[j] * x[j];
   return C(1) / std::sqrt(sum / C(width) + C(epsilon));
 }
 
@@ -71,7 +71,7 @@ template <moue::Storage S>
 stack_result<moue::compute_t<S>> run_stack(const any_model<S>& model, const moue::parameters<S>& weights,
                                            const stack_input<S>& input, moue::mode how) {
   using C = moue::compute_t<S>;
-  const moue::index tokens = input.tokens, width = model.width(), layers = model.layers();
+  const moue::index_t tokens = input.tokens, width = model.width(), layers = model.layers();
   const auto size = static_cast<std::size_t>(tokens * width);
   const bool apart = !input.shift.empty(), norm = !input.scale.empty();
   const moue::pass_options options{.tokens = tokens, .how = how, .router_input = apart};
@@ -83,14 +83,14 @@ stack_result<moue::compute_t<S>> run_stack(const any_model<S>& model, const moue
   std::vector<std::vector<C>> entered;  // x on entry to each layer
   std::vector<C> x = input.x;
   std::vector<S> y(size);
-  pass->begin(tokens, {.valid = {input.valid.data(), static_cast<moue::index>(input.valid.size())}});
-  for (moue::index l = 0; l < layers; ++l) {
+  pass->begin(tokens, {.valid = {input.valid.data(), static_cast<moue::index_t>(input.valid.size())}});
+  for (moue::index_t l = 0; l < layers; ++l) {
     entered.push_back(x);
     std::vector<C> u = x;
     if (norm)
-      for (moue::index t = 0; t < tokens; ++t) {
+      for (moue::index_t t = 0; t < tokens; ++t) {
         const C r = inverse_rms(&x[static_cast<std::size_t>(t * width)], width);
-        for (moue::index j = 0; j < width; ++j)
+        for (moue::index_t j = 0; j < width; ++j)
           u[static_cast<std::size_t>(t * width + j)] *= r * input.scale[static_cast<std::size_t>(l * width + j)];
       }
     std::vector<C> v = u;
@@ -104,7 +104,7 @@ stack_result<moue::compute_t<S>> run_stack(const any_model<S>& model, const moue
     trace.u = u;
     trace.y = convert<C>(y);
     trace.logits = to_vector(pass->logits(l));
-    trace.slots = to_vector(pass->slots(l));
+    trace.selected = to_vector(pass->selected(l));
     const auto given = pass->assignments(l);
     trace.experts.assign(given.expert.begin(), given.expert.end());
     trace.gates.assign(given.gate.begin(), given.gate.end());
@@ -126,17 +126,17 @@ stack_result<moue::compute_t<S>> run_stack(const any_model<S>& model, const moue
   std::vector<S> dv(size), du_router(size);
   result.dscale.assign(input.scale.size(), C(0));
   result.dshift.assign(input.shift.size(), C(0));
-  for (moue::index l = layers; l-- > 0;) {
+  for (moue::index_t l = layers; l-- > 0;) {
     const std::vector<S> dy = convert<S>(dx);
     pass->backward(l, view(dy), {view(dv), apart ? view(du_router) : moue::matrix_view<S>{}}, result.gradients);
-    for (moue::index t = 0; t < tokens; ++t) {
-      const auto at = [&](moue::index j) { return static_cast<std::size_t>(t * width + j); };
-      const auto in_layer = [&](moue::index j) { return static_cast<std::size_t>(l * width + j); };
+    for (moue::index_t t = 0; t < tokens; ++t) {
+      const auto at = [&](moue::index_t j) { return static_cast<std::size_t>(t * width + j); };
+      const auto in_layer = [&](moue::index_t j) { return static_cast<std::size_t>(l * width + j); };
       const C* in = entered[static_cast<std::size_t>(l)].data() + t * width;
       const C r = norm ? inverse_rms(in, width) : C(1);
       C along = 0;
       std::vector<C> du(static_cast<std::size_t>(width));
-      for (moue::index j = 0; j < width; ++j) {
+      for (moue::index_t j = 0; j < width; ++j) {
         C& d = du[static_cast<std::size_t>(j)];
         d = static_cast<C>(dv[at(j)]);
         if (apart) {
@@ -149,7 +149,7 @@ stack_result<moue::compute_t<S>> run_stack(const any_model<S>& model, const moue
           along += d * in[j];
         }
       }
-      for (moue::index j = 0; j < width; ++j)
+      for (moue::index_t j = 0; j < width; ++j)
         dx[at(j)] += r * du[static_cast<std::size_t>(j)] - (norm ? along * r * r * r / C(width) * in[j] : C(0));
     }
   }
@@ -163,46 +163,46 @@ disagreement compare_with_differences(const any_model<double>& model, moue::para
   constexpr double step = 1e-5, least_scale = 1e-2;
   const auto base = run_stack(model, weights, input);
   disagreement worst;
-  const auto check = [&](const std::string& where, double* values, const double* gradient, moue::index size) {
+  const auto check = [&](const std::string& where, double* values, const double* gradient, moue::index_t size) {
     double scale = least_scale;
-    for (moue::index j = 0; j < size; ++j) scale = std::max(scale, std::abs(gradient[j]));
+    for (moue::index_t j = 0; j < size; ++j) scale = std::max(scale, std::abs(gradient[j]));
     const auto loss_at = [&](double& place, double value) {
-      const double kept = place;
+      const double saved = place;
       place = value;
       const auto moved = run_stack(model, weights, input, moue::mode::inference);
-      place = kept;
+      place = saved;
       for (std::size_t l = 0; l < moved.visits.size(); ++l)
-        if (moved.visits[l].slots != base.visits[l].slots)
+        if (moved.visits[l].selected != base.visits[l].selected)
           throw std::logic_error("a difference in " + where + " moved a selection: choose another seed");
       return moved.loss;
     };
-    for (moue::index j = 0; j < size; ++j) {
+    for (moue::index_t j = 0; j < size; ++j) {
       const double center = values[j];
       const double difference = (loss_at(values[j], center + step) - loss_at(values[j], center - step)) / (2 * step);
       const double error = std::abs(difference - gradient[j]) / scale;
       if (!(error <= worst.error)) worst = {error, where + "[" + std::to_string(j) + "]"};
     }
   };
-  for (moue::index i = 0; i < weights.layout().tensors(); ++i) {
+  for (moue::index_t i = 0; i < weights.layout().tensors(); ++i) {
     const auto& info = weights.layout()[i];
     if (info.trained) check(info.name, weights[i].data, base.gradients[i].data, info.size());
   }
-  check("x", input.x.data(), base.dx.data(), static_cast<moue::index>(input.x.size()));
-  check("scale", input.scale.data(), base.dscale.data(), static_cast<moue::index>(input.scale.size()));
-  check("shift", input.shift.data(), base.dshift.data(), static_cast<moue::index>(input.shift.size()));
+  check("x", input.x.data(), base.dx.data(), static_cast<moue::index_t>(input.x.size()));
+  check("scale", input.scale.data(), base.dscale.data(), static_cast<moue::index_t>(input.scale.size()));
+  check("shift", input.shift.data(), base.dshift.data(), static_cast<moue::index_t>(input.shift.size()));
   return worst;
 }
 
 double distance(const moue::gradients<double>& a, const moue::gradients<double>& b) {
   double worst = a.layout().same_shapes(b.layout()) ? 0 : std::numeric_limits<double>::infinity();
-  for (moue::index i = 0; i < a.layout().tensors(); ++i)
+  for (moue::index_t i = 0; i < a.layout().tensors(); ++i)
     worst = std::max(worst, distance(to_vector(a[i]), to_vector(b[i])));
   return worst;
 }
 
 #define MOUE_TEST_INSTANTIATE(S)                                                                          \
   template moue::parameters<S> random_weights<S>(const any_model<S>&, std::uint64_t);                     \
-  template stack_input<S> random_input<S>(const any_model<S>&, moue::index, std::uint64_t);               \
+  template stack_input<S> random_input<S>(const any_model<S>&, moue::index_t, std::uint64_t);             \
   template stack_result<moue::compute_t<S>> run_stack<S>(const any_model<S>&, const moue::parameters<S>&, \
                                                          const stack_input<S>&, moue::mode);
 MOUE_TEST_INSTANTIATE(double)

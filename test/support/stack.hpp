@@ -13,8 +13,8 @@
 namespace test {
 
 /// Standard normal numbers, the same everywhere.
-double noise(std::uint64_t seed, moue::index position);
-std::vector<double> noise_vector(std::uint64_t seed, moue::index size, double deviation = 1);
+double noise(std::uint64_t seed, moue::index_t position);
+std::vector<double> noise_vector(std::uint64_t seed, moue::index_t size, double deviation = 1);
 
 /// Fills every tensor, buffers included, with numbers that leave no path through the model idle.
 template <moue::Storage S>
@@ -25,7 +25,7 @@ moue::parameters<S> random_weights(const any_model<S>& model, std::uint64_t seed
 template <moue::Storage S>
 struct stack_input {
   using C = moue::compute_t<S>;
-  moue::index tokens = 0;
+  moue::index_t tokens = 0;
   std::vector<C> x;                 // [tokens, width]
   std::vector<C> loss_weight;       // [tokens, width]
   std::vector<std::uint8_t> valid;  // [tokens], or empty
@@ -34,13 +34,13 @@ struct stack_input {
 };
 
 template <moue::Storage S>
-stack_input<S> random_input(const any_model<S>& model, moue::index tokens, std::uint64_t seed);
+stack_input<S> random_input(const any_model<S>& model, moue::index_t tokens, std::uint64_t seed);
 
 /// One layer as it was run.
 template <class C>
 struct visit_trace {
-  std::vector<C> u, y, logits, gates, state;  // state: on entry
-  std::vector<std::int32_t> slots, experts;   // experts and gates: a rectangle, the always-on experts last
+  std::vector<C> u, y, logits, gates, state;    // state: on entry
+  std::vector<std::int32_t> selected, experts;  // experts and gates: a rectangle, the always-on experts last
 };
 
 template <class C>

@@ -22,10 +22,10 @@ inline void check_agreement(const stack_result<double>& result, const stack_resu
   CHECK(distance(result.gradients, expected.gradients) < tolerance);
   CHECK(distance(result.share, expected.share) < tolerance);
   CHECK(distance(result.probability, expected.probability) < tolerance);
-  for (moue::index e = 0; e < expected.gradients.layout().experts(); ++e)
+  for (moue::index_t e = 0; e < expected.gradients.layout().experts(); ++e)
     CHECK(result.gradients.touched(e) == expected.gradients.touched(e));
   for (std::size_t l = 0; l < expected.visits.size(); ++l) {
-    CHECK(result.visits[l].slots == expected.visits[l].slots);
+    CHECK(result.visits[l].selected == expected.visits[l].selected);
     CHECK(result.visits[l].experts == expected.visits[l].experts);
   }
 }

@@ -29,7 +29,7 @@ double distance(const A& a, const B& b, double least) {
 template <class C>
 std::vector<C> to_vector(const moue::matrix_view<const C>& m) {
   std::vector<C> result;
-  for (moue::index i = 0; i < m.rows; ++i) result.insert(result.end(), m.row(i).begin(), m.row(i).end());
+  for (moue::index_t i = 0; i < m.rows; ++i) result.insert(result.end(), m.row(i).begin(), m.row(i).end());
   return result;
 }
 
@@ -40,7 +40,7 @@ bool same_bits(const std::vector<C>& a, const std::vector<C>& b) {
 
 template <class C>
 bool same_bits(const moue::gradients<C>& a, const moue::gradients<C>& b) {
-  for (moue::index i = 0; i < a.layout().tensors(); ++i)
+  for (moue::index_t i = 0; i < a.layout().tensors(); ++i)
     if (!same_bits(to_vector(a[i]), to_vector(b[i]))) return false;
   return a.layout().same_shapes(b.layout());
 }

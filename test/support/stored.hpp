@@ -33,7 +33,7 @@ void check_against_double(const model_pointer<S>& model, double roundoff, double
   const auto oracle = compose("keyed_trajectory", r, moue::reference{});
   const auto weights = random_weights(*model, 1);
   moue::parameters<double> widened(oracle->layout());
-  for (moue::index i = 0; i < widened.layout().tensors(); ++i)
+  for (moue::index_t i = 0; i < widened.layout().tensors(); ++i)
     std::transform(weights[i].data, weights[i].data + widened.layout()[i].size(), widened[i].data,
                    [](S v) { return static_cast<double>(static_cast<C>(v)); });
   auto input = random_input(*model, 40, 2);
@@ -53,7 +53,7 @@ void check_against_double(const model_pointer<S>& model, double roundoff, double
   CHECK(distance(result.output, expected.output) < stack);
   CHECK(distance(result.dx, expected.dx) < stack);
   CHECK(static_cast<double>(result.balance) == doctest::Approx(expected.balance).epsilon(stack));
-  for (moue::index i = 0; i < widened.layout().tensors(); ++i) {
+  for (moue::index_t i = 0; i < widened.layout().tensors(); ++i) {
     CAPTURE(widened.layout()[i].name);
     CHECK(distance(to_vector(result.gradients[i]), to_vector(expected.gradients[i])) < stack);
   }

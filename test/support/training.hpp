@@ -12,7 +12,7 @@
 /// What the tests of optimisers share.
 namespace training {
 
-enum : moue::index { router, bias, buffer, up_0, scale_0, up_1, scale_1, tensors };
+enum : moue::index_t { router, bias, buffer, up_0, scale_0, up_1, scale_1, tensors };
 
 /// A router and two experts, with every kind of tensor an optimiser treats differently.
 inline std::shared_ptr<const moue::parameter_layout> make_layout() {
@@ -20,7 +20,7 @@ inline std::shared_ptr<const moue::parameter_layout> make_layout() {
   layout->add("router.weight", {.name = "", .rows = 4, .cols = 6, .decayed = true}, 0, -1);
   layout->add("router.bias", {.name = "", .cols = 4}, 0, -1);
   layout->add("router.buffer", {.name = "", .cols = 4, .trained = false, .decayed = true}, 0, -1);
-  for (moue::index e = 0; e < 2; ++e) {
+  for (moue::index_t e = 0; e < 2; ++e) {
     layout->begin_expert();
     layout->add("experts." + std::to_string(e) + ".up", {.name = "", .rows = 6, .cols = 5, .decayed = true}, -1, e);
     layout->add("experts." + std::to_string(e) + ".scale", {.name = "", .cols = 6}, -1, e);
@@ -30,16 +30,16 @@ inline std::shared_ptr<const moue::parameter_layout> make_layout() {
 
 template <class T>
 void fill(T& tensors_of, std::uint64_t key, double factor = 1) {
-  using C = moue::compute_t<typename decltype(tensors_of[moue::index{}])::value_type>;
-  for (moue::index i = 0; i < tensors_of.layout().tensors(); ++i)
-    for (moue::index j = 0; j < tensors_of.layout()[i].size(); ++j)
+  using C = moue::compute_t<typename decltype(tensors_of[moue::index_t{}])::value_type>;
+  for (moue::index_t i = 0; i < tensors_of.layout().tensors(); ++i)
+    for (moue::index_t j = 0; j < tensors_of.layout()[i].size(); ++j)
       tensors_of[i].data[j] = static_cast<C>(
           factor * moue::detail::normal_at(key, static_cast<std::uint64_t>(tensors_of.layout()[i].offset + j)));
 }
 
 template <class C>
 void touch_all(moue::gradients<C>& grads) {
-  for (moue::index e = 0; e < grads.layout().experts(); ++e) grads.touch(e);
+  for (moue::index_t e = 0; e < grads.layout().experts(); ++e) grads.touch(e);
 }
 
 template <class S>
@@ -55,14 +55,14 @@ struct problem {
 };
 
 template <class T>
-bool same_bits(const T& a, const T& b, moue::index tensor) {
+bool same_bits(const T& a, const T& b, moue::index_t tensor) {
   const auto bytes = static_cast<std::size_t>(a.layout()[tensor].size()) * sizeof(*a[tensor].data);
   return std::memcmp(a[tensor].data, b[tensor].data, bytes) == 0;
 }
 
 template <class T>
 bool same_bits(const T& a, const T& b) {
-  for (moue::index i = 0; i < a.layout().tensors(); ++i)
+  for (moue::index_t i = 0; i < a.layout().tensors(); ++i)
     if (!same_bits(a, b, i)) return false;
   return true;
 }

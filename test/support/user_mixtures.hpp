@@ -31,10 +31,11 @@ model_pointer<double> mixture(std::string_view name, const BackendT& backend) {
   const moue::staggered_rotation ring{.depth = 3, .pool = 7, .window = 4, .stride = 2};
   if (name == "rows" || name == "long_rows") {
     const auto topology = name == "rows" ? ring : moue::staggered_rotation{.depth = 1, .pool = 260, .window = 260};
-    return erase<double>(moue::mixture{
-        moue::expert_pool{[](moue::index e) { return e % 3; }, scaled_expert{6}, shifted_expert{6}, moue::swiglu{6, 5}},
-        topology, moue::router{square_score{}, all_above{0.7}, squared_sigmoid{}}.with(flat_softmax{}),
-        moue::sum_of_losses{bounded_loss{0.3}, share_loss{0.4}}, backend});
+    return erase<double>(
+        moue::mixture{moue::expert_pool{[](moue::index_t e) { return e % 3; }, scaled_expert{6}, shifted_expert{6},
+                                        moue::swiglu{6, 5}},
+                      topology, moue::router{square_score{}, all_above{0.7}, squared_sigmoid{}}.with(flat_softmax{}),
+                      moue::sum_of_losses{bounded_loss{0.3}, share_loss{0.4}}, backend});
   }
   if (name == "table")
     return erase<double>(
@@ -52,25 +53,25 @@ model_pointer<double> mixture(std::string_view name, const BackendT& backend) {
 }
 
 /// `there`, made by `mixture` on some backend, against plain loops; returns the fewest and the most that a token took.
-inline std::array<moue::index, 2> check(std::string_view name, const model_pointer<double>& there) {
+inline std::array<moue::index_t, 2> check(std::string_view name, const model_pointer<double>& there) {
   const auto here = mixture(name, moue::reference{});
   auto weights = random_weights(*here, 3);
   for (const auto& info : *here->layout())
     if (info.name == "layers.1.router.opening") weights[info.name](0, 0) = -std::numeric_limits<double>::infinity();
-  std::array<moue::index, 2> taken{here->experts(), 0};
-  for (const moue::index tokens : {1, 21}) {
+  std::array<moue::index_t, 2> taken{here->experts(), 0};
+  for (const moue::index_t tokens : {1, 21}) {
     auto input = random_input(*here, tokens, 5);
-    for (moue::index t = 0; t < tokens; ++t) input.valid.push_back(t % 5 != 3);
+    for (moue::index_t t = 0; t < tokens; ++t) input.valid.push_back(t % 5 != 3);
     for (const auto how : {moue::mode::training, moue::mode::inference}) {
       const auto result = run_stack(*there, weights, input, how);
       const auto expected = run_stack(*here, weights, input, how);
       constexpr double tolerance = 1e-12;  // sums of some tens of terms in another order, through three layers
       check_agreement(result, expected, tolerance);
       for (std::size_t l = 0; l < expected.visits.size(); ++l) {
-        const auto most = std::ssize(expected.visits[l].slots) / tokens;
-        for (moue::index t = 0; t < tokens; ++t) {
-          const auto first = expected.visits[l].slots.begin() + t * most;
-          const moue::index count = most - std::count(first, first + most, -1);
+        const auto most = std::ssize(expected.visits[l].selected) / tokens;
+        for (moue::index_t t = 0; t < tokens; ++t) {
+          const auto first = expected.visits[l].selected.begin() + t * most;
+          const moue::index_t count = most - std::count(first, first + most, -1);
           taken = {std::min(taken[0], input.valid[static_cast<std::size_t>(t)] ? count : taken[0]),
                    std::max(taken[1], count)};
         }

@@ -25,9 +25,9 @@ struct scaled_row {
   matrix_view<const C> x;
   P factors;
   matrix_view<C> y;
-  MOUE_HD void operator()(moue::index i) const {
+  MOUE_HD void operator()(moue::index_t i) const {
     const auto a = factors.for_row(i);
-    for (moue::index j = 0; j < y.cols; ++j) y(i, j) = std::tanh(static_cast<C>(a(0, j)) * x(i, j));
+    for (moue::index_t j = 0; j < y.cols; ++j) y(i, j) = std::tanh(static_cast<C>(a(0, j)) * x(i, j));
   }
 };
 template <class C, class P>
@@ -37,10 +37,10 @@ struct scaled_backward_row {
   moue::gated_gradient<C> out;
   matrix_view<C> dfactors;  // of each row
   matrix_view<C> dx;
-  MOUE_HD void operator()(moue::index i) const {
+  MOUE_HD void operator()(moue::index_t i) const {
     const auto a = factors.for_row(i);
     C along = C(0);
-    for (moue::index j = 0; j < dx.cols; ++j) {
+    for (moue::index_t j = 0; j < dx.cols; ++j) {
       const C factor = static_cast<C>(a(0, j)), y = std::tanh(factor * x(i, j));
       const C d = out.gate[i] * out.dy(i, j) * (1 - y * y);
       along += out.dy(i, j) * y;
@@ -51,9 +51,9 @@ struct scaled_backward_row {
   }
 };
 struct scaled_expert {
-  moue::index width;
+  moue::index_t width;
   auto parameters() const { return std::array{moue::parameter_spec{.name = "factor", .cols = width}}; }
-  auto kept() const { return std::array<moue::index, 0>{}; }
+  auto saved() const { return std::array<moue::index_t, 0>{}; }
   auto temporaries() const { return std::array{width}; }
   template <class C>
   void forward(const auto& ops, const auto& p, matrix_view<const C> x, const auto&, const auto&,
@@ -74,7 +74,7 @@ struct shifted_element {
   matrix_view<const C> x;
   P shift;
   matrix_view<C> y;
-  MOUE_HD void operator()(moue::index i, moue::index j) const {
+  MOUE_HD void operator()(moue::index_t i, moue::index_t j) const {
     y(i, j) = x(i, j) * (x(i, j) + static_cast<C>(shift.for_row(i)(0, j)));
   }
 };
@@ -85,15 +85,15 @@ struct shifted_backward_element {
   matrix_view<const C> dy;
   matrix_view<C> dshift;
   matrix_view<C> dx;
-  MOUE_HD void operator()(moue::index i, moue::index j) const {
+  MOUE_HD void operator()(moue::index_t i, moue::index_t j) const {
     dshift(i, j) = dy(i, j) * x(i, j);
     dx(i, j) = dy(i, j) * (2 * x(i, j) + static_cast<C>(shift.for_row(i)(0, j)));
   }
 };
 struct shifted_expert {
-  moue::index width;
+  moue::index_t width;
   auto parameters() const { return std::array{moue::parameter_spec{.name = "shift", .cols = width}}; }
-  auto kept() const { return std::array<moue::index, 0>{}; }
+  auto saved() const { return std::array<moue::index_t, 0>{}; }
   auto temporaries() const { return std::array{width}; }
   template <class C>
   void forward(const auto& ops, const auto& p, matrix_view<const C> x, const auto&, const auto&,
@@ -115,8 +115,8 @@ struct square_logit {
   matrix_view<const C> u;
   P weights;
   matrix_view<C> logits;
-  MOUE_HD void operator()(moue::index t, moue::index e) const {
-    for (moue::index j = 0; j < u.cols; ++j) logits(t, e) += static_cast<C>(weights(e, j)) * u(t, j) * u(t, j);
+  MOUE_HD void operator()(moue::index_t t, moue::index_t e) const {
+    for (moue::index_t j = 0; j < u.cols; ++j) logits(t, e) += static_cast<C>(weights(e, j)) * u(t, j) * u(t, j);
   }
 };
 template <class C>
@@ -124,8 +124,8 @@ struct square_weight_gradient {
   matrix_view<const C> u;
   matrix_view<const C> dlogits;
   matrix_view<C> dweights;
-  MOUE_HD void operator()(moue::index e, moue::index j) const {
-    for (moue::index t = 0; t < u.rows; ++t) dweights(e, j) += dlogits(t, e) * u(t, j) * u(t, j);
+  MOUE_HD void operator()(moue::index_t e, moue::index_t j) const {
+    for (moue::index_t t = 0; t < u.rows; ++t) dweights(e, j) += dlogits(t, e) * u(t, j) * u(t, j);
   }
 };
 template <class C, class P>
@@ -134,8 +134,8 @@ struct square_feature_gradient {
   P weights;
   matrix_view<const C> dlogits;
   matrix_view<C> du;
-  MOUE_HD void operator()(moue::index t, moue::index j) const {
-    for (moue::index e = 0; e < dlogits.cols; ++e)
+  MOUE_HD void operator()(moue::index_t t, moue::index_t j) const {
+    for (moue::index_t e = 0; e < dlogits.cols; ++e)
       du(t, j) += dlogits(t, e) * 2 * static_cast<C>(weights(e, j)) * u(t, j);
   }
 };
@@ -161,12 +161,12 @@ struct square_score {
 /// The candidates whose score is above `least`, none perhaps.
 struct all_above {
   double least;
-  MOUE_HD constexpr moue::index most(moue::index candidates) const { return candidates; }
+  MOUE_HD constexpr moue::index_t max_selected(moue::index_t candidates) const { return candidates; }
   template <class C>
-  MOUE_HD moue::index operator()(vector_view<const C> scores, vector_view<const std::int32_t> candidates,
-                                 vector_view<std::int32_t> slots) const {
-    moue::index count = moue::top_k{scores.size}(scores, candidates, slots);
-    while (count > 0 && !(scores[slots[count - 1]] > C(least))) --count;
+  MOUE_HD moue::index_t operator()(vector_view<const C> scores, vector_view<const std::int32_t> candidates,
+                                   vector_view<std::int32_t> selected) const {
+    moue::index_t count = moue::top_k{scores.size}(scores, candidates, selected);
+    while (count > 0 && !(scores[selected[count - 1]] > C(least))) --count;
     return count;
   }
 };
@@ -176,42 +176,45 @@ template <class C>
 struct take_in_turn {
   matrix_view<const C> scores;
   vector_view<const std::uint8_t> valid;
-  matrix_view<std::int32_t> slots;
-  MOUE_HD void operator()(moue::index) const {
-    for (moue::index t = 0; t < slots.rows; ++t) {
+  matrix_view<std::int32_t> selected;
+  MOUE_HD void operator()(moue::index_t) const {
+    for (moue::index_t t = 0; t < selected.rows; ++t) {
       std::int32_t best = -1;
       C highest = -std::numeric_limits<C>::infinity();
-      for (moue::index j = 0; valid[t] && j < scores.cols; ++j) {
+      for (moue::index_t j = 0; valid[t] && j < scores.cols; ++j) {
         C price = C(0);
-        for (moue::index before = 0; before < t; ++before) price += slots(before, 0) == j ? C(0.5) : C(0);
+        for (moue::index_t before = 0; before < t; ++before) price += selected(before, 0) == j ? C(0.5) : C(0);
         if (scores(t, j) - price > highest) {
           highest = scores(t, j) - price;
           best = static_cast<std::int32_t>(j);
         }
       }
-      slots(t, 0) = best;
+      selected(t, 0) = best;
     }
   }
 };
 struct in_turn {
-  constexpr moue::index most(moue::index candidates) const { return std::min<moue::index>(1, candidates); }
+  constexpr moue::index_t max_selected(moue::index_t candidates) const {
+    return std::min<moue::index_t>(1, candidates);
+  }
   template <class C>
   void table(const auto& ops, matrix_view<const C> scores, vector_view<const std::uint8_t> valid, const auto&,
-             matrix_view<std::int32_t> slots) const {
-    ops.each_row(1, take_in_turn<C>{scores, valid, slots});
+             matrix_view<std::int32_t> selected) const {
+    ops.each_row(1, take_in_turn<C>{scores, valid, selected});
   }
 };
 
 /// w_i = 1 / (1 + exp(-z_i))².
 struct squared_sigmoid {
   template <class C>
-  MOUE_HD void forward(vector_view<const C> z, vector_view<const std::int32_t> slots, vector_view<C> gates) const {
-    for (moue::index i = 0; i < slots.size; ++i) gates[i] = sigmoid(z[slots[i]]) * sigmoid(z[slots[i]]);
+  MOUE_HD void forward(vector_view<const C> z, vector_view<const std::int32_t> selected, vector_view<C> gates) const {
+    for (moue::index_t i = 0; i < selected.size; ++i) gates[i] = sigmoid(z[selected[i]]) * sigmoid(z[selected[i]]);
   }
   template <class C>
-  MOUE_HD void backward(vector_view<const C> z, vector_view<const std::int32_t> slots, vector_view<const C> gates,
+  MOUE_HD void backward(vector_view<const C> z, vector_view<const std::int32_t> selected, vector_view<const C> gates,
                         vector_view<const C> dgates, vector_view<C> dz) const {
-    for (moue::index i = 0; i < slots.size; ++i) dz[slots[i]] += dgates[i] * 2 * gates[i] * (1 - sigmoid(z[slots[i]]));
+    for (moue::index_t i = 0; i < selected.size; ++i)
+      dz[selected[i]] += dgates[i] * 2 * gates[i] * (1 - sigmoid(z[selected[i]]));
   }
 
  private:
@@ -227,7 +230,7 @@ struct flat_softmax {
   MOUE_HD void forward(vector_view<const C> z, vector_view<C> p) const {
     C most = -std::numeric_limits<C>::infinity(), sum = C(0);
     for (const C v : z) most = v > most ? v : most;
-    for (moue::index j = 0; j < z.size; ++j)
+    for (moue::index_t j = 0; j < z.size; ++j)
       p[j] = z[j] > -std::numeric_limits<C>::infinity() ? std::exp((z[j] - most) / 2) : C(0);
     for (const C v : p) sum += v;
     for (auto& v : p) v = sum > C(0) ? v / sum : C(0);
@@ -236,8 +239,8 @@ struct flat_softmax {
   MOUE_HD void backward(vector_view<const C>, vector_view<const C> p, vector_view<const C> dp,
                         vector_view<C> dz) const {
     C mean = C(0);
-    for (moue::index j = 0; j < p.size; ++j) mean += p[j] * dp[j];
-    for (moue::index j = 0; j < p.size; ++j) dz[j] += p[j] * (dp[j] - mean) / 2;
+    for (moue::index_t j = 0; j < p.size; ++j) mean += p[j] * dp[j];
+    for (moue::index_t j = 0; j < p.size; ++j) dz[j] += p[j] * (dp[j] - mean) / 2;
   }
 };
 
@@ -252,7 +255,7 @@ struct bounded_loss {
   }
   template <class C>
   MOUE_HD void token_gradient(vector_view<const C> z, vector_view<const C>, C scale, vector_view<C> dz) const {
-    for (moue::index j = 0; j < z.size; ++j) {
+    for (moue::index_t j = 0; j < z.size; ++j) {
       const C v = std::tanh(z[j]);
       dz[j] += scale * C(2 * weight) * v * (1 - v * v);
     }
@@ -264,12 +267,12 @@ struct share_loss {
   template <class C>
   MOUE_HD C value(const moue::depth_statistics<C>& s) const {
     C sum = C(0);
-    for (moue::index i = 0; i < s.probability.size; ++i) sum += s.share[i] * s.probability[i] * s.probability[i];
+    for (moue::index_t i = 0; i < s.probability.size; ++i) sum += s.share[i] * s.probability[i] * s.probability[i];
     return C(weight) * sum;
   }
   template <class C>
   MOUE_HD void gradient(const moue::depth_statistics<C>& s, vector_view<C> d) const {
-    for (moue::index i = 0; i < d.size; ++i) d[i] += C(2 * weight) * s.share[i] * s.probability[i];
+    for (moue::index_t i = 0; i < d.size; ++i) d[i] += C(2 * weight) * s.share[i] * s.probability[i];
   }
 };
 

@@ -33,7 +33,7 @@ namespace {
 
 /// Allocations of one step, forward and backward, that follows another.
 int allocations_of_a_step(const test::any_model<double>& model, moue::mode how) {
-  const moue::index tokens = 40;
+  const moue::index_t tokens = 40;
   const auto weights = test::random_weights(model, 1);
   const moue::pass_options options{.tokens = tokens, .how = how};
   moue::workspace scratch(model.workspace_bytes(options));
@@ -44,10 +44,10 @@ int allocations_of_a_step(const test::any_model<double>& model, moue::mode how) 
   const std::vector<std::uint8_t> valid(static_cast<std::size_t>(tokens), 1);
   const int before = allocations;
   pass->begin(tokens, {.valid = {valid.data(), tokens}});
-  for (moue::index l = 0; l < model.layers(); ++l) pass->forward(l, {view, {}}, view);
+  for (moue::index_t l = 0; l < model.layers(); ++l) pass->forward(l, {view, {}}, view);
   pass->balance(1);
   if (how == moue::mode::training)
-    for (moue::index l = model.layers(); l-- > 0;) pass->backward(l, view, {view, {}}, gradients);
+    for (moue::index_t l = model.layers(); l-- > 0;) pass->backward(l, view, {view, {}}, gradients);
   gradients.zero();
   return allocations - before;
 }

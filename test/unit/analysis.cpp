@@ -16,7 +16,7 @@ namespace {
 
 // Two layers: {0, 1, 2} and {1, 2, 3}; expert 4 is always on. Shares are set by hand.
 struct hand_made {
-  std::array<moue::index, 3> offsets{0, 3, 6};
+  std::array<moue::index_t, 3> offsets{0, 3, 6};
   std::array<std::int32_t, 6> candidates{0, 1, 2, 1, 2, 3};
   std::array<double, 5> exposure{1, 2, 2, 1, 0};
   std::array<double, 6> share{0.5, 0.5, 0, 0.25, 0.75, 0};
@@ -47,7 +47,7 @@ TEST_CASE("a load report follows its formulas") {
   const auto report = moue::summarise_load(example.statistics());
   CHECK(report.raw == doctest::Approx(0.75 / 0.5).epsilon(exact));          // mean of .5 .75 .75 0 is .5
   CHECK(report.corrected == doctest::Approx(0.5 / 0.3125).epsilon(exact));  // mean of .5 .375 .375 0 is .3125
-  CHECK(report.dead == std::vector<moue::index>{3});                        // not the always-on expert 4
+  CHECK(report.dead == std::vector<moue::index_t>{3});                      // not the always-on expert 4
   CHECK(report.layer_max_mean[0] == doctest::Approx(1.5).epsilon(exact));
   CHECK(report.layer_max_mean[1] == doctest::Approx(2.25).epsilon(exact));
   CHECK(report.layer_entropy[0] == doctest::Approx(std::log(2.0)).epsilon(exact));
@@ -67,7 +67,7 @@ TEST_CASE("a load report of nothing is zero") {
 
 namespace {
 
-using depth = moue::mixture<moue::copy, moue::always_on<moue::table>,
+using depth = moue::mixture<moue::copy_expert, moue::always_on<moue::table>,
                             decltype(moue::router{moue::logit_bias{}, moue::top_k<2>{}, moue::softmax_of_selected{}}),
                             moue::no_balancing, moue::cpu>;
 
@@ -75,7 +75,7 @@ constexpr double closed = -std::numeric_limits<double>::infinity();
 
 // The bias decides alone; by default layer 0 takes {0, 1}, layer 1 takes {1, 2}, layer 2 takes {3}.
 depth biased_depth() {
-  return {moue::copy{3}, moue::always_on{moue::table{4, {{0, 1, 2}, {1, 2, 3}, {3}}}, 1},
+  return {moue::copy_expert{3}, moue::always_on{moue::table{4, {{0, 1, 2}, {1, 2, 3}, {3}}}, 1},
           moue::router{moue::logit_bias{}, moue::top_k<2>{}, moue::softmax_of_selected{}}};
 }
 
@@ -91,7 +91,7 @@ moue::layer_matrix reuse_of(moue::mode how, const std::array<double, 3>& first =
   std::vector<double> x(9, 1.0), y(9);
   const std::array<std::uint8_t, 3> valid{1, 0, 1};
   pass.begin(3, {.valid = {valid.data(), 3}, .token_ids = {}, .labels = {}});
-  for (moue::index layer = 0; layer < 3; ++layer) pass.forward(layer, {x.data(), 3, 3}, {y.data(), 3, 3});
+  for (moue::index_t layer = 0; layer < 3; ++layer) pass.forward(layer, {x.data(), 3, 3}, {y.data(), 3, 3});
   return moue::reuse_matrix(pass);
 }
 
@@ -100,7 +100,7 @@ moue::layer_matrix reuse_of(moue::mode how, const std::array<double, 3>& first =
 TEST_CASE("a reuse matrix counts the routed experts that layers have in common") {
   const auto reuse = reuse_of(moue::mode::training);
   REQUIRE(reuse.layers == 3);
-  for (moue::index layer = 0; layer < 3; ++layer) CHECK(reuse(layer, layer) == 1);
+  for (moue::index_t layer = 0; layer < 3; ++layer) CHECK(reuse(layer, layer) == 1);
   CHECK(reuse(0, 1) == 0.5);
   CHECK(reuse(1, 0) == 0.5);
   CHECK(reuse(0, 2) == 0);
@@ -118,7 +118,7 @@ TEST_CASE("a reuse matrix of an inference pass is refused") {
 }
 
 TEST_CASE("a load report reads a pass") {
-  const auto model = moue::mixture{moue::copy{4}, moue::shared_pool{2, 6}, moue::linear_router(2)};
+  const auto model = moue::mixture{moue::copy_expert{4}, moue::shared_pool{2, 6}, moue::linear_router(2)};
   const auto weights = model.initialize<double>(3);
   const moue::pass_options options{.tokens = 16};
   moue::workspace scratch{model.workspace_bytes<double>(options)};
@@ -126,7 +126,7 @@ TEST_CASE("a load report reads a pass") {
   std::vector<double> x(64), y(64);
   for (std::size_t i = 0; i < x.size(); ++i) x[i] = std::sin(static_cast<double>(i));
   pass.begin(16);
-  for (moue::index layer = 0; layer < 2; ++layer) pass.forward(layer, {x.data(), 16, 4}, {y.data(), 16, 4});
+  for (moue::index_t layer = 0; layer < 2; ++layer) pass.forward(layer, {x.data(), 16, 4}, {y.data(), 16, 4});
   const auto report = moue::summarise_load(pass.statistics());
   CHECK(report.raw >= 1);
   CHECK(report.raw == doctest::Approx(report.corrected).epsilon(exact));  // one pool: all exposures are equal

@@ -34,7 +34,7 @@ void obeys(const moue::testing::law_report& report) { CHECK_MESSAGE(static_cast<
 moue::vector_view<const double> view(const numbers& v) { return {v.data(), std::ssize(v)}; }
 moue::vector_view<double> view(numbers& v) { return {v.data(), std::ssize(v)}; }
 
-/// The statistics of a topology, with shares and probabilities to be filled in by slot.
+/// The statistics of a topology, with shares and probabilities to be filled in by column.
 struct depth {
   moue::connectivity lowered;
   numbers share, probability, exposure, f, g;
@@ -50,7 +50,7 @@ struct depth {
 
   /// Each layer's numbers become positive random ones that sum to 1.
   void randomise(numbers& table, std::uint64_t key) {
-    for (moue::index layer = 0; layer < lowered.layers(); ++layer) {
+    for (moue::index_t layer = 0; layer < lowered.layers(); ++layer) {
       const auto first = static_cast<std::size_t>(lowered.candidate_offset(layer));
       const auto last = static_cast<std::size_t>(lowered.candidate_offset(layer + 1));
       double sum = 0;
@@ -85,15 +85,15 @@ const moue::staggered_rotation uneven_ring{.depth = 4, .pool = 6, .window = 4, .
 /// Gradients of a loss with respect to logits z [tokens, experts] of one layer, through a pass: with the identity as
 /// input the router's weights are the logits, and one renormalised gate adds no gradient of its own.
 template <class L>
-numbers logit_gradient(const L& loss, const numbers& z, moue::index tokens, double scale = 1) {
-  const moue::index experts = std::ssize(z) / tokens;
-  const moue::mixture model{moue::copy{tokens}, moue::shared_pool{1, experts}, moue::linear_router(1), loss,
+numbers logit_gradient(const L& loss, const numbers& z, moue::index_t tokens, double scale = 1) {
+  const moue::index_t experts = std::ssize(z) / tokens;
+  const moue::mixture model{moue::copy_expert{tokens}, moue::shared_pool{1, experts}, moue::linear_router(1), loss,
                             moue::reference{}};
   auto weights = model.template initialize<double>(1);
   numbers x(static_cast<std::size_t>(tokens * tokens), 0), y(x.size()), result(z.size());
-  for (moue::index t = 0; t < tokens; ++t) {
+  for (moue::index_t t = 0; t < tokens; ++t) {
     x[static_cast<std::size_t>(t * tokens + t)] = 1;
-    for (moue::index e = 0; e < experts; ++e)
+    for (moue::index_t e = 0; e < experts; ++e)
       weights["layers.0.router.weight"](e, t) = z[static_cast<std::size_t>(t * experts + e)];
   }
   const moue::pass_options options{.tokens = tokens};
@@ -104,13 +104,13 @@ numbers logit_gradient(const L& loss, const numbers& z, moue::index tokens, doub
   pass.forward(0, {x.data(), tokens, tokens}, {y.data(), tokens, tokens});
   pass.balance(scale);
   pass.backward(0, {y.data(), tokens, tokens}, {x.data(), tokens, tokens}, into);
-  for (moue::index t = 0; t < tokens; ++t)
-    for (moue::index e = 0; e < experts; ++e)
+  for (moue::index_t t = 0; t < tokens; ++t)
+    for (moue::index_t e = 0; e < experts; ++e)
       result[static_cast<std::size_t>(t * experts + e)] = into["layers.0.router.weight"](e, t);
   return result;
 }
 
-numbers softmax(const double* z, moue::index n) {
+numbers softmax(const double* z, moue::index_t n) {
   numbers p(static_cast<std::size_t>(n));
   moue::softmax_probability{}.forward(moue::vector_view<const double>{z, n}, view(p));
   return p;
@@ -251,27 +251,27 @@ TEST_CASE("the universal loss leaves layers free to prefer different experts") {
 }
 
 TEST_CASE("candidates that are closed to every token count in no loss") {
-  constexpr moue::index width = 3, tokens = 16;
+  constexpr moue::index_t width = 3, tokens = 16;
   const auto losses = moue::sum_of_losses{moue::switch_loss{.weight = 0.3}, moue::universal_balance{.weight = 0.7}};
-  const moue::mixture wide{moue::copy{width}, moue::shared_pool{2, 4},
+  const moue::mixture wide{moue::copy_expert{width}, moue::shared_pool{2, 4},
                            moue::router{moue::score_sum{moue::linear_score{}, moue::logit_bias{}}, moue::top_k{1},
                                         moue::softmax_then_select{}},
                            losses, moue::reference{}};
   // The same without expert 2, and without expert 3 at the second layer.
-  const moue::mixture narrow{moue::copy{width}, moue::table{4, {{0, 1, 3}, {0, 1}}},
+  const moue::mixture narrow{moue::copy_expert{width}, moue::table{4, {{0, 1, 3}, {0, 1}}},
                              moue::router{moue::linear_score{}, moue::top_k{1}, moue::softmax_then_select{}}, losses,
                              moue::reference{}};
   auto weights = wide.initialize<double>(1);
-  auto kept = narrow.initialize<double>(2);
+  auto saved = narrow.initialize<double>(2);
   const double closed = moue::detail::minus_infinity<double>();
   weights["layers.0.router.bias"](0, 2) = weights["layers.1.router.bias"](0, 2) = closed;
   weights["layers.1.router.bias"](0, 3) = closed;
-  for (moue::index j = 0; j < width; ++j) {
-    for (moue::index e = 0; e < 2; ++e) {
-      kept["layers.0.router.weight"](e, j) = weights["layers.0.router.weight"](e, j);
-      kept["layers.1.router.weight"](e, j) = weights["layers.1.router.weight"](e, j);
+  for (moue::index_t j = 0; j < width; ++j) {
+    for (moue::index_t e = 0; e < 2; ++e) {
+      saved["layers.0.router.weight"](e, j) = weights["layers.0.router.weight"](e, j);
+      saved["layers.1.router.weight"](e, j) = weights["layers.1.router.weight"](e, j);
     }
-    kept["layers.0.router.weight"](2, j) = weights["layers.0.router.weight"](3, j);
+    saved["layers.0.router.weight"](2, j) = weights["layers.0.router.weight"](3, j);
   }
   const auto run = [&](const auto& model, const auto& values, auto&& look) {
     const moue::pass_options options{.tokens = tokens};
@@ -282,20 +282,20 @@ TEST_CASE("candidates that are closed to every token count in no loss") {
     std::vector<std::uint8_t> valid(tokens, 1);
     valid[0] = 0;
     pass.begin(tokens, {.valid = {valid.data(), tokens}});
-    for (moue::index layer = 0; layer < 2; ++layer)
+    for (moue::index_t layer = 0; layer < 2; ++layer)
       pass.forward(layer, {x.data(), tokens, width}, {y.data(), tokens, width});
     look(pass.statistics());
     const double value = pass.balance();
     moue::gradients<double> into(model.layout());
-    for (moue::index layer = 2; layer-- > 0;)
+    for (moue::index_t layer = 2; layer-- > 0;)
       pass.backward(layer, {y.data(), tokens, width}, {x.data(), tokens, width}, into);
     numbers gradient;
     for (const char* name : {"layers.0.router.weight", "layers.1.router.weight"})
-      for (moue::index e = 0; e < 2; ++e)
+      for (moue::index_t e = 0; e < 2; ++e)
         for (const double d : into[name].row(e)) gradient.push_back(d);
     return std::pair(value, gradient);
   };
-  const auto [expected, gradient] = run(narrow, kept, [](const auto&) {});
+  const auto [expected, gradient] = run(narrow, saved, [](const auto&) {});
   const auto [value, same] = run(wide, weights, [](const auto& s) {
     CHECK(std::vector<int>(s.open.begin(), s.open.end()) == std::vector<int>{1, 1, 0, 1, 1, 1, 0, 0});
     CHECK(numbers(s.exposure.begin(), s.exposure.end()) == numbers{2, 2, 0, 1});

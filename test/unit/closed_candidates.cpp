@@ -20,7 +20,7 @@ namespace {
 
 template <class T>
 void obeys(const T& stage) {
-  for (const moue::index candidates : {1, 2, 3, 6, 8, 17, 64}) {
+  for (const moue::index_t candidates : {1, 2, 3, 6, 8, 17, 64}) {
     const auto report = moue::testing::check_extension_laws(stage, candidates);
     CHECK_MESSAGE(static_cast<bool>(report), report.summary());
   }
@@ -36,17 +36,17 @@ void breaks(const T& stage, const std::string& law) {
 struct counting_gate : moue::softmax_then_select {
   bool back = false;
   template <class C>
-  void forward(moue::vector_view<const C> logits, moue::vector_view<const std::int32_t> slots,
+  void forward(moue::vector_view<const C> logits, moue::vector_view<const std::int32_t> selected,
                moue::vector_view<C> gates) const {
-    softmax_then_select::forward(logits, slots, gates);
+    softmax_then_select::forward(logits, selected, gates);
     if (!back)
       for (auto& g : gates) g *= C(logits.size);
   }
   template <class C>
-  void backward(moue::vector_view<const C> logits, moue::vector_view<const std::int32_t> slots,
+  void backward(moue::vector_view<const C> logits, moue::vector_view<const std::int32_t> selected,
                 moue::vector_view<const C> gates, moue::vector_view<const C> dgates,
                 moue::vector_view<C> dlogits) const {
-    softmax_then_select::backward(logits, slots, gates, dgates, dlogits);
+    softmax_then_select::backward(logits, selected, gates, dgates, dlogits);
     if (back) dlogits[dlogits.size - 1] += C(1);
   }
 };
@@ -60,15 +60,15 @@ struct smoothed_probability : moue::softmax_probability {
 struct centred_logits {
   template <class C>
   void operator()(moue::vector_view<const C> logits, const auto&, moue::vector_view<C> scores) const {
-    for (moue::index j = 0; j < logits.size; ++j) scores[j] = logits[j] - C(0.01) * C(logits.size);
+    for (moue::index_t j = 0; j < logits.size; ++j) scores[j] = logits[j] - C(0.01) * C(logits.size);
   }
 };
 struct half_of_all {
-  constexpr moue::index most(moue::index n) const { return (n + 1) / 2; }
+  constexpr moue::index_t max_selected(moue::index_t n) const { return (n + 1) / 2; }
   template <class C>
-  moue::index operator()(moue::vector_view<const C> scores, moue::vector_view<const std::int32_t> candidates,
-                         moue::vector_view<std::int32_t> slots) const {
-    return moue::top_k{most(scores.size)}(scores, candidates, slots);
+  moue::index_t operator()(moue::vector_view<const C> scores, moue::vector_view<const std::int32_t> candidates,
+                           moue::vector_view<std::int32_t> selected) const {
+    return moue::top_k{max_selected(scores.size)}(scores, candidates, selected);
   }
 };
 
@@ -88,10 +88,10 @@ TEST_CASE("selections do not see closed candidates behind") {
   obeys(moue::top_k{1});
   obeys(moue::top_k<3>{});
   obeys(moue::top_k{99});
-  for (const moue::index best : {1, 2, 5}) {
-    obeys(moue::group_limited{3, {.size = 2, .kept = 2, .best = best}});
-    obeys(moue::group_limited{8, {.size = 4, .kept = 1, .best = best}});
-    obeys(moue::group_limited{8, {.size = 8, .kept = 4, .best = best}});
+  for (const moue::index_t best : {1, 2, 5}) {
+    obeys(moue::group_limited{3, {.size = 2, .saved = 2, .best = best}});
+    obeys(moue::group_limited{8, {.size = 4, .saved = 1, .best = best}});
+    obeys(moue::group_limited{8, {.size = 8, .saved = 4, .best = best}});
   }
 }
 
@@ -105,11 +105,11 @@ TEST_CASE("probabilities and preferences do not see closed candidates behind") {
 
 TEST_CASE_TEMPLATE("the z loss does not see closed candidates behind", C, float, double) {
   const moue::z_loss loss{0.3};
-  for (const moue::index candidates : {1, 3, 8, 17})
-    for (const moue::index more : {1, 5, 67}) {
+  for (const moue::index_t candidates : {1, 3, 8, 17})
+    for (const moue::index_t more : {1, 5, 67}) {
       const auto rows = moue::testing::detail::extension_cases<C>(candidates);
       const auto longer_rows = moue::testing::detail::extended(rows, more);
-      for (moue::index i = 0; i < rows.rows(); ++i) {
+      for (moue::index_t i = 0; i < rows.rows(); ++i) {
         moue::testing::detail::watched<C> d(1, candidates, C(0.75)), longer(1, candidates + more, C(0.75));
         loss.token_gradient(rows.row(i), {}, C(0.7), d.row());
         loss.token_gradient(longer_rows.row(i), {}, C(0.7), longer.row());

@@ -22,7 +22,7 @@ moue::convert::wiring tangled() {
 /// The rank of the queries is the number of experts, so that a table's shape does not tell whose rows it holds.
 auto make_shared(moue::cpu backend) {
   return moue::mixture{
-      moue::expert_pool{[](moue::index e) { return e % 2; }, moue::swiglu{7, 5}, moue::mlp<moue::gelu, true>{7, 4}},
+      moue::expert_pool{[](moue::index_t e) { return e % 2; }, moue::swiglu{7, 5}, moue::mlp<moue::gelu, true>{7, 4}},
       tangled(),
       moue::router{moue::score_sum{moue::query_score{9}, moue::trajectory{9}}, moue::top_k{2},
                    moue::softmax_then_select{}}
@@ -32,14 +32,14 @@ auto make_shared(moue::cpu backend) {
 
 }  // namespace
 
-TEST_CASE("copies are numbered layer by layer, in the order of their originals, and slots keep theirs") {
+TEST_CASE("copies are numbered layer by layer, in the order of their originals, and columns keep theirs") {
   const auto given = moue::convert::separate(tangled());
   CHECK(given.topology.pool == 5 + 6 + 4 + 5);
-  CHECK(given.origin == std::vector<moue::index>{1, 2, 3, 4, 7, 0, 2, 3, 4, 5, 8, 0, 1, 5, 7, 1, 2, 4, 7, 8});
-  CHECK(given.topology.rows[0] == std::vector<moue::index>{3, 0, 4, 1});
-  CHECK(given.topology.rows[1] == std::vector<moue::index>{6, 5, 8, 9});
-  CHECK(given.topology.shared[1] == std::vector<moue::index>{7, 10});
-  CHECK(given.topology.routers == std::vector<moue::index>{0, 1, 2, 0});
+  CHECK(given.origin == std::vector<moue::index_t>{1, 2, 3, 4, 7, 0, 2, 3, 4, 5, 8, 0, 1, 5, 7, 1, 2, 4, 7, 8});
+  CHECK(given.topology.rows[0] == std::vector<moue::index_t>{3, 0, 4, 1});
+  CHECK(given.topology.rows[1] == std::vector<moue::index_t>{6, 5, 8, 9});
+  CHECK(given.topology.shared[1] == std::vector<moue::index_t>{7, 10});
+  CHECK(given.topology.routers == std::vector<moue::index_t>{0, 1, 2, 0});
 }
 
 TEST_CASE("private copies compute the same bits, and their gradients add up to the original's") {
@@ -51,7 +51,7 @@ TEST_CASE("private copies compute the same bits, and their gradients add up to t
   const auto old = test::random_weights<double>(*a, 5);
   moue::parameters<double> weights(target.layout());
   moue::convert::carry_copies(source, old, given, weights);
-  for (const moue::index tokens : {0, 1, 5, 64}) {
+  for (const moue::index_t tokens : {0, 1, 5, 64}) {
     const auto input = test::random_input<double>(*a, tokens, 3);
     const auto x = test::run_stack<double>(*a, old, input);
     const auto y = test::run_stack<double>(*b, weights, input);
@@ -63,13 +63,13 @@ TEST_CASE("private copies compute the same bits, and their gradients add up to t
     constexpr double rounding = 1e-13;
     moue::gradients<double> sum(source.layout());
     const auto& from = target.layout();
-    for (moue::index e = 0; e < target.experts(); ++e)
-      for (moue::index i = 0;
+    for (moue::index_t e = 0; e < target.experts(); ++e)
+      for (moue::index_t i = 0;
            from->expert_first(e) + i < from->tensors() && (*from)[from->expert_first(e) + i].expert == e; ++i)
-        for (moue::index j = 0; j < (*from)[from->expert_first(e) + i].size(); ++j)
+        for (moue::index_t j = 0; j < (*from)[from->expert_first(e) + i].size(); ++j)
           sum[source.layout()->expert_first(given.origin[static_cast<std::size_t>(e)]) + i].data[j] +=
               y.gradients[from->expert_first(e) + i].data[j];
-    for (moue::index i = 0; i < source.layout()->tensors(); ++i) {
+    for (moue::index_t i = 0; i < source.layout()->tensors(); ++i) {
       const auto& info = (*source.layout())[i];
       INFO(info.name, ", ", tokens, " tokens");
       if (info.expert >= 0)
@@ -78,10 +78,10 @@ TEST_CASE("private copies compute the same bits, and their gradients add up to t
         CHECK(test::same_bits(test::to_vector(x.gradients[i]), test::to_vector(std::as_const(y.gradients)[info.name])));
     }
     for (const auto* name : {"router.trajectory_key", "router.query_key"})
-      for (moue::index e = 0; e < source.experts(); ++e)
-        for (moue::index j = 0; j < std::as_const(x.gradients)[name].cols; ++j) {
+      for (moue::index_t e = 0; e < source.experts(); ++e)
+        for (moue::index_t j = 0; j < std::as_const(x.gradients)[name].cols; ++j) {
           double total = 0;
-          for (moue::index copy = 0; copy < target.experts(); ++copy)
+          for (moue::index_t copy = 0; copy < target.experts(); ++copy)
             if (given.origin[static_cast<std::size_t>(copy)] == e) total += std::as_const(y.gradients)[name](copy, j);
           CHECK(std::abs(total - std::as_const(x.gradients)[name](e, j)) < rounding * 100);
         }

@@ -8,7 +8,7 @@
 #include "conversion_bits.hpp"
 
 TEST_CASE("closed connections change no bit: linear scores, float") {
-  for (const moue::index threads : {1, 2}) test::check_bits_of_all<float>(moue::linear_score{}, moue::cpu{threads});
+  for (const moue::index_t threads : {1, 2}) test::check_bits_of_all<float>(moue::linear_score{}, moue::cpu{threads});
 }
 
 TEST_CASE("closed connections change no bit where threads share the router's products") {

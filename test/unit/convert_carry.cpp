@@ -22,15 +22,15 @@ using namespace moue::convert;
 
 using specs = std::vector<std::pair<std::string, moue::parameter_spec>>;
 
-std::shared_ptr<const moue::parameter_layout> layout(const specs& tensors, moue::index layer = 0) {
+std::shared_ptr<const moue::parameter_layout> layout(const specs& tensors, moue::index_t layer = 0) {
   auto result = std::make_shared<moue::parameter_layout>();
   for (const auto& [name, spec] : tensors) result->add(name, spec, name.starts_with("layers") ? layer : -1, -1);
   return result;
 }
 
 void count_up(moue::parameters<float>& values, float from) {
-  for (moue::index i = 0; i < values.layout().tensors(); ++i)
-    for (moue::index j = 0; j < values.layout()[i].size(); ++j) values[i].data[j] = from++;
+  for (moue::index_t i = 0; i < values.layout().tensors(); ++i)
+    for (moue::index_t j = 0; j < values.layout()[i].size(); ++j) values[i].data[j] = from++;
 }
 
 std::string refusal(const specs& from, const specs& to) {
@@ -39,8 +39,8 @@ std::string refusal(const specs& from, const specs& to) {
   try {
     carry(source, target);
   } catch (const moue::error& e) {
-    for (moue::index i = 0; i < target.layout().tensors(); ++i)
-      for (moue::index j = 0; j < target.layout()[i].size(); ++j) REQUIRE(target[i].data[j] == 0);
+    for (moue::index_t i = 0; i < target.layout().tensors(); ++i)
+      for (moue::index_t j = 0; j < target.layout()[i].size(); ++j) REQUIRE(target[i].data[j] == 0);
     return e.what();
   }
   return "";
@@ -71,7 +71,7 @@ TEST_CASE("tensors are copied by name, and a grown router tensor keeps its leadi
 TEST_CASE("any other difference is refused by the tensor's name, and nothing is written") {
   CHECK(contains(refusal({{"b", {"", 1, 1}}, {"a", {"", 1, 1}}}, {{"b", {"", 1, 1}}}), "no tensor 'a'"));
   CHECK(contains(refusal({{"a", {"", 2, 2}}}, {{"a", {"", 3, 2}}}), "'a' is [2, 2]"));  // not a layer's router
-  const auto layers = [](moue::index rows, moue::index cols) { return specs{{"layers.0.w", {"", rows, cols}}}; };
+  const auto layers = [](moue::index_t rows, moue::index_t cols) { return specs{{"layers.0.w", {"", rows, cols}}}; };
   CHECK(refusal(layers(2, 2), layers(3, 2)).empty());
   CHECK(contains(refusal(layers(2, 2), layers(3, 3)), "'layers.0.w'"));
   CHECK(contains(refusal(layers(2, 2), layers(1, 2)), "'layers.0.w'"));
@@ -107,7 +107,7 @@ void train_both(const std::function<OptimiserT(const moue::parameters<S>&)>& mak
   const auto foreign = target.layout()->find("layers.0.router.foreign");
   second.visit([&](std::string_view name, auto& values) {
     if (name == "master") return;
-    for (moue::index j = 0; j < values.layout()[foreign].size(); ++j) CHECK(values[foreign].data[j] == 0);
+    for (moue::index_t j = 0; j < values.layout()[foreign].size(); ++j) CHECK(values[foreign].data[j] == 0);
   });
 }
 

@@ -19,7 +19,7 @@ namespace {
 
 using numbers = std::vector<double>;
 
-constexpr moue::index width = 6, tokens = 9;
+constexpr moue::index_t width = 6, tokens = 9;
 constexpr double exact = 1e-13;  // relative: sums of some dozen products in another order
 
 numbers forward(const auto& model, const moue::parameters<double>& weights) {
@@ -56,14 +56,14 @@ struct upcycled {
   moue::convert::granularity how;
 
   template <class Sources>
-  upcycled(ExpertT expert, TopologyT topology, moue::index k, GateT gate, const Sources& sources,
+  upcycled(ExpertT expert, TopologyT topology, moue::index_t k, GateT gate, const Sources& sources,
            moue::convert::granularity wanted = {})
       : model{expert, topology, moue::router{ScoreT{}, moue::top_k{k}, gate}, {}, {}},
         weights(model.template initialize<double>(2)),
         how(moue::convert::upcycle_layer(sources, model.connections(), 0, weights, wanted)) {
     const auto rows = weights["layers.0.router.weight"];
-    for (moue::index i = 0; i < rows.rows; ++i)
-      for (moue::index j = 0; j < width; ++j) rows(i, j) = test::noise(8, i * width + j);
+    for (moue::index_t i = 0; i < rows.rows; ++i)
+      for (moue::index_t j = 0; j < width; ++j) rows(i, j) = test::noise(8, i * width + j);
     const moue::matrix_view<const double> first = rows.row_block(0, how.copies);
     moue::convert::repeat_rows(first, how.parts, rows);
   }
@@ -71,9 +71,9 @@ struct upcycled {
 };
 
 template <class E, class T, class G, class Sources>
-upcycled(E, T, moue::index, G, const Sources&) -> upcycled<E, G, T>;
+upcycled(E, T, moue::index_t, G, const Sources&) -> upcycled<E, G, T>;
 template <class E, class T, class G, class Sources>
-upcycled(E, T, moue::index, G, const Sources&, moue::convert::granularity) -> upcycled<E, G, T>;
+upcycled(E, T, moue::index_t, G, const Sources&, moue::convert::granularity) -> upcycled<E, G, T>;
 
 double difference(const numbers& a, const numbers& b) { return test::distance(a, b, 1e-3); }
 
@@ -81,7 +81,7 @@ double difference(const numbers& a, const numbers& b) { return test::distance(a,
 
 TEST_CASE("sparse upcycling equals its source for any router if gates sum to 1, and is their sum times it if not") {
   const dense source(moue::gated_mlp<moue::silu, true>{width, 8});
-  for (const moue::index k : {1, 2, 5}) {
+  for (const moue::index_t k : {1, 2, 5}) {
     const upcycled same(moue::gated_mlp<moue::silu, true>{width, 8}, moue::shared_pool{1, 5}, k,
                         moue::softmax_of_selected{}, source.block());
     CHECK(same.how.copies == 5);
@@ -104,7 +104,7 @@ TEST_CASE("sparse upcycling equals its source for any router if gates sum to 1, 
 TEST_CASE("granular upcycling equals its source for any router and any number of copies a token takes") {
   const dense gated(moue::gated_mlp<moue::silu, true>{width, 12});
   const dense plain(moue::mlp<moue::gelu, true>{width, 12});
-  for (const moue::index copies_taken : {1, 2, 3}) {
+  for (const moue::index_t copies_taken : {1, 2, 3}) {
     const upcycled a(moue::gated_mlp<moue::silu, true>{width, 3}, moue::shared_pool{1, 12}, 4 * copies_taken,
                      moue::softmax_of_selected{}, gated.block());
     CHECK(a.how.copies == 3);
@@ -120,7 +120,7 @@ TEST_CASE("granular upcycling equals its source for any router and any number of
   CHECK(difference(scaled.output(), gated.output()) < exact);
   upcycled summed(moue::gated_mlp<moue::silu, true>{width, 3}, moue::shared_pool{1, 12}, 4, moue::sigmoid_gate{2},
                   gated.block(), {.gates_sum = 4});
-  for (moue::index e = 0; e < 12; ++e)
+  for (moue::index_t e = 0; e < 12; ++e)
     for (auto& w : summed.weights["layers.0.router.weight"].row(e)) w = 0;  // sigmoid(0) = 1/2
   CHECK(difference(summed.output(), gated.output()) < exact);
 }
@@ -143,12 +143,12 @@ TEST_CASE("spreading the factor evenly is exact for homogeneous activations only
 
 TEST_CASE("without renormalisation the factor copies parts² / k is right for equal logits and for no others") {
   const dense source(moue::swiglu{width, 12});
-  constexpr moue::index k = 4;
+  constexpr moue::index_t k = 4;
   upcycled made(moue::swiglu{width, 3}, moue::shared_pool{1, 12}, k, moue::softmax_then_select{}, source.block(),
                 {.gates_sum = double(k) / 12});
   CHECK(made.how.output_factor() == doctest::Approx(3.0 * 4 * 4 / k));
   CHECK(difference(made.output(), source.output()) > 0.02);
-  for (moue::index e = 0; e < 12; ++e)
+  for (moue::index_t e = 0; e < 12; ++e)
     for (auto& w : made.weights["layers.0.router.weight"].row(e)) w = 0;
   CHECK(difference(made.output(), source.output()) < exact);
 }
@@ -164,7 +164,7 @@ TEST_CASE("shared experts take the first units with gate 1, the routed ones shar
 
 TEST_CASE("a partition computes its source while all parts are taken alike, and something else with fewer") {
   const dense source(moue::mlp<moue::gelu, true>{width, 12});
-  for (const auto& [k, same] : {std::pair<moue::index, bool>{4, true}, {2, false}}) {
+  for (const auto& [k, same] : {std::pair<moue::index_t, bool>{4, true}, {2, false}}) {
     const upcycled made(moue::mlp<moue::gelu, true>{width, 3}, moue::shared_pool{1, 4}, k, moue::softmax_of_selected{},
                         source.block());
     CHECK(made.how.copies == 1);
@@ -173,8 +173,8 @@ TEST_CASE("a partition computes its source while all parts are taken alike, and 
   // Units in any order: every one exactly once.
   upcycled any(moue::mlp<moue::gelu, true>{width, 3}, moue::shared_pool{1, 4}, 4, moue::softmax_of_selected{},
                source.block());
-  const std::array<std::array<moue::index, 3>, 4> parts{{{11, 0, 5}, {1, 2, 10}, {9, 3, 8}, {4, 6, 7}}};
-  for (moue::index e = 0; e < 4; ++e)
+  const std::array<std::array<moue::index_t, 3>, 4> parts{{{11, 0, 5}, {1, 2, 10}, {9, 3, 8}, {4, 6, 7}}};
+  for (moue::index_t e = 0; e < 4; ++e)
     moue::convert::write_expert(source.block(), parts[static_cast<std::size_t>(e)], any.how.factors(false),
                                 moue::convert::expert_ffn(any.weights, e));
   CHECK(difference(any.output(), source.output()) < exact);
@@ -186,18 +186,18 @@ TEST_CASE("splitting the experts of a mixture keeps its function; duplicating th
                              moue::reference{}};
   const auto weights = test::random_weights<double>(*test::erase<double>(coarse), 4);
   std::vector<moue::convert::ffn<const double>> blocks, twice;
-  for (moue::index e = 0; e < 3; ++e) {
+  for (moue::index_t e = 0; e < 3; ++e) {
     blocks.push_back(moue::convert::expert_ffn(weights, e));
     for (int copy = 0; copy < 2; ++copy) twice.push_back(blocks.back());
   }
   using span = std::span<const moue::convert::ffn<const double>>;
-  const auto rows = [&](auto& made, moue::index times) {
+  const auto rows = [&](auto& made, moue::index_t times) {
     moue::convert::repeat_rows(weights["layers.0.router.weight"], times, made.weights["layers.0.router.weight"]);
   };
   upcycled split(expert{width, 2}, moue::shared_pool{1, 12}, 8, moue::softmax_of_selected{}, span(blocks));
   rows(split, 4);
   CHECK(difference(split.output(), forward(coarse, weights)) < exact);
-  // Copies fill the slots: k of 2 out of pairs is the source with k = 1.
+  // Copies fill the columns: k of 2 out of pairs is the source with k = 1.
   upcycled doubled(expert{width, 8}, moue::shared_pool{1, 6}, 2, moue::softmax_of_selected{}, span(twice));
   rows(doubled, 2);
   const moue::mixture one{expert{width, 8}, moue::shared_pool{1, 3}, moue::linear_router(1), moue::no_balancing{},
@@ -211,7 +211,7 @@ TEST_CASE("numbers that are not scaled keep their bits, in any storage") {
   moue::mixture model{moue::swiglu{width, 4}, moue::shared_pool{1, 2}, moue::linear_router(1)};
   moue::parameters<float> narrow(model.layout());
   moue::convert::upcycle_layer(source.block(), model.connections(), 0, narrow);
-  for (moue::index j = 0; j < width; ++j)
+  for (moue::index_t j = 0; j < width; ++j)
     CHECK(narrow["experts.1.up"](2, j) == static_cast<float>(source.weights["experts.0.up"](2, j)));
 }
 
@@ -225,7 +225,7 @@ TEST_CASE("what does not fit is refused") {
   CHECK_THROWS_AS(make(moue::swiglu{width, 24}, moue::shared_pool{1, 2}), moue::error);  // wider than the block
   CHECK_THROWS_AS(make(moue::mlp<moue::silu>{width, 12}, moue::shared_pool{1, 2}), moue::error);  // no gate
   CHECK_THROWS_AS(make(moue::gated_mlp<moue::silu, true>{width, 12}, moue::shared_pool{1, 2}), moue::error);
-  CHECK_THROWS_AS(make(moue::zero{width}, moue::shared_pool{1, 2}), moue::error);
-  CHECK_THROWS_AS(make(moue::constant{width}, moue::shared_pool{1, 2}), moue::error);
+  CHECK_THROWS_AS(make(moue::zero_expert{width}, moue::shared_pool{1, 2}), moue::error);
+  CHECK_THROWS_AS(make(moue::constant_expert{width}, moue::shared_pool{1, 2}), moue::error);
   CHECK_THROWS_AS(moue::convert::expert_ffn(source.weights, 1), moue::error);
 }

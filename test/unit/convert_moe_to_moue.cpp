@@ -19,7 +19,7 @@ using namespace moue::convert;
 
 /// A small source with the loss left out, so that only routing speaks.
 template <class ScoreT, class GateT = moue::softmax_of_selected>
-auto plain_source(ScoreT score, moue::index layers, GateT gate = {}) {
+auto plain_source(ScoreT score, moue::index_t layers, GateT gate = {}) {
   return moue::mixture{moue::swiglu{5, 4}, moue::layer_local{layers, 4},
                        moue::router{std::move(score), moue::top_k{2}, gate}, moue::no_balancing{}, moue::cpu{}};
 }
@@ -29,15 +29,15 @@ template <class MixtureT>
 plan full_plan(const MixtureT& source) {
   const auto universal = all_experts{}(wiring::of(source.topology()));
   return extend(source.topology(), universal,
-                moue::shared_pool{source.layers(), static_cast<moue::index>(universal.size())});
+                moue::shared_pool{source.layers(), static_cast<moue::index_t>(universal.size())});
 }
 
 /// Numbers for every tensor, buffers too.
 template <class MixtureT>
 moue::parameters<double> numbers_for(const MixtureT& model) {
   moue::parameters<double> weights(model.layout());
-  for (moue::index i = 0; i < weights.layout().tensors(); ++i)
-    for (moue::index j = 0; j < weights.layout()[i].size(); ++j)
+  for (moue::index_t i = 0; i < weights.layout().tensors(); ++i)
+    for (moue::index_t j = 0; j < weights.layout()[i].size(); ++j)
       weights[i].data[j] = test::noise(static_cast<std::uint64_t>(i), j);
   return weights;
 }
@@ -65,25 +65,26 @@ TEST_CASE("the rows by which a layer scores its candidates are found for every l
     const auto source = plain_source(score, 2);
     const auto weights = numbers_for(source);
     const auto rows = score_rows(source, weights, 1);
-    for (moue::index i = 0; i < 4; ++i)
-      for (moue::index j = 0; j < 5; ++j)
+    for (moue::index_t i = 0; i < 4; ++i)
+      for (moue::index_t j = 0; j < 5; ++j)
         CHECK(rows[static_cast<std::size_t>(i * 5 + j)] == doctest::Approx(expected(weights, i, j)).epsilon(1e-12));
   };
-  const auto weight = [](const auto& weights, moue::index i, moue::index j) {
+  const auto weight = [](const auto& weights, moue::index_t i, moue::index_t j) {
     return weights["layers.1.router.weight"](i, j);
   };
   check(moue::linear_score{}, weight);
   check(moue::score_sum{moue::linear_score{}, moue::trajectory{3}, moue::logit_bias{}}, weight);
-  const auto normalised = [](const auto& weights, moue::index i, moue::index j, double key) {
+  const auto normalised = [](const auto& weights, moue::index_t i, moue::index_t j, double key) {
     double norm = 0;
-    const auto row = [&](moue::index column) {
+    const auto row = [&](moue::index_t column) {
       return weights["layers.1.router.weight"](i, column) + (key > 0 ? weights["router.shared_key"](4 + i, column) : 0);
     };
-    for (moue::index column = 0; column < 5; ++column) norm += row(column) * row(column);
+    for (moue::index_t column = 0; column < 5; ++column) norm += row(column) * row(column);
     return weights["layers.1.router.temperature"](0, 0) * row(j) / std::sqrt(norm);
   };
-  check(moue::normalised_score{}, [&](const auto& w, moue::index i, moue::index j) { return normalised(w, i, j, 0); });
-  check(moue::keyed_score{}, [&](const auto& w, moue::index i, moue::index j) { return normalised(w, i, j, 1); });
+  check(moue::normalised_score{},
+        [&](const auto& w, moue::index_t i, moue::index_t j) { return normalised(w, i, j, 0); });
+  check(moue::keyed_score{}, [&](const auto& w, moue::index_t i, moue::index_t j) { return normalised(w, i, j, 1); });
   // A closed candidate has no row.
   const auto source = plain_source(moue::score_sum{moue::linear_score{}, moue::logit_bias{}}, 1);
   auto weights = source.initialize<double>(1);
@@ -102,13 +103,13 @@ TEST_CASE("foreign rows are filled as the policy says") {
   };
   CHECK(foreign(zero_rows{}) == std::vector<double>(8 * 5, 0));
   const auto home = foreign(home_row{0.5}), mean = foreign(mean_row{2});
-  for (moue::index i = 0; i < 8; ++i)
-    for (moue::index j = 0; j < 5; ++j) {
-      const moue::index e = plan.foreign(1)[static_cast<std::size_t>(i)];
+  for (moue::index_t i = 0; i < 8; ++i)
+    for (moue::index_t j = 0; j < 5; ++j) {
+      const moue::index_t e = plan.foreign(1)[static_cast<std::size_t>(i)];
       const auto at = static_cast<std::size_t>(i * 5 + j);
       CHECK(home[at] == 0.5 * old["layers." + std::to_string(e / 4) + ".router.weight"](e % 4, j));
       double sum = 0;
-      for (moue::index own = 0; own < 4; ++own) sum += old["layers.1.router.weight"](own, j);
+      for (moue::index_t own = 0; own < 4; ++own) sum += old["layers.1.router.weight"](own, j);
       CHECK(mean[at] == doctest::Approx(2 * sum / 4).epsilon(1e-14));
     }
 }

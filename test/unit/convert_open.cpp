@@ -20,7 +20,7 @@ namespace {
 using namespace moue::convert;
 
 template <moue::Storage S, class MixtureT>
-auto run(const MixtureT& model, const moue::parameters<S>& weights, moue::index tokens = 40) {
+auto run(const MixtureT& model, const moue::parameters<S>& weights, moue::index_t tokens = 40) {
   const auto erased = test::erase<S>(model);
   return test::run_stack<S>(*erased, weights, test::random_input<S>(*erased, tokens, 6));
 }
@@ -34,7 +34,7 @@ TEST_CASE("an open connection below the k-th logit changes nothing if gates are 
     const moue::mixture source{moue::swiglu{5, 4}, moue::table{6, {{0, 1, 2, 3}}},
                                moue::router{moue::linear_score{}, moue::top_k{2}, test::chosen_gate{which}},
                                moue::no_balancing{}, moue::reference{}};
-    const auto plan = extend(source.topology(), std::vector<moue::index>{4, 5}, moue::shared_pool{1, 2});
+    const auto plan = extend(source.topology(), std::vector<moue::index_t>{4, 5}, moue::shared_pool{1, 2});
     const auto target = moe_to_moue(source, plan);
     const auto old = test::random_weights<double>(*test::erase<double>(source), 3);
     auto weights = start(target, source, old, plan);
@@ -42,7 +42,7 @@ TEST_CASE("an open connection below the k-th logit changes nothing if gates are 
     const auto& visit = before.visits[0];
     double lowest = 0;  // of all tokens' second best logits
     for (std::size_t t = 0; t < 40; ++t)
-      lowest = std::min(lowest, visit.logits[4 * t + static_cast<std::size_t>(visit.slots[2 * t + 1])]);
+      lowest = std::min(lowest, visit.logits[4 * t + static_cast<std::size_t>(visit.selected[2 * t + 1])]);
     const double bias = lowest - 0.25;
     weights["layers.0.router.opening"](0, 1) = bias;  // its row is 0
     const auto after = run<double>(target, weights);
@@ -83,7 +83,7 @@ TEST_CASE("once open, foreign experts are used, and backward agrees with central
 
 TEST_CASE("tied visits, kinds of experts, features and queries are converted as they are") {
   const moue::mixture source{
-      moue::expert_pool{[](moue::index e) { return e % 2; }, moue::swiglu{5, 4}, moue::mlp<moue::gelu, true>{5, 3}},
+      moue::expert_pool{[](moue::index_t e) { return e % 2; }, moue::swiglu{5, 4}, moue::mlp<moue::gelu, true>{5, 3}},
       moue::revisit{moue::layer_local{2, 3}, 2, true},
       moue::router{moue::query_score{3}, moue::top_k{2}, moue::softmax_of_selected{}}
           .with(moue::rms_features{})
@@ -94,7 +94,7 @@ TEST_CASE("tied visits, kinds of experts, features and queries are converted as 
   const auto target = moe_to_moue(source, plan);
   const auto old = test::random_weights<float>(*test::erase<float>(source), 3);
   const auto weights = start(target, source, old, plan, home_row{});
-  for (const moue::index tokens : {1, 40})
+  for (const moue::index_t tokens : {1, 40})
     CHECK(test::difference(run<float>(source, old, tokens), run<float>(target, weights, tokens)) == "");
 }
 
@@ -104,7 +104,7 @@ TEST_CASE("not even an overflow opens a closed connection") {
   const auto target = moe_to_moue(source, plan);
   const auto old = test::random_weights<float>(*test::erase<float>(source), 3);
   auto weights = start(target, source, old, plan);
-  for (moue::index layer = 0; layer < 3; ++layer)
+  for (moue::index_t layer = 0; layer < 3; ++layer)
     for (auto& w : weights["layers." + std::to_string(layer) + ".router.foreign"].row(0))
       w = std::numeric_limits<float>::max();
   CHECK(test::difference(run<float>(source, old), run<float>(target, weights)) == "");

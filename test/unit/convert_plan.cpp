@@ -21,9 +21,9 @@
 namespace {
 
 using namespace moue::convert;
-using ids = std::vector<moue::index>;
+using ids = std::vector<moue::index_t>;
 
-ids list(std::span<const moue::index> row) { return {row.begin(), row.end()}; }
+ids list(std::span<const moue::index_t> row) { return {row.begin(), row.end()}; }
 
 template <class F>
 void refuses(const std::string& text, F&& f) {
@@ -73,7 +73,7 @@ TEST_CASE("always-on experts and tied routers are kept, and an always-on expert 
 
 TEST_CASE("foreign candidates can be ordered by promise") {
   const auto plan =
-      ranked(extend(source, ids{0, 1, 2, 3, 4, 5}, moue::shared_pool{3, 6}), [](moue::index layer, moue::index e) {
+      ranked(extend(source, ids{0, 1, 2, 3, 4, 5}, moue::shared_pool{3, 6}), [](moue::index_t layer, moue::index_t e) {
         return e == 3 ? 1.0 : layer == 2 && e == 1 ? 0.5 : 0.0;
       });
   CHECK(list(plan.candidates(0)) == ids{0, 1, 3, 2, 4, 5});
@@ -119,7 +119,7 @@ TEST_CASE("the most similar experts have the closest kin in other layers") {
                                    0.3, 0.6, 0.0, 0.7, 1,   0.9,   // (0.6 + 0.7) / 2
                                    0.0, nan, 0.0, nan, 0.9, 1};    // (0.0 + 0.0) / 2
   const auto from = wiring::of(source);
-  const auto choose = [&](moue::index count, bool per_layer) {
+  const auto choose = [&](moue::index_t count, bool per_layer) {
     return most_similar{count, {values.data(), 6, 6}, per_layer}(from);
   };
   CHECK(choose(2, false) == ids{1, 4});

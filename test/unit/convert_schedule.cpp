@@ -24,9 +24,9 @@ using moue::testing::check_opening_laws;
 
 void obeys(const moue::testing::law_report& report) { CHECK_MESSAGE(static_cast<bool>(report), report.summary()); }
 
-std::vector<bool> open_at(const auto& schedule, moue::index step, moue::index layer, moue::index count) {
+std::vector<bool> open_at(const auto& schedule, moue::index_t step, moue::index_t layer, moue::index_t count) {
   std::vector<bool> open;
-  for (moue::index rank = 0; rank < count; ++rank)
+  for (moue::index_t rank = 0; rank < count; ++rank)
     open.push_back(schedule(step, connection{layer, rank, count}) != closed);
   return open;
 }
@@ -36,7 +36,7 @@ struct fault {
   enum kind { falls, closes, ends_elsewhere, broken, moody } what;
   mutable double calls = 0;
 
-  double operator()(moue::index step, const connection& c) const {
+  double operator()(moue::index_t step, const connection& c) const {
     switch (what) {
       case falls:
         return step < 5 ? 1 : 0;
@@ -51,15 +51,15 @@ struct fault {
     }
     return 0;
   }
-  moue::index last_step() const { return 8; }
+  moue::index_t last_step() const { return 8; }
   double end() const { return 0; }
 };
 
 }  // namespace
 
 TEST_CASE("schedules obey the laws") {
-  for (const moue::index first : {0, 3})
-    for (const moue::index last : {0, 3, 4, 40}) {
+  for (const moue::index_t first : {0, 3})
+    for (const moue::index_t last : {0, 3, 4, 40}) {
       obeys(check_opening_laws(annealed_opening{first, last, -8, -3}));
       obeys(check_opening_laws(faded_opening{first, last, -1}));
       for (const auto order : {growth::ranked, growth::sampled})
@@ -96,18 +96,18 @@ TEST_CASE("a faded opening scales odds by a cosine ramp") {
   CHECK(schedule(10, c) == closed);
   CHECK(schedule(30, c) == -0.5);
   constexpr double pi = 3.14159265358979323846;
-  for (const moue::index step : {11, 15, 20, 29})
+  for (const moue::index_t step : {11, 15, 20, 29})
     CHECK(std::exp(schedule(step, c) + 0.5) ==
           doctest::Approx((1 - std::cos(pi * static_cast<double>(step - 10) / 20)) / 2).epsilon(1e-12));
 }
 
 TEST_CASE("a growing pool opens the floor of its share, by rank or at random") {
   growing_pool schedule{100, 300, 0, growth::ranked};
-  for (const auto& [step, open] : std::vector<std::pair<moue::index, moue::index>>{
+  for (const auto& [step, open] : std::vector<std::pair<moue::index_t, moue::index_t>>{
            {0, 0}, {100, 0}, {101, 0}, {133, 1}, {134, 2}, {200, 6}, {299, 11}, {300, 12}, {999, 12}}) {
     CHECK(schedule.open(step, 12) == open);
     const auto ranked = open_at(schedule, step, 0, 12);
-    for (moue::index rank = 0; rank < 12; ++rank) CHECK(ranked[static_cast<std::size_t>(rank)] == (rank < open));
+    for (moue::index_t rank = 0; rank < 12; ++rank) CHECK(ranked[static_cast<std::size_t>(rank)] == (rank < open));
     schedule.order = growth::sampled;
     const auto sampled = open_at(schedule, step, 0, 12);
     CHECK(std::count(sampled.begin(), sampled.end(), true) == open);
@@ -116,7 +116,7 @@ TEST_CASE("a growing pool opens the floor of its share, by rank or at random") {
   schedule.order = growth::sampled;
   std::set<std::vector<bool>> sets;
   std::vector<int> times(12, 0);
-  for (moue::index layer = 0; layer < 200; ++layer) {
+  for (moue::index_t layer = 0; layer < 200; ++layer) {
     const auto open = open_at(schedule, 200, layer, 12);
     sets.insert(open);
     for (std::size_t rank = 0; rank < 12; ++rank) times[rank] += open[rank] ? 1 : 0;
@@ -131,10 +131,10 @@ TEST_CASE("a growing pool opens the floor of its share, by rank or at random") {
 
 TEST_CASE("a schedule is applied to every layer, and connections can be kept by use") {
   const moue::mixture model{
-      moue::copy{3}, moue::table{6, {{0, 1, 2, 3, 4, 5}, {2, 3}, {4, 5, 0}}},
+      moue::copy_expert{3}, moue::table{6, {{0, 1, 2, 3, 4, 5}, {2, 3}, {4, 5, 0}}},
       moue::router{moue::extended_score{moue::linear_score{}, 2}, moue::top_k{1}, moue::softmax_of_selected{}}};
   auto weights = model.initialize<float>(1);
-  const auto opening = [&](moue::index layer) {
+  const auto opening = [&](moue::index_t layer) {
     const auto row = weights["layers." + std::to_string(layer) + ".router.opening"].row(0);
     return std::vector<float>(row.begin(), row.end());
   };
@@ -148,16 +148,17 @@ TEST_CASE("a schedule is applied to every layer, and connections can be kept by 
   CHECK(opening(0) == std::vector<float>(4, -2));
   CHECK(opening(2) == std::vector<float>{-2});
   const std::vector<double> use{3, 9, 3, 1};
-  keep_open(weights, 2,
-            [&](moue::index layer, moue::index rank) { return layer == 0 ? use[static_cast<std::size_t>(rank)] : 0; });
+  keep_open(weights, 2, [&](moue::index_t layer, moue::index_t rank) {
+    return layer == 0 ? use[static_cast<std::size_t>(rank)] : 0;
+  });
   CHECK(opening(0) == std::vector<float>{-2, -2, shut, shut});
   CHECK(opening(2) == std::vector<float>{-2});
-  keep_open(weights, 3, [](moue::index, moue::index rank) { return rank; });
+  keep_open(weights, 3, [](moue::index_t, moue::index_t rank) { return rank; });
   CHECK(opening(0) == std::vector<float>{shut, -2, shut, shut});  // it opens nothing
   set_openings(weights, closed);
   CHECK(opening(2) == std::vector<float>{shut});
 
-  const moue::mixture plain{moue::copy{3}, moue::table{2, {{0, 1}}}, moue::linear_router(1)};
+  const moue::mixture plain{moue::copy_expert{3}, moue::table{2, {{0, 1}}}, moue::linear_router(1)};
   auto others = plain.initialize<float>(1);
   CHECK_THROWS_AS(set_openings(others, 0), moue::error);
 }

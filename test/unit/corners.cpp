@@ -30,16 +30,16 @@ void each_composition(const test::recipe& r, const F& f) {
 
 /// The rows `order` of `m`, which has `width` columns.
 template <class T>
-std::vector<T> take_rows(const std::vector<T>& m, const std::vector<moue::index>& order, moue::index width) {
+std::vector<T> take_rows(const std::vector<T>& m, const std::vector<moue::index_t>& order, moue::index_t width) {
   std::vector<T> result;
-  for (const moue::index t : order) result.insert(result.end(), m.begin() + t * width, m.begin() + (t + 1) * width);
+  for (const moue::index_t t : order) result.insert(result.end(), m.begin() + t * width, m.begin() + (t + 1) * width);
   return result;
 }
 
-test::stack_input<double> take_tokens(const test::stack_input<double>& input, const std::vector<moue::index>& order,
-                                      moue::index width) {
+test::stack_input<double> take_tokens(const test::stack_input<double>& input, const std::vector<moue::index_t>& order,
+                                      moue::index_t width) {
   test::stack_input<double> result;
-  result.tokens = static_cast<moue::index>(order.size());
+  result.tokens = static_cast<moue::index_t>(order.size());
   result.x = take_rows(input.x, order, width);
   result.loss_weight = take_rows(input.loss_weight, order, width);
   return result;
@@ -48,13 +48,13 @@ test::stack_input<double> take_tokens(const test::stack_input<double>& input, co
 bool zero_bits(const std::vector<double>& v) { return test::same_bits(v, std::vector<double>(v.size(), 0.0)); }
 
 /// Distinct ids among the layer's candidates, as many as can be had.
-void check_assignments(const test::any_model<double>& model, const result_type& result, moue::index tokens) {
+void check_assignments(const test::any_model<double>& model, const result_type& result, moue::index_t tokens) {
   for (std::size_t l = 0; l < result.visits.size(); ++l) {
     const auto& all = result.visits[l].experts;
-    const auto slots = all.size() / static_cast<std::size_t>(tokens);
+    const auto selected = all.size() / static_cast<std::size_t>(tokens);
     for (std::size_t t = 0; t < static_cast<std::size_t>(tokens); ++t) {
-      std::vector<std::int32_t> ids(all.begin() + static_cast<std::ptrdiff_t>(t * slots),
-                                    all.begin() + static_cast<std::ptrdiff_t>((t + 1) * slots));
+      std::vector<std::int32_t> ids(all.begin() + static_cast<std::ptrdiff_t>(t * selected),
+                                    all.begin() + static_cast<std::ptrdiff_t>((t + 1) * selected));
       std::sort(ids.begin(), ids.end());
       CHECK(std::adjacent_find(ids.begin(), ids.end()) == ids.end());
       CHECK((ids.front() >= 0 && ids.back() < model.experts()));
@@ -69,15 +69,16 @@ TEST_CASE("no tokens") {
     const auto weights = test::random_weights(model, 1);
     const auto result = test::run_stack(model, weights, test::random_input(model, 0, 2));
     CHECK(result.loss == 0);
-    for (moue::index i = 0; i < model.layout()->tensors(); ++i) CHECK(zero_bits(test::to_vector(result.gradients[i])));
-    for (moue::index e = 0; e < model.experts(); ++e) CHECK(!result.gradients.touched(e));
+    for (moue::index_t i = 0; i < model.layout()->tensors(); ++i)
+      CHECK(zero_bits(test::to_vector(result.gradients[i])));
+    for (moue::index_t e = 0; e < model.experts(); ++e) CHECK(!result.gradients.touched(e));
   });
 }
 
 TEST_CASE("sizes at the edge, on both backends") {
   struct shape {
     moue::staggered_rotation ring;
-    moue::index k, tokens;
+    moue::index_t k, tokens;
   };
   const std::vector<shape> shapes{
       {{.depth = 2, .pool = 1, .window = 1}, 1, 5},                           // one expert
@@ -109,17 +110,17 @@ TEST_CASE("sizes at the edge, on both backends") {
     }
 }
 
-TEST_CASE("ties go to the lowest expert id, wherever its slot is") {
+TEST_CASE("ties go to the lowest expert id, wherever its column is") {
   const test::recipe r{.ring = {.depth = 3, .pool = 5, .window = 4, .stride = 2}, .k = 3};
   for (const auto* name : {"linear_bias", "linear_raw", "normalised", "uneven_widths"}) {
     CAPTURE(name);
     const auto model = test::compose(name, r, moue::reference{});
     auto weights = test::random_weights(*model, 1);
-    for (moue::index i = 0; i < model->layout()->tensors(); ++i)
+    for (moue::index_t i = 0; i < model->layout()->tensors(); ++i)
       if ((*model->layout())[i].expert < 0) std::fill_n(weights[i].data, (*model->layout())[i].size(), 0.0);
     const auto result = test::run_stack(*model, weights, test::random_input(*model, 3, 2));
     bool out_of_order = false;
-    for (moue::index l = 0; l < 3; ++l) {
+    for (moue::index_t l = 0; l < 3; ++l) {
       const auto ids = model->connections().candidates(l);
       out_of_order = out_of_order || !std::is_sorted(ids.begin(), ids.end());
       std::vector<std::int32_t> lowest(ids.begin(), ids.end());
@@ -139,7 +140,7 @@ TEST_CASE("all tokens to one expert; an expert that gets none keeps gradients of
     auto weights = test::random_weights(*model, 1);
     for (const auto* bias : {"layers.0.router.bias", "layers.1.router.bias"}) weights[bias](0, 4) = 1000;
     const auto result = test::run_stack(*model, weights, test::random_input(*model, 50, 2));
-    for (moue::index e = 0; e < 6; ++e) {
+    for (moue::index_t e = 0; e < 6; ++e) {
       CHECK(result.gradients.touched(e) == (e == 4));
       const auto prefix = "experts." + std::to_string(e);
       for (const auto* own : {".up", ".down"})
@@ -153,8 +154,8 @@ TEST_CASE("permuting tokens permutes outputs") {
   each_composition({}, [](const auto&, const auto& model) {
     const auto weights = test::random_weights(model, 1);
     const auto input = test::random_input(model, 11, 2);
-    std::vector<moue::index> order(11);
-    for (std::size_t i = 0; i < 11; ++i) order[i] = static_cast<moue::index>((i * 4 + 3) % 11);
+    std::vector<moue::index_t> order(11);
+    for (std::size_t i = 0; i < 11; ++i) order[i] = static_cast<moue::index_t>((i * 4 + 3) % 11);
     const auto expected = test::run_stack(model, weights, input);
     const auto result = test::run_stack(model, weights, take_tokens(input, order, model.width()));
     CHECK(test::same_bits(result.output, take_rows(expected.output, order, model.width())));
@@ -167,7 +168,7 @@ TEST_CASE("permuting tokens permutes outputs") {
 
 TEST_CASE("relabelling experts changes nothing") {
   const moue::table base{7, {{0, 1, 2, 3}, {3, 4, 5}, {6, 0, 2}}};
-  const std::vector<moue::index> label{4, 6, 0, 5, 1, 3, 2};
+  const std::vector<moue::index_t> label{4, 6, 0, 5, 1, 3, 2};
   auto renamed = base;
   for (auto& row : renamed.rows)
     for (auto& e : row) e = label[static_cast<std::size_t>(e)];
@@ -178,15 +179,15 @@ TEST_CASE("relabelling experts changes nothing") {
   const auto model = build(base), other = build(renamed);
   const auto weights = test::random_weights(*model, 1);
   moue::parameters<double> moved(other->layout());
-  const auto place = [&](const moue::tensor_info& info, moue::index row) {  // tensor and row under the new labels
+  const auto place = [&](const moue::tensor_info& info, moue::index_t row) {  // tensor and row under the new labels
     const bool of_expert = info.expert >= 0, keys = info.name.ends_with("_key");
     const auto e = static_cast<std::size_t>(of_expert ? info.expert : row);
     const auto to =
         of_expert ? "experts." + std::to_string(label[e]) + info.name.substr(info.name.rfind('.')) : info.name;
     return std::pair{other->layout()->find(to), keys ? label[e] : row};
   };
-  for (moue::index i = 0; i < model->layout()->tensors(); ++i)
-    for (moue::index row = 0; row < (*model->layout())[i].rows; ++row) {
+  for (moue::index_t i = 0; i < model->layout()->tensors(); ++i)
+    for (moue::index_t row = 0; row < (*model->layout())[i].rows; ++row) {
       const auto [tensor, to] = place((*model->layout())[i], row);
       std::ranges::copy(weights[i].row(row), moved[tensor].row(to).begin());
     }
@@ -195,8 +196,8 @@ TEST_CASE("relabelling experts changes nothing") {
   const auto result = test::run_stack(*other, moved, input);
   CHECK(test::distance(result.output, expected.output) < 1e-14);  // a token's experts are summed in the order of ids
   CHECK(result.balance == doctest::Approx(expected.balance).epsilon(1e-14));
-  for (moue::index i = 0; i < model->layout()->tensors(); ++i)
-    for (moue::index row = 0; row < (*model->layout())[i].rows; ++row) {
+  for (moue::index_t i = 0; i < model->layout()->tensors(); ++i)
+    for (moue::index_t row = 0; row < (*model->layout())[i].rows; ++row) {
       const auto [tensor, to] = place((*model->layout())[i], row);
       const auto a = result.gradients[tensor].row(to), b = expected.gradients[i].row(row);
       CHECK(test::distance(std::vector(a.begin(), a.end()), std::vector(b.begin(), b.end())) < 1e-13);
@@ -204,7 +205,7 @@ TEST_CASE("relabelling experts changes nothing") {
 }
 
 TEST_CASE("padding counts nowhere, whatever it holds") {
-  const std::vector<moue::index> kept{1, 2, 4, 5, 6, 9}, dropped{0, 3, 7, 8};
+  const std::vector<moue::index_t> saved{1, 2, 4, 5, 6, 9}, dropped{0, 3, 7, 8};
   for (const double filler : {3.0, std::numeric_limits<double>::quiet_NaN()})
     each_composition({}, [&](const auto&, const auto& model) {
       CAPTURE(filler);
@@ -217,9 +218,9 @@ TEST_CASE("padding counts nowhere, whatever it holds") {
         std::fill_n(input.loss_weight.begin() + t * model.width(), model.width(), 0.0);
       }
       const auto result = test::run_stack(model, weights, input);
-      const auto compact = test::run_stack(model, weights, take_tokens(input, kept, model.width()));
-      CHECK(test::same_bits(take_rows(result.output, kept, model.width()), compact.output));
-      CHECK(test::same_bits(take_rows(result.dx, kept, model.width()), compact.dx));
+      const auto compact = test::run_stack(model, weights, take_tokens(input, saved, model.width()));
+      CHECK(test::same_bits(take_rows(result.output, saved, model.width()), compact.output));
+      CHECK(test::same_bits(take_rows(result.dx, saved, model.width()), compact.dx));
       CHECK(test::same_bits(result.share, compact.share));
       CHECK(test::distance(result.probability, compact.probability) < 1e-15);  // 0 is added for padding
       CHECK(result.balance == doctest::Approx(compact.balance).epsilon(1e-15));
@@ -236,7 +237,7 @@ TEST_CASE("splitting a batch sums gradients, balancing aside") {
     if (name == "always_on" || name == "tied_revisits") return;  // these have another loss over the batch
     const auto weights = test::random_weights(model, 1);
     const auto input = test::random_input(model, 9, 2);
-    const std::vector<moue::index> first{0, 1, 2, 3}, second{4, 5, 6, 7, 8};
+    const std::vector<moue::index_t> first{0, 1, 2, 3}, second{4, 5, 6, 7, 8};
     const auto whole = test::run_stack(model, weights, input);
     const auto a = test::run_stack(model, weights, take_tokens(input, first, model.width()));
     const auto b = test::run_stack(model, weights, take_tokens(input, second, model.width()));
@@ -244,8 +245,8 @@ TEST_CASE("splitting a batch sums gradients, balancing aside") {
     output.insert(output.end(), b.output.begin(), b.output.end());
     CHECK(test::same_bits(output, whole.output));
     moue::gradients<double> sum(model.layout());
-    for (moue::index i = 0; i < model.layout()->tensors(); ++i)
-      for (moue::index j = 0; j < (*model.layout())[i].size(); ++j)
+    for (moue::index_t i = 0; i < model.layout()->tensors(); ++i)
+      for (moue::index_t j = 0; j < (*model.layout())[i].size(); ++j)
         sum[i].data[j] = a.gradients[i].data[j] + b.gradients[i].data[j];
     CHECK(test::distance(whole.gradients, sum) < 1e-13);
   });
@@ -270,7 +271,7 @@ TEST_CASE("inference repeats the training forward bit by bit") {
 TEST_CASE("y may be x and dx may be dy") {
   each_composition({}, [](const auto&, const auto& model) {
     const auto weights = test::random_weights(model, 1);
-    const moue::index tokens = 7;
+    const moue::index_t tokens = 7;
     for (const auto how : {moue::mode::training, moue::mode::inference}) {
       const moue::pass_options options{.tokens = tokens, .how = how};
       moue::workspace scratch(model.workspace_bytes(options));
@@ -281,16 +282,16 @@ TEST_CASE("y may be x and dx may be dy") {
         auto b = a;
         const auto view = [&](auto& v) { return moue::matrix_view(v.data(), tokens, model.width()); };
         pass->begin(tokens, {});
-        for (moue::index l = 0; l < model.layers(); ++l) {
+        for (moue::index_t l = 0; l < model.layers(); ++l) {
           pass->forward(l, {view(a), {}}, view(alias ? a : b));
           if (!alias) a = b;
         }
         if (how == moue::mode::inference) return a;
-        for (moue::index l = model.layers(); l-- > 0;) {
+        for (moue::index_t l = model.layers(); l-- > 0;) {
           pass->backward(l, view(a), {view(alias ? a : b), {}}, gradients);
           if (!alias) a = b;
         }
-        for (moue::index i = 0; i < model.layout()->tensors(); ++i)
+        for (moue::index_t i = 0; i < model.layout()->tensors(); ++i)
           a.insert(a.end(), gradients[i].data, gradients[i].data + (*model.layout())[i].size());
         return a;
       };

@@ -24,7 +24,7 @@ namespace {
 
 using gpu_type = test::emulated_open;
 constexpr bench::shape tiny{"tiny", 24, 16, 5, 2};
-constexpr moue::index tokens = 13, size = tokens * tiny.width;
+constexpr moue::index_t tokens = 13, size = tokens * tiny.width;
 
 struct any_memory : test::fake_blas {
   any_memory() { allow(nullptr, std::numeric_limits<std::size_t>::max()); }
@@ -82,7 +82,7 @@ void check_baseline(bool grouped) {
   t.dx.zero();
   baseline.forward(t.rows(t.x), t.rows(t.y));
   baseline.backward(t.rows(t.dy), t.rows(t.dx));
-  for (moue::index i = 0; i < t.layer.model.layout()->tensors(); ++i)
+  for (moue::index_t i = 0; i < t.layer.model.layout()->tensors(); ++i)
     for (std::size_t j = 0; j < numbers[static_cast<std::size_t>(i)].size(); ++j)
       (*t.layer.gradients)[i].data[j] = static_cast<moue::compute_t<S>>(numbers[static_cast<std::size_t>(i)][j]);
   CHECK(t.oracle.error_of(t.run(routing.view())) < tolerance<S>);
@@ -146,7 +146,7 @@ TEST_CASE("the oracle sees a wrong number of any kind") {
 TEST_CASE_TEMPLATE("every way to a product agrees with double, and is the one that was asked for", S, float,
                    moue::bf16) {
   const gpu_type gpu;
-  for (const moue::index rows : {3, 130}) {
+  for (const moue::index_t rows : {3, 130}) {
     const bench::grouped_products<gpu_type, S> products(gpu, tiny, rows);
     for (const auto product : {bench::product::linear, bench::product::transposed, bench::product::gradient})
       for (const auto& way : bench::ways(3)) {

@@ -50,7 +50,7 @@ void allow_matrix(test::fake_blas& fake, const moue::matrix_view<T>& m) {
 }
 template <class T>
 void allow_table(test::fake_blas& fake, const gpu::weight_table<T>& w, std::size_t groups) {
-  const auto bytes = [&](moue::index stride) {
+  const auto bytes = [&](moue::index_t stride) {
     return static_cast<std::size_t>((w.rows - 1) * stride + w.cols) * sizeof(T);
   };
   if (w.of_group == nullptr) return fake.allow(w.dense, bytes(w.stride));
@@ -102,7 +102,7 @@ TEST_CASE("arguments, by hand") {
   float x[6] = {}, w[8] = {}, y[12] = {};
   const moue::matrix_view<const float> in{x, 3, 2}, weights{w, 4, 2};
   const moue::matrix_view<float> out{y, 3, 4};
-  const auto forward = gpu::rows_call(in, weights, out, moue::write::add, false);
+  const auto forward = gpu::rows_call(in, weights, out, moue::store::add, false);
   CHECK(forward.m == 4);
   CHECK(forward.n == 3);
   CHECK(forward.k == 2);
@@ -112,7 +112,7 @@ TEST_CASE("arguments, by hand") {
   CHECK(forward.b.data == x);
   CHECK(!forward.b.transposed);
   CHECK(forward.c_leading == 4);
-  CHECK(forward.mode == moue::write::add);
+  CHECK(forward.mode == moue::store::add);
   const auto gradient = gpu::gradient_call(moue::matrix_view<const float>(out), in, moue::matrix_view<float>{w, 4, 2});
   CHECK(gradient.m == 2);
   CHECK(gradient.n == 4);
@@ -135,7 +135,7 @@ TEST_CASE("without what it takes, the backend's own kernels run") {
           gpu::products::rows(runtime,
                               gpu::one_product<false>(groups.segments, x, tell_weights ? told(w) : w, y, mode));
         },
-        moue::write::assign);
+        moue::store::assign);
     return runtime.fake->calls + runtime.fake->group_calls;
   };
   using moue::blas_groups;
@@ -160,7 +160,7 @@ TEST_CASE("the fake refuses what cuBLAS would") {
                             c.data(),
                             2,
                             gpu::number::float32,
-                            moue::write::assign,
+                            moue::store::assign,
                             false};
   CHECK_NOTHROW(fake.gemm(good));
   const auto spoilt = [&](auto spoil) {

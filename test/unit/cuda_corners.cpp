@@ -22,14 +22,14 @@ namespace {
 constexpr double not_a_number = std::numeric_limits<double>::quiet_NaN();
 constexpr double inf = std::numeric_limits<double>::infinity();
 constexpr double tolerance = 1e-12;  // sums of up to a few hundred terms in another order
-constexpr moue::index tokens = 6;
+constexpr moue::index_t tokens = 6;
 
 bool zero_bits(const std::vector<double>& v) { return test::same_bits(v, std::vector<double>(v.size(), 0.0)); }
 bool all_finite(const std::vector<double>& v) {
   return std::ranges::all_of(v, [](double x) { return std::isfinite(x); });
 }
 bool all_finite(const moue::gradients<double>& g) {
-  for (moue::index i = 0; i < g.layout().tensors(); ++i)
+  for (moue::index_t i = 0; i < g.layout().tensors(); ++i)
     if (!all_finite(test::to_vector(g[i]))) return false;
   return true;
 }
@@ -42,24 +42,24 @@ bool agree(const std::vector<double>& a, const std::vector<double>& b) {
 }
 
 template <class T>
-std::vector<T> row(const std::vector<T>& m, moue::index t, moue::index rows = tokens) {
+std::vector<T> row(const std::vector<T>& m, moue::index_t t, moue::index_t rows = tokens) {
   const auto width = std::ssize(m) / rows;
   return {m.begin() + t * width, m.begin() + (t + 1) * width};
 }
 
-/// Slots are distinct and in range, with −1 behind all others.
-void check_slots(const test::stack_result<double>& result, const test::any_model<double>& model) {
+/// Columns are distinct and in range, with −1 behind all others.
+void check_selected(const test::stack_result<double>& result, const test::any_model<double>& model) {
   for (std::size_t l = 0; l < result.visits.size(); ++l)
-    for (moue::index t = 0; t < tokens; ++t) {
-      auto slots = row(result.visits[l].slots, t);
-      const auto end = std::ranges::find(slots, -1);
-      CHECK(std::all_of(end, slots.end(), [](auto slot) { return slot == -1; }));
-      slots.erase(end, slots.end());
-      std::ranges::sort(slots);
-      CHECK(std::ranges::adjacent_find(slots) == slots.end());
-      if (!slots.empty())
-        CHECK((slots.front() >= 0 &&
-               slots.back() < std::ssize(model.connections().candidates(static_cast<moue::index>(l)))));
+    for (moue::index_t t = 0; t < tokens; ++t) {
+      auto selected = row(result.visits[l].selected, t);
+      const auto end = std::ranges::find(selected, -1);
+      CHECK(std::all_of(end, selected.end(), [](auto column) { return column == -1; }));
+      selected.erase(end, selected.end());
+      std::ranges::sort(selected);
+      CHECK(std::ranges::adjacent_find(selected) == selected.end());
+      if (!selected.empty())
+        CHECK((selected.front() >= 0 &&
+               selected.back() < std::ssize(model.connections().candidates(static_cast<moue::index_t>(l)))));
     }
 }
 
@@ -103,23 +103,23 @@ struct batch {
   std::vector<std::uint8_t> valid = {};
 };
 
-batch random_batch(const test::any_model<double>& model, moue::index count) {
+batch random_batch(const test::any_model<double>& model, moue::index_t count) {
   return {test::noise_vector(3, count * model.width()), test::noise_vector(4, count * model.width())};
 }
 
 trip run(test::any_pass<double>& pass, const test::any_model<double>& model, const batch& b,
          moue::gradients<double>& into) {
-  const moue::index count = std::ssize(b.x) / model.width();
+  const moue::index_t count = std::ssize(b.x) / model.width();
   std::vector<double> y(b.x.size());
   trip result;
   const auto view = [&](auto& v) { return moue::matrix_view(v.data(), count, model.width()); };
   pass.begin(count, {.valid = {b.valid.data(), std::ssize(b.valid)}});
-  for (moue::index l = 0; l < model.layers(); ++l) {
+  for (moue::index_t l = 0; l < model.layers(); ++l) {
     pass.forward(l, {view(b.x), {}}, view(y));
     result.y.insert(result.y.end(), y.begin(), y.end());
   }
   result.balance = pass.balance(1);
-  for (moue::index l = model.layers(); l-- > 0;) {
+  for (moue::index_t l = model.layers(); l-- > 0;) {
     pass.backward(l, view(b.dy), {view(y), {}}, into);
     result.dx.insert(result.dx.end(), y.begin(), y.end());
   }
@@ -147,11 +147,11 @@ TEST_CASE("ids are distinct and in range for any input, and other tokens are unh
         std::fill_n(s.input.x.begin() + 2 * width, width, bad);
         s.input.x[static_cast<std::size_t>(4 * width + 1)] = bad;
         const auto result = s.run(moue::mode::inference), expected = s.expected(moue::mode::inference);
-        check_slots(result, *s.here);
+        check_selected(result, *s.here);
         CHECK(agree(result.output, expected.output));
         for (std::size_t l = 0; l < result.visits.size(); ++l)
-          CHECK(result.visits[l].slots == expected.visits[l].slots);
-        for (const moue::index t : {0, 1, 3, 5}) CHECK(test::same_bits(row(result.output, t), row(clean.output, t)));
+          CHECK(result.visits[l].selected == expected.visits[l].selected);
+        for (const moue::index_t t : {0, 1, 3, 5}) CHECK(test::same_bits(row(result.output, t), row(clean.output, t)));
       }
     }
 }
@@ -162,11 +162,11 @@ TEST_CASE("propagate: a broken logit is selected first and shows in the output")
     setting s("linear_bias");
     s.weights["layers.1.router.bias"](0, 2) = bad;
     const auto result = s.run(moue::mode::inference), expected = s.expected(moue::mode::inference);
-    check_slots(result, *s.here);
+    check_selected(result, *s.here);
     CHECK(agree(result.output, expected.output));
-    for (moue::index t = 0; t < tokens; ++t) {
-      CHECK(row(result.visits[0].slots, t) == row(expected.visits[0].slots, t));
-      CHECK(row(result.visits[1].slots, t)[0] == 2);
+    for (moue::index_t t = 0; t < tokens; ++t) {
+      CHECK(row(result.visits[0].selected, t) == row(expected.visits[0].selected, t));
+      CHECK(row(result.visits[1].selected, t)[0] == 2);
       CHECK(std::isnan(row(result.output, t)[0]));
     }
   }
@@ -192,7 +192,7 @@ TEST_CASE("a closed candidate is never taken and has probability and gradient ze
     setting s(name);
     s.weights["layers.0.router.bias"](0, 1) = -inf;
     const auto result = s.run(), expected = s.expected();
-    CHECK(std::ranges::count(result.visits[0].slots, 1) == 0);
+    CHECK(std::ranges::count(result.visits[0].selected, 1) == 0);
     CHECK(result.probability[1] == 0);
     CHECK(result.share[1] == 0);
     CHECK(zero_bits(test::to_vector(result.gradients["layers.0.router.weight"].row_block(1, 1))));
@@ -210,8 +210,8 @@ TEST_CASE("with all candidates closed a token goes nowhere") {
       if (!info.trained) std::fill_n(s.weights[info.name].data, info.size(), -inf);
     const auto result = s.run(), expected = s.expected();
     for (const auto& visit : result.visits) {
-      CHECK(std::ranges::all_of(visit.slots, [](auto slot) { return slot == -1; }));
-      if (s.here->connections().most_always() == 0) CHECK(zero_bits(visit.y));
+      CHECK(std::ranges::all_of(visit.selected, [](auto column) { return column == -1; }));
+      if (s.here->connections().max_always() == 0) CHECK(zero_bits(visit.y));
     }
     CHECK(zero_bits(result.share));
     CHECK(test::distance(result.dx, expected.dx) < tolerance);
@@ -228,8 +228,8 @@ TEST_CASE("padding counts nowhere, whatever it holds") {
     auto padded = random_batch(*s.here, 9);
     batch compact;
     padded.valid = {0, 1, 1, 0, 1, 1, 1, 0, 0};
-    for (moue::index t = 0; t < 9; ++t)
-      for (moue::index j = t * width; j < (t + 1) * width; ++j) {
+    for (moue::index_t t = 0; t < 9; ++t)
+      for (moue::index_t j = t * width; j < (t + 1) * width; ++j) {
         const auto at = static_cast<std::size_t>(j);
         if (padded.valid[static_cast<std::size_t>(t)]) {
           compact.x.push_back(padded.x[at]);
@@ -242,15 +242,15 @@ TEST_CASE("padding counts nowhere, whatever it holds") {
     const auto result = run_alone(*s.there, s.weights, padded, gradients);
     const auto expected = run_alone(*s.here, s.weights, compact, expected_gradients);
     const auto check = [&](const std::vector<double>& all, const std::vector<double>& few) {
-      std::vector<double> kept;
-      for (moue::index t = 0; t < 9 * s.here->layers(); ++t) {
+      std::vector<double> saved;
+      for (moue::index_t t = 0; t < 9 * s.here->layers(); ++t) {
         const auto one = row(all, t, 9 * s.here->layers());
         if (padded.valid[static_cast<std::size_t>(t % 9)])
-          kept.insert(kept.end(), one.begin(), one.end());
+          saved.insert(saved.end(), one.begin(), one.end());
         else
           CHECK(zero_bits(one));
       }
-      CHECK(test::distance(kept, few) < tolerance);
+      CHECK(test::distance(saved, few) < tolerance);
     };
     check(result.y, expected.y);
     check(result.dx, expected.dx);

@@ -21,27 +21,28 @@ namespace gpu = moue::detail::gpu;
 /// A routing that owns its arrays.
 struct assignments {
   std::string name;
-  moue::index experts = 0;
-  std::vector<moue::index> offsets{0};
+  moue::index_t experts = 0;
+  std::vector<moue::index_t> offsets{0};
   std::vector<std::int32_t> expert = {};
   std::vector<double> gate = {};
 
-  moue::index entries() const { return std::ssize(expert); }
-  moue::index tokens() const { return std::ssize(offsets) - 1; }
+  moue::index_t entries() const { return std::ssize(expert); }
+  moue::index_t tokens() const { return std::ssize(offsets) - 1; }
   moue::routing<double> view() const {
     return {{offsets.data(), std::ssize(offsets)}, {expert.data(), entries()}, {gate.data(), 0}};
   }
 };
 
-/// `slots` distinct experts for each token, each left empty with probability `holes`.
-assignments rectangle(moue::index tokens, moue::index slots, moue::index experts, double holes, unsigned seed) {
+/// `selected` distinct experts for each token, each left empty with probability `holes`.
+assignments rectangle(moue::index_t tokens, moue::index_t selected, moue::index_t experts, double holes,
+                      unsigned seed) {
   assignments result{"rectangle", experts};
   std::mt19937 random(seed);
   std::vector<std::int32_t> ids(static_cast<std::size_t>(experts));
   std::iota(ids.begin(), ids.end(), 0);
-  for (moue::index t = 0; t < tokens; ++t) {
+  for (moue::index_t t = 0; t < tokens; ++t) {
     std::shuffle(ids.begin(), ids.end(), random);
-    for (moue::index i = 0; i < slots; ++i)
+    for (moue::index_t i = 0; i < selected; ++i)
       result.expert.push_back(std::bernoulli_distribution(holes)(random) ? -1 : ids[static_cast<std::size_t>(i)]);
     result.offsets.push_back(result.entries());
   }
@@ -49,17 +50,18 @@ assignments rectangle(moue::index tokens, moue::index slots, moue::index experts
 }
 
 /// Tokens with any number of entries, some with none, the last ones too.
-assignments ragged(moue::index tokens, moue::index experts, unsigned seed) {
+assignments ragged(moue::index_t tokens, moue::index_t experts, unsigned seed) {
   assignments result{"ragged", experts};
   std::mt19937 random(seed);
   std::vector<std::int32_t> ids(static_cast<std::size_t>(experts));
   std::iota(ids.begin(), ids.end(), 0);
-  for (moue::index t = 0; t < tokens; ++t) {
+  for (moue::index_t t = 0; t < tokens; ++t) {
     std::shuffle(ids.begin(), ids.end(), random);
     const bool none = t % 5 == 3 || t > tokens - 4;
     const auto count =
-        none ? 0 : std::uniform_int_distribution<moue::index>(0, std::min<moue::index>(experts, 7))(random);
-    for (moue::index i = 0; i < count; ++i) result.expert.push_back(i % 4 == 2 ? -1 : ids[static_cast<std::size_t>(i)]);
+        none ? 0 : std::uniform_int_distribution<moue::index_t>(0, std::min<moue::index_t>(experts, 7))(random);
+    for (moue::index_t i = 0; i < count; ++i)
+      result.expert.push_back(i % 4 == 2 ? -1 : ids[static_cast<std::size_t>(i)]);
     result.offsets.push_back(result.entries());
   }
   return result;
@@ -67,7 +69,7 @@ assignments ragged(moue::index tokens, moue::index experts, unsigned seed) {
 
 /// Memory for a plan, full of rubbish.
 struct planned {
-  explicit planned(const assignments& a, moue::index scratch) {
+  explicit planned(const assignments& a, moue::index_t scratch) {
     moue::arena counter;
     moue::dispatch_plan::take(counter, a.tokens(), a.entries(), a.experts, scratch);
     bytes.assign(counter.bytes(), std::byte{0x5a});
@@ -79,11 +81,11 @@ struct planned {
 };
 
 template <class T>
-std::vector<T> first(const moue::vector_view<T>& v, moue::index count) {
+std::vector<T> first(const moue::vector_view<T>& v, moue::index_t count) {
   return {v.data, v.data + count};
 }
 
-void check_equal(const moue::dispatch_plan& plan, const moue::dispatch_plan& expected, moue::index tokens) {
+void check_equal(const moue::dispatch_plan& plan, const moue::dispatch_plan& expected, moue::index_t tokens) {
   const auto rows = expected.rows();
   CHECK(first(plan.expert_offsets, expected.experts() + 1) == first(expected.expert_offsets, expected.experts() + 1));
   CHECK(first(plan.row_token, rows) == first(expected.row_token, rows));
@@ -173,6 +175,6 @@ TEST_CASE("a plan without room is refused, and so is a routing too large to coun
   CHECK_THROWS_WITH_AS(test::emulated_open().dispatch(a.view(), made.plan),
                        doctest::Contains("take it by an executor on this backend"), moue::error);
   auto r = a.view();
-  r.expert.size = moue::index{1} << 31;
+  r.expert.size = moue::index_t{1} << 31;
   CHECK_THROWS_WITH_AS(test::emulated_open().dispatch(r, made.plan), doctest::Contains("split the batch"), moue::error);
 }

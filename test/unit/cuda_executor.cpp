@@ -20,24 +20,24 @@ namespace {
 constexpr double tolerance = 1e-12;  // sums of up to some hundred terms in another order
 
 /// Results on the device agree with `expected`.
-void check(const auto& expert, moue::index experts, const moue::parameters<double>& weights,
+void check(const auto& expert, moue::index_t experts, const moue::parameters<double>& weights,
            const test::assignments& given, const test::executor_result& expected, const std::vector<double>& x,
-           const std::vector<double>& dy, moue::index refused = 0) {
+           const std::vector<double>& dy, moue::index_t refused = 0) {
   const moue::executor executor(expert, experts, test::device());
   const auto result = test::run_carried(executor, weights, given, x, dy);
   CHECK(test::distance(result.y, expected.y) < tolerance);
   CHECK(test::distance(result.dx, expected.dx) < tolerance);
   CHECK(test::distance(result.dgate, expected.dgate) < tolerance);
   CHECK(test::distance(result.gradients, expected.gradients) < tolerance);
-  for (moue::index e = 0; e < experts; ++e) CHECK(result.gradients.touched(e) == expected.gradients.touched(e));
+  for (moue::index_t e = 0; e < experts; ++e) CHECK(result.gradients.touched(e) == expected.gradients.touched(e));
   for (std::size_t i = 0; i < given.expert.size(); ++i)
     if (given.expert[i] < 0 || given.expert[i] >= experts) CHECK(result.dgate[i] == 0);
   CHECK(result.refused == refused);
 }
 
 /// The same for an expert that a loop over tokens knows.
-void check(const moue::mlp<moue::silu>& expert, moue::index experts, const test::assignments& given,
-           const test::assignments& meant, moue::index refused = 0) {
+void check(const moue::mlp<moue::silu>& expert, moue::index_t experts, const test::assignments& given,
+           const test::assignments& meant, moue::index_t refused = 0) {
   moue::parameters<double> weights(test::layout_of(moue::executor(expert, experts, moue::reference{})));
   moue::initialize(weights, 1);
   const auto x = test::noise_vector(2, given.tokens() * expert.width);
@@ -60,13 +60,13 @@ template <class C>
 struct add_square {
   moue::matrix_view<const C> x, m;
   moue::matrix_view<C> y;
-  MOUE_HD void operator()(moue::index i, moue::index j) const { y(i, j) = x(i, j) + m(i, j) * m(i, j); }
+  MOUE_HD void operator()(moue::index_t i, moue::index_t j) const { y(i, j) = x(i, j) + m(i, j) * m(i, j); }
 };
 template <class C>
 struct add_square_backward {
   moue::matrix_view<const C> m, dy;
   moue::matrix_view<C> dm, dx;
-  MOUE_HD void operator()(moue::index i, moue::index j) const {
+  MOUE_HD void operator()(moue::index_t i, moue::index_t j) const {
     dm(i, j) = 2 * m(i, j) * dy(i, j);
     dx(i, j) = dy(i, j);
   }
@@ -74,25 +74,25 @@ struct add_square_backward {
 
 /// y = x + (W x)², whose backward takes dy as it is and knows no gates.
 struct plain_expert {
-  moue::index width = 1;
+  moue::index_t width = 1;
 
   auto parameters() const {
     return std::array{moue::parameter_spec{"map", width, width, moue::initializer::normal(0.3), moue::scope::expert}};
   }
-  auto kept() const { return std::array<moue::index, 1>{width}; }
-  auto temporaries() const { return std::array<moue::index, 1>{width}; }
+  auto saved() const { return std::array<moue::index_t, 1>{width}; }
+  auto temporaries() const { return std::array<moue::index_t, 1>{width}; }
   template <class C>
-  void forward(const auto& ops, const auto& p, moue::matrix_view<const C> x, const auto& kept, const auto&,
+  void forward(const auto& ops, const auto& p, moue::matrix_view<const C> x, const auto& saved, const auto&,
                moue::matrix_view<C> y) const {
-    ops.linear(x, p[0], kept[0]);
-    ops.each_element(y.rows, y.cols, add_square<C>{x, kept[0], y});
+    ops.linear(x, p[0], saved[0]);
+    ops.each_element(y.rows, y.cols, add_square<C>{x, saved[0], y});
   }
   template <class C>
-  void backward(const auto& ops, const auto& p, moue::matrix_view<const C> x, const auto& kept, const auto& temporary,
+  void backward(const auto& ops, const auto& p, moue::matrix_view<const C> x, const auto& saved, const auto& temporary,
                 moue::matrix_view<const C> dy, moue::matrix_view<C> dx, const auto& dp) const {
     const auto& dm = temporary[0];
-    ops.each_element(dx.rows, dx.cols, add_square_backward<C>{kept[0], dy, dm, dx});
-    ops.input_gradient(dm, p[0], dx, moue::write::add);
+    ops.each_element(dx.rows, dx.cols, add_square_backward<C>{saved[0], dy, dm, dx});
+    ops.input_gradient(dm, p[0], dx, moue::store::add);
     ops.weight_gradient(dm, x, dp[0]);
   }
 };
@@ -102,7 +102,7 @@ static_assert(!moue::detail::has_gated_backward<plain_expert>);
 
 TEST_CASE("all loads agree with a loop over tokens") {
   for (const auto& kind : test::loads::all)
-    for (const moue::index tokens : {1, 3, 70}) {
+    for (const moue::index_t tokens : {1, 3, 70}) {
       CAPTURE(kind.name);
       CAPTURE(tokens);
       const auto given = test::loads::assign(kind, tokens);
@@ -134,7 +134,7 @@ TEST_CASE("an expert that a token names twice counts twice") {
 
 TEST_CASE("more experts than a byte counts") {
   test::assignments given;
-  for (moue::index t = 0; t < 23; ++t) {
+  for (moue::index_t t = 0; t < 23; ++t) {
     given.add(static_cast<std::int32_t>(t * 13 % 300), 0.5);
     given.add(299, -0.7);
     given.end_token();
@@ -147,12 +147,12 @@ TEST_CASE("experts whose backward knows no gates, alone and beside others") {
     const moue::executor executor(expert, 5, moue::reference{});
     moue::parameters<double> weights(test::layout_of(executor));
     moue::initialize(weights, 1);
-    const moue::index size = given.tokens() * executor.width();
+    const moue::index_t size = given.tokens() * executor.width();
     const auto x = test::noise_vector(2, size), dy = test::noise_vector(3, size);
     check(expert, 5, weights, given, test::run_executor(executor, weights, given, x, dy), x, dy);
   };
-  for (const moue::index width : {6, 40}) {
-    const moue::expert_pool both{[](moue::index e) { return e % 2; }, plain_expert{width},
+  for (const moue::index_t width : {6, 40}) {
+    const moue::expert_pool both{[](moue::index_t e) { return e % 2; }, plain_expert{width},
                                  moue::mlp<moue::silu>{width, 4}};
     for (const auto& given : {of_lists(ragged), of_lists({{}, {-1}})}) {
       compare(plain_expert{width}, given);

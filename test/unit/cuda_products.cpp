@@ -20,26 +20,26 @@ void find_all(found_tiles f) {
 }
 
 /// Every row of every group that takes part lies in exactly one tile, and no tile is larger than it may be.
-void check_schedule(const std::vector<moue::index>& sizes, const std::vector<std::int32_t>& kinds, moue::index spare,
-                    moue::index tile) {
+void check_schedule(const std::vector<moue::index_t>& sizes, const std::vector<std::int32_t>& kinds,
+                    moue::index_t spare, moue::index_t tile) {
   CAPTURE(tile);
   CAPTURE(spare);
   const test::product_trial<float> trial({.sizes = sizes, .kinds = kinds, .spare = spare});
   const auto groups = trial.segments();
   const auto schedule = test::gpu::schedule_tiles(groups, tile);
-  CHECK(schedule.slots <= groups.capacity / tile + groups.groups);
-  CHECK(schedule.slots <= groups.capacity);
-  std::vector<test::gpu::tile_place> places(static_cast<std::size_t>(schedule.slots));
-  test::emulated_launches{}.launch(find_all, dim3(static_cast<unsigned>(schedule.slots)), dim3(32), 0,
+  CHECK(schedule.selected <= groups.capacity / tile + groups.groups);
+  CHECK(schedule.selected <= groups.capacity);
+  std::vector<test::gpu::tile_place> places(static_cast<std::size_t>(schedule.selected));
+  test::emulated_launches{}.launch(find_all, dim3(static_cast<unsigned>(schedule.selected)), dim3(32), 0,
                                    found_tiles{groups, schedule, places.data()});
-  std::multiset<std::pair<moue::index, moue::index>> covered, expected;
+  std::multiset<std::pair<moue::index_t, moue::index_t>> covered, expected;
   for (const auto& place : places) {
     CHECK(place.rows <= tile);
-    for (moue::index row = place.first; row < place.first + place.rows; ++row) covered.insert({place.group, row});
+    for (moue::index_t row = place.first; row < place.first + place.rows; ++row) covered.insert({place.group, row});
   }
   for (std::size_t g = 0; g < sizes.size(); ++g)
-    for (moue::index row = trial.offsets[g]; row < trial.offsets[g + 1]; ++row)
-      if (trial.shape.takes_part(g)) expected.insert({static_cast<moue::index>(g), row});
+    for (moue::index_t row = trial.offsets[g]; row < trial.offsets[g + 1]; ++row)
+      if (trial.shape.takes_part(g)) expected.insert({static_cast<moue::index_t>(g), row});
   CHECK(covered == expected);
 }
 
@@ -67,8 +67,8 @@ void (*tiles_kernel())() {
 TEST_CASE("tiles cover the rows of any groups") {
   std::mt19937 random(3);
   for (int trial = 0; trial < 60; ++trial) {
-    const auto below = [&](unsigned n) { return static_cast<moue::index>(random() % n); };
-    std::vector<moue::index> sizes(static_cast<std::size_t>(1 + below(trial % 10 == 0 ? 300 : 12)));
+    const auto below = [&](unsigned n) { return static_cast<moue::index_t>(random() % n); };
+    std::vector<moue::index_t> sizes(static_cast<std::size_t>(1 + below(trial % 10 == 0 ? 300 : 12)));
     std::vector<std::int32_t> kinds;
     for (auto& size : sizes) {
       size = below(3) == 0 ? 0 : below(trial % 2 == 0 ? 40 : 4);
@@ -76,13 +76,13 @@ TEST_CASE("tiles cover the rows of any groups") {
     }
     check_schedule(sizes, kinds, 1 + below(20), trial % 7 == 0 ? 400 : 1 + below(17));
   }
-  check_schedule(std::vector<moue::index>(257, 1), {}, 0, 8);
-  check_schedule(std::vector<moue::index>(1100, 3), {}, 0, 8);  // three look-ups, one after another
+  check_schedule(std::vector<moue::index_t>(257, 1), {}, 0, 8);
+  check_schedule(std::vector<moue::index_t>(1100, 3), {}, 0, 8);  // three look-ups, one after another
 }
 
 TEST_CASE("rows without offsets are one group") {
   const auto schedule = test::gpu::schedule_tiles(test::gpu::one_segment(21), 8);
-  REQUIRE(schedule.slots == 3);
+  REQUIRE(schedule.selected == 3);
   std::vector<test::gpu::tile_place> places(3);
   test::emulated_launches{}.launch(find_all, dim3(3), dim3(32), 0,
                                    found_tiles{test::gpu::one_segment(21), schedule, places.data()});
@@ -136,9 +136,9 @@ TEST_CASE("the way to a product is chosen by what the host knows") {
       gpu::products::rows(runtime, gpu::one_product<false>(groups, x, w, y, mode));
     };
     if (narrow)
-      trial.template check_rows<false, rounded>(run, moue::write::assign);
+      trial.template check_rows<false, rounded>(run, moue::store::assign);
     else
-      trial.template check_rows<false, void>(run, moue::write::assign);
+      trial.template check_rows<false, void>(run, moue::store::assign);
     return runtime.kernels;
   };
   using narrow_rows = gpu::row_product<float, S, false>;
@@ -187,9 +187,9 @@ TEST_CASE("products without rows, columns or depth") {
   std::vector<double> y(6, 2.0), empty;
   const moue::matrix_view<double> out{y.data(), 2, 3};
   const moue::matrix_view<const double> no_depth{empty.data(), 2, 0}, no_weights{empty.data(), 3, 0};
-  gpu::linear(runtime, gpu::one_segment(2), no_depth, no_weights, out, moue::write::add);
+  gpu::linear(runtime, gpu::one_segment(2), no_depth, no_weights, out, moue::store::add);
   CHECK(y == std::vector<double>(6, 2.0));
-  gpu::linear(runtime, gpu::one_segment(2), no_depth, no_weights, out, moue::write::assign);
+  gpu::linear(runtime, gpu::one_segment(2), no_depth, no_weights, out, moue::store::assign);
   CHECK(y == std::vector<double>(6, 0.0));
   gpu::linear(runtime, gpu::one_segment(0), no_depth, no_weights, moue::matrix_view<double>{y.data(), 0, 3});
   gpu::weight_gradient(runtime, gpu::one_segment(2), moue::matrix_view<const double>(out), no_depth,
@@ -199,7 +199,7 @@ TEST_CASE("products without rows, columns or depth") {
 
 TEST_CASE("a grid that cannot be is refused") {
   test::emulated_launches runtime;
-  const moue::index rows = moue::index{1} << 37;
+  const moue::index_t rows = moue::index_t{1} << 37;
   double x = 0;
   const moue::matrix_view<double> huge{&x, rows, 1};
   CHECK_THROWS_WITH_AS(test::gpu::linear(runtime, test::gpu::one_segment(rows), moue::matrix_view<const double>(huge),

@@ -44,33 +44,33 @@ TEST_CASE("few rows meet each weight in registers") {
 TEST_CASE("a depth that takes all warps of a block several turns") {
   const test::product_shape deep{.sizes = {2}, .n = 5, .k = 4104};
   const test::product_trial<moue::bf16> trial(deep);
-  trial.check_rows<false, void>(by<wide<moue::bf16>>(), moue::write::assign);
-  trial.check_rows<false, void>(by<narrow<moue::bf16>>(), moue::write::assign);
+  trial.check_rows<false, void>(by<wide<moue::bf16>>(), moue::store::assign);
+  trial.check_rows<false, void>(by<narrow<moue::bf16>>(), moue::store::assign);
   const test::product_trial<moue::bf16> tall({.sizes = {2}, .n = 300, .k = 5});
-  tall.check_rows<true, void>(by<transposed<moue::bf16>>(), moue::write::assign);
+  tall.check_rows<true, void>(by<transposed<moue::bf16>>(), moue::store::assign);
 }
 
 TEST_CASE("any number of rows up to a tile, aligned and not") {
-  for (moue::index rows = 1; rows <= 9; ++rows)
-    for (const moue::index shift : {0, 1}) {
+  for (moue::index_t rows = 1; rows <= 9; ++rows)
+    for (const moue::index_t shift : {0, 1}) {
       const test::product_trial<moue::bf16> trial(
           {.sizes = {rows}, .n = 6, .k = 520, .shift = shift, .weight_shift = shift});
-      trial.check_rows<false, void>(by<wide<moue::bf16>>(), moue::write::assign);
-      trial.check_rows<true, void>(by<transposed<moue::bf16>>(), moue::write::assign);
+      trial.check_rows<false, void>(by<wide<moue::bf16>>(), moue::store::assign);
+      trial.check_rows<true, void>(by<transposed<moue::bf16>>(), moue::store::assign);
     }
 }
 
 TEST_CASE("the result of a row does not depend on the rows beside it, on alignment, or on the order of threads") {
-  const auto last_row = [](moue::index rows, moue::index shift, std::uint64_t seed) {
+  const auto last_row = [](moue::index_t rows, moue::index_t shift, std::uint64_t seed) {
     test::product_trial<float> trial({.sizes = {rows}, .n = 40, .k = 300, .shift = shift, .weight_shift = shift});
     std::vector<float> result;
     const auto keep = [&](auto y) {
       for (const float value : y.view().row(0)) result.push_back(value);
     };
     // The first row and the weights are drawn first, so they are the same whatever the number of rows.
-    keep(trial.check_rows<false, void>(by<wide<float>>(seed), moue::write::assign));
-    keep(trial.check_rows<false, void>(by<narrow<float>>(seed), moue::write::assign));
-    keep(trial.check_rows<true, void>(by<transposed<float>>(seed), moue::write::assign));
+    keep(trial.check_rows<false, void>(by<wide<float>>(seed), moue::store::assign));
+    keep(trial.check_rows<false, void>(by<narrow<float>>(seed), moue::store::assign));
+    keep(trial.check_rows<true, void>(by<transposed<float>>(seed), moue::store::assign));
     return result;
   };
   CHECK(last_row(1, 0, 1) == last_row(1, 0, 2));

@@ -69,11 +69,11 @@ void check(const test::product_shape& shape, const moue::product_choice& choice)
   gpu::input_gradient_pair(runtime, groups, together.in(together.y[0]), together.weights(0), together.in(together.y[1]),
                            together.weights(1), together.x[1].view());
   gpu::input_gradient(runtime, groups, apart.in(apart.y[0]), apart.weights(0), apart.x[1].view());
-  gpu::input_gradient(runtime, groups, apart.in(apart.y[1]), apart.weights(1), apart.x[1].view(), moue::write::add);
+  gpu::input_gradient(runtime, groups, apart.in(apart.y[1]), apart.weights(1), apart.x[1].view(), moue::store::add);
   double worst = 0;
   for (std::size_t g = 0; g < shape.sizes.size(); ++g)
-    for (moue::index row = together.trial.offsets[g]; row < together.trial.offsets[g + 1]; ++row)
-      for (moue::index j = 0; j < shape.k; ++j) {
+    for (moue::index_t row = together.trial.offsets[g]; row < together.trial.offsets[g + 1]; ++row)
+      for (moue::index_t j = 0; j < shape.k; ++j) {
         const double a = together.x[1].view()(row, j), b = apart.x[1].view()(row, j);
         worst = std::max(worst, std::abs(a - b) / (1 + std::abs(b)));
       }
@@ -86,8 +86,8 @@ void check(const test::product_shape& shape, const moue::product_choice& choice)
 TEST_CASE("two products in one launch are what they are in two") {
   const test::product_shape shape{.sizes = {3, 0, 37, 1}, .n = 70, .k = 45},
       whole{.sizes = {2, 40}, .n = 40, .k = 136, .padding = 8};
-  for (const moue::index few : {0, 1000})
-    for (const moue::index low : {0, 1000}) {
+  for (const moue::index_t few : {0, 1000})
+    for (const moue::index_t low : {0, 1000}) {
       const moue::product_choice choice{.few_rows = few, .low_tiles = low, .multiprocessors = 1};
       check<float>(shape, choice);
       check<moue::bf16>(shape, choice);
@@ -139,8 +139,8 @@ TEST_CASE("two products through cuBLAS") {
   gpu::input_gradient_pair(own, groups, plain.in(plain.y[0]), plain.weights(0), plain.in(plain.y[1]), plain.weights(1),
                            plain.x[1].view());
   const auto same = [](auto& a, auto& b) {
-    for (moue::index i = 0; i < a.view().rows; ++i)
-      for (moue::index j = 0; j < a.view().cols; ++j)
+    for (moue::index_t i = 0; i < a.view().rows; ++i)
+      for (moue::index_t j = 0; j < a.view().cols; ++j)
         if (!std::isnan(b.view()(i, j)))  // rows past the groups
           CHECK(a.view()(i, j) == doctest::Approx(b.view()(i, j)).epsilon(1e-12));
   };

@@ -15,13 +15,13 @@ template <class S>
 void check_low(const test::product_shape& shape) {
   const test::product_trial<S> trial(shape);
   trial.template check_both_modes<false, S>(test::emulated_rows<typename tiles<S>::template low<false>>());
-  trial.template check_rows<true, S>(test::emulated_rows<typename tiles<S>::template low<true>>(), moue::write::assign);
+  trial.template check_rows<true, S>(test::emulated_rows<typename tiles<S>::template low<true>>(), moue::store::assign);
   trial.template check_gradient<S>(test::emulated_gradient<typename tiles<S>::low_gradient>());
 }
 template <class S>
 void check_high(const test::product_shape& shape) {
   const test::product_trial<S> trial(shape);
-  trial.template check_rows<false, S>(test::emulated_rows<typename tiles<S>::template high<false>>(), moue::write::add);
+  trial.template check_rows<false, S>(test::emulated_rows<typename tiles<S>::template high<false>>(), moue::store::add);
   trial.template check_both_modes<true, S>(test::emulated_rows<typename tiles<S>::template high<true>>());
   trial.template check_gradient<S>(test::emulated_gradient<typename tiles<S>::gradient>());
 }
@@ -40,7 +40,7 @@ TEST_CASE("tiles by tensor cores") {
 TEST_CASE("tensor cores give the same bits whatever the order of threads") {
   const test::product_trial<moue::bf16> trial({.sizes = {3, 40}, .n = 33, .k = 80});
   using high = tiles<moue::bf16>::high<false>;
-  auto first = trial.check_rows<false, moue::bf16>(test::emulated_rows<high>(1), moue::write::add);
-  auto second = trial.check_rows<false, moue::bf16>(test::emulated_rows<high>(2), moue::write::add);
+  auto first = trial.check_rows<false, moue::bf16>(test::emulated_rows<high>(1), moue::store::add);
+  auto second = trial.check_rows<false, moue::bf16>(test::emulated_rows<high>(2), moue::store::add);
   CHECK(first.same_bits(second));
 }

@@ -32,10 +32,10 @@ struct launches {
 };
 
 struct every_third {
-  bool has(moue::index row) const { return row % 3 == 1; }
+  bool has(moue::index_t row) const { return row % 3 == 1; }
 };
 
-constexpr moue::index rows = 7, cols = 150;
+constexpr moue::index_t rows = 7, cols = 150;
 
 /// Matrices that a functor reads and writes.
 struct numbers {
@@ -55,7 +55,7 @@ struct numbers {
 
 /// `functor(numbers)` makes a functor over some; it leaves the same numbers whichever way its rows are run.
 template <class F>
-void check(std::size_t count, const F& functor, moue::index many = rows) {
+void check(std::size_t count, const F& functor, moue::index_t many = rows) {
   const auto compare = [&](const numbers& by_lanes, const numbers& alone) {
     for (std::size_t i = 0; i < count; ++i)
       for (std::size_t j = 0; j < alone.of[i].size(); ++j)  // sums of 150 terms in another order
@@ -67,7 +67,7 @@ void check(std::size_t count, const F& functor, moue::index many = rows) {
     numbers by_lanes(count), alone(count);
     gpu::each_row_by_lanes(launches(), many, functor(by_lanes), gpu::all_rows());
     const auto f = functor(alone);
-    for (moue::index row = 0; row < many; ++row) f(row);
+    for (moue::index_t row = 0; row < many; ++row) f(row);
     compare(by_lanes, alone);
   }
   {
@@ -76,7 +76,7 @@ void check(std::size_t count, const F& functor, moue::index many = rows) {
     gpu::launch_blocks(launches(), gpu::run_rows<32, functor_type, every_third>, (many + 3) / 4, gpu::row_threads, 0,
                        gpu::rows_by_lanes<functor_type, every_third>{f, {}, many});
     const auto g = functor(alone);
-    for (moue::index row = 0; row < many; ++row)
+    for (moue::index_t row = 0; row < many; ++row)
       if (every_third().has(row)) g(row);
     compare(by_lanes, alone);
   }
@@ -110,17 +110,17 @@ TEST_CASE("the rows of routers") {
   check(2, [&](numbers& n) { return moue::detail::gather_rows{n.c(0), ids, n.m(1)}; });
   check(2, [&](numbers& n) { return moue::detail::scatter_add_rows<double>{n.c(0), ids, n.m(1)}; });
   using view = moue::matrix_view<const double>;
-  const auto row = [&](numbers& n) { return moue::detail::slot_row<true, double, view>{n.c(0), n.c(1), ids}; };
-  check(4, [&](numbers& n) { return moue::detail::normalise_slot<true, double, view>{row(n), n.c(2), n.m(3)}; });
+  const auto row = [&](numbers& n) { return moue::detail::column_row<true, double, view>{n.c(0), n.c(1), ids}; };
+  check(4, [&](numbers& n) { return moue::detail::normalise_column<true, double, view>{row(n), n.c(2), n.m(3)}; });
   check(7, [&](numbers& n) {
-    return moue::detail::normalise_slot_backward<true, double, view>{row(n), n.c(2), n.c(3), n.m(4), n.m(5), n.m(6)};
+    return moue::detail::normalise_column_backward<true, double, view>{row(n), n.c(2), n.c(3), n.m(4), n.m(5), n.m(6)};
   });
 }
 
 TEST_CASE("rows to and from experts") {
   // Three tokens with three, none and four of the seven rows.
   std::vector<std::int32_t> row_token{0, 0, 0, 2, 2, 2, 2};
-  std::vector<moue::index> row_entry{3, 1, 0, 6, 2, 4, 5}, token_offsets{0, 3, 3, 7}, token_rows{0, 2, 5, 1, 3, 4, 6};
+  std::vector<moue::index_t> row_entry{3, 1, 0, 6, 2, 4, 5}, token_offsets{0, 3, 3, 7}, token_rows{0, 2, 5, 1, 3, 4, 6};
   moue::dispatch_plan plan;
   plan.row_token = {row_token.data(), rows};
   plan.row_entry = {row_entry.data(), rows};
@@ -142,7 +142,7 @@ TEST_CASE("rows to and from experts") {
 }
 
 TEST_CASE("many rows get a warp each") {
-  constexpr moue::index many = 5000;
+  constexpr moue::index_t many = 5000;
   std::vector<double> from(many * 2), to(many * 2);
   for (std::size_t i = 0; i < from.size(); ++i) from[i] = static_cast<double>(i);
   std::vector<std::int32_t> tokens(many);

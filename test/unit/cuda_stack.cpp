@@ -34,7 +34,7 @@ void check_same(const std::string& name, const test::recipe& r, const test::stac
   }
 }
 
-test::stack_input<double> input_of(const std::string& name, const test::recipe& r, moue::index tokens) {
+test::stack_input<double> input_of(const std::string& name, const test::recipe& r, moue::index_t tokens) {
   return test::random_input(*test::compose(name, r, moue::reference{}), tokens, 5);
 }
 
@@ -42,7 +42,7 @@ test::stack_input<double> input_of(const std::string& name, const test::recipe& 
 
 TEST_CASE("every composition, forward and backward") {
   for (const auto& name : test::compositions())
-    for (const moue::index tokens : {0, 1, 40}) check_same(name, {}, input_of(name, {}, tokens));
+    for (const moue::index_t tokens : {0, 1, 40}) check_same(name, {}, input_of(name, {}, tokens));
   check_same("mixed_pool", {}, input_of("mixed_pool", {}, 300));  // more than one block of the count of valid tokens
 }
 
@@ -62,9 +62,9 @@ TEST_CASE("padding, a norm in front, and an input of its own for the router") {
 
 TEST_CASE("widths and numbers of experts at the edge") {
   struct shape {
-    moue::index width, hidden;
+    moue::index_t width, hidden;
     moue::staggered_rotation ring;
-    moue::index k, tokens;
+    moue::index_t k, tokens;
   };
   const std::vector<shape> shapes{
       {16, 24, {.depth = 2, .pool = 1, .window = 1}, 1, 5},                            // one expert
@@ -89,7 +89,7 @@ TEST_CASE("all tokens to one expert; an expert that gets none keeps gradients of
   auto weights = test::random_weights(*model, 1);
   for (const auto* bias : {"layers.0.router.bias", "layers.1.router.bias"}) weights[bias](0, 4) = 1000;
   const auto result = test::run_stack(*model, weights, test::random_input(*model, 50, 2));
-  for (moue::index e = 0; e < 6; ++e) {
+  for (moue::index_t e = 0; e < 6; ++e) {
     CHECK(result.gradients.touched(e) == (e == 4));
     for (const auto* own : {".up", ".down"}) {
       const auto gradient = test::to_vector(result.gradients["experts." + std::to_string(e) + own]);

@@ -51,7 +51,7 @@ struct step_result {
   std::unique_ptr<moue::gradients<float>> gradients;
 };
 
-step_result step_on_host(const moue::parameters<float>& weights, const std::vector<float>& x, moue::index tokens) {
+step_result step_on_host(const moue::parameters<float>& weights, const std::vector<float>& x, moue::index_t tokens) {
   const auto model = mixture_on(moue::reference{});
   step_result result{x, x, 0, std::make_unique<moue::gradients<float>>(model.layout())};
   const moue::pass_options options{.tokens = tokens};
@@ -59,9 +59,9 @@ step_result step_on_host(const moue::parameters<float>& weights, const std::vect
   auto pass = model.start(weights, options, scratch);
   const moue::matrix_view<float> y{result.y.data(), tokens, model.width()}, dx{result.dx.data(), tokens, model.width()};
   pass.begin(tokens);
-  for (moue::index layer = 0; layer < model.layers(); ++layer) pass.forward(layer, y, y);
+  for (moue::index_t layer = 0; layer < model.layers(); ++layer) pass.forward(layer, y, y);
   result.balance = pass.balance();
-  for (moue::index layer = model.layers(); layer-- > 0;) pass.backward(layer, dx, dx, *result.gradients);
+  for (moue::index_t layer = model.layers(); layer-- > 0;) pass.backward(layer, dx, dx, *result.gradients);
   return result;
 }
 
@@ -69,10 +69,10 @@ void check_near(const step_result& result, const step_result& expected) {
   CHECK(test::distance(result.y, expected.y) < 1e-5);
   CHECK(test::distance(result.dx, expected.dx) < 1e-5);
   CHECK(result.balance == doctest::Approx(expected.balance).epsilon(1e-5));
-  for (moue::index i = 0; i < expected.gradients->layout().tensors(); ++i)
+  for (moue::index_t i = 0; i < expected.gradients->layout().tensors(); ++i)
     CHECK(test::distance(test::to_vector(std::as_const(*result.gradients)[i]),
                          test::to_vector(std::as_const(*expected.gradients)[i])) < 1e-5);
-  for (moue::index e = 0; e < expected.gradients->layout().experts(); ++e)
+  for (moue::index_t e = 0; e < expected.gradients->layout().experts(); ++e)
     CHECK(result.gradients->touched(e) == expected.gradients->touched(e));
 }
 
@@ -81,7 +81,7 @@ void check_near(const step_result& result, const step_result& expected) {
 TEST_CASE("a training step in memory of the backend; steps after the first allocate nothing there") {
   const test::emulated gpu;
   const auto model = mixture_on(gpu);
-  const moue::index tokens = 21, size = tokens * model.width();
+  const moue::index_t tokens = 21, size = tokens * model.width();
   const auto host = model.initialize<float>(3);
   const auto numbers = test::noise_vector(4, size);
   const std::vector<float> x(numbers.begin(), numbers.end());
@@ -99,9 +99,9 @@ TEST_CASE("a training step in memory of the backend; steps after the first alloc
     gradients.zero();
     pass.begin(tokens);
     const auto rows = y.view(tokens, model.width()), drows = dx.view(tokens, model.width());
-    for (moue::index layer = 0; layer < model.layers(); ++layer) pass.forward(layer, rows, rows);
+    for (moue::index_t layer = 0; layer < model.layers(); ++layer) pass.forward(layer, rows, rows);
     const float balance = pass.balance();
-    for (moue::index layer = model.layers(); layer-- > 0;) pass.backward(layer, drows, drows, gradients);
+    for (moue::index_t layer = model.layers(); layer-- > 0;) pass.backward(layer, drows, drows, gradients);
     step_result result{y.download(), dx.download(), balance, std::make_unique<moue::gradients<float>>(model.layout())};
     gradients.copy_to(*result.gradients);
     return result;
@@ -116,7 +116,7 @@ TEST_CASE("a training step in memory of the backend; steps after the first alloc
 
   moue::parameters<float> back(model.layout());
   weights.copy_to(back);
-  for (moue::index i = 0; i < back.layout().tensors(); ++i)
+  for (moue::index_t i = 0; i < back.layout().tensors(); ++i)
     CHECK(test::same_bits(test::to_vector(std::as_const(back)[i]), test::to_vector(host[i])));
 }
 
@@ -124,8 +124,8 @@ TEST_CASE("an executor takes ids and gates from the caller, on the device") {
   const test::emulated gpu;
   const moue::mlp<moue::silu> expert{6, 5};
   const moue::executor experts(expert, 7, gpu);
-  const moue::index tokens = 4, entries = 7;
-  const std::vector<moue::index> offsets{0, 2, 2, 5, 7};
+  const moue::index_t tokens = 4, entries = 7;
+  const std::vector<moue::index_t> offsets{0, 2, 2, 5, 7};
   const std::vector<std::int32_t> ids{6, 0, 3, -1, 1, 0, 99};
   const std::vector<double> gates{0.5, 1, -2, 7, 0.25, 1, 3}, x = test::noise_vector(5, tokens * 6);
   moue::parameters<double> host(experts.layout());
@@ -181,9 +181,9 @@ TEST_CASE("memory of the backend moves, and copies only what fits") {
   weights.copy_to(host);
   CHECK(host[0].data[0] == 0);
   CHECK(!weights.owned());
-  for (moue::index i = 0; i < model.layout()->tensors(); ++i)
+  for (moue::index_t i = 0; i < model.layout()->tensors(); ++i)
     CHECK(reinterpret_cast<std::uintptr_t>(weights[i].data) % 256 == 0);
-  const moue::mixture other{moue::copy{everything.width}, moue::layer_local{.depth = 1, .per_layer = 2},
+  const moue::mixture other{moue::copy_expert{everything.width}, moue::layer_local{.depth = 1, .per_layer = 2},
                             moue::linear_router(1), moue::no_balancing{}, gpu};
   moue::parameters<float> stranger(other.layout());
   CHECK_THROWS_WITH_AS(weights.copy_to(stranger), doctest::Contains("tensors of two layouts were copied"), moue::error);
@@ -210,7 +210,7 @@ TEST_CASE("memory of the host, and none at all, is refused with a way out") {
   const auto x = rows.view(2, model.width());
   rows.zero();
   pass.begin(2);
-  for (moue::index layer = 0; layer < model.layers(); ++layer) pass.forward(layer, x, x);
+  for (moue::index_t layer = 0; layer < model.layers(); ++layer) pass.forward(layer, x, x);
   moue::gradients<float> host_gradients(model.layout());
   CHECK_THROWS_WITH_AS(pass.backward(model.layers() - 1, x, x, host_gradients), doctest::Contains("make_gradients"),
                        moue::error);

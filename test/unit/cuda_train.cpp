@@ -27,7 +27,7 @@ struct trained {
 };
 
 /// What the example trains, by plain loops on the host.
-trained train_on_host(moue::index tokens, moue::index width, int steps) {
+trained train_on_host(moue::index_t tokens, moue::index_t width, int steps) {
   const moue::mixture model{moue::mlp<moue::silu>{.width = width, .hidden = 2 * width},
                             moue::staggered_rotation{.depth = 3, .pool = 6, .window = 4, .stride = 2},
                             moue::universal_router(2, {.rank = 4}), moue::universal_balance{.weight = 0.01},
@@ -39,7 +39,7 @@ trained train_on_host(moue::index tokens, moue::index width, int steps) {
   moue::workspace scratch(model.workspace_bytes<double>(options));
   auto pass = model.start(result.weights, options, scratch);
   std::vector<double> input, x, y, dx, dy;
-  for (moue::index i = 0; i < tokens * width; ++i) input.push_back(std::sin(static_cast<double>(i * i % 211)));
+  for (moue::index_t i = 0; i < tokens * width; ++i) input.push_back(std::sin(static_cast<double>(i * i % 211)));
   y = dx = dy = input;
   const auto view = [&](std::vector<double>& v) { return moue::matrix_view<double>{v.data(), tokens, width}; };
   const auto add = [](std::vector<double>& to, const std::vector<double>& from) {
@@ -48,7 +48,7 @@ trained train_on_host(moue::index tokens, moue::index width, int steps) {
   for (int step = 0; step < steps; ++step) {
     pass.begin(tokens);
     x = input;
-    for (moue::index layer = 0; layer < model.layers(); ++layer) {
+    for (moue::index_t layer = 0; layer < model.layers(); ++layer) {
       pass.forward(layer, view(x), view(y));
       add(x, y);
     }
@@ -59,7 +59,7 @@ trained train_on_host(moue::index tokens, moue::index width, int steps) {
       result.loss += error * error * part;
       dx[i] = 2 * error * part;
     }
-    for (moue::index layer = model.layers(); layer-- > 0;) {
+    for (moue::index_t layer = model.layers(); layer-- > 0;) {
       pass.backward(layer, view(dx), view(dy), gradients);
       add(dx, dy);
     }
@@ -80,8 +80,8 @@ TEST_CASE("the example trains as plain loops on the host do") {
     CHECK(there.loss() == doctest::Approx(expected.loss).epsilon(1e-10));
     const auto weights = there.weights();
     // Sums of tens of terms in another order; AdamW divides small gradients by their own size.
-    for (moue::index i = 0; i < weights.layout().tensors(); ++i)
-      for (moue::index j = 0; j < weights.layout()[i].size(); ++j)
+    for (moue::index_t i = 0; i < weights.layout().tensors(); ++i)
+      for (moue::index_t j = 0; j < weights.layout()[i].size(); ++j)
         CHECK(std::abs(weights[i].data[j] - expected.weights[i].data[j]) < 1e-9);
   }
 }
@@ -99,7 +99,7 @@ TEST_CASE("a training step allocates nothing on the device, and threads in anoth
   CHECK(one.loss() == two.loss());
 }
 
-TEST_CASE("adamw gives the host's bits, and stays in the memory it was lent") {
+TEST_CASE("adamw gives the host's bits, and stays in the memory it was given") {
   // The other types differ in nothing that a device would do otherwise; train_resident.cpp runs them all.
   check_same_as_host<moue::bf16>(test::emulated{}, options);
   check_same_as_host<moue::bf16>(test::emulated_open{}, options);

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The moue authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Every misuse that the core can see at run time: the text says where, what, and how to mend it.
+// Every misuse that the core can see at run time: the text says where, what, and how to fix it.
 
 #include "moue/error.hpp"
 
@@ -20,21 +20,21 @@
 
 namespace {
 
-void check_throws(const auto& f, const std::string& where, const std::string& what, const std::string& mend) {
-  CHECK_THROWS_WITH_AS(f(), ("moue: " + where + ": " + what + "; " + mend).c_str(), moue::error);
+void check_throws(const auto& f, const std::string& where, const std::string& what, const std::string& fix) {
+  CHECK_THROWS_WITH_AS(f(), ("moue: " + where + ": " + what + "; " + fix).c_str(), moue::error);
 }
 
-/// A topology that borrows the router of whatever layer it is told.
+/// A topology that uses the router of whatever layer it is told.
 struct borrowing {
   moue::table base;
-  moue::index owner;
-  moue::index layers() const { return base.layers(); }
-  moue::index experts() const { return base.experts(); }
-  void candidates(moue::index layer, auto emit) const { base.candidates(layer, emit); }
-  moue::index parameter_layer(moue::index layer) const { return layer == 1 ? owner : layer; }
+  moue::index_t owner;
+  moue::index_t layers() const { return base.layers(); }
+  moue::index_t experts() const { return base.experts(); }
+  void candidates(moue::index_t layer, auto append) const { base.candidates(layer, append); }
+  moue::index_t parameter_layer(moue::index_t layer) const { return layer == 1 ? owner : layer; }
 };
 
-constexpr moue::index tokens = 4, width = 6;
+constexpr moue::index_t tokens = 4, width = 6;
 
 /// A pass that holds `tokens` tokens, with matrices that fit.
 struct fixture {
@@ -52,7 +52,7 @@ struct fixture {
     pass->begin(tokens, {});
   }
   void forward_all() {
-    for (moue::index l = 0; l < model->layers(); ++l) pass->forward(l, {m, {}}, m);
+    for (moue::index_t l = 0; l < model->layers(); ++l) pass->forward(l, {m, {}}, m);
   }
 };
 
@@ -68,7 +68,7 @@ TEST_CASE("topologies that break their laws") {
   const std::string where = "topology";
   check_throws(lower({3, {}}), where, "it has 0 layers", "give it at least one");
   check_throws(lower({0, {{0}}}), where, "it has 0 experts", "give it between 1 and 2147483647");
-  check_throws(lower({moue::index{1} << 31, {{0}}}), where, "it has 2147483648 experts",
+  check_throws(lower({moue::index_t{1} << 31, {{0}}}), where, "it has 2147483648 experts",
                "give it between 1 and 2147483647");
   check_throws(lower({3, {{0}, {1, 3}}}), where, "layer 1 names expert 3", "emit ids from 0 to experts() - 1");
   check_throws(lower({3, {{-1}}}), where, "layer 0 names expert -1", "emit ids from 0 to experts() - 1");
@@ -88,31 +88,31 @@ TEST_CASE("mixtures whose parts do not fit") {
       },
       "mixture", "two parameters are called 'layers.0.router.weight'",
       "give the stages of a router distinct parameter names");
-  for (const moue::index owner : {2, -1})
+  for (const moue::index_t owner : {2, -1})
     check_throws(
         [&] {
           moue::mixture(expert, borrowing{topology, owner}, moue::linear_router(1));
         },
-        "mixture", "layer 1 borrows the router of layer " + std::to_string(owner),
+        "mixture", "layer 1 uses the router of layer " + std::to_string(owner),
         "tie routers only to an earlier layer with as many candidates");
   check_throws(
       [&] {
         moue::mixture(expert, borrowing{{4, {{0, 1, 3}, {2, 3}}}, 0}, moue::linear_router(1));
       },
-      "mixture", "layer 1 borrows the router of layer 0",
+      "mixture", "layer 1 uses the router of layer 0",
       "tie routers only to an earlier layer with as many candidates");
-  check_throws([] { moue::executor(moue::copy{0}, 2, moue::reference{}); }, "executor", "experts have width 0",
+  check_throws([] { moue::executor(moue::copy_expert{0}, 2, moue::reference{}); }, "executor", "experts have width 0",
                "give them a positive width");
-  check_throws([] { moue::expert_pool([](moue::index) { return 0; }, moue::copy{4}, moue::zero{5}); }, "expert_pool",
-               "kind 1 has width 5, kind 0 has 4",
+  check_throws([] { moue::expert_pool([](moue::index_t) { return 0; }, moue::copy_expert{4}, moue::zero_expert{5}); },
+               "expert_pool", "kind 1 has width 5, kind 0 has 4",
                "give all experts of a pool the same width; only their hidden sizes may differ");
   check_throws(
       [] {
-        moue::executor(moue::expert_pool([](moue::index e) { return e; }, moue::copy{4}, moue::zero{4}), 3,
-                       moue::reference{});
+        moue::executor(moue::expert_pool([](moue::index_t e) { return e; }, moue::copy_expert{4}, moue::zero_expert{4}),
+                       3, moue::reference{});
       },
       "expert_pool", "expert 2 has kind 2", "return a kind from 0 to 1");
-  for (const moue::index threads : {0, -3})
+  for (const moue::index_t threads : {0, -3})
     check_throws([&] { moue::cpu{threads}; }, "cpu", std::to_string(threads) + " threads were asked for",
                  "ask for at least 1");
 }
@@ -134,15 +134,15 @@ TEST_CASE("parameters") {
   std::vector<double*> pointers(static_cast<std::size_t>(layout->tensors()), memory.data());
   pointers[1] = nullptr;
   check_throws([&] { moue::parameters<double>(layout, pointers); }, where,
-               "the pointer lent for 'layers.0.router.bias' is null", "lend memory for every tensor");
+               "the pointer given for 'layers.0.router.bias' is null", "give memory for every tensor");
   pointers.resize(3);
   check_throws([&] { moue::gradients<double>(layout, pointers); }, where,
-               "3 pointers were lent for " + std::to_string(layout->tensors()) + " tensors",
-               "lend one pointer per tensor, in the order of the layout");
+               "3 pointers were given for " + std::to_string(layout->tensors()) + " tensors",
+               "give one pointer per tensor, in the order of the layout");
 }
 
 TEST_CASE("assignments") {
-  const moue::executor executor(moue::copy{width}, 3, moue::reference{});
+  const moue::executor executor(moue::copy_expert{width}, 3, moue::reference{});
   const moue::parameters<double> weights(test::layout_of(executor));
   const auto run = [&](const std::vector<std::int32_t>& ids) {
     return [&executor, &weights, ids] {
@@ -163,7 +163,7 @@ TEST_CASE("assignments") {
 
 TEST_CASE("workspaces") {
   const std::string overflow = "the size of 'logits' overflows", fewer = "use fewer tokens per pass";
-  constexpr auto most = std::numeric_limits<moue::index>::max();
+  constexpr auto most = std::numeric_limits<moue::index_t>::max();
   check_throws([] { moue::arena{}.take<double>(most / 4, "logits"); }, "workspace", overflow, fewer);
   check_throws([] { moue::arena{}.take<double>(-1, "logits"); }, "workspace", overflow, fewer);
   check_throws([] { moue::arena{}.take<char>(most / 2, 3, "logits"); }, "workspace", overflow, fewer);
@@ -175,9 +175,9 @@ TEST_CASE("workspaces") {
                "size it with mixture::workspace_bytes for the same tokens and mode");
 
   const auto model = test::compose("linear_bias", {}, moue::reference{});
-  const auto size = [&](moue::index n) { return [&model, n] { model->workspace_bytes({.tokens = n}); }; };
+  const auto size = [&](moue::index_t n) { return [&model, n] { model->workspace_bytes({.tokens = n}); }; };
   check_throws(size(-1), "pass", "it was asked to hold -1 tokens", "ask for 0 or more");
-  check_throws(size(moue::index{1} << 31), "pass", "it was asked to hold 2147483648 tokens",
+  check_throws(size(moue::index_t{1} << 31), "pass", "it was asked to hold 2147483648 tokens",
                "split the batch: one pass holds at most 2147483647");
 }
 
@@ -186,33 +186,33 @@ TEST_CASE("passes that are made or begun wrongly") {
   const auto other = test::compose("linear_bias", {.width = 7}, moue::reference{});
   check_throws([&] { f.model->start(test::random_weights(*other, 1), f.options, f.scratch); }, "pass",
                "the weights belong to another layout", "create them from this mixture's layout()");
-  for (const moue::index n : {5, -1})
+  for (const moue::index_t n : {5, -1})
     check_throws([&] { f.pass->begin(n, {}); }, "pass", std::to_string(n) + " tokens were given, but it holds 4",
                  "start the pass for the largest batch");
   const std::vector<std::uint8_t> mask(3, 1);
   const std::vector<std::int32_t> ids(5, 1);
-  const std::string mend = "give one entry per token, or none at all";
+  const std::string fix = "give one entry per token, or none at all";
   check_throws(
       [&] {
         f.pass->begin(4, {.valid = {mask.data(), 3}, .token_ids = {}, .labels = {}});
       },
-      "pass", "the mask has 3 entries for 4 tokens", mend);
+      "pass", "the mask has 3 entries for 4 tokens", fix);
   check_throws(
       [&] {
         f.pass->begin(4, {.valid = {}, .token_ids = {ids.data(), 5}, .labels = {}});
       },
-      "pass", "the list of token ids has 5 entries for 4 tokens", mend);
+      "pass", "the list of token ids has 5 entries for 4 tokens", fix);
   check_throws(
       [&] {
         f.pass->begin(4, {.valid = {}, .token_ids = {}, .labels = {ids.data(), 2}});
       },
-      "pass", "the list of labels has 2 entries for 4 tokens", mend);
+      "pass", "the list of labels has 2 entries for 4 tokens", fix);
 }
 
 TEST_CASE("layers out of order") {
   fixture f;
-  const auto forward = [&](moue::index l) { return [&f, l] { f.pass->forward(l, {f.m, {}}, f.m); }; };
-  const auto backward = [&](moue::index l) { return [&f, l] { f.pass->backward(l, f.m, {f.m, {}}, f.gradients); }; };
+  const auto forward = [&](moue::index_t l) { return [&f, l] { f.pass->forward(l, {f.m, {}}, f.m); }; };
+  const auto backward = [&](moue::index_t l) { return [&f, l] { f.pass->backward(l, f.m, {f.m, {}}, f.gradients); }; };
   const auto balance = [&f] { f.pass->balance(1); };
   const std::string visit = "visit layers in order, and call begin before the next batch";
   const std::string unwind = "run all layers forward, then visit them in reverse";
@@ -275,7 +275,7 @@ TEST_CASE("matrices that do not fit") {
         apart.pass->forward(0, {apart.m, {}}, apart.m);
       },
       "pass", "the router's x has shape [0, 0], not [4, 6]", shape);
-  for (moue::index l = 0; l < 3; ++l) apart.pass->forward(l, {apart.m, apart.m}, apart.m);
+  for (moue::index_t l = 0; l < 3; ++l) apart.pass->forward(l, {apart.m, apart.m}, apart.m);
   check_throws(
       [&] {
         apart.pass->backward(2, apart.m, {apart.m, {}}, apart.gradients);

@@ -19,32 +19,32 @@ namespace {
 
 /// A square map and a residual, as a user would write it: backward takes dy as it is and knows no gates.
 struct plain_expert {
-  moue::index width = 1;
+  moue::index_t width = 1;
 
   auto parameters() const {
     return std::array{
         moue::parameter_spec{"map", width, width, moue::initializer::normal(0.3), moue::scope::expert, true, true}};
   }
-  auto kept() const { return std::array<moue::index, 1>{width}; }
-  auto temporaries() const { return std::array<moue::index, 1>{width}; }
+  auto saved() const { return std::array<moue::index_t, 1>{width}; }
+  auto temporaries() const { return std::array<moue::index_t, 1>{width}; }
   template <class C>
-  void forward(const auto& ops, const auto& p, moue::matrix_view<const C> x, const auto& kept, const auto&,
+  void forward(const auto& ops, const auto& p, moue::matrix_view<const C> x, const auto& saved, const auto&,
                moue::matrix_view<C> y) const {
-    ops.linear(x, p[0], kept[0]);
-    const auto m = kept[0];
+    ops.linear(x, p[0], saved[0]);
+    const auto m = saved[0];
     ops.each_element(y.rows, y.cols,
-                     [m, x, y](moue::index i, moue::index j) { y(i, j) = x(i, j) + m(i, j) * m(i, j); });
+                     [m, x, y](moue::index_t i, moue::index_t j) { y(i, j) = x(i, j) + m(i, j) * m(i, j); });
   }
   template <class C>
-  void backward(const auto& ops, const auto& p, moue::matrix_view<const C> x, const auto& kept, const auto& temporary,
+  void backward(const auto& ops, const auto& p, moue::matrix_view<const C> x, const auto& saved, const auto& temporary,
                 moue::matrix_view<const C> dy, moue::matrix_view<C> dx, const auto& dp) const {
-    const auto m = kept[0];
+    const auto m = saved[0];
     const auto dm = temporary[0];
-    ops.each_element(dx.rows, dx.cols, [m, dm, dy, dx](moue::index i, moue::index j) {
+    ops.each_element(dx.rows, dx.cols, [m, dm, dy, dx](moue::index_t i, moue::index_t j) {
       dm(i, j) = 2 * m(i, j) * dy(i, j);
       dx(i, j) = dy(i, j);
     });
-    ops.input_gradient(dm, p[0], dx, moue::write::add);
+    ops.input_gradient(dm, p[0], dx, moue::store::add);
     ops.weight_gradient(dm, x, dp[0]);
   }
 };
@@ -53,18 +53,18 @@ struct plain_expert {
 struct gated_expert : plain_expert {
   auto temporaries() const { return std::array{width, width}; }
   template <class C>
-  void backward(const auto& ops, const auto& p, moue::matrix_view<const C> x, const auto& kept, const auto& temporary,
+  void backward(const auto& ops, const auto& p, moue::matrix_view<const C> x, const auto& saved, const auto& temporary,
                 moue::gated_gradient<C> out, moue::matrix_view<C> dx, const auto& dp) const {
-    const auto m = kept[0];
+    const auto m = saved[0];
     const auto scaled = temporary[1];
-    ops.each_row(x.rows, [m, x, out, scaled](moue::index i) {
+    ops.each_row(x.rows, [m, x, out, scaled](moue::index_t i) {
       out.dgate[i] = 0;
-      for (moue::index j = 0; j < x.cols; ++j) {
+      for (moue::index_t j = 0; j < x.cols; ++j) {
         out.dgate[i] += out.dy(i, j) * (x(i, j) + m(i, j) * m(i, j));
         scaled(i, j) = out.dy(i, j) * out.gate[i];
       }
     });
-    plain_expert::backward<C>(ops, p, x, kept, temporary, scaled, dx, dp);
+    plain_expert::backward<C>(ops, p, x, saved, temporary, scaled, dx, dp);
   }
 };
 
@@ -79,7 +79,7 @@ test::assignments ragged() {
   return result;
 }
 
-constexpr moue::index width = 6, experts = 5;
+constexpr moue::index_t width = 6, experts = 5;
 
 }  // namespace
 
@@ -98,8 +98,8 @@ TEST_CASE("ragged lists with holes agree with a loop over tokens") {
     CHECK(test::distance(result.gradients, expected.gradients) < 1e-14);
     for (std::size_t i = 0; i < given.expert.size(); ++i)
       if (given.expert[i] < 0) CHECK(result.dgate[i] == 0);
-    for (const moue::index t : {1, 4})
-      for (moue::index j = 0; j < width; ++j) {
+    for (const moue::index_t t : {1, 4})
+      for (moue::index_t j = 0; j < width; ++j) {
         CHECK(result.y[static_cast<std::size_t>(t * width + j)] == 0);
         CHECK(result.dx[static_cast<std::size_t>(t * width + j)] == 0);
       }
@@ -117,7 +117,7 @@ TEST_CASE("an expert whose backward knows no gates gives what one that takes the
     const moue::executor plain(plain_expert{width}, experts, backend);
     const moue::executor gated(gated_expert{width}, experts, backend);
     const moue::executor both(
-        moue::expert_pool{[](moue::index e) { return e % 2; }, plain_expert{width}, gated_expert{width}}, experts,
+        moue::expert_pool{[](moue::index_t e) { return e % 2; }, plain_expert{width}, gated_expert{width}}, experts,
         backend);
     moue::parameters<double> weights(test::layout_of(plain));
     moue::initialize(weights, 1);
@@ -152,7 +152,7 @@ TEST_CASE("inputs and outputs may be of another element type than the weights") 
   moue::parameters<double> weights(test::layout_of(executor));
   moue::initialize(weights, 1);
   const auto given = ragged();
-  const moue::index tokens = given.tokens(), entries = std::ssize(given.expert);
+  const moue::index_t tokens = given.tokens(), entries = std::ssize(given.expert);
   const auto exact = test::noise_vector(1, tokens * width);
   const std::vector<float> x(exact.begin(), exact.end());
   std::vector<float> y(x.size());

@@ -24,7 +24,7 @@
 
 namespace {
 
-constexpr moue::index width = 4, tokens = 3;
+constexpr moue::index_t width = 4, tokens = 3;
 constexpr double exact = 1e-14;  // a few roundings of numbers near 1
 
 template <class E>
@@ -41,13 +41,14 @@ std::vector<double> some_rows() {
 
 /// The output of layer 0 of a mixture over one pool whose router has logits of its own choosing.
 template <class ExpertT, class GateT>
-std::vector<double> mix(const ExpertT& expert, moue::index experts, const GateT& gate,
+std::vector<double> mix(const ExpertT& expert, moue::index_t experts, const GateT& gate,
                         const std::vector<double>& logits, const std::vector<double>& x) {
   const moue::mixture model{expert, moue::shared_pool{1, experts},
                             moue::router{moue::logit_bias{}, moue::top_k<2>{}, gate}, moue::no_balancing{},
                             moue::reference{}};
   auto weights = model.template initialize<double>(1);
-  for (moue::index e = 0; e < experts; ++e) weights["layers.0.router.bias"](0, e) = logits[static_cast<std::size_t>(e)];
+  for (moue::index_t e = 0; e < experts; ++e)
+    weights["layers.0.router.bias"](0, e) = logits[static_cast<std::size_t>(e)];
   const moue::pass_options options{.tokens = tokens, .how = moue::mode::inference};
   moue::workspace scratch{model.template workspace_bytes<double>(options)};
   auto pass = model.start(weights, options, scratch);
@@ -71,7 +72,8 @@ TEST_CASE_TEMPLATE("gated experts obey the laws", T, moue::swiglu, moue::gated_m
   obeys_the_laws(T{.width = 6, .hidden = 5});
 }
 
-TEST_CASE_TEMPLATE("experts that compute next to nothing obey the laws", T, moue::zero, moue::copy, moue::constant) {
+TEST_CASE_TEMPLATE("experts that compute next to nothing obey the laws", T, moue::zero_expert, moue::copy_expert,
+                   moue::constant_expert) {
   obeys_the_laws(T{.width = 6});
   obeys_the_laws(T{.width = 1});
 }
@@ -123,20 +125,21 @@ TEST_CASE("experts without an output matrix put out nothing") {
 
 TEST_CASE("MoE++: a pool of copies with gates that sum to 1 is the identity") {
   const auto x = some_rows();
-  const auto y = mix(moue::copy{width}, 4, moue::softmax_of_selected{}, {0.3, -1, 2, 0.1}, x);
+  const auto y = mix(moue::copy_expert{width}, 4, moue::softmax_of_selected{}, {0.3, -1, 2, 0.1}, x);
   for (std::size_t i = 0; i < x.size(); ++i) CHECK(y[i] == doctest::Approx(x[i]).epsilon(exact));
 }
 
 TEST_CASE("MoE++: a zero expert beside another leaves that one's share of the softmax") {
   const auto x = some_rows();
-  const moue::expert_pool pool{[](moue::index e) { return e; }, moue::copy{width}, moue::zero{width}};
+  const moue::expert_pool pool{[](moue::index_t e) { return e; }, moue::copy_expert{width}, moue::zero_expert{width}};
   const auto y = mix(pool, 2, moue::softmax_then_select{}, {0.5, 1.5}, x);
   const double p = 1 / (1 + std::exp(1.0));
   for (std::size_t i = 0; i < x.size(); ++i) CHECK(y[i] == doctest::Approx(p * x[i]).epsilon(exact));
 }
 
 TEST_CASE("routed experts that put out nothing leave the always-on one alone") {
-  const moue::expert_pool pool{[](moue::index e) { return e < 2 ? 0 : 1; }, moue::zero{width}, moue::copy{width}};
+  const moue::expert_pool pool{[](moue::index_t e) { return e < 2 ? 0 : 1; }, moue::zero_expert{width},
+                               moue::copy_expert{width}};
   const moue::mixture model{pool, moue::always_on{moue::shared_pool{1, 2}, 1}, moue::linear_router(1),
                             moue::no_balancing{}, moue::reference{}};
   const auto weights = model.initialize<double>(1);
@@ -151,31 +154,34 @@ TEST_CASE("routed experts that put out nothing leave the always-on one alone") {
 }
 
 TEST_CASE("MoE++: a constant expert without a preference averages its input and its vector") {
-  const moue::constant expert{width};
-  moue::testing::detail::expert_trial<moue::constant> trial(expert, 0, tokens);
+  const moue::constant_expert expert{width};
+  moue::testing::detail::expert_trial<moue::constant_expert> trial(expert, 0, tokens);
   trial.p[0].fill(0);
   trial.forward();
-  for (moue::index i = 0; i < tokens; ++i)
-    for (moue::index j = 0; j < width; ++j)
+  for (moue::index_t i = 0; i < tokens; ++i)
+    for (moue::index_t j = 0; j < width; ++j)
       CHECK(trial.y(i, j) == doctest::Approx((trial.x(i, j) + trial.p[1](0, j)) / 2).epsilon(exact));
 }
 
 TEST_CASE("a pool knows the kind of each expert and refuses what does not fit") {
-  const moue::expert_pool pool{[](moue::index e) { return e % 3; }, moue::copy{4}, moue::zero{4}, moue::swiglu{4, 8}};
+  const moue::expert_pool pool{[](moue::index_t e) { return e % 3; }, moue::copy_expert{4}, moue::zero_expert{4},
+                               moue::swiglu{4, 8}};
   CHECK(pool.width() == 4);
   CHECK(pool.kind_of(5) == 2);
   CHECK(pool.kind<2>().hidden == 8);
   int visited = -1;
   pool.visit_kind(pool.kind_of(4), [&](const auto& kind) { visited = static_cast<int>(kind.parameters().size()); });
   CHECK(visited == 0);
-  const auto make = [] { return moue::expert_pool{[](moue::index) { return 0; }, moue::copy{4}, moue::zero{5}}; };
+  const auto make = [] {
+    return moue::expert_pool{[](moue::index_t) { return 0; }, moue::copy_expert{4}, moue::zero_expert{5}};
+  };
   CHECK_THROWS_WITH_AS(make(), doctest::Contains("kind 1 has width 5, kind 0 has 4"), moue::error);
-  const moue::expert_pool lost{[](moue::index) { return 2; }, moue::copy{4}, moue::zero{4}};
+  const moue::expert_pool lost{[](moue::index_t) { return 2; }, moue::copy_expert{4}, moue::zero_expert{4}};
   CHECK_THROWS_WITH_AS(lost.kind_of(7), doctest::Contains("expert 7 has kind 2"), moue::error);
 }
 
 TEST_CASE("kinds of one type may differ in their hidden size") {
-  const moue::expert_pool pool{[](moue::index e) { return e == 0 ? 0 : 1; }, moue::swiglu{width, 3},
+  const moue::expert_pool pool{[](moue::index_t e) { return e == 0 ? 0 : 1; }, moue::swiglu{width, 3},
                                moue::swiglu{width, 9}};
   const moue::mixture model{pool, moue::shared_pool{1, 3}, moue::linear_router(2), moue::no_balancing{},
                             moue::reference{}};

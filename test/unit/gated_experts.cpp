@@ -58,12 +58,12 @@ struct loud : moue::gated_mlp<moue::clamped_swiglu, Biased> {
 
 /// y = W x, with the plain form of backward alone.
 struct plain_linear {
-  moue::index width = 1;
+  moue::index_t width = 1;
   auto parameters() const {
     return std::array{moue::parameter_spec{"map", width, width, moue::initializer::normal(1), moue::scope::expert}};
   }
-  auto kept() const { return std::array<moue::index, 0>{}; }
-  auto temporaries() const { return std::array<moue::index, 0>{}; }
+  auto saved() const { return std::array<moue::index_t, 0>{}; }
+  auto temporaries() const { return std::array<moue::index_t, 0>{}; }
   template <class C>
   void forward(const auto& ops, const auto& p, moue::matrix_view<const C> x, const auto&, const auto&,
                moue::matrix_view<C> y) const {
@@ -94,12 +94,12 @@ TEST_CASE("the loud expert's laws do meet both limits") {
   expert_trial<loud<false>> trial(expert, 0, 5);
   trial.forward();
   int gates_above = 0, ups_above = 0, ups_below = 0, inside = 0;
-  for (moue::index i = 0; i < 5; ++i)
-    for (moue::index j = 0; j < 5; ++j) {
-      gates_above += trial.kept[0](i, j) > 7;
-      ups_above += trial.kept[1](i, j) > 7;
-      ups_below += trial.kept[1](i, j) < -7;
-      inside += trial.kept[0](i, j) < 7 && std::abs(trial.kept[1](i, j)) < 7;
+  for (moue::index_t i = 0; i < 5; ++i)
+    for (moue::index_t j = 0; j < 5; ++j) {
+      gates_above += trial.saved[0](i, j) > 7;
+      ups_above += trial.saved[1](i, j) > 7;
+      ups_below += trial.saved[1](i, j) < -7;
+      inside += trial.saved[0](i, j) < 7 && std::abs(trial.saved[1](i, j)) < 7;
     }
   CHECK(gates_above > 0);
   CHECK(ups_above > 0);
@@ -167,8 +167,8 @@ TEST_CASE("self-gated experts obey the laws, whichever backward the inner one ha
 }
 
 TEST_CASE("self-gated experts obey the laws around next to nothing, and around each other") {
-  obeys_the_laws(moue::self_gated{moue::copy{6}});
-  obeys_the_laws(moue::self_gated{moue::zero{1}});
+  obeys_the_laws(moue::self_gated{moue::copy_expert{6}});
+  obeys_the_laws(moue::self_gated{moue::zero_expert{1}});
   static_assert(moue::Expert<moue::self_gated<moue::self_gated<moue::swiglu>>>);
 }
 
@@ -185,19 +185,19 @@ TEST_CASE("a self-gated expert is the inner one times the sigmoid of a product")
   CHECK(specs[3].cols == 6);
   bare.forward();
   gated.forward();
-  for (moue::index i = 0; i < 4; ++i) {
+  for (moue::index_t i = 0; i < 4; ++i) {
     double logit = 0;
-    for (moue::index j = 0; j < 6; ++j) logit += gated.p[3](0, j) * gated.x(i, j);
-    for (moue::index j = 0; j < 6; ++j)
+    for (moue::index_t j = 0; j < 6; ++j) logit += gated.p[3](0, j) * gated.x(i, j);
+    for (moue::index_t j = 0; j < 6; ++j)
       CHECK(gated.y(i, j) == doctest::Approx(sigmoid(logit) * bare.y(i, j)).epsilon(exact));
   }
   gated.p[3].fill(0);
   gated.forward();
-  for (moue::index i = 0; i < 4; ++i)
-    for (moue::index j = 0; j < 6; ++j) CHECK(gated.y(i, j) == bare.y(i, j) / 2);
+  for (moue::index_t i = 0; i < 4; ++i)
+    for (moue::index_t j = 0; j < 6; ++j) CHECK(gated.y(i, j) == bare.y(i, j) / 2);
 }
 
 TEST_CASE("a self-gated expert keeps outputs only where the inner one cannot do without") {
-  CHECK(moue::self_gated{moue::swiglu{6, 5}}.kept() == std::array<moue::index, 3>{5, 5, 1});
-  CHECK(moue::self_gated{plain_linear{6}}.kept() == std::array<moue::index, 2>{1, 6});
+  CHECK(moue::self_gated{moue::swiglu{6, 5}}.saved() == std::array<moue::index_t, 3>{5, 5, 1});
+  CHECK(moue::self_gated{plain_linear{6}}.saved() == std::array<moue::index_t, 2>{1, 6});
 }

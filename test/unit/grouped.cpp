@@ -26,7 +26,7 @@
 
 namespace {
 
-void check_same(const std::string& name, moue::index tokens, const std::vector<std::uint8_t>& valid) {
+void check_same(const std::string& name, moue::index_t tokens, const std::vector<std::uint8_t>& valid) {
   CAPTURE(name);
   CAPTURE(tokens);
   const auto here = test::compose(name, {}, moue::reference{});
@@ -86,7 +86,7 @@ namespace {
 
 auto pool_on(const auto& backend) {
   return moue::mixture{
-      moue::expert_pool{[](moue::index e) { return e % 2; }, moue::swiglu{6, 5}, moue::mlp<moue::relu, true>{6, 4}},
+      moue::expert_pool{[](moue::index_t e) { return e % 2; }, moue::swiglu{6, 5}, moue::mlp<moue::relu, true>{6, 4}},
       moue::staggered_rotation{.depth = 2, .pool = 5, .window = 4}, moue::linear_router(2), moue::no_balancing{},
       backend};
 }
@@ -95,9 +95,9 @@ auto pool_on(const auto& backend) {
 void train(auto& pass, const moue::matrix_view<double>& x, const moue::matrix_view<double>& dy,
            const moue::matrix_view<double>& any, auto& into, const auto& between) {
   pass.begin(x.rows);
-  for (const moue::index layer : {0, 1}) pass.forward(layer, x, any);
+  for (const moue::index_t layer : {0, 1}) pass.forward(layer, x, any);
   between();
-  for (const moue::index layer : {1, 0}) pass.backward(layer, dy, any, into);
+  for (const moue::index_t layer : {1, 0}) pass.backward(layer, dy, any, into);
 }
 
 /// Sets of tensors in the memory of an island.
@@ -110,7 +110,7 @@ struct on_island {
 
   std::vector<double*> place(const auto& host) {
     std::vector<double*> result;
-    for (moue::index i = 0; i < layout->tensors(); ++i) {
+    for (moue::index_t i = 0; i < layout->tensors(); ++i) {
       result.push_back(carrier.make<double>((*layout)[i].size()));
       carrier.send(static_cast<const double*>(host[i].data), result.back(), (*layout)[i].size());
     }
@@ -126,14 +126,14 @@ struct on_island {
   void move(moue::parameters<double>& weights, const moue::parameters<double>& host) {
     const auto old = weights;
     weights = moue::parameters<double>(layout, place(host));
-    for (moue::index i = 0; i < layout->tensors(); ++i) {
+    for (moue::index_t i = 0; i < layout->tensors(); ++i) {
       const std::vector<double> spoiled(static_cast<std::size_t>((*layout)[i].size()), std::nan(""));
       carrier.send(spoiled.data(), const_cast<double*>(old[i].data), (*layout)[i].size());
     }
   }
   void check(const moue::gradients<double>& there, const moue::gradients<double>& expected) const {
     moue::gradients<double> fetched(layout);
-    for (moue::index i = 0; i < layout->tensors(); ++i)
+    for (moue::index_t i = 0; i < layout->tensors(); ++i)
       carrier.fetch(there[i].data, fetched[i].data, (*layout)[i].size());
     CHECK(test::same_bits(fetched, expected));
   }
@@ -151,17 +151,17 @@ TEST_CASE("one pass follows gradients and weights that lie elsewhere than in the
   moue::gradients<double> a(memory.layout), b(memory.layout);
   auto own_a = memory.gradients(), own_b = memory.gradients();
 
-  constexpr moue::index tokens = 7, size = tokens * 6;
+  constexpr moue::index_t tokens = 7, size = tokens * 6;
   const moue::pass_options options{.tokens = tokens};
   auto x = test::noise_vector(3, size), dy = test::noise_vector(4, size), any = x;
-  const auto view = [&](double* data) { return moue::matrix_view(data, tokens, moue::index{6}); };
+  const auto view = [&](double* data) { return moue::matrix_view(data, tokens, moue::index_t{6}); };
   const auto own_x = view(memory.carrier.make<double>(size)), own_dy = view(memory.carrier.make<double>(size)),
              own_any = view(memory.carrier.make<double>(size));
   memory.carrier.send(x.data(), own_x.data, size);
   memory.carrier.send(dy.data(), own_dy.data, size);
   moue::workspace scratch(here.workspace_bytes<double>(options));
   const auto bytes = there.workspace_bytes<double>(options);
-  moue::workspace own_scratch(std::span(memory.carrier.make<std::byte>(static_cast<moue::index>(bytes)), bytes));
+  moue::workspace own_scratch(std::span(memory.carrier.make<std::byte>(static_cast<moue::index_t>(bytes)), bytes));
   auto pass = here.start(weights, options, scratch);
   auto own_pass = there.start(own, options, own_scratch);
 

@@ -26,7 +26,7 @@ namespace {
 namespace io = moue::io;
 
 const std::string families = std::string(MOUE_TEST_DATA) + "/parity/";
-constexpr moue::index tokens = 17;
+constexpr moue::index_t tokens = 17;
 
 struct result {
   explicit result(std::shared_ptr<const moue::parameter_layout> layout) : gradients(std::move(layout)) {}
@@ -46,9 +46,9 @@ result run(const Mixture& model, const moue::parameters<double>& weights) {
   r.dx.assign(r.out.size(), 1);
   const moue::matrix_view<double> x{r.out.data(), tokens, model.width()}, dx{r.dx.data(), tokens, model.width()};
   pass.begin(tokens);
-  for (moue::index layer = 0; layer < model.layers(); ++layer) pass.forward(layer, x, x);
+  for (moue::index_t layer = 0; layer < model.layers(); ++layer) pass.forward(layer, x, x);
   pass.balance();
-  for (moue::index layer = model.layers(); layer-- > 0;) pass.backward(layer, dx, dx, r.gradients);
+  for (moue::index_t layer = model.layers(); layer-- > 0;) pass.backward(layer, dx, dx, r.gradients);
   return r;
 }
 
@@ -139,7 +139,7 @@ TEST_CASE("weights of a converted mixture keep their sharing through a file") {
   io::load(source, plan, weights);
   io::save(folder.path / "weights.safetensors", weights);
   io::load(io::checkpoint(folder.path / "weights.safetensors"), again);
-  moue::index experts = 0;
+  moue::index_t experts = 0;
   for (const auto& info : *model.layout()) {
     experts += info.expert >= 0 ? info.size() : 0;
     CHECK(std::memcmp(weights[info.name].data, again[info.name].data, static_cast<std::size_t>(info.size()) * 4) == 0);

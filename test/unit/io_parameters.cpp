@@ -45,16 +45,16 @@ template <class S>
 moue::parameters<S> counting() {
   moue::parameters<S> values(layout());
   float next = 0.1f;
-  for (moue::index i = 0; i < values.layout().tensors(); ++i)
-    for (moue::index j = 0; j < values.layout()[i].size(); ++j) values[i].data[j] = S(next += 1);
+  for (moue::index_t i = 0; i < values.layout().tensors(); ++i)
+    for (moue::index_t j = 0; j < values.layout()[i].size(); ++j) values[i].data[j] = S(next += 1);
   return values;
 }
 
 template <class S>
 std::vector<double> numbers(const moue::parameters<S>& values) {
   std::vector<double> all;
-  for (moue::index i = 0; i < values.layout().tensors(); ++i)
-    for (moue::index j = 0; j < values.layout()[i].size(); ++j)
+  for (moue::index_t i = 0; i < values.layout().tensors(); ++i)
+    for (moue::index_t j = 0; j < values.layout()[i].size(); ++j)
       all.push_back(static_cast<double>(static_cast<moue::compute_t<S>>(values[i].data[j])));
   return all;
 }
@@ -168,7 +168,7 @@ TEST_CASE("a part of a checkpoint, by prefix") {
                  "tensor 'moe.embedding' has no place"));
 }
 
-TEST_CASE("memory lent twice is stored once") {
+TEST_CASE("memory external twice is stored once") {
   const temporary_folder folder;
   std::array<float, 6> shared{1, 2, 3, 4, 5, 6}, apart{7, 8, 9, 10, 11, 12};
   std::array<float, 4> buffer{1, 2, 3, 4};

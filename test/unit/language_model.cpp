@@ -86,8 +86,8 @@ TEST_CASE("the transformer's gradient agrees with central differences") {
   lm::transformer<std::remove_const_t<decltype(mixture)>, double> model(mixture, sizes, moue::mode::training, 3);
   std::mt19937_64 random(5);
   const auto shake = [&](auto& weights) {  // zeros and ones hide mistakes
-    for (moue::index i = 0; i < weights.layout().tensors(); ++i)
-      for (moue::index j = 0; j < weights.layout()[i].size(); ++j)
+    for (moue::index_t i = 0; i < weights.layout().tensors(); ++i)
+      for (moue::index_t j = 0; j < weights.layout()[i].size(); ++j)
         weights[i].data[j] += 0.2 * (static_cast<double>(random() >> 11) * 0x1p-53 - 0.5);
   };
   shake(model.dense);
@@ -100,8 +100,8 @@ TEST_CASE("the transformer's gradient agrees with central differences") {
   model.backward(text);
   double worst = 0;
   const auto check = [&](auto& weights, const auto& gradients) {
-    for (moue::index i = 0; i < weights.layout().tensors(); ++i)
-      for (moue::index j = 0; j < weights.layout()[i].size(); j += 1 + weights.layout()[i].size() / 29) {
+    for (moue::index_t i = 0; i < weights.layout().tensors(); ++i)
+      for (moue::index_t j = 0; j < weights.layout()[i].size(); j += 1 + weights.layout()[i].size() / 29) {
         constexpr double step = 1e-5;
         double& w = weights[i].data[j];
         const double before = w;
@@ -151,8 +151,8 @@ TEST_CASE("a resumed run ends with the weights of one that was never stopped") {
       return message_of([&] { lm::checkpoint::read(folder.write("bad.ckpt", content)); });
     };
     CHECK(message(good).empty());
-    for (const std::size_t kept : {good.size() - 1, sizeof(lm::checkpoint_header), sizeof(lm::checkpoint_header) - 1})
-      CHECK(contains(message(good.substr(0, kept)), "truncated"));
+    for (const std::size_t saved : {good.size() - 1, sizeof(lm::checkpoint_header), sizeof(lm::checkpoint_header) - 1})
+      CHECK(contains(message(good.substr(0, saved)), "truncated"));
     CHECK(contains(message(good + "x"), "too long"));
     CHECK(contains(message(""), "not a checkpoint"));
     CHECK(contains(message("#!/bin/sh\nexit 0\n"), "not a checkpoint"));
@@ -199,9 +199,9 @@ TEST_CASE("an evaluation describes routing") {
   const auto result = run.evaluate();
   for (std::size_t a = 0; a < 3; ++a) {
     double sum = 0;
-    for (moue::index e = 0; e < 5; ++e) {
+    for (moue::index_t e = 0; e < 5; ++e) {
       const double share = result.share[a][static_cast<std::size_t>(e)];
-      CHECK(std::isnan(share) != moue::connects(mixture.topology(), static_cast<moue::index>(a), e));
+      CHECK(std::isnan(share) != moue::connects(mixture.topology(), static_cast<moue::index_t>(a), e));
       if (!std::isnan(share)) sum += share;
     }
     CHECK(sum == doctest::Approx(1).epsilon(1e-5));  // 64 shares added in float
@@ -216,7 +216,7 @@ TEST_CASE("contenders have as many physical and active experts") {
   const auto size = [](lm::model_kind model) {
     return lm::with_mixture(lm::contender(model, 9, 1), [](const auto& mixture) {
       CHECK(mixture.experts() == lm::physical_experts);
-      moue::index routers = 0;
+      moue::index_t routers = 0;
       for (const auto& tensor : *mixture.layout()) routers += tensor.expert < 0 ? tensor.size() : 0;
       auto result = lm::size_of(mixture, moue::parameter_layout());
       result.physical -= routers;

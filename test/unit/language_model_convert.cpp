@@ -136,7 +136,7 @@ TEST_CASE_FIXTURE(fixture, "a converted run that is resumed ends with the weight
   };
   const auto weights = [](const auto& run) {
     std::vector<float> all;
-    for (moue::index i = 0; i < run.model.experts.layout().tensors(); ++i)
+    for (moue::index_t i = 0; i < run.model.experts.layout().tensors(); ++i)
       all.insert(all.end(), run.model.experts[i].data,
                  run.model.experts[i].data + run.model.experts.layout()[i].size());
     return all;
@@ -165,7 +165,7 @@ TEST_CASE_FIXTURE(fixture, "a plan follows its settings") {
   const auto pool = lm::make_plan(mixture, source, how);
   CHECK(pool.home == 2);
   CHECK(pool.connections() == 6 * 10);
-  const std::vector<moue::index> nearest{6, 7, 10, 11, 4, 5, 2, 3, 0, 1};  // of layer 4, which owns 8 and 9
+  const std::vector<moue::index_t> nearest{6, 7, 10, 11, 4, 5, 2, 3, 0, 1};  // of layer 4, which owns 8 and 9
   CHECK(std::ranges::equal(pool.foreign(4), nearest));
 
   how.topology = lm::topology_kind::staggered_rotation;
@@ -177,13 +177,13 @@ TEST_CASE_FIXTURE(fixture, "a plan follows its settings") {
   const double steps = 4;
   CHECK(std::accumulate(source.load.begin(), source.load.end(), 0.0) == doctest::Approx(6 * steps).epsilon(1e-5));
   source.load = {0, 1, 1, 0, 0, 1, 1, 0, 0, 1, 1, 0};
-  CHECK(lm::make_plan(mixture, source, how).universal == std::vector<moue::index>{1, 2, 5, 6, 9, 10});
+  CHECK(lm::make_plan(mixture, source, how).universal == std::vector<moue::index_t>{1, 2, 5, 6, 9, 10});
   how.universal = lm::universal_kind::most_similar;
   CHECK(source.similarity.size() == 12 * 12);
   source.similarity.assign(12 * 12, 0.0);
   for (const int e : {0, 3, 4, 7, 8, 11})
     for (std::size_t other = 0; other < 12; ++other) source.similarity[static_cast<std::size_t>(e) * 12 + other] = 0.5;
-  CHECK(lm::make_plan(mixture, source, how).universal == std::vector<moue::index>{0, 3, 4, 7, 8, 11});
+  CHECK(lm::make_plan(mixture, source, how).universal == std::vector<moue::index_t>{0, 3, 4, 7, 8, 11});
 }
 
 TEST_CASE("every schedule keeps the laws of openings") {
@@ -193,10 +193,10 @@ TEST_CASE("every schedule keeps the laws of openings") {
     how.opening = 7;
     const lm::opening_schedule schedule(how);
     double before = moue::convert::closed;
-    for (moue::index step = 0; step < 12; ++step) {
+    for (moue::index_t step = 0; step < 12; ++step) {
       int open = 0;
       double last = moue::convert::closed;
-      for (moue::index rank = 0; rank < 5; ++rank) {
+      for (moue::index_t rank = 0; rank < 5; ++rank) {
         const double bias = schedule(step, {2, rank, 5});
         CHECK(!std::isnan(bias));
         open += bias != moue::convert::closed;
@@ -214,10 +214,10 @@ TEST_CASE("every schedule keeps the laws of openings") {
 }
 
 TEST_CASE("the rate starts again where it is asked to") {
-  const auto rate = [](moue::index step, double factor) {
+  const auto rate = [](moue::index_t step, double factor) {
     return lm::restarted_rate_at(step, 100, 10, 0.1, 50, {factor, 5});
   };
-  for (const moue::index step : {0, 9, 49, 50, 99}) CHECK(rate(step, 0) == lm::learning_rate_at(step, 100, 10, 0.1));
+  for (const moue::index_t step : {0, 9, 49, 50, 99}) CHECK(rate(step, 0) == lm::learning_rate_at(step, 100, 10, 0.1));
   CHECK(rate(49, 2) == rate(49, 0));
   CHECK(rate(50, 2) == doctest::Approx(0.2 / 5));
   CHECK(rate(54, 2) == doctest::Approx(0.2));

@@ -61,22 +61,22 @@ struct faulty_topology {
   topology_fault fault;
   int* asked;
 
-  moue::index layers() const { return fault == topology_fault::no_layers ? 0 : 3; }
-  moue::index experts() const { return 4; }
-  void candidates(moue::index layer, auto emit) const {
+  moue::index_t layers() const { return fault == topology_fault::no_layers ? 0 : 3; }
+  moue::index_t experts() const { return 4; }
+  void candidates(moue::index_t layer, auto append) const {
     if (fault == topology_fault::throws) throw std::runtime_error("no");
     if (fault == topology_fault::empty && layer == 1) return;
-    emit(layer);
-    emit(fault == topology_fault::beyond     ? moue::index{4}
-         : fault == topology_fault::negative ? moue::index{-1}
-         : fault == topology_fault::twice    ? layer
-         : fault == topology_fault::moody    ? moue::index{(layer + 1 + ++*asked % 2) % 4}
-                                             : layer + 1);
+    append(layer);
+    append(fault == topology_fault::beyond     ? moue::index_t{4}
+           : fault == topology_fault::negative ? moue::index_t{-1}
+           : fault == topology_fault::twice    ? layer
+           : fault == topology_fault::moody    ? moue::index_t{(layer + 1 + ++*asked % 2) % 4}
+                                               : layer + 1);
   }
-  void always(moue::index layer, auto emit) const {
-    if (fault == topology_fault::always_twice) emit(layer);
+  void always(moue::index_t layer, auto append) const {
+    if (fault == topology_fault::always_twice) append(layer);
   }
-  moue::index parameter_layer(moue::index layer) const { return fault == topology_fault::tie_later ? 2 : layer; }
+  moue::index_t parameter_layer(moue::index_t layer) const { return fault == topology_fault::tie_later ? 2 : layer; }
 };
 
 }  // namespace
@@ -126,7 +126,7 @@ enum class expert_fault {
 
 /// y = scale x², row by row and element by element.
 struct faulty_expert {
-  moue::index width;
+  moue::index_t width;
   expert_fault fault;
 
   bool has(expert_fault f) const { return fault == f; }
@@ -134,20 +134,20 @@ struct faulty_expert {
     return std::array{moue::parameter_spec{has(expert_fault::no_name) ? "" : "scale", 1, width,
                                            moue::initializer::constant(1), moue::scope::expert}};
   }
-  auto kept() const { return std::array{width}; }
+  auto saved() const { return std::array{width}; }
   auto temporaries() const { return std::array{width}; }
 
   template <class C>
-  void forward(const auto&, const auto& p, moue::matrix_view<const C> x, const auto& kept, const auto& temporary,
+  void forward(const auto&, const auto& p, moue::matrix_view<const C> x, const auto& saved, const auto& temporary,
                moue::matrix_view<C> y) const {
     using W = typename std::remove_cvref_t<decltype(p[0])>::value_type;
     if (has(expert_fault::throws)) throw std::runtime_error("no");
-    for (moue::index i = 0; i < x.rows; ++i)
-      for (moue::index j = 0; j < x.cols; ++j) {
+    for (moue::index_t i = 0; i < x.rows; ++i)
+      for (moue::index_t j = 0; j < x.cols; ++j) {
         C scale = static_cast<C>(p[0](0, j));
         if (has(expert_fault::widened_twice) && !std::is_same_v<W, C>) scale *= 2;
-        kept[0](i, j) = x(i, j) * x(i, j);
-        C value = scale * kept[0](i, j);
+        saved[0](i, j) = x(i, j) * x(i, j);
+        C value = scale * saved[0](i, j);
         if (has(expert_fault::forward_reads_scratch) && temporary[0](i, j) > 0) value += 1;
         if (has(expert_fault::rows_meet)) value += x(0, j);
         y(i, j) = has(expert_fault::forward_adds) ? y(i, j) + value : value;
@@ -155,33 +155,33 @@ struct faulty_expert {
       }
   }
   template <class C>
-  void backward(const auto&, const auto& p, moue::matrix_view<const C> x, const auto& kept, const auto& temporary,
+  void backward(const auto&, const auto& p, moue::matrix_view<const C> x, const auto& saved, const auto& temporary,
                 moue::matrix_view<const C> dy, moue::matrix_view<C> dx, const auto& dp) const {
     if (has(expert_fault::row_zero_assumed)) dp[0](0, 0) += 1;
-    for (moue::index i = 0; i < x.rows; ++i)
-      for (moue::index j = 0; j < x.cols; ++j) {
+    for (moue::index_t i = 0; i < x.rows; ++i)
+      for (moue::index_t j = 0; j < x.cols; ++j) {
         C slope = (has(expert_fault::dx_wrong) ? 3 : 2) * dy(i, j) * p[0](0, j) * x(i, j);
         if (has(expert_fault::dx_reads_scratch) && temporary[0](i, j) < 0) slope += 1;
         dx(i, j) = has(expert_fault::dx_added) ? dx(i, j) + slope : slope;
-        const C part = (has(expert_fault::dp_wrong) ? 2 : 1) * dy(i, j) * kept[0](i, j);
+        const C part = (has(expert_fault::dp_wrong) ? 2 : 1) * dy(i, j) * saved[0](i, j);
         dp[0](0, j) = has(expert_fault::dp_assigned) && i == 0 ? part : dp[0](0, j) + part;
         if (has(expert_fault::backward_writes_beside)) dx(i, dx.cols) = 0;
       }
   }
   template <class C>
-  void backward(const auto& ops, const auto& p, moue::matrix_view<const C> x, const auto& kept, const auto& temporary,
+  void backward(const auto& ops, const auto& p, moue::matrix_view<const C> x, const auto& saved, const auto& temporary,
                 moue::gated_gradient<C> out, moue::matrix_view<C> dx, const auto& dp) const {
     moue::testing::detail::watched<C> dy(x.rows, x.cols);
-    for (moue::index i = 0; i < x.rows; ++i) {
+    for (moue::index_t i = 0; i < x.rows; ++i) {
       const C gate = out.gate[i];
       out.dgate[i] = C(0);
-      for (moue::index j = 0; j < x.cols; ++j) {
+      for (moue::index_t j = 0; j < x.cols; ++j) {
         dy(i, j) = has(expert_fault::forms_differ) ? out.dy(i, j) : gate * out.dy(i, j);
-        const C output = (has(expert_fault::dgate_wrong) ? C(1) : p[0](0, j)) * kept[0](i, j);
+        const C output = (has(expert_fault::dgate_wrong) ? C(1) : p[0](0, j)) * saved[0](i, j);
         out.dgate[i] += has(expert_fault::dgate_divided) ? dy(i, j) * output / gate : out.dy(i, j) * output;
       }
     }
-    backward<C>(ops, p, x, kept, temporary, std::as_const(dy).view(), dx, dp);
+    backward<C>(ops, p, x, saved, temporary, std::as_const(dy).view(), dx, dp);
   }
 };
 
@@ -221,7 +221,7 @@ TEST_CASE("a fault in one entry of a large parameter is seen") {
   moue::testing::law_report report("gradient");
   moue::testing::detail::numbers w(40, 50), d(40, 50);
   w.randomise(1);
-  d.each([&](double& v, moue::index i, moue::index j) { v = 2 * w(i, j); });
+  d.each([&](double& v, moue::index_t i, moue::index_t j) { v = 2 * w(i, j); });
   const auto square = [&] { return moue::testing::detail::dot(w, w); };
   moue::testing::detail::expect_gradient(report, "gradient", "w", w, d, square);
   CHECK_MESSAGE(static_cast<bool>(report), report.summary());

@@ -48,27 +48,27 @@ struct faulty_operations {
 
   bool has(backend_fault f) const { return fault == f; }
   template <class X, class W, class C>
-  void linear(const X& x, const W& w, const moue::matrix_view<C>& y, moue::write mode = moue::write::assign) const {
-    if (has(backend_fault::linear_assigns)) mode = moue::write::assign;
-    if (has(backend_fault::linear_adds_to_scratch)) mode = moue::write::add;
+  void linear(const X& x, const W& w, const moue::matrix_view<C>& y, moue::store mode = moue::store::assign) const {
+    if (has(backend_fault::linear_assigns)) mode = moue::store::assign;
+    if (has(backend_fault::linear_adds_to_scratch)) mode = moue::store::add;
     const W dense{w.data, w.rows, w.cols};
     plain.linear(x, has(backend_fault::linear_dense) ? dense : w, y, mode);
     if (has(backend_fault::linear_rounds))
-      for (moue::index i = 0; i < y.rows; ++i)
+      for (moue::index_t i = 0; i < y.rows; ++i)
         for (auto& v : y.row(i)) v = C(float(moue::bf16(float(v))));
     if (has(backend_fault::moody) && !y.empty()) y(0, 0) += C(++*asked);
     if (has(backend_fault::linear_writes_beside) && !y.empty()) y(0, y.cols) = 0;
   }
   template <class DY, class W, class C>
   void input_gradient(const DY& dy, const W& w, const moue::matrix_view<C>& dx,
-                      moue::write mode = moue::write::assign) const {
+                      moue::store mode = moue::store::assign) const {
     plain.input_gradient(dy, w, dx, mode);
     if (has(backend_fault::input_wrong) && !dx.empty()) dx(dx.rows - 1, 0) += 1;
   }
   template <class DY, class X, class C>
   void weight_gradient(const DY& dy, const X& x, const moue::matrix_view<C>& dw) const {
     if (has(backend_fault::weight_assigned))
-      for (moue::index i = 0; i < dw.rows; ++i) std::fill(dw.row(i).begin(), dw.row(i).end(), C(0));
+      for (moue::index_t i = 0; i < dw.rows; ++i) std::fill(dw.row(i).begin(), dw.row(i).end(), C(0));
     plain.weight_gradient(dy, x, dw);
   }
   template <class X, class C>
@@ -77,11 +77,11 @@ struct faulty_operations {
     plain.column_sum(x, out);
   }
   template <class F>
-  void each_row(moue::index rows, const F& f) const {
+  void each_row(moue::index_t rows, const F& f) const {
     plain.each_row(has(backend_fault::last_row) && rows > 64 ? rows - 1 : rows, f);
   }
   template <class F>
-  void each_element(moue::index rows, moue::index cols, const F& f) const {
+  void each_element(moue::index_t rows, moue::index_t cols, const F& f) const {
     plain.each_element(rows, cols, f);
     if (has(backend_fault::last_element) && rows > 64) f(rows - 1, cols - 1);
   }
@@ -92,7 +92,7 @@ struct faulty_backend {
   int* asked;
 
   bool has(backend_fault f) const { return fault == f; }
-  moue::index workers() const { return has(backend_fault::no_workers) ? 0 : 1; }
+  moue::index_t workers() const { return has(backend_fault::no_workers) ? 0 : 1; }
   template <class C>
   faulty_operations operations(moue::matrix_view<C>) const {
     return {fault, asked};
@@ -104,12 +104,12 @@ struct faulty_backend {
   }
   template <class C, class Body>
   void each_group(const moue::dispatch_plan& plan, moue::matrix_view<C>, const Body& body) const {
-    for (moue::index e = has(backend_fault::group_skipped) ? 1 : 0; e < plan.experts(); ++e) {
-      const moue::index first = plan.expert_offsets[e], rows = plan.expert_rows(e);
+    for (moue::index_t e = has(backend_fault::group_skipped) ? 1 : 0; e < plan.experts(); ++e) {
+      const moue::index_t first = plan.expert_offsets[e], rows = plan.expert_rows(e);
       const faulty_operations ops{has(backend_fault::group_wrong) ? backend_fault::linear_rounds : backend_fault::none,
                                   asked};
       if (rows == 0) continue;
-      const moue::index half = has(backend_fault::group_split) ? rows / 2 : 0;
+      const moue::index_t half = has(backend_fault::group_split) ? rows / 2 : 0;
       body(ops, e, first + half, rows - half);
     }
   }

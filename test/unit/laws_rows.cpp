@@ -32,8 +32,8 @@ enum class select_fault {
   twice,
   out_of_range,
   takes_closed,
-  ties_by_slot,
-  by_slot,
+  ties_by_column,
+  by_column,
   moody,
   writes_beside
 };
@@ -43,25 +43,25 @@ struct faulty_select {
   int* asked;
 
   bool has(select_fault f) const { return fault == f; }
-  moue::index most(moue::index n) const {
+  moue::index_t max_selected(moue::index_t n) const {
     if (has(select_fault::most_beyond)) return 3;
-    if (has(select_fault::most_falls)) return n > 4 ? 1 : std::min<moue::index>(n, 2);
-    return std::min<moue::index>(n, 2);
+    if (has(select_fault::most_falls)) return n > 4 ? 1 : std::min<moue::index_t>(n, 2);
+    return std::min<moue::index_t>(n, 2);
   }
-  moue::index operator()(moue::vector_view<const double> scores, moue::vector_view<const std::int32_t> candidates,
-                         moue::vector_view<std::int32_t> slots) const {
-    std::array<std::int32_t, 16> by_slot{};
-    for (std::size_t j = 0; j < by_slot.size(); ++j) by_slot[j] = static_cast<std::int32_t>(j);
-    const moue::vector_view<const std::int32_t> own{by_slot.data(), candidates.size};
-    if (has(select_fault::takes_closed)) return slots[0] = 0, 1;
-    if (has(select_fault::by_slot) && scores[1] > 0) return slots[0] = 1, 1;
+  moue::index_t operator()(moue::vector_view<const double> scores, moue::vector_view<const std::int32_t> candidates,
+                           moue::vector_view<std::int32_t> selected) const {
+    std::array<std::int32_t, 16> by_column{};
+    for (std::size_t j = 0; j < by_column.size(); ++j) by_column[j] = static_cast<std::int32_t>(j);
+    const moue::vector_view<const std::int32_t> own{by_column.data(), candidates.size};
+    if (has(select_fault::takes_closed)) return selected[0] = 0, 1;
+    if (has(select_fault::by_column) && scores[1] > 0) return selected[0] = 1, 1;
     const moue::top_k<2> best;
-    const moue::index count = best(scores, has(select_fault::ties_by_slot) ? own : candidates, slots);
+    const moue::index_t count = best(scores, has(select_fault::ties_by_column) ? own : candidates, selected);
     if (has(select_fault::too_many)) return 3;
-    if (has(select_fault::twice) && count == 2) slots[1] = slots[0];
-    if (has(select_fault::out_of_range) && count == 2) slots[1] = 7;
-    if (has(select_fault::moody) && count == 2 && ++*asked > 5) std::swap(slots[0], slots[1]);
-    if (has(select_fault::writes_beside)) slots.data[2] = 0;
+    if (has(select_fault::twice) && count == 2) selected[1] = selected[0];
+    if (has(select_fault::out_of_range) && count == 2) selected[1] = 7;
+    if (has(select_fault::moody) && count == 2 && ++*asked > 5) std::swap(selected[0], selected[1]);
+    if (has(select_fault::writes_beside)) selected.data[2] = 0;
     return count;
   }
 };
@@ -71,17 +71,17 @@ enum class table_fault { none, hole, takes_padding, twice };
 struct faulty_table {
   table_fault fault;
 
-  moue::index most(moue::index n) const { return std::min<moue::index>(n, 2); }
+  moue::index_t max_selected(moue::index_t n) const { return std::min<moue::index_t>(n, 2); }
   template <class C>
   void table(const auto&, moue::matrix_view<const C> scores, moue::vector_view<const std::uint8_t> valid,
-             moue::vector_view<const std::int32_t> candidates, moue::matrix_view<std::int32_t> slots) const {
-    for (moue::index t = 0; t < scores.rows; ++t) {
-      moue::index count = 0;
+             moue::vector_view<const std::int32_t> candidates, moue::matrix_view<std::int32_t> selected) const {
+    for (moue::index_t t = 0; t < scores.rows; ++t) {
+      moue::index_t count = 0;
       if (valid[t] || fault == table_fault::takes_padding)
-        count = moue::top_k<2>{}(scores.row(t), candidates, slots.row(t));
-      for (moue::index i = count; i < slots.cols; ++i) slots(t, i) = -1;
-      if (count == 2 && fault == table_fault::hole) slots(t, 0) = -1;
-      if (count == 2 && fault == table_fault::twice) slots(t, 1) = slots(t, 0);
+        count = moue::top_k<2>{}(scores.row(t), candidates, selected.row(t));
+      for (moue::index_t i = count; i < selected.cols; ++i) selected(t, i) = -1;
+      if (count == 2 && fault == table_fault::hole) selected(t, 0) = -1;
+      if (count == 2 && fault == table_fault::twice) selected(t, 1) = selected(t, 0);
     }
   }
 };
@@ -92,17 +92,18 @@ TEST_CASE("faults of select stages are named") {
   int asked = 0;
   const auto check = [&](select_fault fault) { return moue::testing::check_select_laws(faulty_select{fault, &asked}); };
   holds(check(select_fault::none));
-  names(check(select_fault::most_beyond), "most(n) is between 0 and n");
-  names(check(select_fault::most_falls), "most(n) does not fall as n grows");
-  names(check(select_fault::too_many), "no more are taken than most(candidates)");
-  names(check(select_fault::twice), "slots are distinct");
-  names(check(select_fault::out_of_range), "slots are in range");
+  names(check(select_fault::most_beyond), "max_selected(n) is between 0 and n");
+  names(check(select_fault::most_falls), "max_selected(n) does not fall as n grows");
+  names(check(select_fault::too_many), "no more are taken than max_selected(candidates)");
+  names(check(select_fault::twice), "columns are distinct");
+  names(check(select_fault::out_of_range), "columns are in range");
   names(check(select_fault::takes_closed), "closed candidates are never taken");
-  names(check(select_fault::ties_by_slot), "ties go to the lowest expert id");
-  names(check(select_fault::by_slot), "the order of the candidates does not matter");
+  names(check(select_fault::ties_by_column), "ties go to the lowest expert id");
+  names(check(select_fault::by_column), "the order of the candidates does not matter");
   names(check(select_fault::moody), "the same scores get the same answer");
-  names(check(select_fault::writes_beside), "nothing is written beside the slots");
-  holds(moue::testing::check_select_laws(faulty_select{select_fault::ties_by_slot, &asked}, {.slots_matter = true}));
+  names(check(select_fault::writes_beside), "nothing is written beside the columns");
+  holds(
+      moue::testing::check_select_laws(faulty_select{select_fault::ties_by_column, &asked}, {.columns_matter = true}));
 }
 
 TEST_CASE("faults of table selections are named") {
@@ -110,7 +111,7 @@ TEST_CASE("faults of table selections are named") {
   names(moue::testing::check_select_laws(faulty_table{table_fault::hole}), "a row of the table ends in -1");
   names(moue::testing::check_select_laws(faulty_table{table_fault::takes_padding}),
         "tokens that are not valid take nothing");
-  names(moue::testing::check_select_laws(faulty_table{table_fault::twice}), "slots are distinct");
+  names(moue::testing::check_select_laws(faulty_table{table_fault::twice}), "columns are distinct");
 }
 
 namespace {
@@ -123,31 +124,31 @@ struct faulty_gate {
 
   bool has(row_fault f) const { return fault == f; }
   template <class C>
-  void forward(moue::vector_view<const C> logits, moue::vector_view<const std::int32_t> slots,
+  void forward(moue::vector_view<const C> logits, moue::vector_view<const std::int32_t> selected,
                moue::vector_view<C> gates) const {
     C most = has(row_fault::naive) ? C(0) : *std::max_element(logits.begin(), logits.end());
     C sum = C(0);
     for (const C v : logits) sum += std::exp(v - most);
-    for (moue::index i = 0; i < slots.size; ++i) {
-      const C value = std::exp(logits[slots[i]] - most) / sum;
+    for (moue::index_t i = 0; i < selected.size; ++i) {
+      const C value = std::exp(logits[selected[i]] - most) / sum;
       gates[i] = has(row_fault::added) ? gates[i] + value : has(row_fault::reads) && gates[i] > 0 ? C(1) : value;
     }
     if (has(row_fault::writes_beside)) gates.data[gates.size] = 0;
   }
   template <class C>
-  void backward(moue::vector_view<const C> logits, moue::vector_view<const std::int32_t> slots,
+  void backward(moue::vector_view<const C> logits, moue::vector_view<const std::int32_t> selected,
                 moue::vector_view<const C> gates, moue::vector_view<const C> dgates,
                 moue::vector_view<C> dlogits) const {
     if (has(row_fault::assigned))
       for (auto& d : dlogits) d = 0;
     if (has(row_fault::eager)) dlogits[0] += 1;
     if (has(row_fault::partial))
-      moue::softmax_of_selected{}.backward(logits, slots, gates, dgates, dlogits);
+      moue::softmax_of_selected{}.backward(logits, selected, gates, dgates, dlogits);
     else
-      moue::softmax_then_select{}.backward(logits, slots, gates, dgates, dlogits);
-    if (has(row_fault::wrong) && slots.size > 0) dlogits[slots[0]] += C(0.001);
+      moue::softmax_then_select{}.backward(logits, selected, gates, dgates, dlogits);
+    if (has(row_fault::wrong) && selected.size > 0) dlogits[selected[0]] += C(0.001);
     if (has(row_fault::closed_moves))
-      for (moue::index j = 0; j < logits.size; ++j)
+      for (moue::index_t j = 0; j < logits.size; ++j)
         if (std::isinf(logits[j])) dlogits[j] += 1;
   }
 };
@@ -165,7 +166,7 @@ struct faulty_probability {
     if (has(row_fault::naive)) {
       C sum = C(0);
       for (const C v : logits) sum += std::exp(v);
-      for (moue::index j = 0; j < p.size; ++j) p[j] = std::exp(logits[j]) / sum;
+      for (moue::index_t j = 0; j < p.size; ++j) p[j] = std::exp(logits[j]) / sum;
     }
     if (has(row_fault::partial)) p[0] /= 2;
     if (has(row_fault::eager)) p[0] += 1, p[1] -= 1;
@@ -178,7 +179,7 @@ struct faulty_probability {
       for (auto& d : dlogits) d = 0;
     moue::softmax_probability{}.backward(logits, p, dp, dlogits);
     if (has(row_fault::wrong)) dlogits[2] += C(0.001);
-    for (moue::index j = 0; j < logits.size; ++j)
+    for (moue::index_t j = 0; j < logits.size; ++j)
       if (has(row_fault::closed_moves) && std::isinf(logits[j])) dlogits[j] += 1;
   }
 };
@@ -189,7 +190,7 @@ struct faulty_preference {
 
   template <class C>
   void operator()(moue::vector_view<const C> logits, const auto&, moue::vector_view<C> scores) const {
-    for (moue::index j = 0; j < logits.size; ++j) {
+    for (moue::index_t j = 0; j < logits.size; ++j) {
       const C stale = scores[j];
       scores[j] = fault == row_fault::naive ? C(std::exp(logits[j])) : logits[j];
       if (fault == row_fault::partial && j == 0) scores[j] = stale;

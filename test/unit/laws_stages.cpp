@@ -48,8 +48,8 @@ struct faulty_stage {
   stage_fault fault = stage_fault::none;
 
   bool has(stage_fault f) const { return fault == f; }
-  moue::index width(moue::index input) const requires Features { return has(stage_fault::no_width) ? 0 : input; }
-  moue::index state_width() const { return has(stage_fault::no_state) ? 0 : 1; }
+  moue::index_t width(moue::index_t input) const requires Features { return has(stage_fault::no_width) ? 0 : input; }
+  moue::index_t state_width() const { return has(stage_fault::no_state) ? 0 : 1; }
   auto parameters(moue::router_shape s) const {
     return std::array{moue::parameter_spec{"w", 1, s.width, moue::initializer::normal(1)},
                       moue::parameter_spec{has(stage_fault::no_name) ? "w" : "b", 1, 1, moue::initializer::constant(1),
@@ -63,11 +63,11 @@ struct faulty_stage {
     using W = typename std::remove_cvref_t<decltype(p[0])>::value_type;
     const auto& u = Features ? frame.input : moue::matrix_view<const C>(frame.features);
     const auto& out = Features ? frame.features : frame.logits;
-    for (moue::index t = 0; t < out.rows; ++t) {
-      const moue::index from = has(stage_fault::tokens_meet) ? out.rows - 1 : t;
-      for (moue::index j = 0; j < out.cols; ++j) {
+    for (moue::index_t t = 0; t < out.rows; ++t) {
+      const moue::index_t from = has(stage_fault::tokens_meet) ? out.rows - 1 : t;
+      for (moue::index_t j = 0; j < out.cols; ++j) {
         C value = static_cast<C>(p[1](0, 0)) * (frame.state.cols > 0 ? frame.state(t, 0) : C(0));
-        for (moue::index i = Features ? j : 0; i < (Features ? j + 1 : u.cols); ++i)
+        for (moue::index_t i = Features ? j : 0; i < (Features ? j + 1 : u.cols); ++i)
           value += static_cast<C>(p[0](0, i)) * u(from, i) * u(from, i);
         if (has(stage_fault::widened_twice) && !std::is_same_v<W, C>) value *= 2;
         if (has(stage_fault::reads_scratch) && temporary[0](0, 0) > 0) value += 1;
@@ -84,10 +84,10 @@ struct faulty_stage {
     const auto& out = Features ? moue::matrix_view<const C>(gradient.features) : gradient.logits;
     if (has(stage_fault::token_zero_assumed)) dp[0](0, 0) += 1;
     if (has(stage_fault::buffer_trained)) dp[1](0, 0) += 1;
-    for (moue::index t = 0; t < out.rows; ++t)
-      for (moue::index j = 0; j < out.cols; ++j) {
+    for (moue::index_t t = 0; t < out.rows; ++t)
+      for (moue::index_t j = 0; j < out.cols; ++j) {
         const C d = out(t, j);
-        for (moue::index i = Features ? j : 0; i < (Features ? j + 1 : u.cols); ++i) {
+        for (moue::index_t i = Features ? j : 0; i < (Features ? j + 1 : u.cols); ++i) {
           const C slope = (has(stage_fault::read_wrong) ? 3 : 2) * d * p[0](0, i) * u(t, i);
           du(t, i) = has(stage_fault::read_assigned) ? slope : du(t, i) + slope;
           dp[0](0, i) += (has(stage_fault::weight_wrong) ? 2 : 1) * d * u(t, i) * u(t, i);
@@ -97,9 +97,9 @@ struct faulty_stage {
   }
   template <class C>
   void advance(const auto&, const moue::router_frame<C>& frame, const auto& p, const auto& temporary) const {
-    for (moue::index t = 0; t < frame.next_state.rows && frame.state.cols > 0; ++t) {
+    for (moue::index_t t = 0; t < frame.next_state.rows && frame.state.cols > 0; ++t) {
       C sum = frame.state(has(stage_fault::states_meet) ? frame.state.rows - 1 : t, 0);
-      for (moue::index j = 0; j < frame.gates.cols; ++j) sum += frame.gates(t, j);
+      for (moue::index_t j = 0; j < frame.gates.cols; ++j) sum += frame.gates(t, j);
       if (has(stage_fault::next_reads_scratch) && temporary[0](0, 0) > 0) sum += 1;
       const C value = static_cast<C>(p[2](0, 0)) * sum;
       frame.next_state(t, 0) = has(stage_fault::next_added) ? frame.next_state(t, 0) + value : value;
@@ -108,13 +108,13 @@ struct faulty_stage {
   template <class C>
   void advance_backward(const auto&, const moue::router_frame<C>& frame, const moue::router_gradient<C>& gradient,
                         const auto& p, const auto&, const auto& dp) const {
-    for (moue::index t = 0; t < frame.state.rows && frame.state.cols > 0; ++t) {
+    for (moue::index_t t = 0; t < frame.state.rows && frame.state.cols > 0; ++t) {
       const C d = gradient.next_state(t, 0), through = d * p[2](0, 0);
       C sum = frame.state(t, 0);
-      for (moue::index j = 0; j < frame.gates.cols; ++j) sum += frame.gates(t, j);
+      for (moue::index_t j = 0; j < frame.gates.cols; ++j) sum += frame.gates(t, j);
       gradient.state(t, 0) += through;
       if (!has(stage_fault::gates_forgotten))
-        for (moue::index j = 0; j < frame.gates.cols; ++j) gradient.gates(t, j) += through;
+        for (moue::index_t j = 0; j < frame.gates.cols; ++j) gradient.gates(t, j) += through;
       dp[2](0, 0) += (has(stage_fault::next_weight_wrong) ? 2 : 1) * d * sum;
     }
   }

@@ -23,7 +23,7 @@
 
 namespace {
 
-using moue::index;
+using moue::index_t;
 
 const std::string folder = std::string(MOUE_TEST_DATA) + "/parity/";
 
@@ -37,7 +37,7 @@ auto compose(const moue::io::moe_description& d) {
 double error_of(const auto& model, const auto& weights) {
   const moue::io::checkpoint expected(folder + "mixtral/expected.safetensors");
   const auto x = expected.read<float>("layers.0.x"), y = expected.read<float>("layers.0.y");
-  const index tokens = static_cast<index>(x.size()) / model.width();
+  const index_t tokens = static_cast<index_t>(x.size()) / model.width();
   const moue::pass_options options{.tokens = tokens, .how = moue::mode::inference};
   moue::workspace scratch(model.template workspace_bytes<float>(options));
   auto pass = model.start(weights, options, scratch);
@@ -64,7 +64,7 @@ TEST_CASE("exact types composed by hand load a checkpoint") {
   CHECK(error_of(model, weights) <= 1e-5);  // single precision, sums of some hundred terms
 
   // The test can tell a gate from an up matrix.
-  for (index e = 0; e < model.experts(); ++e) {
+  for (index_t e = 0; e < model.experts(); ++e) {
     const std::string stem = "experts." + std::to_string(e) + ".";
     const auto gate = weights[stem + "gate"], up = weights[stem + "up"];
     std::swap_ranges(gate.data, gate.data + gate.rows * gate.cols, up.data);
@@ -78,7 +78,7 @@ TEST_CASE("a mixture that does not fit is refused before anything is written") {
     const auto model = compose(d);
     moue::parameters<float> weights(model.layout());
     CHECK_THROWS_WITH_AS(moue::io::load(from, weights), doctest::Contains(text), moue::error);
-    CHECK(weights[index{0}](0, 0) == 0);
+    CHECK(weights[index_t{0}](0, 0) == 0);
   };
   auto d = source.description();
   d.hidden = 11;

@@ -19,7 +19,7 @@
 
 namespace {
 
-using moue::index;
+using moue::index_t;
 using namespace test;
 namespace io = moue::io;
 using io::moe_part;
@@ -53,7 +53,7 @@ std::vector<sample> samples() {
     auto all = make_layout("granite", s, "block_sparse_moe.router.layer.weight");
     for (std::size_t layer = 0; layer < s.model_layers.size(); ++layer) {
       const std::string stem = "model.layers." + std::to_string(s.model_layers[layer]) + ".shared_mlp.";
-      const auto l = static_cast<index>(layer);
+      const auto l = static_cast<index_t>(layer);
       put(all, stem + "input_linear.weight", {2 * s.shared_hidden, s.width}, [&](const position& at) {
         return at[0] < s.shared_hidden ? s.value(moe_part::shared_gate, l, 0, at[0], at[1])
                                        : s.value(moe_part::shared_up, l, 0, at[0] - s.shared_hidden, at[1]);
@@ -85,17 +85,17 @@ std::vector<sample> samples() {
 /// Every part of every layer and expert is what `sizes` says.
 void check_values(const io::moe_checkpoint& source, const layout_sizes& sizes) {
   const auto& d = source.description();
-  REQUIRE(d.layers() == static_cast<index>(sizes.model_layers.size()));
-  for (index layer = 0; layer < d.layers(); ++layer)
+  REQUIRE(d.layers() == static_cast<index_t>(sizes.model_layers.size()));
+  for (index_t layer = 0; layer < d.layers(); ++layer)
     for (const auto part : io::moe_parts)
-      for (index e = 0; d.has(part) && e < (d.per_expert(part) ? d.experts : 1); ++e) {
+      for (index_t e = 0; d.has(part) && e < (d.per_expert(part) ? d.experts : 1); ++e) {
         CAPTURE(static_cast<int>(part));
         const auto shape = d.shape(part);
         const auto values = source.read<float>(layer, part, e);
-        REQUIRE(static_cast<index>(values.size()) == shape.rows * shape.cols);
-        index wrong = 0;
-        for (index r = 0; r < shape.rows; ++r)
-          for (index c = 0; c < shape.cols; ++c)
+        REQUIRE(static_cast<index_t>(values.size()) == shape.rows * shape.cols);
+        index_t wrong = 0;
+        for (index_t r = 0; r < shape.rows; ++r)
+          for (index_t c = 0; c < shape.cols; ++c)
             wrong += values[static_cast<std::size_t>(r * shape.cols + c)] != sizes.value(part, layer, e, r, c);
         CHECK(wrong == 0);
       }
@@ -103,9 +103,9 @@ void check_values(const io::moe_checkpoint& source, const layout_sizes& sizes) {
 
 void copy_layers(const io::moe_checkpoint& source, io::moe_writer& target) {
   const auto& d = source.description();
-  for (index layer = 0; layer < d.layers(); ++layer)
+  for (index_t layer = 0; layer < d.layers(); ++layer)
     for (const auto part : io::moe_parts)
-      for (index e = 0; d.has(part) && e < (d.per_expert(part) ? d.experts : 1); ++e) {
+      for (index_t e = 0; d.has(part) && e < (d.per_expert(part) ? d.experts : 1); ++e) {
         const auto values = source.read<float>(layer, part, e);
         target.write(layer, part, e, std::span<const float>(values));
       }
@@ -140,7 +140,7 @@ TEST_CASE("every layout yields the same canonical numbers and takes them back") 
         const auto& tensor = entry.second;
         CAPTURE(name);
         REQUIRE(written.contains(name));
-        CHECK(std::vector<index>(written.entry(name).shape.begin(), written.entry(name).shape.end()) == tensor.shape);
+        CHECK(std::vector<index_t>(written.entry(name).shape.begin(), written.entry(name).shape.end()) == tensor.shape);
         const auto bytes = written.bytes(name);
         CHECK(std::vector<std::byte>(bytes.begin(), bytes.end()) == tensor.bytes);
       }

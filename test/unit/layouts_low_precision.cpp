@@ -17,7 +17,7 @@
 
 namespace {
 
-using moue::index;
+using moue::index_t;
 using namespace test;
 namespace io = moue::io;
 using io::moe_part;
@@ -28,8 +28,8 @@ TEST_CASE("block-scaled fp8 is decoded at every tile's border") {
   auto all = make_layout("per expert", sizes);
   add_shared(all, sizes, "mlp.shared_experts.");
   add_plain(all, sizes, "mlp.gate.e_score_correction_bias", moe_part::selection_bias, {2});
-  const auto code = [](index r, index c) { return static_cast<std::uint8_t>((r * 37 + c * 11) % 127); };
-  const auto scale = [](index i, index j) { return std::ldexp(1.0f, static_cast<int>(3 * i - 2 * j)); };
+  const auto code = [](index_t r, index_t c) { return static_cast<std::uint8_t>((r * 37 + c * 11) % 127); };
+  const auto scale = [](index_t i, index_t j) { return std::ldexp(1.0f, static_cast<int>(3 * i - 2 * j)); };
   const std::string stem = "model.layers.0.mlp.experts.1.";
   for (const std::string matrix : {"gate_proj", "down_proj"}) {
     const auto shape = all.at(stem + matrix + ".weight").shape;
@@ -44,8 +44,8 @@ TEST_CASE("block-scaled fp8 is decoded at every tile's border") {
   for (const auto part : {moe_part::gate, moe_part::down}) {
     const auto shape = source.description().shape(part);
     const auto values = source.read<float>(0, part, 1);
-    for (index r = 0; r < shape.rows; ++r)
-      for (index c = 0; c < shape.cols; ++c)
+    for (index_t r = 0; r < shape.rows; ++r)
+      for (index_t c = 0; c < shape.cols; ++c)
         CHECK(values[static_cast<std::size_t>(r * shape.cols + c)] ==
               io::value_of_e4m3(code(r, c)) * scale(r / 4, c / 3));
   }
@@ -62,19 +62,21 @@ TEST_CASE("fp8 tensors that hold all experts have tiles of each expert's own") {
   const scratch_folder folder;
   auto all = make_layout("fused", sizes);
   const std::string name = "model.layers.0.mlp.experts.gate_up_proj";
-  const auto code = [](index e, index r, index c) {
+  const auto code = [](index_t e, index_t r, index_t c) {
     return static_cast<std::uint8_t>((e * 29 + r * 37 + c * 11) % 127);
   };
-  const auto scale = [](index e, index i, index j) { return std::ldexp(1.0f, static_cast<int>(4 * e + i - 2 * j)); };
+  const auto scale = [](index_t e, index_t i, index_t j) {
+    return std::ldexp(1.0f, static_cast<int>(4 * e + i - 2 * j));
+  };
   put<std::uint8_t>(all, name, io::dtype::f8_e4m3, {3, 14, 5},
                     [&](const position& at) { return code(at[0], at[1], at[2]); });
   put(all, name + "_scale_inv", {3, 4, 2}, [&](const position& at) { return scale(at[0], at[1], at[2]); });
   save(folder.path(), all, {{"model_type", "mixtral"}, {"quantization_config", {{"weight_block_size", {4, 3}}}}});
   const io::moe_checkpoint source{io::checkpoint(folder.path())};
-  for (index e = 0; e < 3; ++e) {
+  for (index_t e = 0; e < 3; ++e) {
     const auto up = source.read<float>(0, moe_part::up, e);
-    for (index r = 0; r < 7; ++r)
-      for (index c = 0; c < 5; ++c)
+    for (index_t r = 0; r < 7; ++r)
+      for (index_t c = 0; c < 5; ++c)
         CHECK(up[static_cast<std::size_t>(r * 5 + c)] ==
               io::value_of_e4m3(code(e, 7 + r, c)) * scale(e, (7 + r) / 4, c / 3));
   }
@@ -85,11 +87,13 @@ TEST_CASE("MXFP4 is decoded, gate and up by turns") {
   const scratch_folder folder;
   auto all = make_layout("gpt_oss", sizes, "mlp.router.weight");
   // Canonical rows o of [out, in]: of the pair they are gate and up by turns.
-  const auto code = [](index e, index o, index i) { return static_cast<std::uint8_t>((e * 5 + o * 7 + i * 3) % 16); };
-  const auto power = [](index e, index o, index block) { return static_cast<int>((e + o + 2 * block) % 9) - 4; };
-  const auto blocks = [&](const std::string& name, index out, index in) {
+  const auto code = [](index_t e, index_t o, index_t i) {
+    return static_cast<std::uint8_t>((e * 5 + o * 7 + i * 3) % 16);
+  };
+  const auto power = [](index_t e, index_t o, index_t block) { return static_cast<int>((e + o + 2 * block) % 9) - 4; };
+  const auto blocks = [&](const std::string& name, index_t out, index_t in) {
     put<std::uint8_t>(all, name + "_blocks", io::dtype::u8, {2, out, in / 32, 16}, [&](const position& at) {
-      const index i = at[2] * 32 + at[3] * 2;
+      const index_t i = at[2] * 32 + at[3] * 2;
       return static_cast<std::uint8_t>(code(at[0], at[1], i) | code(at[0], at[1], i + 1) << 4);
     });
     put<std::uint8_t>(all, name + "_scales", io::dtype::u8, {2, out, in / 32},
@@ -102,13 +106,13 @@ TEST_CASE("MXFP4 is decoded, gate and up by turns") {
   const io::moe_checkpoint source{io::checkpoint(folder.path())};
   const float table[16] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6, -0.0f, -0.5f, -1, -1.5f, -2, -3, -4, -6};
   for (const auto part : {moe_part::gate, moe_part::up, moe_part::down})
-    for (index e = 0; e < 2; ++e) {
+    for (index_t e = 0; e < 2; ++e) {
       const auto shape = source.description().shape(part);
       const auto values = source.read<moue::bf16>(0, part, e);
-      index wrong = 0;
-      for (index r = 0; r < shape.rows; ++r)
-        for (index c = 0; c < shape.cols; ++c) {
-          const index o = part == moe_part::down ? r : part == moe_part::gate ? 2 * r : 2 * r + 1;
+      index_t wrong = 0;
+      for (index_t r = 0; r < shape.rows; ++r)
+        for (index_t c = 0; c < shape.cols; ++c) {
+          const index_t o = part == moe_part::down ? r : part == moe_part::gate ? 2 * r : 2 * r + 1;
           const float want = std::ldexp(table[code(e, o, c)], power(e, o, c / 32));
           wrong += float(values[static_cast<std::size_t>(r * shape.cols + c)]) != want;
         }

@@ -14,7 +14,7 @@
 
 namespace {
 
-using moue::index;
+using moue::index_t;
 using namespace test;
 namespace io = moue::io;
 using io::moe_part;
@@ -81,7 +81,7 @@ TEST_CASE("numbers come from config.json") {
   CHECK(v3.gate == io::gate_convention::sigmoid_of_selected);
   CHECK(found(deepseek(), with(deepseek_config, "norm_topk_prob", false)).gate == io::gate_convention::sigmoid);
   const auto grouped = found(deepseek(), with(with(deepseek_config, "n_group", 3), "topk_group", 2));
-  CHECK((grouped.groups == 3 && grouped.groups_kept == 2));
+  CHECK((grouped.groups == 3 && grouped.selected_groups == 2));
 }
 
 TEST_CASE("a missing number is named only when it is needed, and can be given by the caller") {
@@ -187,8 +187,8 @@ TEST_CASE("dense layers and modules that predict later tokens are no mixtures") 
   put(all, "model.layers.1.mlp.up_proj.weight", {7, 6}, [](const position&) { return 1.0f; });
   put(all, "model.layers.4.eh_proj.weight", {6, 12}, [](const position&) { return 1.0f; });
   const auto config = with(with(qwen_config, "num_hidden_layers", 4), "mlp_only_layers", {1});
-  CHECK(found(all, config).model_layers == std::vector<index>{0, 2, 3});
-  CHECK(found(all, {}, {.family = "olmoe", .config = {}}).model_layers == std::vector<index>{0, 2, 3});
+  CHECK(found(all, config).model_layers == std::vector<index_t>{0, 2, 3});
+  CHECK(found(all, {}, {.family = "olmoe", .config = {}}).model_layers == std::vector<index_t>{0, 2, 3});
   CHECK(refusal(all, with(config, "mlp_only_layers", {1, 2})) ==
         doctest::Contains("by config.json layer 2 is dense, but"));
   CHECK(refusal(all, with(config, "decoder_sparse_step", 2)) ==
@@ -197,7 +197,7 @@ TEST_CASE("dense layers and modules that predict later tokens are no mixtures") 
         doctest::Contains("by config.json layer 0 is dense, but"));
   CHECK(refusal(all, with(config, "moe_layer_freq", 3)) == doctest::Contains("by config.json layer 2 is dense, but"));
   CHECK(found(qwen({6, 5, 3, 3, {1, 3}}), with(with(qwen_config, "num_hidden_layers", 4), "decoder_sparse_step", 2))
-            .model_layers == std::vector<index>{1, 3});
+            .model_layers == std::vector<index_t>{1, 3});
 }
 
 TEST_CASE("names need no 'model.' in front, or may have more") {

@@ -16,7 +16,7 @@ TEST_CASE("all loads agree with a loop over tokens") {
   moue::parameters<double> weights(test::layout_of(plain));
   moue::initialize(weights, 1);
   for (const auto& kind : test::loads::all)
-    for (const moue::index tokens : {1, 3, 64, 700}) {  // from a row or none to several blocks of 256 for one expert
+    for (const moue::index_t tokens : {1, 3, 64, 700}) {  // from a row or none to several blocks of 256 for one expert
       CAPTURE(kind.name);
       CAPTURE(tokens);
       const auto given = test::loads::assign(kind, tokens);
@@ -27,7 +27,7 @@ TEST_CASE("all loads agree with a loop over tokens") {
         CHECK(test::distance(result.dx, expected.dx) < 1e-13);
         CHECK(test::distance(result.dgate, expected.dgate) < 1e-13);
         CHECK(test::distance(result.gradients, expected.gradients) < 1e-12);  // of up to 700 terms
-        for (moue::index e = 0; e < test::loads::experts; ++e)
+        for (moue::index_t e = 0; e < test::loads::experts; ++e)
           CHECK(result.gradients.touched(e) == expected.gradients.touched(e));
       };
       check(test::run_executor(plain, weights, given, x, dy));

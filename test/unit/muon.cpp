@@ -21,44 +21,44 @@ using namespace training;
 constexpr double tolerance = 1e-12;
 
 struct matrix {
-  moue::index rows = 0, cols = 0;
+  moue::index_t rows = 0, cols = 0;
   std::vector<double> data;
 
-  matrix(moue::index r, moue::index c) : rows(r), cols(c), data(static_cast<std::size_t>(r * c)) {}
+  matrix(moue::index_t r, moue::index_t c) : rows(r), cols(c), data(static_cast<std::size_t>(r * c)) {}
   moue::matrix_view<double> view() { return {data.data(), rows, cols}; }
-  double& operator()(moue::index i, moue::index j) { return data[static_cast<std::size_t>(i * cols + j)]; }
-  double operator()(moue::index i, moue::index j) const { return data[static_cast<std::size_t>(i * cols + j)]; }
+  double& operator()(moue::index_t i, moue::index_t j) { return data[static_cast<std::size_t>(i * cols + j)]; }
+  double operator()(moue::index_t i, moue::index_t j) const { return data[static_cast<std::size_t>(i * cols + j)]; }
 };
 
 matrix operator*(const matrix& a, const matrix& b) {
   matrix c(a.rows, b.cols);
-  for (moue::index i = 0; i < a.rows; ++i)
-    for (moue::index j = 0; j < b.cols; ++j)
-      for (moue::index k = 0; k < a.cols; ++k) c(i, j) += a(i, k) * b(k, j);
+  for (moue::index_t i = 0; i < a.rows; ++i)
+    for (moue::index_t j = 0; j < b.cols; ++j)
+      for (moue::index_t k = 0; k < a.cols; ++k) c(i, j) += a(i, k) * b(k, j);
   return c;
 }
 
 matrix transposed(const matrix& a) {
   matrix t(a.cols, a.rows);
-  for (moue::index i = 0; i < a.rows; ++i)
-    for (moue::index j = 0; j < a.cols; ++j) t(j, i) = a(i, j);
+  for (moue::index_t i = 0; i < a.rows; ++i)
+    for (moue::index_t j = 0; j < a.cols; ++j) t(j, i) = a(i, j);
   return t;
 }
 
-matrix random_matrix(moue::index rows, moue::index cols, std::uint64_t key) {
+matrix random_matrix(moue::index_t rows, moue::index_t cols, std::uint64_t key) {
   matrix m(rows, cols);
   for (std::size_t i = 0; i < m.data.size(); ++i) m.data[i] = moue::detail::normal_at(key, i);
   return m;
 }
 
 /// A product of random plane rotations: orthogonal to rounding.
-matrix random_orthogonal(moue::index n, std::uint64_t key) {
+matrix random_orthogonal(moue::index_t n, std::uint64_t key) {
   matrix q(n, n);
-  for (moue::index i = 0; i < n; ++i) q(i, i) = 1;
-  for (moue::index i = 0; i < n; ++i)
-    for (moue::index j = i + 1; j < n; ++j) {
+  for (moue::index_t i = 0; i < n; ++i) q(i, i) = 1;
+  for (moue::index_t i = 0; i < n; ++i)
+    for (moue::index_t j = i + 1; j < n; ++j) {
       const double angle = 6.28 * moue::detail::uniform_at(key, static_cast<std::uint64_t>(i * n + j));
-      for (moue::index k = 0; k < n; ++k) {
+      for (moue::index_t k = 0; k < n; ++k) {
         const double a = q(i, k), b = q(j, k);
         q(i, k) = std::cos(angle) * a - std::sin(angle) * b;
         q(j, k) = std::sin(angle) * a + std::cos(angle) * b;
@@ -90,8 +90,8 @@ double five_steps(double s) {
 template <class C>
 void set_rank_one(moue::gradients<C>& grads, double factor) {
   for (const auto tensor : {up_0, up_1})
-    for (moue::index i = 0; i < 6; ++i)
-      for (moue::index j = 0; j < 5; ++j)
+    for (moue::index_t i = 0; i < 6; ++i)
+      for (moue::index_t j = 0; j < 5; ++j)
         grads[tensor](i, j) = static_cast<C>(factor * (i == 0 ? 0.6 : i == 3 ? -0.8 : 0) * (j == 2 ? 1 : 0));
 }
 
@@ -115,7 +115,7 @@ TEST_CASE("the identity stays diagonal, with the entries that the polynomial giv
   for (const auto& [n, entry] :
        {std::pair{1, 0.6964364}, {2, 1.1081111}, {4, 0.7654385}, {8, 1.0669679}, {16, 0.7145263}}) {
     matrix identity(n, n);
-    for (moue::index i = 0; i < n; ++i) identity(i, i) = 1;
+    for (moue::index_t i = 0; i < n; ++i) identity(i, i) = 1;
     matrix expected = identity;
     for (double& x : expected.data) x *= entry;
     CHECK(difference(orthogonalised(identity), expected) < 1e-6);
@@ -127,10 +127,10 @@ TEST_CASE("singular vectors stay and singular values follow the polynomial into 
   double norm = 0;
   for (const double s : values) norm += s * s;
   norm = std::sqrt(norm) + 1e-7;
-  for (const moue::index cols : {6, 9}) {
+  for (const moue::index_t cols : {6, 9}) {
     const matrix q = random_orthogonal(6, 3), r = random_orthogonal(cols, 4);
     matrix before(6, cols), after(6, cols);
-    for (moue::index i = 0; i < 6; ++i) {
+    for (moue::index_t i = 0; i < 6; ++i) {
       const double s = values[static_cast<std::size_t>(i)];
       before(i, i) = s;
       after(i, i) = five_steps(s / norm);
@@ -160,8 +160,8 @@ TEST_CASE("a step moves matrices by the scaled direction, after decay") {
     moue::muon optimiser(p.weights, {.weight_decay = 0.3, .scale = scale});
     optimiser.step(p.weights, p.grads, 0.1);
     const double length = scale == moue::muon_scale::spectral ? std::sqrt(6.0 / 5) : 0.2 * std::sqrt(6.0);
-    for (moue::index i = 0; i < 6; ++i)
-      for (moue::index j = 0; j < 5; ++j) {
+    for (moue::index_t i = 0; i < 6; ++i)
+      for (moue::index_t j = 0; j < 5; ++j) {
         const double direction = (i == 0 ? 0.6 : i == 3 ? -0.8 : 0) * (j == 2 ? 1 : 0) * 0.6964364;
         const double expected = before[up_0](i, j) * (1 - 0.1 * 0.3) - 0.1 * length * direction;
         // Seven digits of the constant; the 1e-7 in the divisor against |u| = 0.24, at a slope below 10, times 0.1.
@@ -180,8 +180,8 @@ TEST_CASE("momentum averages the gradients, Nesterov's looks one ahead") {
       const auto before = p.weights;
       optimiser.step(p.weights, p.grads, 0.1);
       matrix u(6, 5), u_sum(6, 5), moved(6, 5);
-      for (moue::index i = 0; i < 6; ++i)
-        for (moue::index j = 0; j < 5; ++j) {
+      for (moue::index_t i = 0; i < 6; ++i)
+        for (moue::index_t j = 0; j < 5; ++j) {
           const double g = p.grads[up_0](i, j);
           momentum(i, j) = 0.8 * momentum(i, j) + 0.2 * g;
           u(i, j) = nesterov ? 0.2 * g + 0.8 * momentum(i, j) : momentum(i, j);
@@ -207,7 +207,7 @@ TEST_CASE("what is not an expert's matrix is trained by AdamW") {
     optimiser.step(p.weights, p.grads, 0.1);
     other.step(q.weights, q.grads, 0.05);
   }
-  for (moue::index i = 0; i < tensors; ++i) {
+  for (moue::index_t i = 0; i < tensors; ++i) {
     CHECK(optimiser.is_matrix(i) == (i == up_0 || i == up_1));
     CHECK(same_bits(p.weights, q.weights, i) == !optimiser.is_matrix(i));
   }
@@ -243,7 +243,7 @@ TEST_CASE("the products may be another backend's") {
     a.step(p.weights, p.grads, 0.1);
     b.step(backend.operations(moue::matrix_view<double>{}), q.weights, q.grads, 0.1);
   }
-  for (moue::index i = 0; i < tensors; ++i)
-    for (moue::index j = 0; j < p.weights.layout()[i].size(); ++j)
+  for (moue::index_t i = 0; i < tensors; ++i)
+    for (moue::index_t j = 0; j < p.weights.layout()[i].size(); ++j)
       CHECK(std::abs(p.weights[i].data[j] - q.weights[i].data[j]) < tolerance);
 }

@@ -19,38 +19,38 @@ namespace {
 
 constexpr double not_a_number = std::numeric_limits<double>::quiet_NaN();
 constexpr double inf = std::numeric_limits<double>::infinity();
-constexpr moue::index tokens = 6;
+constexpr moue::index_t tokens = 6;
 
 bool all_finite(const std::vector<double>& v) {
   return std::ranges::all_of(v, [](double x) { return std::isfinite(x); });
 }
 bool all_finite(const moue::gradients<double>& g) {
-  for (moue::index i = 0; i < g.layout().tensors(); ++i)
+  for (moue::index_t i = 0; i < g.layout().tensors(); ++i)
     if (!all_finite(test::to_vector(g[i]))) return false;
   return true;
 }
-std::vector<double> row(const std::vector<double>& m, moue::index t) {
-  const auto width = static_cast<moue::index>(m.size()) / tokens;
+std::vector<double> row(const std::vector<double>& m, moue::index_t t) {
+  const auto width = static_cast<moue::index_t>(m.size()) / tokens;
   return {m.begin() + t * width, m.begin() + (t + 1) * width};
 }
-std::vector<std::int32_t> row(const std::vector<std::int32_t>& m, moue::index t) {
-  const auto width = static_cast<moue::index>(m.size()) / tokens;
+std::vector<std::int32_t> row(const std::vector<std::int32_t>& m, moue::index_t t) {
+  const auto width = static_cast<moue::index_t>(m.size()) / tokens;
   return {m.begin() + t * width, m.begin() + (t + 1) * width};
 }
 
 /// Ids are distinct and in range, or −1 behind all others.
 void check_ids(const test::stack_result<double>& result, const test::any_model<double>& model) {
   for (std::size_t l = 0; l < result.visits.size(); ++l)
-    for (moue::index t = 0; t < tokens; ++t) {
-      auto slots = row(result.visits[l].slots, t);
-      slots.erase(std::find(slots.begin(), slots.end(), -1), slots.end());
-      const auto filled = slots.size();
-      for (const auto slot : row(result.visits[l].slots, t))
-        CHECK((slot >= -1 && slot < std::ssize(model.connections().candidates(static_cast<moue::index>(l)))));
-      std::ranges::sort(slots);
-      CHECK(std::ranges::adjacent_find(slots) == slots.end());
-      CHECK(std::ranges::count(row(result.visits[l].slots, t), -1) ==
-            std::ssize(row(result.visits[l].slots, t)) - static_cast<std::ptrdiff_t>(filled));
+    for (moue::index_t t = 0; t < tokens; ++t) {
+      auto selected = row(result.visits[l].selected, t);
+      selected.erase(std::find(selected.begin(), selected.end(), -1), selected.end());
+      const auto filled = selected.size();
+      for (const auto column : row(result.visits[l].selected, t))
+        CHECK((column >= -1 && column < std::ssize(model.connections().candidates(static_cast<moue::index_t>(l)))));
+      std::ranges::sort(selected);
+      CHECK(std::ranges::adjacent_find(selected) == selected.end());
+      CHECK(std::ranges::count(row(result.visits[l].selected, t), -1) ==
+            std::ssize(row(result.visits[l].selected, t)) - static_cast<std::ptrdiff_t>(filled));
     }
 }
 
@@ -88,7 +88,7 @@ TEST_CASE("ids are distinct and in range for any logits, in the modes that go on
         s.input.x[static_cast<std::size_t>(4 * width + 1)] = bad;
         const auto result = s.run(moue::mode::inference);
         check_ids(result, *s.model);
-        for (const moue::index t : {0, 1, 3, 5}) CHECK(test::same_bits(row(result.output, t), row(clean.output, t)));
+        for (const moue::index_t t : {0, 1, 3, 5}) CHECK(test::same_bits(row(result.output, t), row(clean.output, t)));
       }
 }
 
@@ -98,9 +98,9 @@ TEST_CASE("propagate: a broken logit is selected first and shows in the output")
     setting s("linear_bias", moue::non_finite::propagate);
     s.weights["layers.1.router.bias"](0, 2) = bad;
     const auto result = s.run(moue::mode::inference);
-    for (moue::index t = 0; t < tokens; ++t) {
-      CHECK(row(result.visits[0].slots, t)[0] >= 0);
-      CHECK(row(result.visits[1].slots, t)[0] == 2);
+    for (moue::index_t t = 0; t < tokens; ++t) {
+      CHECK(row(result.visits[0].selected, t)[0] >= 0);
+      CHECK(row(result.visits[1].selected, t)[0] == 2);
       CHECK(std::isnan(row(result.output, t)[0]));
     }
     check_ids(result, *s.model);
@@ -140,7 +140,7 @@ TEST_CASE("a closed candidate is never taken and has probability and gradient ze
     setting s(name, moue::non_finite::propagate);
     s.weights["layers.0.router.bias"](0, 1) = -inf;
     const auto result = s.run();
-    CHECK(std::ranges::count(result.visits[0].slots, 1) == 0);
+    CHECK(std::ranges::count(result.visits[0].selected, 1) == 0);
     CHECK(result.probability[1] == 0);
     CHECK(result.share[1] == 0);
     for (const double g : test::to_vector(result.gradients["layers.0.router.weight"].row_block(1, 1))) CHECK(g == 0);
@@ -158,8 +158,8 @@ TEST_CASE("with all candidates closed a token goes nowhere") {
       if (!info.trained) std::fill_n(s.weights[info.name].data, info.size(), -inf);
     const auto result = s.run();
     for (const auto& visit : result.visits) {
-      CHECK(std::ranges::all_of(visit.slots, [](auto slot) { return slot == -1; }));
-      if (s.model->connections().most_always() == 0)
+      CHECK(std::ranges::all_of(visit.selected, [](auto column) { return column == -1; }));
+      if (s.model->connections().max_always() == 0)
         CHECK(test::same_bits(visit.y, std::vector<double>(visit.y.size(), 0.0)));
     }
     for (const double share : result.share) CHECK(share == 0);

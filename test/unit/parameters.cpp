@@ -45,7 +45,7 @@ TEST_CASE("tensors are listed model-wide, then by layer, then by expert") {
             "layers.0.router.trajectory_map", "layers.1.router.weight", "layers.1.router.temperature",
             "layers.1.router.trajectory_map", "experts.0.gate", "experts.0.up", "experts.0.down", "experts.1.gate",
             "experts.1.up", "experts.1.down", "experts.2.gate", "experts.2.up", "experts.2.down"});
-  moue::index offset = 0;
+  moue::index_t offset = 0;
   for (const auto& info : *layout) {
     CHECK(info.offset == offset);
     offset += info.size();
@@ -62,12 +62,12 @@ TEST_CASE("tensors are listed model-wide, then by layer, then by expert") {
   CHECK(layout->expert_first(1) == layout->find("experts.1.gate"));
   CHECK(layout->router(1, 0) == layout->find("layers.1.router.weight"));
   CHECK(layout->router(1, 2) == layout->find("router.shared_key"));
-  CHECK(layout->router_slots() == 5);
+  CHECK(layout->router_tensors() == 5);
   CHECK(layout->experts() == 3);
 }
 
 TEST_CASE("tensors carry what an optimiser asks") {
-  const moue::mixture model{moue::constant{4}, moue::shared_pool{1, 2},
+  const moue::mixture model{moue::constant_expert{4}, moue::shared_pool{1, 2},
                             moue::router{moue::score_sum{moue::linear_score{}, moue::logit_bias{}}, moue::top_k{1},
                                          moue::softmax_of_selected{}},
                             moue::no_balancing{}, moue::reference{}};
@@ -89,7 +89,7 @@ TEST_CASE("an unknown name is refused with examples") {
 
 TEST_CASE("stages with the same parameter name are refused") {
   const auto make = [] {
-    return moue::mixture{moue::copy{4}, moue::shared_pool{1, 2},
+    return moue::mixture{moue::copy_expert{4}, moue::shared_pool{1, 2},
                          moue::router{moue::score_sum{moue::linear_score{}, moue::normalised_score{}}, moue::top_k{1},
                                       moue::softmax_of_selected{}},
                          moue::no_balancing{}, moue::reference{}};
@@ -99,8 +99,8 @@ TEST_CASE("stages with the same parameter name are refused") {
 
 TEST_CASE("tied visits share their router's tensors, untied ones do not") {
   const auto layout_of = [](bool tied) {
-    const moue::mixture model{moue::copy{4}, moue::revisit{moue::shared_pool{2, 3}, 2, tied}, moue::linear_router(1),
-                              moue::no_balancing{}, moue::reference{}};
+    const moue::mixture model{moue::copy_expert{4}, moue::revisit{moue::shared_pool{2, 3}, 2, tied},
+                              moue::linear_router(1), moue::no_balancing{}, moue::reference{}};
     return model.layout();
   };
   CHECK(names_of(*layout_of(true)) == std::vector<std::string>{"layers.0.router.weight", "layers.1.router.weight"});
@@ -117,7 +117,7 @@ TEST_CASE("fresh weights are as declared and depend on seed and name alone") {
   const moue::mixture deeper{moue::swiglu{4, 6}, moue::shared_pool{5, 4}, moue::linear_router(1), moue::no_balancing{},
                              moue::reference{}};
   const auto others = deeper.initialize<double>(7);
-  for (moue::index j = 0; j < 24; ++j) CHECK(others["experts.2.up"].data[j] == weights["experts.2.up"].data[j]);
+  for (moue::index_t j = 0; j < 24; ++j) CHECK(others["experts.2.up"].data[j] == weights["experts.2.up"].data[j]);
   CHECK(ring.initialize<float>(7)["experts.0.up"](1, 2) == static_cast<float>(weights["experts.0.up"](1, 2)));
 }
 
@@ -127,9 +127,9 @@ TEST_CASE("initial numbers have the declared spread") {
   layout->add("uniform", {"uniform", 100, 100, moue::initializer::uniform(0.5)}, -1, -1);
   moue::parameters<double> values(layout);
   moue::initialize(values, 3);
-  const auto moments = [&](moue::index tensor) {
+  const auto moments = [&](moue::index_t tensor) {
     double mean = 0, square = 0, most = 0;
-    for (moue::index j = 0; j < 10000; ++j) {
+    for (moue::index_t j = 0; j < 10000; ++j) {
       const double v = values[tensor].data[j];
       mean += v / 10000;
       square += v * v / 10000;
@@ -160,23 +160,23 @@ TEST_CASE("owned weights survive copies and moves") {
   CHECK(weights["experts.0.up"].data != address);
 }
 
-TEST_CASE("lent tensors are used in place") {
+TEST_CASE("external tensors are used in place") {
   auto layout = std::make_shared<moue::parameter_layout>();
   layout->add("a", {"a", 2, 2}, -1, -1);
   layout->add("none", {"none", 0, 3}, -1, -1);
   std::array<float, 4> memory{1, 2, 3, 4};
   std::array<float*, 2> tensors{memory.data(), nullptr};
-  moue::parameters<float> lent(layout, tensors);
-  CHECK_FALSE(lent.owned());
-  CHECK(lent["a"](1, 0) == 3);
-  lent["a"](1, 0) = 9;
+  moue::parameters<float> external(layout, tensors);
+  CHECK_FALSE(external.owned());
+  CHECK(external["a"](1, 0) == 3);
+  external["a"](1, 0) = 9;
   CHECK(memory[2] == 9);
-  const auto copy = lent;
+  const auto copy = external;
   CHECK(copy["a"].data == memory.data());
   CHECK_THROWS_WITH_AS(moue::parameters<float>(layout, std::span<float* const>(tensors).first(1)),
-                       doctest::Contains("1 pointers were lent for 2 tensors"), moue::error);
+                       doctest::Contains("1 pointers were given for 2 tensors"), moue::error);
   tensors[0] = nullptr;
-  CHECK_THROWS_WITH_AS(moue::parameters<float>(layout, tensors), doctest::Contains("lent for 'a' is null"),
+  CHECK_THROWS_WITH_AS(moue::parameters<float>(layout, tensors), doctest::Contains("external for 'a' is null"),
                        moue::error);
 }
 

@@ -20,7 +20,7 @@
 
 namespace {
 
-using moue::index;
+using moue::index_t;
 namespace io = moue::io;
 
 const std::string folder = std::string(MOUE_TEST_DATA) + "/parity/";
@@ -56,17 +56,17 @@ void reproduce(const std::string& name, const std::string& answers) {
   moue::parameters<float> weights(model.layout());
   moue::io::load(source, weights);
 
-  const auto answer = [&](index layer, const char* what) {
+  const auto answer = [&](index_t layer, const char* what) {
     return expected.read<float>("layers." + std::to_string(layer) + "." + what);
   };
-  const index width = model.width();
-  const index tokens = static_cast<index>(answer(0, "x").size()) / width;
+  const index_t width = model.width();
+  const index_t tokens = static_cast<index_t>(answer(0, "x").size()) / width;
   const moue::pass_options options{.tokens = tokens};
   moue::workspace scratch(model.workspace_bytes<float>(options));
   auto pass = model.start(weights, options, scratch);
   pass.begin(tokens);
   std::vector<float> out(static_cast<std::size_t>(tokens * width));
-  for (index layer = 0; layer < model.layers(); ++layer) {
+  for (index_t layer = 0; layer < model.layers(); ++layer) {
     CAPTURE(layer);
     const auto x = answer(layer, "x"), y = answer(layer, "y");
     pass.forward(layer, {x.data(), tokens, width}, {out.data(), tokens, width});
@@ -74,7 +74,7 @@ void reproduce(const std::string& name, const std::string& answers) {
   }
   moue::gradients<float> gradients(model.layout());
   pass.balance();
-  for (index layer = model.layers() - 1; layer >= 0; --layer) {
+  for (index_t layer = model.layers() - 1; layer >= 0; --layer) {
     CAPTURE(layer);
     const auto dy = answer(layer, "dy"), dx = answer(layer, "dx");
     pass.backward(layer, {dy.data(), tokens, width}, {out.data(), tokens, width}, gradients);
@@ -82,7 +82,7 @@ void reproduce(const std::string& name, const std::string& answers) {
   }
 
   std::map<std::string, double> scale;  // of all tensors that play one role
-  index compared = 0, trained = 0;
+  index_t compared = 0, trained = 0;
   for (const auto& key : expected.names())
     if (key.starts_with("grad."))
       scale[last_name(key)] = std::max(scale[last_name(key)], largest(expected.read<float>(key)));
@@ -91,7 +91,7 @@ void reproduce(const std::string& name, const std::string& answers) {
       CAPTURE(key);
       const auto want = expected.read<float>(key);
       const auto got = gradients[key.substr(5)];
-      REQUIRE(got.rows * got.cols == static_cast<index>(want.size()));
+      REQUIRE(got.rows * got.cols == static_cast<index_t>(want.size()));
       CHECK(distance(got.data, want) <= gradient_tolerance * scale.at(last_name(key)));
       ++compared;
     }

@@ -22,21 +22,21 @@ void obeys_the_laws(const E& expert) {
 
 /// y = 3 x, with the plain form of backward alone, which reads a kept copy of x.
 struct triple {
-  moue::index width = 1;
+  moue::index_t width = 1;
   auto parameters() const { return std::array<moue::parameter_spec, 0>{}; }
-  auto kept() const { return std::array{width}; }
-  auto temporaries() const { return std::array<moue::index, 0>{}; }
+  auto saved() const { return std::array{width}; }
+  auto temporaries() const { return std::array<moue::index_t, 0>{}; }
   template <class C>
   struct scaled {
     moue::matrix_view<const C> from;
     moue::matrix_view<C> to;
     C factor;
-    void operator()(moue::index i, moue::index j) const { to(i, j) = factor * from(i, j); }
+    void operator()(moue::index_t i, moue::index_t j) const { to(i, j) = factor * from(i, j); }
   };
   template <class C>
-  void forward(const auto& ops, const auto&, moue::matrix_view<const C> x, const auto& kept, const auto&,
+  void forward(const auto& ops, const auto&, moue::matrix_view<const C> x, const auto& saved, const auto&,
                moue::matrix_view<C> y) const {
-    ops.each_element(x.rows, width, scaled<C>{x, kept[0], C(1)});
+    ops.each_element(x.rows, width, scaled<C>{x, saved[0], C(1)});
     ops.each_element(x.rows, width, scaled<C>{x, y, C(3)});
   }
   template <class C>
@@ -57,7 +57,7 @@ TEST_CASE("recomputed experts obey the laws, whichever backward the inner one ha
   obeys_the_laws(moue::recomputed{moue::swiglu{6, 5}});
   obeys_the_laws(moue::recomputed{moue::mlp<moue::gelu, true>{6, 5}});
   obeys_the_laws(moue::recomputed{triple{6}});
-  obeys_the_laws(moue::recomputed{moue::copy{6}});
+  obeys_the_laws(moue::recomputed{moue::copy_expert{6}});
   obeys_the_laws(moue::recomputed{moue::self_gated{moue::swiglu{6, 5}}});
 }
 
@@ -66,7 +66,7 @@ TEST_CASE("they have the same tensors, keep nothing, and give the same bits") {
   const auto plain = stack_of(expert);
   const auto again = stack_of(moue::recomputed{expert});
   CHECK(plain.layout()->same_shapes(*again.layout()));
-  CHECK(moue::recomputed{expert}.kept().empty());
+  CHECK(moue::recomputed{expert}.saved().empty());
 
   const auto here = test::erase<double>(plain), there = test::erase<double>(again);
   const auto weights = test::random_weights(*here, 3);
@@ -84,7 +84,7 @@ TEST_CASE("many layers need less memory") {
     return model.template workspace_bytes<float>({.tokens = 100});
   };
   const moue::swiglu expert{.width = 16, .hidden = 64};
-  const std::size_t kept = 12 * 100 * 2 * (64 + 64) * sizeof(float);  // layers, tokens, k, gate and up
+  const std::size_t saved = 12 * 100 * 2 * (64 + 64) * sizeof(float);  // layers, tokens, k, gate and up
   const std::size_t scratch = 100 * 2 * (64 + 64 + 16) * sizeof(float);
-  CHECK(bytes(moue::recomputed{expert}) < bytes(expert) - kept + scratch + 4096);  // alignment
+  CHECK(bytes(moue::recomputed{expert}) < bytes(expert) - saved + scratch + 4096);  // alignment
 }

@@ -25,7 +25,7 @@
 namespace {
 
 using numbers = std::vector<double>;
-using slots = std::vector<std::int32_t>;
+using selected = std::vector<std::int32_t>;
 
 constexpr double exact = 1e-13;  // a few roundings of numbers near 1
 constexpr double closed = -std::numeric_limits<double>::infinity();
@@ -33,30 +33,32 @@ constexpr double broken = std::numeric_limits<double>::quiet_NaN();
 
 void obeys(const moue::testing::law_report& report) { CHECK_MESSAGE(static_cast<bool>(report), report.summary()); }
 
-moue::vector_view<const double> view(const numbers& v) { return {v.data(), static_cast<moue::index>(v.size())}; }
-moue::vector_view<double> view(numbers& v) { return {v.data(), static_cast<moue::index>(v.size())}; }
-moue::vector_view<const std::int32_t> view(const slots& v) { return {v.data(), static_cast<moue::index>(v.size())}; }
+moue::vector_view<const double> view(const numbers& v) { return {v.data(), static_cast<moue::index_t>(v.size())}; }
+moue::vector_view<double> view(numbers& v) { return {v.data(), static_cast<moue::index_t>(v.size())}; }
+moue::vector_view<const std::int32_t> view(const selected& v) {
+  return {v.data(), static_cast<moue::index_t>(v.size())};
+}
 
 template <class G>
-numbers gates_of(const G& gate, const numbers& logits, const slots& selected) {
+numbers gates_of(const G& gate, const numbers& logits, const selected& selected) {
   numbers gates(selected.size(), broken);
   gate.forward(view(logits), view(selected), view(gates));
   return gates;
 }
 template <class G>
-numbers gradient_of(const G& gate, const numbers& logits, const slots& selected, const numbers& dgates) {
+numbers gradient_of(const G& gate, const numbers& logits, const selected& selected, const numbers& dgates) {
   const numbers gates = gates_of(gate, logits, selected);
   numbers dlogits(logits.size(), 0);
   gate.backward(view(logits), view(selected), view(gates), view(dgates), view(dlogits));
   return dlogits;
 }
 template <class T>
-slots take(const T& stage, const numbers& scores, slots ids = {}) {
+selected take(const T& stage, const numbers& scores, selected ids = {}) {
   if (ids.empty()) {
     ids.resize(scores.size());
     std::iota(ids.begin(), ids.end(), 0);
   }
-  slots taken(static_cast<std::size_t>(stage.most(static_cast<moue::index>(scores.size()))), -1);
+  selected taken(static_cast<std::size_t>(stage.max_selected(static_cast<moue::index_t>(scores.size()))), -1);
   taken.resize(static_cast<std::size_t>(
       stage(view(scores), view(ids), moue::vector_view<std::int32_t>{taken.data(), std::ssize(taken)})));
   return taken;
@@ -80,7 +82,7 @@ void same(const numbers& a, const numbers& b, double tolerance = exact) {
 }
 
 const numbers z{0.3, -1.2, 2.1, 0.9, -0.4};
-const slots some{2, 3};
+const selected some{2, 3};
 const numbers g{0.7, -1.9};
 
 }  // namespace
@@ -123,18 +125,18 @@ TEST_CASE("row stages obey the laws") {
 }
 
 TEST_CASE("top_k takes the best in decreasing order") {
-  CHECK(take(moue::top_k{3}, z) == slots{2, 3, 0});
-  CHECK(take(moue::top_k<3>{}, z) == slots{2, 3, 0});
-  CHECK(take(moue::top_k{9}, z) == slots{2, 3, 0, 4, 1});
-  CHECK(take(moue::top_k{2}, {1, 1, 1}, {7, 3, 5}) == slots{1, 2});  // ties by expert id, not by slot
-  CHECK(take(moue::top_k{2}, {closed, -5, closed}) == slots{1});
+  CHECK(take(moue::top_k{3}, z) == selected{2, 3, 0});
+  CHECK(take(moue::top_k<3>{}, z) == selected{2, 3, 0});
+  CHECK(take(moue::top_k{9}, z) == selected{2, 3, 0, 4, 1});
+  CHECK(take(moue::top_k{2}, {1, 1, 1}, {7, 3, 5}) == selected{1, 2});  // ties by expert id, not by column
+  CHECK(take(moue::top_k{2}, {closed, -5, closed}) == selected{1});
   CHECK(take(moue::top_k{2}, {closed, closed}).empty());
-  CHECK(take(moue::top_k{2}, {1, broken, 3}) == slots{1, 2});  // a broken score is not passed over
-  CHECK(take(moue::top_k{2}, {-closed, broken, 3}) == slots{1, 0});
+  CHECK(take(moue::top_k{2}, {1, broken, 3}) == selected{1, 2});  // a broken score is not passed over
+  CHECK(take(moue::top_k{2}, {-closed, broken, 3}) == selected{1, 0});
 }
 
 TEST_CASE("R1: with k = E the gates are the dense softmax") {
-  const slots all = take(moue::top_k{5}, z);
+  const selected all = take(moue::top_k{5}, z);
   const numbers p = softmax(z);
   for (const auto& gates :
        {gates_of(moue::softmax_of_selected{}, z, all), gates_of(moue::softmax_then_select{}, z, all)})
@@ -218,11 +220,11 @@ TEST_CASE("R11: gates sum to the scale, also where all sigmoids underflow") {
 
 TEST_CASE("R11: a selection bias moves the selection alone") {
   const moue::top_k<2> best;
-  CHECK(take(best, scores_of(moue::biased_sigmoid{}, z, {0, 0, 0, 0, 0})) == slots{2, 3});
-  CHECK(take(best, scores_of(moue::biased_sigmoid{}, z, {0, 0, 0.01, 0.02, 0})) == slots{2, 3});
-  CHECK(take(best, scores_of(moue::biased_sigmoid{}, z, {0, 5, 0, 0, 0})) == slots{1, 2});
-  CHECK(take(best, scores_of(moue::biased_logits{}, z, {0, 5, 0, 0, 0})) == slots{1, 2});
-  CHECK(take(best, scores_of(moue::biased_logits{}, z, {0, 0, closed, 0, 0})) == slots{3, 0});
+  CHECK(take(best, scores_of(moue::biased_sigmoid{}, z, {0, 0, 0, 0, 0})) == selected{2, 3});
+  CHECK(take(best, scores_of(moue::biased_sigmoid{}, z, {0, 0, 0.01, 0.02, 0})) == selected{2, 3});
+  CHECK(take(best, scores_of(moue::biased_sigmoid{}, z, {0, 5, 0, 0, 0})) == selected{1, 2});
+  CHECK(take(best, scores_of(moue::biased_logits{}, z, {0, 5, 0, 0, 0})) == selected{1, 2});
+  CHECK(take(best, scores_of(moue::biased_logits{}, z, {0, 0, closed, 0, 0})) == selected{3, 0});
   CHECK(scores_of(moue::by_logits{}, z, {9, 9, 9, 9, 9}) == z);
 }
 
@@ -230,7 +232,7 @@ namespace {
 
 /// The output of a mixture of two of four experts that selects by sigmoid plus `bias`.
 numbers biased_output(const numbers& bias) {
-  constexpr moue::index tokens = 6, width = 3;
+  constexpr moue::index_t tokens = 6, width = 3;
   const moue::mixture model{
       moue::swiglu{width, 4}, moue::shared_pool{1, 4},
       moue::router{moue::linear_score{.deviation = 1}, moue::top_k<2>{}, moue::sigmoid_renormalised{2.5}}.with(
@@ -281,10 +283,10 @@ TEST_CASE("linear and normalised logits are the products of their definitions") 
   score_trial<moue::normalised_score> normalised(stage, shape);
   linear.forward(0);
   normalised.forward(0);
-  for (moue::index t = 0; t < shape.tokens; ++t)
-    for (moue::index j = 0; j < shape.candidates; ++j) {
+  for (moue::index_t t = 0; t < shape.tokens; ++t)
+    for (moue::index_t j = 0; j < shape.candidates; ++j) {
       double dot = 0, along = 0, square = 0;
-      for (moue::index i = 0; i < shape.width; ++i) {
+      for (moue::index_t i = 0; i < shape.width; ++i) {
         dot += linear.p[0](j, i) * linear.features(t, i);
         along += normalised.p[0](j, i) * normalised.features(t, i);
         square += normalised.p[0](j, i) * normalised.p[0](j, i);
@@ -303,9 +305,9 @@ TEST_CASE("a candidate bias is the bias of a linear map, and its gradient the su
   trial.forward(0);
   without.forward(0);
   trial.backward();
-  for (moue::index j = 0; j < shape.candidates; ++j) {
+  for (moue::index_t j = 0; j < shape.candidates; ++j) {
     double sum = 0;
-    for (moue::index t = 0; t < shape.tokens; ++t) {
+    for (moue::index_t t = 0; t < shape.tokens; ++t) {
       CHECK(trial.logits(t, j) == doctest::Approx(without.logits(t, j) + trial.p[1](0, j)).epsilon(exact));
       sum += trial.dlogits(t, j);
     }
@@ -318,7 +320,7 @@ TEST_CASE("normalised logits do not see the length of a row, and a shared key of
   const moue::keyed_score with_key;
   score_trial<moue::normalised_score> trial(stage, shape), longer(stage, shape);
   score_trial<moue::keyed_score> keyed(with_key, shape);
-  longer.p[0].each([](double& v, moue::index, moue::index) { v *= 1000; });
+  longer.p[0].each([](double& v, moue::index_t, moue::index_t) { v *= 1000; });
   keyed.p[2].fill(0);
   trial.forward(0);
   longer.forward(0);
@@ -335,17 +337,17 @@ TEST_CASE("the trajectory state decays and collects the keys of selected experts
   score_trial<moue::trajectory> trial(stage, shape);
   trial.forward(0);
   trial.advance();
-  for (moue::index t = 0; t < shape.tokens; ++t) {
-    for (moue::index r = 0; r < 3; ++r) {
+  for (moue::index_t t = 0; t < shape.tokens; ++t) {
+    for (moue::index_t r = 0; r < 3; ++r) {
       double expected = 0.25 * trial.state(t, r);
-      for (moue::index j = 0; j < shape.candidates; ++j)
+      for (moue::index_t j = 0; j < shape.candidates; ++j)
         expected += trial.gates(t, j) * trial.p[1](trial.candidates[static_cast<std::size_t>(j)], r);
       CHECK(trial.next_state(t, r) == doctest::Approx(expected).epsilon(exact));
     }
-    for (moue::index j = 0; j < shape.candidates; ++j) {
+    for (moue::index_t j = 0; j < shape.candidates; ++j) {
       double expected = 0;
-      for (moue::index r = 0; r < 3; ++r)
-        for (moue::index s = 0; s < 3; ++s)
+      for (moue::index_t r = 0; r < 3; ++r)
+        for (moue::index_t s = 0; s < 3; ++s)
           expected +=
               trial.p[0](r, s) * trial.state(t, s) * trial.p[1](trial.candidates[static_cast<std::size_t>(j)], r);
       CHECK(trial.logits(t, j) == doctest::Approx(expected).epsilon(exact));
@@ -356,14 +358,14 @@ TEST_CASE("the trajectory state decays and collects the keys of selected experts
 TEST_CASE("rms features have mean square 1 and do not see the scale of the input") {
   const moue::rms_features stage;
   moue::testing::detail::stage_trial<moue::rms_features, true> trial(stage, shape), scaled(stage, shape);
-  scaled.input.each([](double& v, moue::index, moue::index) { v *= 1000; });
+  scaled.input.each([](double& v, moue::index_t, moue::index_t) { v *= 1000; });
   trial.forward(0);
   scaled.forward(0);
-  for (moue::index t = 0; t < shape.tokens; ++t) {
+  for (moue::index_t t = 0; t < shape.tokens; ++t) {
     double square = 0;
     for (const double v : trial.features.row(t)) square += v * v;
     CHECK(square / double(shape.width) == doctest::Approx(1).epsilon(1e-11));  // epsilon is 1e-12
-    for (moue::index j = 0; j < shape.width; ++j)
+    for (moue::index_t j = 0; j < shape.width; ++j)
       CHECK(scaled.features(t, j) == doctest::Approx(trial.features(t, j)).epsilon(1e-11));
   }
 }

@@ -13,7 +13,7 @@
 
 namespace {
 
-constexpr moue::index width = 6, hidden = 10, tokens = 9;
+constexpr moue::index_t width = 6, hidden = 10, tokens = 9;
 constexpr double exact = 1e-12;  // sums of fewer than 100 products of numbers near 1, in double
 
 // 0: any expert. 1: an unrelated one. 2: expert 0 with its hidden units in reverse. 3: expert 0 with outputs scaled by 3.
@@ -28,15 +28,15 @@ struct family {
     const auto named = [&](int e, const char* name) { return weights["experts." + std::to_string(e) + "." + name]; };
     for (const char* name : {"gate", "up", "down"})
       for (int e = 2; e < 6; ++e) std::copy_n(named(0, name).data, hidden * width, named(e, name).data);
-    for (moue::index h = 0; h < hidden; ++h)
-      for (moue::index j = 0; j < width; ++j) {
+    for (moue::index_t h = 0; h < hidden; ++h)
+      for (moue::index_t j = 0; j < width; ++j) {
         named(2, "gate")(h, j) = named(0, "gate")(hidden - 1 - h, j);
         named(2, "up")(h, j) = named(0, "up")(hidden - 1 - h, j);
         named(2, "down")(j, h) = named(0, "down")(j, hidden - 1 - h);
         named(3, "down")(j, h) *= 3;
         named(5, "down")(j, h) = 0;
       }
-    for (moue::index h = 0; h < hidden; ++h) {
+    for (moue::index_t h = 0; h < hidden; ++h) {
       named(4, "down")(0, h) = -named(0, "down")(1, h);
       named(4, "down")(1, h) = named(0, "down")(0, h);
     }
@@ -48,8 +48,8 @@ struct family {
 };
 
 void check_is_a_similarity(const moue::similarity_matrix& s) {
-  for (moue::index a = 0; a < s.items; ++a)
-    for (moue::index b = 0; b < s.items; ++b) {
+  for (moue::index_t a = 0; a < s.items; ++a)
+    for (moue::index_t b = 0; b < s.items; ++b) {
       const bool defined = a != 5 && b != 5;
       CHECK(std::isnan(s(a, b)) != defined);
       if (!defined) continue;
@@ -72,9 +72,9 @@ TEST_CASE("output similarity sees through scale and order of hidden units, not t
   CHECK(s(0, 1) < 0.9);
   CHECK(s(0, 4) < 0.9);
   double mean = 0;  // by the definition, token by token
-  for (moue::index t = 0; t < tokens; ++t) {
+  for (moue::index_t t = 0; t < tokens; ++t) {
     double ab = 0, aa = 0, bb = 0;
-    for (moue::index j = 0; j < width; ++j) {
+    for (moue::index_t j = 0; j < width; ++j) {
       const double a = outputs[static_cast<std::size_t>(t * width + j)];
       const double b = outputs[static_cast<std::size_t>((tokens + t) * width + j)];
       ab += a * b, aa += a * a, bb += b * b;
@@ -91,7 +91,7 @@ TEST_CASE("output alignment also sees through rotation and a constant") {
   const auto s =
       moue::output_alignment(moue::cpu{}, moue::matrix_view<const double>{outputs.data(), 6, tokens * width}, tokens);
   check_is_a_similarity(s);
-  for (const moue::index same : {2, 3, 4}) CHECK(s(0, same) == doctest::Approx(1).epsilon(exact));
+  for (const moue::index_t same : {2, 3, 4}) CHECK(s(0, same) == doctest::Approx(1).epsilon(exact));
   CHECK(s(0, 1) < 0.9);
 }
 
@@ -108,7 +108,7 @@ TEST_CASE("rows that have no direction have no cosine, and extreme ones keep the
   const std::vector<double> rows{1e200, 1e200, 1e-200, 1e-200, 0, 0, 1, NAN, INFINITY, 1};
   const auto s = moue::cosine_of_rows(moue::cpu{}, moue::matrix_view<const double>{rows.data(), 5, 2});
   CHECK(s(0, 1) == doctest::Approx(1).epsilon(exact));
-  for (const moue::index none : {2, 3, 4}) {
+  for (const moue::index_t none : {2, 3, 4}) {
     CHECK(std::isnan(s(none, none)));
     CHECK(std::isnan(s(0, none)));
   }
@@ -116,9 +116,9 @@ TEST_CASE("rows that have no direction have no cosine, and extreme ones keep the
 }
 
 TEST_CASE("experts of different shapes cannot be compared by their weights") {
-  const moue::executor mixed{
-      moue::expert_pool{[](moue::index e) { return e; }, moue::swiglu{width, hidden}, moue::swiglu{width, 2 * hidden}},
-      2, moue::cpu{}};
+  const moue::executor mixed{moue::expert_pool{[](moue::index_t e) { return e; }, moue::swiglu{width, hidden},
+                                               moue::swiglu{width, 2 * hidden}},
+                             2, moue::cpu{}};
   CHECK_THROWS_WITH_AS(moue::weight_similarity(moue::cpu{}, moue::parameters<double>{mixed.layout()}),
                        doctest::Contains("expert 1 has 360 weights, expert 0 has 180"), moue::error);
 }

@@ -50,7 +50,7 @@ TEST_CASE("every tensor that is trained gets a gradient, and no other") {
     CAPTURE(name);
     const auto model = test::compose(name, {}, moue::reference{});
     const auto result = test::run_stack(*model, test::random_weights(*model, 11), padded_input(*model, 5));
-    for (moue::index i = 0; i < model->layout()->tensors(); ++i) {
+    for (moue::index_t i = 0; i < model->layout()->tensors(); ++i) {
       const auto& info = (*model->layout())[i];
       const bool first_map = info.name == "layers.0.router.trajectory_map";  // it meets a state of zero
       if (!result.gradients.live(i)) continue;

@@ -44,7 +44,7 @@ struct format {
 
 template <class T>
 void check_format(const format& f) {
-  int wrong_decoded = 0, wrong_kept = 0, wrong_rounded = 0;
+  int wrong_decoded = 0, wrong_saved = 0, wrong_rounded = 0;
   const auto check_rounding = [&](float x) {
     const double expected = f.round(x), result = static_cast<double>(static_cast<float>(T(x)));
     if (result != expected || std::signbit(result) != std::signbit(expected)) ++wrong_rounded;
@@ -59,7 +59,7 @@ void check_format(const format& f) {
       continue;
     }
     if (value != expected || std::signbit(value) != std::signbit(expected)) ++wrong_decoded;
-    if (T(value).bits != bits) ++wrong_kept;
+    if (T(value).bits != bits) ++wrong_saved;
     if (std::isinf(value)) continue;
     // The tie to the next number away from zero, and both its neighbours.
     const float up = static_cast<float>(value + (f.decode((bits & 0x7fffu) + 1) - std::abs(expected)) *
@@ -70,7 +70,7 @@ void check_format(const format& f) {
     check_rounding(std::nextafter(up, -std::numeric_limits<float>::infinity()));
   }
   CHECK(wrong_decoded == 0);
-  CHECK(wrong_kept == 0);
+  CHECK(wrong_saved == 0);
   CHECK(wrong_rounded == 0);
   check_rounding(static_cast<float>(f.largest()));
   check_rounding(std::numeric_limits<float>::max());
@@ -92,7 +92,7 @@ TEST_CASE("16-bit weights and activations are computed with in float") {
   test::check_against_double(test::stored_as<float>(moue::reference{}), 0x1p-24, 1e-5);
 }
 
-TEST_CASE("weights and gradients may be borrowed") {
+TEST_CASE("weights and gradients may be external") {
   const auto model = test::compose("keyed_trajectory", {}, moue::reference{});
   const auto owned = test::random_weights(*model, 1);
   const auto input = test::random_input(*model, 9, 2);
@@ -100,16 +100,16 @@ TEST_CASE("weights and gradients may be borrowed") {
 
   std::vector<std::vector<double>> memory, gradient_memory;
   std::vector<double*> pointers, gradient_pointers;
-  for (moue::index i = 0; i < model->layout()->tensors(); ++i) {
+  for (moue::index_t i = 0; i < model->layout()->tensors(); ++i) {
     memory.push_back(test::to_vector(owned[i]));
     gradient_memory.emplace_back(memory.back().size(), 0.0);
   }
   for (auto& m : memory) pointers.push_back(m.data());
   for (auto& m : gradient_memory) gradient_pointers.push_back(m.data());
-  const moue::parameters<double> borrowed(model->layout(), pointers);
-  CHECK(!borrowed.owned());
+  const moue::parameters<double> external(model->layout(), pointers);
+  CHECK(!external.owned());
   CHECK(owned.owned());
-  const auto copy = borrowed;  // of the pointers
+  const auto copy = external;  // of the pointers
   CHECK(copy[0].data == memory[0].data());
   auto copy_of_owned = owned;
   CHECK(copy_of_owned[0].data != owned[0].data);
@@ -117,28 +117,28 @@ TEST_CASE("weights and gradients may be borrowed") {
   moue::gradients<double> into(model->layout(), gradient_pointers);
   const moue::pass_options options{.tokens = 9};
   moue::workspace scratch(model->workspace_bytes(options));
-  const auto pass = model->start(borrowed, options, scratch);
+  const auto pass = model->start(external, options, scratch);
   std::vector<double> x = input.x, y(x.size());
-  const auto view = [&](auto& v) { return moue::matrix_view(v.data(), moue::index{9}, model->width()); };
+  const auto view = [&](auto& v) { return moue::matrix_view(v.data(), moue::index_t{9}, model->width()); };
   pass->begin(9, {});
-  for (moue::index l = 0; l < model->layers(); ++l) {
+  for (moue::index_t l = 0; l < model->layers(); ++l) {
     pass->forward(l, {view(x), {}}, view(y));
     for (std::size_t i = 0; i < x.size(); ++i) x[i] += y[i];
   }
   CHECK(test::same_bits(x, expected.output));
   pass->balance(1);
   std::vector<double> dx = input.loss_weight;
-  for (moue::index l = model->layers(); l-- > 0;) {
+  for (moue::index_t l = model->layers(); l-- > 0;) {
     pass->backward(l, view(dx), {view(y), {}}, into);
     for (std::size_t i = 0; i < x.size(); ++i) dx[i] += y[i];
   }
   for (std::size_t i = 0; i < gradient_memory.size(); ++i)
-    CHECK(test::same_bits(gradient_memory[i], test::to_vector(expected.gradients[static_cast<moue::index>(i)])));
+    CHECK(test::same_bits(gradient_memory[i], test::to_vector(expected.gradients[static_cast<moue::index_t>(i)])));
   into.zero();
   for (const auto& m : gradient_memory) CHECK(test::same_bits(m, std::vector<double>(m.size(), 0.0)));
 }
 
-TEST_CASE("a workspace may be lent, starting anywhere, and is used to the last byte it asked for") {
+TEST_CASE("a workspace may be external, starting anywhere, and is used to the last byte it asked for") {
   const auto model = test::compose("mixed_pool", {}, moue::cpu{});
   const auto weights = test::random_weights(*model, 1);
   const auto x = test::noise_vector(2, 9 * model->width());
@@ -151,10 +151,10 @@ TEST_CASE("a workspace may be lent, starting anywhere, and is used to the last b
       moue::workspace scratch(std::span<std::byte>(memory).subspan(start));
       const auto pass = model->start(weights, options, scratch);
       std::vector<double> y(x.size());
-      const moue::matrix_view out(y.data(), moue::index{9}, model->width());
+      const moue::matrix_view out(y.data(), moue::index_t{9}, model->width());
       pass->begin(9, {});
-      pass->forward(0, {moue::matrix_view(x.data(), moue::index{9}, model->width()), {}}, out);
-      for (moue::index l = 1; l < model->layers(); ++l) pass->forward(l, {out, {}}, out);
+      pass->forward(0, {moue::matrix_view(x.data(), moue::index_t{9}, model->width()), {}}, out);
+      for (moue::index_t l = 1; l < model->layers(); ++l) pass->forward(l, {out, {}}, out);
       if (start == 0) expected = y;
       CHECK(test::same_bits(y, expected));
     }

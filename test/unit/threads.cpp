@@ -18,7 +18,7 @@ namespace {
 
 // Large enough for the pool to be used: several blocks of 256 rows for an expert and for its weights' gradients, several
 // of 64 rows for a row functor, and products of more than 2^19 terms.
-constexpr moue::index tokens = 600;
+constexpr moue::index_t tokens = 600;
 const test::recipe large{
     .width = 48, .hidden = 260, .ring = {.depth = 2, .pool = 5, .window = 3, .stride = 2, .local = 1}, .rank = 8};
 
@@ -41,7 +41,7 @@ TEST_CASE("results are the same bits for any number of threads") {
     input.valid.assign(tokens, 1);
     input.valid[7] = 0;
     const auto expected = test::run_stack(*alone, weights, input);
-    for (moue::index threads = 1; threads <= 4; ++threads) {
+    for (moue::index_t threads = 1; threads <= 4; ++threads) {
       CAPTURE(threads);
       const moue::cpu backend(threads);
       CHECK(backend.workers() == threads);
@@ -58,7 +58,7 @@ TEST_CASE("the exception of the first task that throws comes through, and the po
   const auto input = test::random_input(*model, tokens, 2);
   const auto clean = test::run_stack(*model, weights, input);
   auto broken = input;
-  for (const moue::index t : {150, 290, 430, 590})
+  for (const moue::index_t t : {150, 290, 430, 590})
     broken.x[static_cast<std::size_t>(t * model->width())] = std::numeric_limits<double>::quiet_NaN();
   for (int repeat = 0; repeat < 10; ++repeat)
     CHECK_THROWS_WITH_AS(test::run_stack(*model, weights, broken), doctest::Contains("for token 150 at layer 0"),

@@ -29,26 +29,26 @@ void obeys_the_laws(const T& topology) {
 }
 
 template <class T>
-constexpr std::vector<moue::index> candidates_of(const T& topology, moue::index layer) {
-  std::vector<moue::index> ids;
-  topology.candidates(layer, [&](moue::index e) { ids.push_back(e); });
+constexpr std::vector<moue::index_t> candidates_of(const T& topology, moue::index_t layer) {
+  std::vector<moue::index_t> ids;
+  topology.candidates(layer, [&](moue::index_t e) { ids.push_back(e); });
   return ids;
 }
 template <class T>
-std::vector<moue::index> always_of(const T& topology, moue::index layer) {
-  std::vector<moue::index> ids;
-  topology.always(layer, [&](moue::index e) { ids.push_back(e); });
+std::vector<moue::index_t> always_of(const T& topology, moue::index_t layer) {
+  std::vector<moue::index_t> ids;
+  topology.always(layer, [&](moue::index_t e) { ids.push_back(e); });
   return ids;
 }
 template <class A, class B>
 bool same_candidates(const A& a, const B& b) {
   if (a.layers() != b.layers() || a.experts() != b.experts()) return false;
-  for (moue::index layer = 0; layer < a.layers(); ++layer)
+  for (moue::index_t layer = 0; layer < a.layers(); ++layer)
     if (candidates_of(a, layer) != candidates_of(b, layer)) return false;
   return true;
 }
 
-using ids = std::vector<moue::index>;
+using ids = std::vector<moue::index_t>;
 
 // --- all of it is available while compiling --------------------------------------------------------------------------
 
@@ -94,9 +94,9 @@ TEST_CASE("every topology of the library obeys the laws") {
   obeys_the_laws(moue::always_on{moue::revisit{plain, 2, true}, 1});
   obeys_the_laws(moue::table{5, {{4, 0}, {1}, {2, 3, 1}}});
   obeys_the_laws(moue::table::of(ring));
-  for (moue::index group = 1; group <= 3; ++group)
-    for (moue::index stride = 0; stride <= 7; ++stride)
-      for (moue::index local = 0; local <= 1; ++local)
+  for (moue::index_t group = 1; group <= 3; ++group)
+    for (moue::index_t stride = 0; stride <= 7; ++stride)
+      for (moue::index_t local = 0; local <= 1; ++local)
         obeys_the_laws(moue::staggered_rotation{
             .depth = 6, .pool = 7, .window = 4, .stride = stride, .group = group, .local = local});
 }
@@ -111,37 +111,37 @@ TEST_CASE("an orphan is a note, not a broken law") {
 
 TEST_CASE("equal exposure: with q = gcd(s, M) dividing W and G a multiple of M / q, every expert has L W / M visits") {
   int met = 0;
-  for (moue::index pool_size = 1; pool_size <= 12; ++pool_size)
-    for (moue::index window = 1; window <= pool_size; ++window)
-      for (moue::index stride = 1; stride <= 12; ++stride)
-        for (moue::index group = 1; group <= 2; ++group)
-          for (moue::index groups = 1; groups <= 12; ++groups) {
-            const moue::index q = std::gcd(stride, pool_size);
+  for (moue::index_t pool_size = 1; pool_size <= 12; ++pool_size)
+    for (moue::index_t window = 1; window <= pool_size; ++window)
+      for (moue::index_t stride = 1; stride <= 12; ++stride)
+        for (moue::index_t group = 1; group <= 2; ++group)
+          for (moue::index_t groups = 1; groups <= 12; ++groups) {
+            const moue::index_t q = std::gcd(stride, pool_size);
             if (window % q != 0 || groups % (pool_size / q) != 0) continue;
             ++met;
-            const moue::index depth = group * groups;
+            const moue::index_t depth = group * groups;
             const moue::staggered_rotation topology{depth, pool_size, window, stride, group, 0};
             REQUIRE(depth * window % pool_size == 0);
-            for (moue::index e = 0; e < pool_size; ++e)
+            for (moue::index_t e = 0; e < pool_size; ++e)
               REQUIRE(moue::exposure(topology, e) == depth * window / pool_size);
           }
   CHECK(met > 1000);
 }
 
 TEST_CASE("coverage: for s <= W and no wrap past the start, no orphan exactly if (G - 1) s + W >= M") {
-  for (moue::index pool_size = 1; pool_size <= 14; ++pool_size)
-    for (moue::index window = 1; window <= pool_size; ++window)
-      for (moue::index stride = 1; stride <= window; ++stride)
-        for (moue::index depth = 1; depth <= 8; ++depth) {
-          const moue::index group = 1 + depth % 2;
-          const moue::index groups = (depth + group - 1) / group;
+  for (moue::index_t pool_size = 1; pool_size <= 14; ++pool_size)
+    for (moue::index_t window = 1; window <= pool_size; ++window)
+      for (moue::index_t stride = 1; stride <= window; ++stride)
+        for (moue::index_t depth = 1; depth <= 8; ++depth) {
+          const moue::index_t group = 1 + depth % 2;
+          const moue::index_t groups = (depth + group - 1) / group;
           const moue::staggered_rotation topology{depth, pool_size, window, stride, group, 0};
           REQUIRE(moue::covers(topology) == ((groups - 1) * stride + window >= pool_size));
         }
 }
 
 TEST_CASE("the staggered ring contains its relatives") {
-  const moue::index depth = 6;
+  const moue::index_t depth = 6;
   CHECK(same_candidates(moue::staggered_rotation{depth, 8, 8, 0, 1, 0}, moue::shared_pool{depth, 8}));
   CHECK(same_candidates(moue::staggered_rotation{depth, depth * 3, 3, 3, 1, 0}, moue::layer_local{depth, 3}));
   CHECK(same_candidates(moue::staggered_rotation{depth, depth * 3, 6, 6, 2, 0}, moue::reuse_blocks{depth, 3, 2}));
@@ -202,11 +202,11 @@ TEST_CASE("lowering a topology keeps its tables and refuses what breaks the laws
   CHECK(lowered.layers() == 6);
   CHECK(lowered.experts() == 12 + 24 + 6 + 1);
   CHECK(lowered.candidate_offset(6) == moue::virtual_width(ring));
-  CHECK(lowered.most_candidates() == 18);
-  CHECK(lowered.most_always() == 2);
+  CHECK(lowered.max_candidates() == 18);
+  CHECK(lowered.max_always() == 2);
   CHECK(lowered.candidates(1)[2] == 12 + 4);
   CHECK(lowered.always(5)[0] == 12 + 24 + 5);
-  for (moue::index e = 0; e < ring.experts(); ++e)
+  for (moue::index_t e = 0; e < ring.experts(); ++e)
     CHECK(lowered.exposure()[static_cast<std::size_t>(e)] == moue::exposure(ring, e));
   CHECK(lowered.exposure()[42] == 0);
 

@@ -96,8 +96,8 @@ TEST_CASE("adamw's first step from zero moments does not depend on the betas") {
     const auto before = p.weights;
     moue::adamw optimiser(p.weights, {.beta1 = beta, .beta2 = beta * 1.05, .epsilon = 1e-3, .weight_decay = 0});
     optimiser.step(p.weights, p.grads, 0.1);
-    for (moue::index i = 0; i < tensors; ++i)
-      for (moue::index j = 0; i != buffer && j < before.layout()[i].size(); ++j) {
+    for (moue::index_t i = 0; i < tensors; ++i)
+      for (moue::index_t j = 0; i != buffer && j < before.layout()[i].size(); ++j) {
         const double g = p.grads[i].data[j];
         // A few roundings of numbers of about 1.
         CHECK(std::abs(p.weights[i].data[j] - before[i].data[j] + 0.1 * g / (std::abs(g) + 1e-3)) < 1e-14);
@@ -112,8 +112,8 @@ TEST_CASE("adamw decays decoupled from the gradient, and only what is decayed") 
   const auto before = p.weights;
   moue::adamw optimiser(p.weights, {.epsilon = 0, .weight_decay = 0.5});
   optimiser.step(p.weights, p.grads, 0.1);
-  for (moue::index i = 0; i < tensors; ++i)
-    for (moue::index j = 0; j < before.layout()[i].size(); ++j) {
+  for (moue::index_t i = 0; i < tensors; ++i)
+    for (moue::index_t j = 0; j < before.layout()[i].size(); ++j) {
       const bool decays = i == router || i == up_0 || i == up_1;
       CHECK(p.weights[i].data[j] == (decays ? 1 - 0.1 * 0.5 : 1.0) * before[i].data[j]);
     }
@@ -162,10 +162,10 @@ TEST_CASE_TEMPLATE("adamw agrees with the textbook in long double", S, float, do
   }
   // A few roundings a step, of weights below 4 and updates below 1; hyper-parameters are doubles.
   const double tolerance = 12 * 8 * std::max<double>(std::numeric_limits<S>::epsilon(), 2e-16);
-  for (moue::index i = 0; i < tensors; ++i) {
+  for (moue::index_t i = 0; i < tensors; ++i) {
     if (i == buffer) continue;
     const auto& info = before.layout()[i];
-    for (moue::index j = 0; j < info.size(); ++j) {
+    for (moue::index_t j = 0; j < info.size(); ++j) {
       long double w = before[i].data[j], m = 0, v = 0, power1 = 1, power2 = 1;
       for (std::size_t t = 0; t < all.size(); ++t) {
         const long double g = all[t][i].data[j];
@@ -237,7 +237,7 @@ TEST_CASE_TEMPLATE("an optimiser resumes bit for bit from what it shows", S, flo
 
 TEST_CASE("narrow weights follow a master copy, so small updates are not lost") {
   problem<moue::bf16> p;
-  for (moue::index j = 0; j < 4; ++j) {
+  for (moue::index_t j = 0; j < 4; ++j) {
     p.weights[bias].data[j] = 1.0f;
     p.grads[bias].data[j] = 1.0f;
   }
@@ -291,8 +291,8 @@ TEST_CASE("only experts that a batch reached are trained") {
   const auto before = weights;
   moue::adamw optimiser(weights);
   optimiser.step(weights, grads, 0.1);
-  moue::index reached = 0;
-  for (moue::index e = 0; e < model.experts(); ++e) {
+  moue::index_t reached = 0;
+  for (moue::index_t e = 0; e < model.experts(); ++e) {
     reached += grads.touched(e);
     CHECK(same_bits(weights, before, model.layout()->expert_first(e)) == !grads.touched(e));
   }

@@ -115,25 +115,25 @@ TEST_CASE("gradients of touched experts and marks go back to zero; what was not 
   const moue::gradient_sweep sweep(there.backend, there.grads, memory);
   sweep.zero(there.operations());
   const auto after = there.fetch_gradients();
-  for (moue::index i = 0; i < there.layout->tensors(); ++i) {
+  for (moue::index_t i = 0; i < there.layout->tensors(); ++i) {
     const auto expert = (*there.layout)[i].expert;
     if (expert < 0 || expert == 1)
-      for (moue::index j = 0; j < (*there.layout)[i].size(); ++j) CHECK(after[i].data[j] == 0);
+      for (moue::index_t j = 0; j < (*there.layout)[i].size(); ++j) CHECK(after[i].data[j] == 0);
     else
       CHECK(same_bits(after, grads, i));
   }
-  for (moue::index e = 0; e < 3; ++e) CHECK_FALSE(after.touched(e));
+  for (moue::index_t e = 0; e < 3; ++e) CHECK_FALSE(after.touched(e));
 }
 
 TEST_CASE_TEMPLATE("the norm and the clipped gradients are the host's", C, float, double) {
   auto layout = std::make_shared<moue::parameter_layout>();
-  for (moue::index e = 0; e < 2; ++e) {
+  for (moue::index_t e = 0; e < 2; ++e) {
     layout->begin_expert();
     // Of the first expert enough for every level of the sum: more than 4096 lanes' worth, and no multiple.
     layout->add(std::to_string(e), {.name = "", .rows = e == 0 ? 601 : 3, .cols = 1000}, -1, e);
   }
   layout->add("buffer", {.name = "", .cols = 4, .trained = false}, 0, -1);
-  for (const auto& reached : {std::vector<moue::index>{0, 1}, {1}, {}}) {
+  for (const auto& reached : {std::vector<moue::index_t>{0, 1}, {1}, {}}) {
     auto grads = step_gradients<C>(layout, 7, reached);
     resident<test::island, C> there(test::island{}, moue::parameters<C>(layout));
     there.send(grads);
@@ -146,8 +146,8 @@ TEST_CASE_TEMPLATE("the norm and the clipped gradients are the host's", C, float
       moue::clip_gradients(grads, most);
       CHECK(value_at(there, sweep.clip(there.operations(), most).data) == doctest::Approx(norm).epsilon(1e-10));
       const auto after = there.fetch_gradients();
-      for (moue::index i = 0; i < layout->tensors(); ++i)
-        for (moue::index j = 0; j < (*layout)[i].size(); ++j)
+      for (moue::index_t i = 0; i < layout->tensors(); ++i)
+        for (moue::index_t j = 0; j < (*layout)[i].size(); ++j)
           // The factors are as far apart as the norms, and rounded.
           if (std::abs(after[i].data[j] - grads[i].data[j]) >
               (1e-10 + 2 * std::numeric_limits<C>::epsilon()) * std::abs(grads[i].data[j]))
@@ -162,7 +162,7 @@ TEST_CASE_TEMPLATE("the norm and the clipped gradients are the host's", C, float
   }
 }
 
-TEST_CASE("an optimiser in lent memory refuses what is not its own") {
+TEST_CASE("an optimiser in external memory refuses what is not its own") {
   moue::parameters<float> weights(make_uneven_layout());
   resident<test::island, float> there(test::island{}, weights), other(there.backend, weights);
   auto memory = there.memory(moue::adamw<float>::workspace_bytes(*there.layout));

@@ -23,11 +23,11 @@ using moue::vector_view;
 
 /// Even layers see the lower two thirds of the experts, odd layers the upper two thirds.
 struct overlapping_halves {
-  moue::index depth, third;
-  constexpr moue::index layers() const { return depth; }
-  constexpr moue::index experts() const { return 3 * third; }
-  constexpr void candidates(moue::index layer, auto emit) const {
-    for (moue::index i = 0; i < 2 * third; ++i) emit(layer % 2 * third + i);
+  moue::index_t depth, third;
+  constexpr moue::index_t layers() const { return depth; }
+  constexpr moue::index_t experts() const { return 3 * third; }
+  constexpr void candidates(moue::index_t layer, auto append) const {
+    for (moue::index_t i = 0; i < 2 * third; ++i) append(layer % 2 * third + i);
   }
 };
 static_assert(moue::virtual_width(overlapping_halves{4, 2}) == 16);
@@ -35,28 +35,29 @@ static_assert(moue::exposure(overlapping_halves{4, 2}, 2) == 4);
 
 /// y = tanh(W x), with the plain form of backward.
 struct tanh_expert {
-  moue::index width;
+  moue::index_t width;
   auto parameters() const {
     return std::array{
         moue::parameter_spec{"weight", width, width, moue::initializer::normal(0.5), moue::scope::expert}};
   }
-  auto kept() const { return std::array{width}; }  // the output
+  auto saved() const { return std::array{width}; }  // the output
   auto temporaries() const { return std::array{width}; }
 
   template <class C>
-  void forward(const auto& ops, const auto& p, matrix_view<const C> x, const auto& kept, const auto&,
+  void forward(const auto& ops, const auto& p, matrix_view<const C> x, const auto& saved, const auto&,
                matrix_view<C> y) const {
-    const auto out = kept[0];
+    const auto out = saved[0];
     ops.linear(x, p[0], out);
-    ops.each_element(y.rows, y.cols, [=](moue::index i, moue::index j) { y(i, j) = out(i, j) = std::tanh(out(i, j)); });
+    ops.each_element(y.rows, y.cols,
+                     [=](moue::index_t i, moue::index_t j) { y(i, j) = out(i, j) = std::tanh(out(i, j)); });
   }
   template <class C>
-  void backward(const auto& ops, const auto& p, matrix_view<const C> x, const auto& kept, const auto& temporary,
+  void backward(const auto& ops, const auto& p, matrix_view<const C> x, const auto& saved, const auto& temporary,
                 matrix_view<const C> dy, matrix_view<C> dx, const auto& dp) const {
-    const auto out = kept[0];
+    const auto out = saved[0];
     const auto d = temporary[0];
     ops.each_element(d.rows, d.cols,
-                     [=](moue::index i, moue::index j) { d(i, j) = dy(i, j) * (1 - out(i, j) * out(i, j)); });
+                     [=](moue::index_t i, moue::index_t j) { d(i, j) = dy(i, j) * (1 - out(i, j) * out(i, j)); });
     ops.input_gradient(d, p[0], dx);
     ops.weight_gradient(d, x, dp[0]);
   }
@@ -64,11 +65,11 @@ struct tanh_expert {
 
 /// y = a * x with one learned factor per channel, with the gated form of backward.
 struct diagonal_expert {
-  moue::index width;
+  moue::index_t width;
   auto parameters() const {
     return std::array{moue::parameter_spec{"factor", 1, width, moue::initializer::constant(1), moue::scope::expert}};
   }
-  auto kept() const { return std::array<moue::index, 0>{}; }
+  auto saved() const { return std::array<moue::index_t, 0>{}; }
   auto temporaries() const { return std::array{width}; }
 
   template <class C>
@@ -76,16 +77,16 @@ struct diagonal_expert {
                matrix_view<C> y) const {
     const auto a = p[0];
     ops.each_element(y.rows, y.cols,
-                     [=](moue::index i, moue::index j) { y(i, j) = static_cast<C>(a(0, j)) * x(i, j); });
+                     [=](moue::index_t i, moue::index_t j) { y(i, j) = static_cast<C>(a(0, j)) * x(i, j); });
   }
   template <class C>
   void backward(const auto& ops, const auto& p, matrix_view<const C> x, const auto&, const auto& temporary,
                 moue::gated_gradient<C> out, matrix_view<C> dx, const auto& dp) const {
     const auto a = p[0];
     const auto products = temporary[0];
-    ops.each_row(x.rows, [=](moue::index i) {
+    ops.each_row(x.rows, [=](moue::index_t i) {
       C sum = C(0);
-      for (moue::index j = 0; j < x.cols; ++j) {
+      for (moue::index_t j = 0; j < x.cols; ++j) {
         sum += out.dy(i, j) * static_cast<C>(a(0, j)) * x(i, j);
         products(i, j) = out.gate[i] * out.dy(i, j) * x(i, j);
         dx(i, j) = out.gate[i] * out.dy(i, j) * static_cast<C>(a(0, j));
@@ -104,9 +105,9 @@ struct prototype_score {
   template <class C>
   void forward(const auto& ops, const moue::router_frame<C>& frame, const auto& p, const auto&) const {
     const auto prototypes = p[0];
-    ops.each_element(frame.logits.rows, frame.logits.cols, [=](moue::index t, moue::index e) {
+    ops.each_element(frame.logits.rows, frame.logits.cols, [=](moue::index_t t, moue::index_t e) {
       C sum = C(0);
-      for (moue::index j = 0; j < prototypes.cols; ++j) {
+      for (moue::index_t j = 0; j < prototypes.cols; ++j) {
         const C d = frame.features(t, j) - static_cast<C>(prototypes(e, j));
         sum += d * d;
       }
@@ -118,14 +119,14 @@ struct prototype_score {
                 const auto& p, const auto&, const auto& dp) const {
     const auto prototypes = p[0];
     const auto d = dp[0];
-    const auto along = [=](moue::index t, moue::index e, moue::index j) {
+    const auto along = [=](moue::index_t t, moue::index_t e, moue::index_t j) {
       return gradient.logits(t, e) * (frame.features(t, j) - static_cast<C>(prototypes(e, j)));
     };
-    ops.each_element(d.rows, d.cols, [=](moue::index e, moue::index j) {
-      for (moue::index t = 0; t < frame.features.rows; ++t) d(e, j) += along(t, e, j);
+    ops.each_element(d.rows, d.cols, [=](moue::index_t e, moue::index_t j) {
+      for (moue::index_t t = 0; t < frame.features.rows; ++t) d(e, j) += along(t, e, j);
     });
-    ops.each_element(frame.features.rows, frame.features.cols, [=](moue::index t, moue::index j) {
-      for (moue::index e = 0; e < d.rows; ++e) gradient.features(t, j) -= along(t, e, j);
+    ops.each_element(frame.features.rows, frame.features.cols, [=](moue::index_t t, moue::index_t j) {
+      for (moue::index_t e = 0; e < d.rows; ++e) gradient.features(t, j) -= along(t, e, j);
     });
   }
 };
@@ -133,16 +134,17 @@ struct prototype_score {
 /// The fewest best candidates whose softmax mass exceeds `mass` (dynamic routing, arXiv 2403.07652).
 struct top_p {
   double mass;
-  constexpr moue::index most(moue::index candidates) const { return candidates; }
+  constexpr moue::index_t max_selected(moue::index_t candidates) const { return candidates; }
 
   template <class C>
-  moue::index operator()(vector_view<const C> scores, vector_view<const std::int32_t> candidates,
-                         vector_view<std::int32_t> slots) const {
-    const moue::index count = moue::top_k{scores.size}(scores, candidates, slots);  // sorts, and drops the closed ones
+  moue::index_t operator()(vector_view<const C> scores, vector_view<const std::int32_t> candidates,
+                           vector_view<std::int32_t> selected) const {
+    const moue::index_t count =
+        moue::top_k{scores.size}(scores, candidates, selected);  // sorts, and drops the closed ones
     C sum = C(0), reached = C(0);
-    for (moue::index i = 0; i < count; ++i) sum += std::exp(scores[slots[i]] - scores[slots[0]]);
-    for (moue::index i = 0; i < count; ++i) {
-      reached += std::exp(scores[slots[i]] - scores[slots[0]]) / sum;
+    for (moue::index_t i = 0; i < count; ++i) sum += std::exp(scores[selected[i]] - scores[selected[0]]);
+    for (moue::index_t i = 0; i < count; ++i) {
+      reached += std::exp(scores[selected[i]] - scores[selected[0]]) / sum;
       if (!(reached <= C(mass))) return i + 1;
     }
     return count;
@@ -151,14 +153,14 @@ struct top_p {
 
 /// Up to k candidates, but only those whose score is positive.
 struct positive_top_k {
-  moue::index k;
-  constexpr moue::index most(moue::index candidates) const { return std::min(k, candidates); }
+  moue::index_t k;
+  constexpr moue::index_t max_selected(moue::index_t candidates) const { return std::min(k, candidates); }
 
   template <class C>
-  moue::index operator()(vector_view<const C> scores, vector_view<const std::int32_t> candidates,
-                         vector_view<std::int32_t> slots) const {
-    moue::index count = moue::top_k{k}(scores, candidates, slots);
-    while (count > 0 && scores[slots[count - 1]] <= C(0)) --count;
+  moue::index_t operator()(vector_view<const C> scores, vector_view<const std::int32_t> candidates,
+                           vector_view<std::int32_t> selected) const {
+    moue::index_t count = moue::top_k{k}(scores, candidates, selected);
+    while (count > 0 && scores[selected[count - 1]] <= C(0)) --count;
     return count;
   }
 };
@@ -166,16 +168,17 @@ struct positive_top_k {
 /// w_i = log(1 + exp z_i).
 struct softplus_gate {
   template <class C>
-  void forward(vector_view<const C> logits, vector_view<const std::int32_t> slots, vector_view<C> gates) const {
-    for (moue::index i = 0; i < slots.size; ++i) {
-      const C z = logits[slots[i]];
+  void forward(vector_view<const C> logits, vector_view<const std::int32_t> selected, vector_view<C> gates) const {
+    for (moue::index_t i = 0; i < selected.size; ++i) {
+      const C z = logits[selected[i]];
       gates[i] = std::max(z, C(0)) + std::log1p(std::exp(-std::abs(z)));
     }
   }
   template <class C>
-  void backward(vector_view<const C> logits, vector_view<const std::int32_t> slots, vector_view<const C>,
+  void backward(vector_view<const C> logits, vector_view<const std::int32_t> selected, vector_view<const C>,
                 vector_view<const C> dgates, vector_view<C> dlogits) const {
-    for (moue::index i = 0; i < slots.size; ++i) dlogits[slots[i]] += dgates[i] / (1 + std::exp(-logits[slots[i]]));
+    for (moue::index_t i = 0; i < selected.size; ++i)
+      dlogits[selected[i]] += dgates[i] / (1 + std::exp(-logits[selected[i]]));
   }
 };
 
@@ -193,7 +196,7 @@ struct entropy_loss {
   template <class C>
   void token_gradient(vector_view<const C> logits, vector_view<const C> p, C scale, vector_view<C> dlogits) const {
     const C weighted = token_value(logits, p);
-    for (moue::index j = 0; j < p.size; ++j)
+    for (moue::index_t j = 0; j < p.size; ++j)
       if (p[j] > C(0)) dlogits[j] -= scale * p[j] * (C(weight) * std::log(p[j]) + weighted);
   }
 };
@@ -205,19 +208,19 @@ struct evenness_loss {
   template <class C>
   C value(const moue::depth_statistics<C>& s) const {
     C sum = C(0);
-    each(s, [&](moue::index, C distance) { sum += distance * distance; });
+    each(s, [&](moue::index_t, C distance) { sum += distance * distance; });
     return C(weight) * sum;
   }
   template <class C>
   void gradient(const moue::depth_statistics<C>& s, vector_view<C> d) const {
-    each(s, [&](moue::index i, C distance) { d[i] += C(2 * weight) * distance; });
+    each(s, [&](moue::index_t i, C distance) { d[i] += C(2 * weight) * distance; });
   }
 
  private:
   template <class C>
   static void each(const moue::depth_statistics<C>& s, const auto& f) {
-    for (moue::index layer = 0; layer < s.layers; ++layer)
-      for (moue::index i = s.offsets[layer]; i < s.offsets[layer + 1]; ++i)
+    for (moue::index_t layer = 0; layer < s.layers; ++layer)
+      for (moue::index_t i = s.offsets[layer]; i < s.offsets[layer + 1]; ++i)
         f(i, s.probability[i] - C(1) / C(s.offsets[layer + 1] - s.offsets[layer]));
   }
 };
@@ -242,7 +245,7 @@ class host {
     pass_.begin(tokens);
     auto h = x;
     std::vector<double> y(h.size());
-    for (moue::index layer = 0; layer < model_.layers(); ++layer) {
+    for (moue::index_t layer = 0; layer < model_.layers(); ++layer) {
       pass_.forward(layer, view(h), view(y));
       std::transform(h.begin(), h.end(), y.begin(), h.begin(), std::plus<>());
     }
@@ -250,7 +253,7 @@ class host {
     if (backward) {
       into.zero();
       dx_ = r_;
-      for (moue::index layer = model_.layers(); layer-- > 0;) {
+      for (moue::index_t layer = model_.layers(); layer-- > 0;) {
         pass_.backward(layer, view(dx_), view(y), into);
         std::transform(dx_.begin(), dx_.end(), y.begin(), dx_.begin(), std::plus<>());
       }
@@ -270,28 +273,28 @@ class host {
       value = before;
       CHECK_MESSAGE(std::abs((up - down) / (2 * step) - stated) < 1e-7 * (1 + std::abs(stated)), name);
     };
-    for (moue::index i = 0; i < weights.layout().tensors(); ++i)
-      for (moue::index j = 0; j < weights.layout()[i].size(); ++j)
+    for (moue::index_t i = 0; i < weights.layout().tensors(); ++i)
+      for (moue::index_t j = 0; j < weights.layout()[i].size(); ++j)
         expect(weights[i].data[j], into[i].data[j], weights.layout()[i].name);
     for (std::size_t i = 0; i < x.size(); ++i) expect(x[i], dx_[i], "x");
   }
 
   void learns() {
     const double before = loss(true);
-    for (moue::index i = 0; i < weights.layout().tensors(); ++i)
-      for (moue::index j = 0; j < weights.layout()[i].size(); ++j) weights[i].data[j] -= 1e-3 * into[i].data[j];
+    for (moue::index_t i = 0; i < weights.layout().tensors(); ++i)
+      for (moue::index_t j = 0; j < weights.layout()[i].size(); ++j) weights[i].data[j] -= 1e-3 * into[i].data[j];
     CHECK(loss(false) < before);
   }
 
   /// The fewest and the most assignments that a token got anywhere.
-  std::pair<moue::index, moue::index> assignments() {
+  std::pair<moue::index_t, moue::index_t> assignments() {
     loss(false);
-    std::pair<moue::index, moue::index> result{model_.experts(), 0};
-    for (moue::index layer = 0; layer < model_.layers(); ++layer) {
-      const auto slots = pass_.slots(layer);
-      for (moue::index t = 0; t < tokens; ++t) {
-        const moue::index count =
-            std::count_if(slots.row(t).begin(), slots.row(t).end(), [](auto s) { return s >= 0; });
+    std::pair<moue::index_t, moue::index_t> result{model_.experts(), 0};
+    for (moue::index_t layer = 0; layer < model_.layers(); ++layer) {
+      const auto selected = pass_.selected(layer);
+      for (moue::index_t t = 0; t < tokens; ++t) {
+        const moue::index_t count =
+            std::count_if(selected.row(t).begin(), selected.row(t).end(), [](auto s) { return s >= 0; });
         result = {std::min(result.first, count), std::max(result.second, count)};
       }
     }
@@ -299,7 +302,7 @@ class host {
   }
 
  private:
-  static constexpr moue::index tokens = 7;
+  static constexpr moue::index_t tokens = 7;
 
   matrix_view<double> view(std::vector<double>& v) const { return {v.data(), tokens, model_.width()}; }
   std::vector<double> noise(std::uint64_t key) const {
@@ -321,11 +324,12 @@ class host {
 };
 
 std::vector<std::int32_t> take(const top_p& stage, const std::vector<double>& scores) {
-  std::vector<std::int32_t> ids(scores.size()), slots(scores.size());
+  std::vector<std::int32_t> ids(scores.size()), selected(scores.size());
   std::iota(ids.begin(), ids.end(), 0);
-  slots.resize(static_cast<std::size_t>(stage(vector_view<const double>{scores.data(), std::ssize(scores)},
-                                              {ids.data(), std::ssize(ids)}, {slots.data(), std::ssize(slots)})));
-  return slots;
+  selected.resize(
+      static_cast<std::size_t>(stage(vector_view<const double>{scores.data(), std::ssize(scores)},
+                                     {ids.data(), std::ssize(ids)}, {selected.data(), std::ssize(selected)})));
+  return selected;
 }
 
 }  // namespace
@@ -381,15 +385,16 @@ TEST_CASE("a selection that may take nothing, a gated backward and a depth loss 
 }
 
 TEST_CASE("experts of a user share a pool with those of the library") {
-  const moue::expert_pool pool{[](moue::index e) { return e % 3; }, tanh_expert{4}, diagonal_expert{4},
+  const moue::expert_pool pool{[](moue::index_t e) { return e % 3; }, tanh_expert{4}, diagonal_expert{4},
                                moue::swiglu{4, 3}};
   const moue::mixture model{pool, moue::always_on{overlapping_halves{2, 2}, 1}, moue::universal_router(2, {.rank = 3}),
                             moue::sum_of_losses{entropy_loss{0.3}, moue::universal_balance{0.2}}, moue::cpu{}};
   host trial(model);
-  for (moue::index i = 0; i < trial.weights.layout().tensors();
+  for (moue::index_t i = 0; i < trial.weights.layout().tensors();
        ++i)  // the trajectory map starts at zero, a special point
     if (trial.weights.layout()[i].name.ends_with("trajectory_map"))
-      for (moue::index j = 0; j < 9; ++j) trial.weights[i].data[j] = 0.3 * moue::detail::normal_at(3, std::uint64_t(j));
+      for (moue::index_t j = 0; j < 9; ++j)
+        trial.weights[i].data[j] = 0.3 * moue::detail::normal_at(3, std::uint64_t(j));
   trial.agrees_with_central_differences();
   trial.learns();
 }

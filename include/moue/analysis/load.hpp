@@ -23,7 +23,7 @@ namespace moue {
 struct load_report {
   double raw = 0;                      ///< max F_e / mean F_e; 1 is even; 0 if nothing was routed
   double corrected = 0;                ///< max (F_e / c_e) / mean (F_e / c_e): load in proportion to reach reads 1
-  std::vector<index> dead;             ///< experts with c_e > 0 and F_e = 0, ascending
+  std::vector<index_t> dead;           ///< experts with c_e > 0 and F_e = 0, ascending
   std::vector<double> layer_max_mean;  ///< per layer, max f_{l,e} / mean f_{l,e} over its open candidates
   std::vector<double> layer_entropy;   ///< per layer, -sum f log f in nats; log(open candidates) is even
 };
@@ -42,7 +42,7 @@ class max_over_mean {
  private:
   double most_ = 0;
   double sum_ = 0;
-  index count_ = 0;
+  index_t count_ = 0;
 };
 
 }  // namespace detail
@@ -52,7 +52,7 @@ template <class C>
 load_report summarise_load(const depth_statistics<C>& s) {
   load_report report;
   detail::max_over_mean raw, corrected;
-  for (index e = 0; e < s.experts; ++e) {
+  for (index_t e = 0; e < s.experts; ++e) {
     const auto exposure = static_cast<double>(s.exposure[e]);
     const auto load = static_cast<double>(s.expert_share[e]);
     if (exposure <= 0) continue;
@@ -62,10 +62,10 @@ load_report summarise_load(const depth_statistics<C>& s) {
   }
   report.raw = raw.ratio();
   report.corrected = corrected.ratio();
-  for (index layer = 0; layer < s.layers; ++layer) {
+  for (index_t layer = 0; layer < s.layers; ++layer) {
     detail::max_over_mean shares;
     double entropy = 0;
-    for (index i = s.offsets[layer]; i < s.offsets[layer + 1]; ++i) {
+    for (index_t i = s.offsets[layer]; i < s.offsets[layer + 1]; ++i) {
       if (s.open[i] == 0) continue;
       const auto f = static_cast<double>(s.share[i]);
       shares.add(f);
@@ -79,10 +79,10 @@ load_report summarise_load(const depth_statistics<C>& s) {
 
 /// A square table over pairs of layers.
 struct layer_matrix {
-  index layers = 0;
+  index_t layers = 0;
   std::vector<double> values;  ///< [layers, layers]
 
-  double operator()(index from, index to) const { return values[static_cast<std::size_t>(from * layers + to)]; }
+  double operator()(index_t from, index_t to) const { return values[static_cast<std::size_t>(from * layers + to)]; }
 };
 
 /// Entry (a, b): of the experts that a token was routed to at layer a, the share that it was also routed to at layer b;
@@ -92,21 +92,21 @@ struct layer_matrix {
 /// O(layers² tokens k²).
 template <class PassT>
 layer_matrix reuse_matrix(const PassT& pass) {
-  const index layers = pass.model().layers();
+  const index_t layers = pass.model().layers();
   detail::require(
       layers < 2 || pass.tokens() == 0 || pass.assignments(0).expert.data != pass.assignments(1).expert.data,
       "reuse_matrix", [] { return std::string("the pass keeps one layer's assignments at a time"); },
       "start the pass with mode::training");
   layer_matrix result{layers, std::vector<double>(static_cast<std::size_t>(layers * layers), 0)};
-  const auto routed = [&](index layer, index t) {
+  const auto routed = [&](index_t layer, index_t t) {
     const auto given = pass.assignments(layer);
-    return vector_view<const std::int32_t>{given.expert.data + given.offsets[t], pass.slots(layer).cols};
+    return vector_view<const std::int32_t>{given.expert.data + given.offsets[t], pass.selected(layer).cols};
   };
-  for (index a = 0; a < layers; ++a)
-    for (index b = 0; b < layers; ++b) {
+  for (index_t a = 0; a < layers; ++a)
+    for (index_t b = 0; b < layers; ++b) {
       double sum = 0;
-      index tokens = 0;
-      for (index t = 0; t < pass.tokens(); ++t) {
+      index_t tokens = 0;
+      for (index_t t = 0; t < pass.tokens(); ++t) {
         const auto from = routed(a, t);
         const auto to = routed(b, t);
         const auto taken = std::count_if(from.begin(), from.end(), [](std::int32_t e) { return e >= 0; });

@@ -23,10 +23,10 @@ namespace moue {
 
 /// A symmetric table over pairs of items (experts, or rows of any kind). NaN where the measure has no value.
 struct similarity_matrix {
-  index items = 0;
+  index_t items = 0;
   std::vector<double> values;  ///< [items, items]
 
-  double operator()(index a, index b) const { return values[static_cast<std::size_t>(a * items + b)]; }
+  double operator()(index_t a, index_t b) const { return values[static_cast<std::size_t>(a * items + b)]; }
   matrix_view<const double> view() const { return {values.data(), items, items}; }
 };
 
@@ -34,11 +34,11 @@ struct similarity_matrix {
 /// are zero or not finite. One product of O(items² n) on `backend`.
 template <class BackendT, class C>
 similarity_matrix cosine_of_rows(const BackendT& backend, matrix_view<const C> rows) {
-  const index items = rows.rows;
+  const index_t items = rows.rows;
   std::vector<C> unit(static_cast<std::size_t>(items * rows.cols));
   std::vector<bool> usable(static_cast<std::size_t>(items));
   const matrix_view<C> scaled{unit.data(), items, rows.cols};
-  for (index i = 0; i < items; ++i) {
+  for (index_t i = 0; i < items; ++i) {
     double most = 0;  // squares of large or tiny weights would leave the range of C
     for (const C value : rows.row(i)) most = std::abs(value) <= most ? most : std::abs(static_cast<double>(value));
     double sum = 0;
@@ -46,15 +46,15 @@ similarity_matrix cosine_of_rows(const BackendT& backend, matrix_view<const C> r
     usable[static_cast<std::size_t>(i)] = most > 0 && std::isfinite(most) && std::isfinite(sum);
     if (!usable[static_cast<std::size_t>(i)]) continue;
     const double factor = 1 / (most * std::sqrt(sum));
-    for (index j = 0; j < rows.cols; ++j) scaled(i, j) = static_cast<C>(static_cast<double>(rows(i, j)) * factor);
+    for (index_t j = 0; j < rows.cols; ++j) scaled(i, j) = static_cast<C>(static_cast<double>(rows(i, j)) * factor);
   }
   std::vector<C> products(static_cast<std::size_t>(items * items));
   const matrix_view<C> out{products.data(), items, items};
   if (items > 0)
     backend.operations(matrix_view<C>{}).linear(matrix_view<const C>(scaled), matrix_view<const C>(scaled), out);
   similarity_matrix result{items, std::vector<double>(static_cast<std::size_t>(items * items))};
-  for (index a = 0; a < items; ++a)
-    for (index b = 0; b < items; ++b) {
+  for (index_t a = 0; a < items; ++a)
+    for (index_t b = 0; b < items; ++b) {
       // The product need not be symmetric to the last bit, nor the diagonal exactly 1; the measure is.
       const double value = a == b ? 1 : static_cast<double>(out(a < b ? a : b, a < b ? b : a));
       const bool defined = usable[static_cast<std::size_t>(a)] && usable[static_cast<std::size_t>(b)];
@@ -70,15 +70,15 @@ similarity_matrix cosine_of_rows(const BackendT& backend, matrix_view<const C> r
 template <class ExpertT, class BackendT, Storage S, class C = compute_t<S>>
 std::vector<C> probe_outputs(const executor<ExpertT, BackendT>& experts, const parameters<S>& weights,
                              matrix_view<const C> probes) {
-  const index tokens = probes.rows, row = tokens * experts.width();
+  const index_t tokens = probes.rows, row = tokens * experts.width();
   workspace block(experts.template workspace_bytes<S>(tokens, tokens));
   auto memory = experts.template carve<S>(block, tokens, tokens);
   std::vector<C> out(static_cast<std::size_t>(experts.experts() * row));
-  std::vector<index> offsets(static_cast<std::size_t>(tokens) + 1);
+  std::vector<index_t> offsets(static_cast<std::size_t>(tokens) + 1);
   std::vector<std::int32_t> ids(static_cast<std::size_t>(tokens));
   const std::vector<C> gates(static_cast<std::size_t>(tokens), C(1));
-  for (index t = 0; t <= tokens; ++t) offsets[static_cast<std::size_t>(t)] = t;
-  for (index e = 0; e < experts.experts(); ++e) {
+  for (index_t t = 0; t <= tokens; ++t) offsets[static_cast<std::size_t>(t)] = t;
+  for (index_t e = 0; e < experts.experts(); ++e) {
     ids.assign(ids.size(), static_cast<std::int32_t>(e));
     const routing<C> all{{offsets.data(), tokens + 1}, {ids.data(), tokens}, {gates.data(), tokens}};
     experts.template forward<S>(all, weights, probes, matrix_view<C>{out.data() + e * row, tokens, experts.width()},
@@ -91,14 +91,14 @@ std::vector<C> probe_outputs(const executor<ExpertT, BackendT>& experts, const p
 /// `outputs` [experts, tokens · width], as from `probe_outputs`. Blind to the scale of an expert and to the order of its
 /// hidden units. Tokens whose output is zero count as similar to nothing.
 template <class BackendT, class C>
-similarity_matrix output_similarity(const BackendT& backend, matrix_view<const C> outputs, index tokens) {
+similarity_matrix output_similarity(const BackendT& backend, matrix_view<const C> outputs, index_t tokens) {
   std::vector<C> unit(outputs.data, outputs.data + outputs.rows * outputs.cols);
-  const index width = tokens > 0 ? outputs.cols / tokens : 0;
+  const index_t width = tokens > 0 ? outputs.cols / tokens : 0;
   detail::require(
       outputs.stride == outputs.cols && width * tokens == outputs.cols, "output_similarity",
       [&] { return std::to_string(outputs.cols) + " columns are not " + std::to_string(tokens) + " equal tokens"; },
       "give densely packed outputs [experts, tokens * width]");
-  for (index i = 0; i < outputs.rows * tokens; ++i) {
+  for (index_t i = 0; i < outputs.rows * tokens; ++i) {
     const vector_view<C> token{unit.data() + i * width, width};
     double sum = 0;
     for (const C value : token) sum += static_cast<double>(value) * static_cast<double>(value);
@@ -110,8 +110,8 @@ similarity_matrix output_similarity(const BackendT& backend, matrix_view<const C
 /// Linear centred kernel alignment (Kornblith et al., arXiv 1905.00414) between the outputs of every two experts, which
 /// also ignores rotations of the output. `outputs` [experts, tokens · width]. O(experts tokens² width).
 template <class BackendT, class C>
-similarity_matrix output_alignment(const BackendT& backend, matrix_view<const C> outputs, index tokens) {
-  const index width = tokens > 0 ? outputs.cols / tokens : 0;
+similarity_matrix output_alignment(const BackendT& backend, matrix_view<const C> outputs, index_t tokens) {
+  const index_t width = tokens > 0 ? outputs.cols / tokens : 0;
   detail::require(
       outputs.stride == outputs.cols && width * tokens == outputs.cols, "output_alignment",
       [&] { return std::to_string(outputs.cols) + " columns are not " + std::to_string(tokens) + " equal tokens"; },
@@ -119,13 +119,13 @@ similarity_matrix output_alignment(const BackendT& backend, matrix_view<const C>
   const auto ops = backend.operations(matrix_view<C>{});
   std::vector<C> grams(static_cast<std::size_t>(outputs.rows * tokens * tokens));
   std::vector<C> centred(static_cast<std::size_t>(outputs.cols));
-  for (index e = 0; e < outputs.rows; ++e) {
+  for (index_t e = 0; e < outputs.rows; ++e) {
     const matrix_view<const C> y{outputs.data + e * outputs.cols, tokens, width};
     const matrix_view<C> to{centred.data(), tokens, width};
-    for (index j = 0; j < width; ++j) {
+    for (index_t j = 0; j < width; ++j) {
       double mean = 0;
-      for (index t = 0; t < tokens; ++t) mean += static_cast<double>(y(t, j)) / static_cast<double>(tokens);
-      for (index t = 0; t < tokens; ++t) to(t, j) = static_cast<C>(static_cast<double>(y(t, j)) - mean);
+      for (index_t t = 0; t < tokens; ++t) mean += static_cast<double>(y(t, j)) / static_cast<double>(tokens);
+      for (index_t t = 0; t < tokens; ++t) to(t, j) = static_cast<C>(static_cast<double>(y(t, j)) - mean);
     }
     ops.linear(matrix_view<const C>(to), matrix_view<const C>(to),
                matrix_view<C>{grams.data() + e * tokens * tokens, tokens, tokens});
@@ -141,12 +141,12 @@ similarity_matrix weight_similarity(const BackendT& backend, const parameters<S>
   using C = compute_t<S>;
   const auto& layout = weights.layout();
   std::vector<C> rows;
-  index columns = -1;
-  for (index e = 0; e < layout.experts(); ++e) {
+  index_t columns = -1;
+  for (index_t e = 0; e < layout.experts(); ++e) {
     const auto before = rows.size();
-    for (index i = layout.expert_first(e); i < layout.tensors() && layout[i].expert == e; ++i)
-      for (index j = 0; j < layout[i].size(); ++j) rows.push_back(static_cast<C>(weights[i].data[j]));
-    const auto here = static_cast<index>(rows.size() - before);
+    for (index_t i = layout.expert_first(e); i < layout.tensors() && layout[i].expert == e; ++i)
+      for (index_t j = 0; j < layout[i].size(); ++j) rows.push_back(static_cast<C>(weights[i].data[j]));
+    const auto here = static_cast<index_t>(rows.size() - before);
     detail::require(
         columns < 0 || columns == here, "weight_similarity",
         [&] {

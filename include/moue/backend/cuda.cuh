@@ -50,25 +50,25 @@ class basic_cuda {
 
   const RuntimeT& runtime() const { return runtime_; }
 
-  index workers() const { return 1; }
+  index_t workers() const { return 1; }
   template <class C>
   detail::gpu::operations<RuntimeT> operations(matrix_view<C>) const {
     return detail::gpu::operations<RuntimeT>(runtime_);
   }
   template <class C, class S = C>
   detail::gpu::group_operations<RuntimeT, S> group(const dispatch_plan& plan, vector_view<const std::int32_t> kinds,
-                                                   index kind) const {
+                                                   index_t kind) const {
     return {runtime_, plan, kinds, static_cast<std::int32_t>(kind)};
   }
   template <class C>
   void dispatch(const routing<C>& r, dispatch_plan& plan) const {
     detail::gpu::dispatch(runtime_, r, plan);
   }
-  static index dispatch_scratch(index entries, index experts) {
+  static index_t dispatch_scratch(index_t entries, index_t experts) {
     return detail::gpu::dispatch_scratch(entries, experts);
   }
   /// Entries of a dispatched routing whose id is neither an expert's nor −1. Waits.
-  index refused_entries(const dispatch_plan& plan) const {
+  index_t refused_entries(const dispatch_plan& plan) const {
     std::int32_t count = 0;
     download(static_cast<const std::int32_t*>(plan.scratch.data), std::span(&count, 1));
     return count;
@@ -85,7 +85,7 @@ class basic_cuda {
 
   /// Memory on the device that frees itself: `size` elements, uninitialised;
   template <class T>
-  device_array<T, RuntimeT> make_array(index size) const {
+  device_array<T, RuntimeT> make_array(index_t size) const {
     return {runtime_, size};
   }
   /// scratch for a pass;

@@ -12,49 +12,49 @@ namespace moue {
 /// Operations as triple loops. Sums run in index order.
 struct reference_operations {
   template <class X, class W, class C>
-  void linear(const X& x, const W& w, const matrix_view<C>& y, write mode = write::assign) const {
-    for (index i = 0; i < y.rows; ++i)
-      for (index j = 0; j < y.cols; ++j) {
-        C sum = mode == write::add ? y(i, j) : C(0);
-        for (index l = 0; l < x.cols; ++l) sum += x(i, l) * static_cast<C>(w(j, l));
+  void linear(const X& x, const W& w, const matrix_view<C>& y, store mode = store::assign) const {
+    for (index_t i = 0; i < y.rows; ++i)
+      for (index_t j = 0; j < y.cols; ++j) {
+        C sum = mode == store::add ? y(i, j) : C(0);
+        for (index_t l = 0; l < x.cols; ++l) sum += x(i, l) * static_cast<C>(w(j, l));
         y(i, j) = sum;
       }
   }
   template <class DY, class W, class C>
-  void input_gradient(const DY& dy, const W& w, const matrix_view<C>& dx, write mode = write::assign) const {
-    for (index i = 0; i < dx.rows; ++i)
-      for (index j = 0; j < dx.cols; ++j) {
-        C sum = mode == write::add ? dx(i, j) : C(0);
-        for (index l = 0; l < dy.cols; ++l) sum += dy(i, l) * static_cast<C>(w(l, j));
+  void input_gradient(const DY& dy, const W& w, const matrix_view<C>& dx, store mode = store::assign) const {
+    for (index_t i = 0; i < dx.rows; ++i)
+      for (index_t j = 0; j < dx.cols; ++j) {
+        C sum = mode == store::add ? dx(i, j) : C(0);
+        for (index_t l = 0; l < dy.cols; ++l) sum += dy(i, l) * static_cast<C>(w(l, j));
         dx(i, j) = sum;
       }
   }
   template <class DY, class X, class C>
   void weight_gradient(const DY& dy, const X& x, const matrix_view<C>& dw) const {
-    for (index i = 0; i < dw.rows; ++i)
-      for (index j = 0; j < dw.cols; ++j)
-        for (index t = 0; t < x.rows; ++t) dw(i, j) += dy(t, i) * x(t, j);
+    for (index_t i = 0; i < dw.rows; ++i)
+      for (index_t j = 0; j < dw.cols; ++j)
+        for (index_t t = 0; t < x.rows; ++t) dw(i, j) += dy(t, i) * x(t, j);
   }
   template <class X, class C>
   void column_sum(const X& x, const matrix_view<C>& out) const {
-    for (index j = 0; j < x.cols; ++j)
-      for (index i = 0; i < x.rows; ++i) out(0, j) += x(i, j);
+    for (index_t j = 0; j < x.cols; ++j)
+      for (index_t i = 0; i < x.rows; ++i) out(0, j) += x(i, j);
   }
   template <class F>
-  void each_row(index rows, const F& f) const {
-    for (index i = 0; i < rows; ++i) f(i);
+  void each_row(index_t rows, const F& f) const {
+    for (index_t i = 0; i < rows; ++i) f(i);
   }
   template <class F>
-  void each_element(index rows, index cols, const F& f) const {
-    for (index i = 0; i < rows; ++i)
-      for (index j = 0; j < cols; ++j) f(i, j);
+  void each_element(index_t rows, index_t cols, const F& f) const {
+    for (index_t i = 0; i < rows; ++i)
+      for (index_t j = 0; j < cols; ++j) f(i, j);
   }
 };
 
 /// Plain loops on the calling thread. Works for `float`, `double`, `long double` and any number type with arithmetic
 /// and the elementary functions found by argument-dependent look-up.
 struct reference {
-  index workers() const { return 1; }
+  index_t workers() const { return 1; }
   template <class C>
   reference_operations operations(matrix_view<C>) const {
     return {};
@@ -65,7 +65,7 @@ struct reference {
   }
   template <class C, class Body>
   void each_group(const dispatch_plan& plan, matrix_view<C>, const Body& body) const {
-    for (index e = 0; e < plan.experts(); ++e)
+    for (index_t e = 0; e < plan.experts(); ++e)
       if (plan.expert_rows(e) > 0) body(reference_operations{}, e, plan.expert_offsets[e], plan.expert_rows(e));
   }
 };

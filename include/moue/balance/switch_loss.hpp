@@ -18,9 +18,9 @@ struct switch_loss {
   template <class C, class Lanes = one_lane>
   MOUE_HD C value(const depth_statistics<C>& s, const Lanes& lanes = {}) const {
     C sum = C(0);
-    for (index layer = 0; layer < s.layers; ++layer) {
+    for (index_t layer = 0; layer < s.layers; ++layer) {
       C inner = C(0);
-      for (index i = s.offsets[layer] + lanes.first(); i < s.offsets[layer + 1]; i += lanes.step())
+      for (index_t i = s.offsets[layer] + lanes.first(); i < s.offsets[layer + 1]; i += lanes.step())
         inner += s.share[i] * s.probability[i];
       sum += C(s.open_candidates(layer, lanes)) * lanes.sum(inner);
     }
@@ -28,9 +28,9 @@ struct switch_loss {
   }
   template <class C, class Lanes = one_lane>
   MOUE_HD void gradient(const depth_statistics<C>& s, vector_view<C> d, const Lanes& lanes = {}) const {
-    for (index layer = 0; layer < s.layers; ++layer) {
+    for (index_t layer = 0; layer < s.layers; ++layer) {
       const C factor = C(weight) * C(s.open_candidates(layer, lanes)) / C(s.layers);
-      for (index i = s.offsets[layer] + lanes.first(); i < s.offsets[layer + 1]; i += lanes.step())
+      for (index_t i = s.offsets[layer] + lanes.first(); i < s.offsets[layer + 1]; i += lanes.step())
         d[i] += factor * s.share[i];
     }
   }

@@ -23,15 +23,15 @@ struct universal_balance {
   template <class C, class Lanes = one_lane>
   MOUE_HD C value(const depth_statistics<C>& s, const Lanes& lanes = {}) const {
     C sum = C(0);
-    for (index e = lanes.first(); e < s.experts; e += lanes.step())
+    for (index_t e = lanes.first(); e < s.experts; e += lanes.step())
       if (s.exposure[e] > C(0)) sum += s.expert_share[e] * s.expert_probability[e] / correction(s.exposure[e]);
     return C(weight) * total(s, lanes) * lanes.sum(sum) / C(s.layers * s.layers);
   }
   template <class C, class Lanes = one_lane>
   MOUE_HD void gradient(const depth_statistics<C>& s, vector_view<C> d, const Lanes& lanes = {}) const {
     const C factor = C(weight) * total(s, lanes) / C(s.layers * s.layers);
-    for (index i = lanes.first(); i < s.candidates.size; i += lanes.step()) {
-      const index e = s.candidates[i];
+    for (index_t i = lanes.first(); i < s.candidates.size; i += lanes.step()) {
+      const index_t e = s.candidates[i];
       if (s.open[i] != 0) d[i] += factor * s.expert_share[e] / correction(s.exposure[e]);
     }
   }
@@ -45,7 +45,7 @@ struct universal_balance {
   template <class C, class Lanes>
   MOUE_HD C total(const depth_statistics<C>& s, const Lanes& lanes) const {
     C sum = C(0);
-    for (index e = lanes.first(); e < s.experts; e += lanes.step())
+    for (index_t e = lanes.first(); e < s.experts; e += lanes.step())
       if (s.exposure[e] > C(0)) sum += correction(s.exposure[e]);
     return lanes.sum(sum);
   }

@@ -28,7 +28,7 @@ struct z_loss {
                               const Lanes& lanes = {}) const {
     const C lse = log_sum_exp(logits, lanes);
     if (lse == detail::minus_infinity<C>()) return;
-    for (index j = lanes.first(); j < logits.size; j += lanes.step())
+    for (index_t j = lanes.first(); j < logits.size; j += lanes.step())
       dlogits[j] += scale * C(2 * weight) * lse * detail::exponential(logits[j] - lse);
   }
 
@@ -39,7 +39,7 @@ struct z_loss {
     const C most = detail::largest(logits, lanes);
     if (most == detail::minus_infinity<C>()) return most;
     C sum = C(0);
-    for (index j = lanes.first(); j < logits.size; j += lanes.step()) sum += detail::exponential(logits[j] - most);
+    for (index_t j = lanes.first(); j < logits.size; j += lanes.step()) sum += detail::exponential(logits[j] - most);
     return most + log(lanes.sum(sum));
   }
 };

@@ -19,9 +19,9 @@ namespace moue::convert {
 namespace detail {
 
 /// The positions of a layout's tensors by name; valid as long as the layout.
-inline std::unordered_map<std::string_view, index> tensor_places(const parameter_layout& layout) {
-  std::unordered_map<std::string_view, index> places;
-  for (index i = 0; i < layout.tensors(); ++i) places.emplace(layout[i].name, i);
+inline std::unordered_map<std::string_view, index_t> tensor_places(const parameter_layout& layout) {
+  std::unordered_map<std::string_view, index_t> places;
+  for (index_t i = 0; i < layout.tensors(); ++i) places.emplace(layout[i].name, i);
   return places;
 }
 
@@ -30,7 +30,7 @@ inline std::unordered_map<std::string_view, index> tensor_places(const parameter
 template <class F>
 void match_tensors(const parameter_layout& source, const parameter_layout& target, F&& f) {
   const auto places = tensor_places(target);
-  for (index i = 0; i < source.tensors(); ++i) {
+  for (index_t i = 0; i < source.tensors(); ++i) {
     const auto& from = source[i];
     const auto found = places.find(from.name);
     moue::detail::require(
@@ -57,11 +57,11 @@ void match_tensors(const parameter_layout& source, const parameter_layout& targe
 /// only the target has. Throws, with the target unchanged, on any other difference, and names the tensor.
 template <Storage S>
 void carry(const parameters<S>& source, parameters<S>& target) {
-  detail::match_tensors(source.layout(), target.layout(), [](index, index) {});
-  detail::match_tensors(source.layout(), target.layout(), [&](index from, index to) {
+  detail::match_tensors(source.layout(), target.layout(), [](index_t, index_t) {});
+  detail::match_tensors(source.layout(), target.layout(), [&](index_t from, index_t to) {
     const auto a = source[from];
     const auto b = target[to];
-    for (index i = 0; i < a.rows; ++i) std::copy_n(&a(i, 0), a.cols, &b(i, 0));
+    for (index_t i = 0; i < a.rows; ++i) std::copy_n(&a(i, 0), a.cols, &b(i, 0));
   });
 }
 
@@ -74,7 +74,7 @@ void carry(O& source, O& target) {
     target.visit([&](std::string_view other, auto& to) {
       if (name != other) return;
       carry(from, to);
-      detail::match_tensors(from.layout(), to.layout(), [&](index a, index b) {
+      detail::match_tensors(from.layout(), to.layout(), [&](index_t a, index_t b) {
         target.steps()[static_cast<std::size_t>(b)] = source.steps()[static_cast<std::size_t>(a)];
       });
     });

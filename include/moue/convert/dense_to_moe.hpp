@@ -33,13 +33,13 @@ enum class spread {
 /// `parts`. For gates that are not renormalised the sum depends on the token; `k / experts` is right for equal logits
 /// and for no others.
 struct granularity {
-  index copies = 1;
-  index parts = 1;
+  index_t copies = 1;
+  index_t parts = 1;
   double gates_sum = 1;
   spread where = spread::down;
   bool squared = false;  ///< whether the activation squares, which `spread::evenly` needs to know
 
-  index experts() const { return copies * parts; }
+  index_t experts() const { return copies * parts; }
   /// By what a selected expert's output must be multiplied.
   double output_factor() const { return static_cast<double>(parts) / gates_sum; }
   cut_factors factors(bool gated) const {
@@ -53,9 +53,9 @@ struct granularity {
 
 /// Writes expert `expert` of the experts that `how` makes of `source`. Units before `first` are left to shared experts.
 template <class From, class To>
-void upcycle_expert(const ffn<const From>& source, const granularity& how, index expert, const ffn<To>& out,
-                    index first = 0) {
-  const index units = source.hidden() - first;
+void upcycle_expert(const ffn<const From>& source, const granularity& how, index_t expert, const ffn<To>& out,
+                    index_t first = 0) {
+  const index_t units = source.hidden() - first;
   moue::detail::require(
       how.parts > 0 && units % how.parts == 0 && expert >= 0 && expert < how.experts(), "convert",
       [&] {
@@ -63,7 +63,7 @@ void upcycle_expert(const ffn<const From>& source, const granularity& how, index
                std::to_string(units) + " hidden units in " + std::to_string(how.parts);
       },
       "choose parts that divide the hidden units");
-  const index size = units / how.parts;
+  const index_t size = units / how.parts;
   write_expert(source, hidden_units(first + expert % how.parts * size, size), how.factors(source.gate.data != nullptr),
                out);
 }
@@ -71,14 +71,14 @@ void upcycle_expert(const ffn<const From>& source, const granularity& how, index
 /// Writes shared expert `expert` of those that take hidden units from the front of `source`, `out.hidden()` each, with
 /// gate 1. The routed experts carry the output bias.
 template <class From, class To>
-void upcycle_shared_expert(const ffn<const From>& source, index expert, const ffn<To>& out) {
+void upcycle_shared_expert(const ffn<const From>& source, index_t expert, const ffn<To>& out) {
   write_expert(source, hidden_units(expert * out.hidden(), out.hidden()), cut_factors{1, 1, 1, 0}, out);
 }
 
 /// Row c · parts + g of `to` becomes row c of `from`, so that the parts of a copy share their logit. `from` may be the
 /// first rows of `to`.
 template <class From, class To>
-void repeat_rows(matrix_view<const From> from, index parts, matrix_view<To> to) {
+void repeat_rows(matrix_view<const From> from, index_t parts, matrix_view<To> to) {
   moue::detail::require(
       parts > 0 && to.rows == from.rows * parts && to.cols == from.cols, "convert",
       [&] {
@@ -86,30 +86,30 @@ void repeat_rows(matrix_view<const From> from, index parts, matrix_view<To> to) 
                " times into " + moue::detail::shape_text(to.rows, to.cols);
       },
       "give [copies, width] and [copies parts, width]");
-  for (index i = to.rows; i-- > 0;)  // from the back: a row is read before it is overwritten
-    for (index j = 0; j < to.cols; ++j) to(i, j) = detail::scaled<To>(from(i / parts, j), 1);
+  for (index_t i = to.rows; i-- > 0;)  // from the back: a row is read before it is overwritten
+    for (index_t j = 0; j < to.cols; ++j) to(i, j) = detail::scaled<To>(from(i / parts, j), 1);
 }
 
 /// Fills the experts of `layer`, always-on ones too, from `sources`: one block of which all copies are made, or one per
 /// copy. Returns `how` with the copies and parts that follow from the shapes. Throws if hidden sizes do not add up. The
 /// router is yours: give the parts of a copy equal rows (`repeat_rows`).
 template <class From, Storage S>
-granularity upcycle_layer(std::span<const ffn<const From>> sources, const connectivity& connections, index layer,
+granularity upcycle_layer(std::span<const ffn<const From>> sources, const connectivity& connections, index_t layer,
                           parameters<S>& weights, granularity how = {}) {
   using moue::detail::require;
   const auto routed = connections.candidates(layer);
   const auto shared = connections.always(layer);
   require(
       !sources.empty(), "convert", [] { return std::string("no block was given"); }, "give at least one");
-  index first = 0;
+  index_t first = 0;
   for (std::size_t i = 0; i < shared.size(); ++i) {
     const auto out = expert_ffn(weights, shared[i]);
-    upcycle_shared_expert(sources.front(), static_cast<index>(i), out);
+    upcycle_shared_expert(sources.front(), static_cast<index_t>(i), out);
     first += out.hidden();
   }
-  const index units = sources.front().hidden() - first;
-  const index size = expert_ffn(weights, routed.front()).hidden();
-  const auto count = static_cast<index>(routed.size()), blocks = static_cast<index>(sources.size());
+  const index_t units = sources.front().hidden() - first;
+  const index_t size = expert_ffn(weights, routed.front()).hidden();
+  const auto count = static_cast<index_t>(routed.size()), blocks = static_cast<index_t>(sources.size());
   how.parts = size > 0 ? units / size : 0;
   require(
       how.parts > 0 && how.parts * size == units && count % how.parts == 0 &&
@@ -121,7 +121,7 @@ granularity upcycle_layer(std::span<const ffn<const From>> sources, const connec
       },
       "let every block be a whole number of experts, and give one block, or one for each copy and no shared experts");
   how.copies = count / how.parts;
-  for (index i = 0; i < count; ++i)
+  for (index_t i = 0; i < count; ++i)
     upcycle_expert(sources[blocks == 1 ? 0 : static_cast<std::size_t>(i / how.parts)], how, i,
                    expert_ffn(weights, routed[static_cast<std::size_t>(i)]), first);
   return how;
@@ -129,7 +129,7 @@ granularity upcycle_layer(std::span<const ffn<const From>> sources, const connec
 
 /// The same from one block.
 template <class From, Storage S>
-granularity upcycle_layer(const ffn<const From>& source, const connectivity& connections, index layer,
+granularity upcycle_layer(const ffn<const From>& source, const connectivity& connections, index_t layer,
                           parameters<S>& weights, const granularity& how = {}) {
   return upcycle_layer(std::span<const ffn<const From>>(&source, 1), connections, layer, weights, how);
 }

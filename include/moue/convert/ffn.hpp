@@ -29,8 +29,8 @@ struct ffn {
   vector_view<T> up_bias;    ///< [hidden]
   vector_view<T> down_bias;  ///< [width]
 
-  index width() const { return up.cols; }
-  index hidden() const { return up.rows; }
+  index_t width() const { return up.cols; }
+  index_t hidden() const { return up.rows; }
   operator ffn<const T>() const requires(!std::is_const_v<T>) {
     return {gate, up, down, gate_bias, up_bias, down_bias};
   }
@@ -38,8 +38,8 @@ struct ffn {
 
 /// The tensors of physical expert `expert`, by name. Throws if it is no feed-forward block.
 template <class Values>  // parameters<S>, const or not
-auto expert_ffn(Values& weights, index expert) {
-  using view = decltype(weights[index{0}]);
+auto expert_ffn(Values& weights, index_t expert) {
+  using view = decltype(weights[index_t{0}]);
   using element = std::remove_pointer_t<decltype(view::data)>;
   const auto& layout = weights.layout();
   moue::detail::require(
@@ -47,7 +47,7 @@ auto expert_ffn(Values& weights, index expert) {
       [&] { return "expert " + std::to_string(expert) + " was asked for of " + std::to_string(layout.experts()); },
       "name a physical expert of the model");
   ffn<element> result;
-  for (index i = layout.expert_first(expert); i < layout.tensors() && layout[i].expert == expert; ++i) {
+  for (index_t i = layout.expert_first(expert); i < layout.tensors() && layout[i].expert == expert; ++i) {
     const std::string_view name = std::string_view(layout[i].name).substr(layout[i].name.rfind('.') + 1);
     if (name == "gate")
       result.gate = weights[i];
@@ -80,8 +80,8 @@ struct cut_factors {
 };
 
 /// The hidden units [first, first + count).
-inline std::vector<index> hidden_units(index first, index count) {
-  std::vector<index> units(static_cast<std::size_t>(count));
+inline std::vector<index_t> hidden_units(index_t first, index_t count) {
+  std::vector<index_t> units(static_cast<std::size_t>(count));
   std::iota(units.begin(), units.end(), first);
   return units;
 }
@@ -101,11 +101,11 @@ To scaled(From value, double factor) {
 /// Writes the expert made of the hidden units `units` of `source` to `out`. Throws if shapes do not fit, a unit is out of
 /// range, or one of the two has a gate or a bias that the other lacks.
 template <class From, class To>
-void write_expert(const ffn<const From>& source, std::span<const index> units, const cut_factors& by,
+void write_expert(const ffn<const From>& source, std::span<const index_t> units, const cut_factors& by,
                   const ffn<To>& out) {
   using moue::detail::require;
   constexpr auto where = "convert";
-  const auto count = static_cast<index>(units.size());
+  const auto count = static_cast<index_t>(units.size());
   require(
       out.hidden() == count && out.width() == source.width() && out.down.rows == source.width() &&
           out.down.cols == count && source.down.rows == source.width() && source.down.cols == source.hidden(),
@@ -122,13 +122,13 @@ void write_expert(const ffn<const From>& source, std::span<const index> units, c
               source.down_bias.size == out.down_bias.size,
           where, [] { return std::string("block and expert differ in having a gate or biases"); },
           "use the expert type that matches the block");
-  for (index i = 0; i < count; ++i) {
-    const index unit = units[static_cast<std::size_t>(i)];
+  for (index_t i = 0; i < count; ++i) {
+    const index_t unit = units[static_cast<std::size_t>(i)];
     require(
         unit >= 0 && unit < source.hidden(), where,
         [&] { return "hidden unit " + std::to_string(unit) + " was asked for of " + std::to_string(source.hidden()); },
         "name units of the block");
-    for (index j = 0; j < source.width(); ++j) {
+    for (index_t j = 0; j < source.width(); ++j) {
       if (source.gate.data != nullptr) out.gate(i, j) = detail::scaled<To>(source.gate(unit, j), by.gate);
       out.up(i, j) = detail::scaled<To>(source.up(unit, j), by.up);
       out.down(j, i) = detail::scaled<To>(source.down(j, unit), by.down);
@@ -136,7 +136,7 @@ void write_expert(const ffn<const From>& source, std::span<const index> units, c
     if (source.gate_bias.size > 0) out.gate_bias[i] = detail::scaled<To>(source.gate_bias[unit], by.gate);
     if (source.up_bias.size > 0) out.up_bias[i] = detail::scaled<To>(source.up_bias[unit], by.up);
   }
-  for (index j = 0; j < source.down_bias.size; ++j)
+  for (index_t j = 0; j < source.down_bias.size; ++j)
     out.down_bias[j] = detail::scaled<To>(source.down_bias[j], by.down_bias);
 }
 

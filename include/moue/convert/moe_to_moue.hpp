@@ -36,12 +36,12 @@ typename MixtureT::expert_type expert_of(const MixtureT& model) {
 }
 
 inline void require_plan(const plan& given, const connectivity& source) {
-  const auto begins_with = [](std::span<const index> row, std::span<const std::int32_t> ids) {
-    return std::ranges::equal(row, ids, [](index a, std::int32_t b) { return a == b; });
+  const auto begins_with = [](std::span<const index_t> row, std::span<const std::int32_t> ids) {
+    return std::ranges::equal(row, ids, [](index_t a, std::int32_t b) { return a == b; });
   };
   bool fits = given.layers() == source.layers() && given.topology.experts() == source.experts() && given.home >= 0;
-  for (index layer = 0; fits && layer < source.layers(); ++layer)
-    fits = given.home <= static_cast<index>(given.candidates(layer).size()) &&
+  for (index_t layer = 0; fits && layer < source.layers(); ++layer)
+    fits = given.home <= static_cast<index_t>(given.candidates(layer).size()) &&
            begins_with(given.own(layer), source.candidates(layer)) &&
            begins_with(given.topology.shared[static_cast<std::size_t>(layer)], source.always(layer));
   moue::detail::require(
@@ -80,21 +80,21 @@ auto moe_to_moue(const mixture<E, T, R, L, B>& source, const plan& given, TermT 
 /// zero vector, with depth state zero. Exact for scores that are linear in the features, which all of this library's
 /// are; a candidate whose bias is minus infinity gets zeros. O(features² candidates) for linear scores.
 template <class MixtureT, Storage S>
-std::vector<compute_t<S>> score_rows(const MixtureT& model, const parameters<S>& weights, index layer) {
+std::vector<compute_t<S>> score_rows(const MixtureT& model, const parameters<S>& weights, index_t layer) {
   using C = compute_t<S>;
   using stages_type = moue::detail::router_stages<typename MixtureT::router_type>;
   const auto ids = model.connections().candidates(layer);
-  const auto n = static_cast<index>(ids.size());
-  const index width = model.score_shape(layer, 0).width;
-  const index tokens = width + 1;  // the last is the zero vector
-  const index state = model.state_width();
+  const auto n = static_cast<index_t>(ids.size());
+  const index_t width = model.score_shape(layer, 0).width;
+  const index_t tokens = width + 1;  // the last is the zero vector
+  const index_t state = model.state_width();
   std::vector<C> features(static_cast<std::size_t>(tokens * width), C(0));
-  for (index j = 0; j < width; ++j) features[static_cast<std::size_t>(j * width + j)] = C(1);
+  for (index_t j = 0; j < width; ++j) features[static_cast<std::size_t>(j * width + j)] = C(1);
   std::vector<C> logits(static_cast<std::size_t>(tokens * n)), none(static_cast<std::size_t>(tokens * state), C(0));
   const std::vector<std::uint8_t> valid(static_cast<std::size_t>(tokens), 1);
 
   std::array<matrix_view<const S>, stages_type::parameters> p;
-  for (std::size_t i = 0; i < p.size(); ++i) p[i] = weights[model.layout()->router(layer, static_cast<index>(i))];
+  for (std::size_t i = 0; i < p.size(); ++i) p[i] = weights[model.layout()->router(layer, static_cast<index_t>(i))];
   const auto shapes = model.stage_temporaries(layer, tokens);
   std::vector<std::vector<C>> buffers;
   std::array<matrix_view<C>, stages_type::temporaries> temporary;
@@ -112,8 +112,8 @@ std::vector<compute_t<S>> score_rows(const MixtureT& model, const parameters<S>&
   stages_type(model.router()).make_logits(reference_operations{}, frame, p, temporary);
 
   std::vector<C> rows(static_cast<std::size_t>(n * width));
-  for (index i = 0; i < n; ++i)
-    for (index j = 0; j < width; ++j) {
+  for (index_t i = 0; i < n; ++i)
+    for (index_t j = 0; j < width; ++j) {
       const C offset = frame.logits(width, i);
       rows[static_cast<std::size_t>(i * width + j)] =
           offset == moue::detail::minus_infinity<C>() ? C(0) : frame.logits(j, i) - offset;
@@ -128,26 +128,26 @@ void fill_rows(const MixtureT& source, const parameters<S>& source_weights, cons
   using C = compute_t<S>;
   detail::require_plan(given, source.connections());
   if constexpr (std::is_same_v<PolicyT, fresh_rows>) return;
-  const index width = source.score_shape(0, 0).width;
+  const index_t width = source.score_shape(0, 0).width;
   std::vector<std::vector<C>> rows;
-  for (index layer = 0; layer < source.layers(); ++layer) rows.push_back(score_rows(source, source_weights, layer));
+  for (index_t layer = 0; layer < source.layers(); ++layer) rows.push_back(score_rows(source, source_weights, layer));
   const std::vector<C> homeless(static_cast<std::size_t>(width), C(0));
-  const auto kin = [&](index expert) -> const C* {
-    const index layer = given.home_of(expert);
+  const auto kin = [&](index_t expert) -> const C* {
+    const index_t layer = given.home_of(expert);
     if (layer < 0) return homeless.data();
     const auto own = given.own(layer);
     return rows[static_cast<std::size_t>(layer)].data() + (std::ranges::find(own, expert) - own.begin()) * width;
   };
   std::vector<C> row(static_cast<std::size_t>(width));
-  for (index layer = 0; layer < source.layers(); ++layer) {
+  for (index_t layer = 0; layer < source.layers(); ++layer) {
     if (given.topology.parameter_layer(layer) != layer) continue;
     const auto foreign = weights["layers." + std::to_string(layer) + ".router.foreign"];
-    for (index i = 0; i < foreign.rows; ++i) {
-      for (index j = 0; j < width; ++j) row[static_cast<std::size_t>(j)] = static_cast<C>(foreign(i, j));
+    for (index_t i = 0; i < foreign.rows; ++i) {
+      for (index_t j = 0; j < width; ++j) row[static_cast<std::size_t>(j)] = static_cast<C>(foreign(i, j));
       policy(row_source<C>{{rows[static_cast<std::size_t>(layer)].data(), given.home, width},
                            {kin(given.foreign(layer)[static_cast<std::size_t>(i)]), width}},
              vector_view<C>{row.data(), width});
-      for (index j = 0; j < width; ++j) foreign(i, j) = S(row[static_cast<std::size_t>(j)]);
+      for (index_t j = 0; j < width; ++j) foreign(i, j) = S(row[static_cast<std::size_t>(j)]);
     }
   }
 }

@@ -24,26 +24,26 @@ namespace moue::convert {
 /// Which copy of which expert every layer gets.
 struct separation {
   wiring topology;
-  std::vector<index> origin;  ///< [experts of the topology] the physical expert of the source that each is a copy of
+  std::vector<index_t> origin;  ///< [experts of the topology] the physical expert of the source that each is a copy of
 };
 
 /// Gives every layer of `source` a copy of each expert it uses, always-on ones too. Copies are numbered layer by layer,
-/// within a layer in the order of the originals' ids, so that ties and sums keep their order; slots keep theirs. Experts
+/// within a layer in the order of the originals' ids, so that ties and sums keep their order; columns keep theirs. Experts
 /// that no layer uses are left out.
 template <Topology SourceT>
 separation separate(const SourceT& source) {
   separation result{wiring::of(source), {}};
   auto& topology = result.topology;
   for (std::size_t layer = 0; layer < topology.rows.size(); ++layer) {
-    std::vector<index> used = topology.rows[layer];
+    std::vector<index_t> used = topology.rows[layer];
     used.insert(used.end(), topology.shared[layer].begin(), topology.shared[layer].end());
     std::ranges::sort(used);
-    const auto first = static_cast<index>(result.origin.size());
+    const auto first = static_cast<index_t>(result.origin.size());
     for (auto* ids : {&topology.rows[layer], &topology.shared[layer]})
-      for (index& e : *ids) e = first + (std::ranges::lower_bound(used, e) - used.begin());
+      for (index_t& e : *ids) e = first + (std::ranges::lower_bound(used, e) - used.begin());
     result.origin.insert(result.origin.end(), used.begin(), used.end());
   }
-  topology.pool = static_cast<index>(result.origin.size());
+  topology.pool = static_cast<index_t>(result.origin.size());
   return result;
 }
 
@@ -51,14 +51,15 @@ namespace detail {
 
 /// The experts of `model` under the names of its copies.
 template <class MixtureT>
-auto copied_experts(const MixtureT& model, const std::vector<index>& origin) {
+auto copied_experts(const MixtureT& model, const std::vector<index_t>& origin) {
   using expert_type = typename MixtureT::expert_type;
   if constexpr (moue::detail::is_expert_pool<expert_type>) {
     const auto& pool = model.experts_executor().pool();
-    std::vector<index> kinds;
-    for (const index e : origin) kinds.push_back(static_cast<index>(pool.kind_of(e)));
+    std::vector<index_t> kinds;
+    for (const index_t e : origin) kinds.push_back(static_cast<index_t>(pool.kind_of(e)));
     return [&]<std::size_t... Is>(std::index_sequence<Is...>) {
-      return expert_type([kinds](index e) { return kinds[static_cast<std::size_t>(e)]; }, pool.template kind<Is>()...);
+      return expert_type([kinds](index_t e) { return kinds[static_cast<std::size_t>(e)]; },
+                         pool.template kind<Is>()...);
     }
     (std::make_index_sequence<expert_type::kinds>{});
   } else {
@@ -70,7 +71,7 @@ auto copied_experts(const MixtureT& model, const std::vector<index>& origin) {
 /// with their number.
 template <class MixtureT>
 std::vector<bool> rows_by_expert(const MixtureT& model) {
-  const auto specs = [&](index more) {
+  const auto specs = [&](index_t more) {
     auto features = model.features_shape(0, 0), score = model.score_shape(0, 0);
     features.experts += more;
     score.experts += more;
@@ -104,36 +105,36 @@ void carry_copies(const MixtureT& source, const parameters<S>& weights, const se
   const auto& from = weights.layout();
   const auto& to = copies.layout();
   moue::detail::require(
-      from.same_shapes(*source.layout()) && to.experts() == static_cast<index>(given.origin.size()), detail::where,
+      from.same_shapes(*source.layout()) && to.experts() == static_cast<index_t>(given.origin.size()), detail::where,
       [] { return std::string("the weights, the source and the separation do not belong together"); },
       "give the source's weights, and a layout of moue_to_moe(source, separate(source.topology()))");
-  const auto copy_rows = [&](index a, index b, index first, index from_first, index rows) {
+  const auto copy_rows = [&](index_t a, index_t b, index_t first, index_t from_first, index_t rows) {
     const auto x = weights[a];
     const auto y = copies[b];
-    for (index i = 0; i < rows; ++i) std::ranges::copy(x.row(from_first + i), y.row(first + i).begin());
+    for (index_t i = 0; i < rows; ++i) std::ranges::copy(x.row(from_first + i), y.row(first + i).begin());
   };
   const auto by_expert = detail::rows_by_expert(source);
   const auto places = detail::tensor_places(to);
   std::vector<bool> is_table(static_cast<std::size_t>(from.tensors()), false);
-  for (std::size_t slot = 0; slot < by_expert.size(); ++slot)
-    if (by_expert[slot]) is_table[static_cast<std::size_t>(from.router(0, static_cast<index>(slot)))] = true;
-  for (index i = 0; i < from.tensors(); ++i) {
+  for (std::size_t column = 0; column < by_expert.size(); ++column)
+    if (by_expert[column]) is_table[static_cast<std::size_t>(from.router(0, static_cast<index_t>(column)))] = true;
+  for (index_t i = 0; i < from.tensors(); ++i) {
     if (from[i].expert >= 0) continue;
     const auto found = places.find(from[i].name);
-    const index rows = is_table[static_cast<std::size_t>(i)] ? to.experts() : from[i].rows;
+    const index_t rows = is_table[static_cast<std::size_t>(i)] ? to.experts() : from[i].rows;
     moue::detail::require(
         found != places.end() && to[found->second].rows == rows && to[found->second].cols == from[i].cols,
         detail::where, [&] { return "'" + from[i].name + "' does not fit the layout of the copies"; },
         "create them from moue_to_moe of the same source");
     if (is_table[static_cast<std::size_t>(i)])
-      for (index e = 0; e < to.experts(); ++e)
+      for (index_t e = 0; e < to.experts(); ++e)
         copy_rows(i, found->second, e, given.origin[static_cast<std::size_t>(e)], 1);
     else
       copy_rows(i, found->second, 0, 0, rows);
   }
-  for (index e = 0; e < to.experts(); ++e) {
-    const index first = from.expert_first(given.origin[static_cast<std::size_t>(e)]);
-    for (index i = to.expert_first(e); i < to.tensors() && to[i].expert == e; ++i)
+  for (index_t e = 0; e < to.experts(); ++e) {
+    const index_t first = from.expert_first(given.origin[static_cast<std::size_t>(e)]);
+    for (index_t i = to.expert_first(e); i < to.tensors() && to[i].expert == e; ++i)
       copy_rows(first + i - to.expert_first(e), i, 0, 0, to[i].rows);
   }
 }

@@ -20,27 +20,27 @@ namespace moue::convert {
 
 /// A topology written out: the candidates, always-on experts and router ties of every layer as lists.
 struct wiring {
-  index pool = 0;  ///< physical experts
-  std::vector<std::vector<index>> rows;
-  std::vector<std::vector<index>> shared;  ///< always-on experts
-  std::vector<index> routers;              ///< the layer whose router parameters a layer uses
+  index_t pool = 0;  ///< physical experts
+  std::vector<std::vector<index_t>> rows;
+  std::vector<std::vector<index_t>> shared;  ///< always-on experts
+  std::vector<index_t> routers;              ///< the layer whose router parameters a layer uses
 
-  index layers() const { return static_cast<index>(rows.size()); }
-  index experts() const { return pool; }
-  void candidates(index layer, auto emit) const {
-    for (const index e : rows[static_cast<std::size_t>(layer)]) emit(e);
+  index_t layers() const { return static_cast<index_t>(rows.size()); }
+  index_t experts() const { return pool; }
+  void candidates(index_t layer, auto append) const {
+    for (const index_t e : rows[static_cast<std::size_t>(layer)]) append(e);
   }
-  void always(index layer, auto emit) const {
-    for (const index e : shared[static_cast<std::size_t>(layer)]) emit(e);
+  void always(index_t layer, auto append) const {
+    for (const index_t e : shared[static_cast<std::size_t>(layer)]) append(e);
   }
-  index parameter_layer(index layer) const { return routers[static_cast<std::size_t>(layer)]; }
+  index_t parameter_layer(index_t layer) const { return routers[static_cast<std::size_t>(layer)]; }
 
   /// The same connections as `topology`. Throws if it breaks the laws of topologies.
   template <Topology T>
   static wiring of(const T& topology) {
     const connectivity lowered(topology);
     wiring result{lowered.experts(), {}, {}, {}};
-    for (index layer = 0; layer < lowered.layers(); ++layer) {
+    for (index_t layer = 0; layer < lowered.layers(); ++layer) {
       const auto candidates = lowered.candidates(layer);
       const auto always = lowered.always(layer);
       result.rows.emplace_back(candidates.begin(), candidates.end());
@@ -54,26 +54,26 @@ struct wiring {
 /// A mixture of experts with more connections: the same physical experts under the same ids, every layer's own
 /// candidates first (home), then those it gains (foreign).
 struct plan {
-  index home = 0;                ///< candidates that every layer brings along
-  std::vector<index> universal;  ///< physical experts that other layers are to reach
+  index_t home = 0;                ///< candidates that every layer brings along
+  std::vector<index_t> universal;  ///< physical experts that other layers are to reach
   wiring topology;
 
-  index layers() const { return topology.layers(); }
-  std::span<const index> candidates(index layer) const { return topology.rows[static_cast<std::size_t>(layer)]; }
-  std::span<const index> own(index layer) const { return candidates(layer).first(static_cast<std::size_t>(home)); }
+  index_t layers() const { return topology.layers(); }
+  std::span<const index_t> candidates(index_t layer) const { return topology.rows[static_cast<std::size_t>(layer)]; }
+  std::span<const index_t> own(index_t layer) const { return candidates(layer).first(static_cast<std::size_t>(home)); }
   /// What `layer` gains, in the order of its foreign router rows: a candidate's place is its rank.
-  std::span<const index> foreign(index layer) const {
+  std::span<const index_t> foreign(index_t layer) const {
     return candidates(layer).subspan(static_cast<std::size_t>(home));
   }
   /// Foreign candidates of all layers together.
-  index connections() const {
-    index sum = 0;
-    for (index layer = 0; layer < layers(); ++layer) sum += static_cast<index>(foreign(layer).size());
+  index_t connections() const {
+    index_t sum = 0;
+    for (index_t layer = 0; layer < layers(); ++layer) sum += static_cast<index_t>(foreign(layer).size());
     return sum;
   }
   /// The first layer that has `expert` at home, or -1.
-  index home_of(index expert) const {
-    for (index layer = 0; layer < layers(); ++layer)
+  index_t home_of(index_t expert) const {
+    for (index_t layer = 0; layer < layers(); ++layer)
       if (std::ranges::find(own(layer), expert) != own(layer).end()) return layer;
     return -1;
   }
@@ -84,9 +84,9 @@ namespace detail {
 inline constexpr auto where = "convert";
 
 /// Throws unless `ids` are distinct physical experts of a model with `experts`.
-inline void require_experts(std::span<const index> ids, index experts) {
+inline void require_experts(std::span<const index_t> ids, index_t experts) {
   std::vector<bool> seen(static_cast<std::size_t>(experts), false);
-  for (const index e : ids) {
+  for (const index_t e : ids) {
     moue::detail::require(
         e >= 0 && e < experts, where,
         [&] { return "expert " + std::to_string(e) + " was chosen of " + std::to_string(experts); },
@@ -100,8 +100,8 @@ inline void require_experts(std::span<const index> ids, index experts) {
 
 /// Visits that share router rows must mean the same experts by them.
 inline void require_ties(const wiring& topology) {
-  for (index layer = 0; layer < topology.layers(); ++layer) {
-    const index owner = topology.parameter_layer(layer);
+  for (index_t layer = 0; layer < topology.layers(); ++layer) {
+    const index_t owner = topology.parameter_layer(layer);
     moue::detail::require(
         topology.rows[static_cast<std::size_t>(layer)] == topology.rows[static_cast<std::size_t>(owner)], where,
         [&] {
@@ -115,18 +115,18 @@ inline void require_ties(const wiring& topology) {
 }  // namespace detail
 
 /// Connects the layers of `source` as `target` says. `universal` lists physical experts of the source; `target` is a
-/// topology over the positions in that list, with the source's number of layers: where it emits j, the layer gains
+/// topology over the positions in that list, with the source's number of layers: where it appends j, the layer gains
 /// `universal[j]`, unless that expert is at home or always on there already. Throws if layers of the source differ in
 /// their number of candidates, or if lists and topologies do not fit together.
 template <Topology SourceT, Topology TargetT>
-plan extend(const SourceT& source, std::span<const index> universal, const TargetT& target) {
+plan extend(const SourceT& source, std::span<const index_t> universal, const TargetT& target) {
   using moue::detail::require;
   plan result{0, {universal.begin(), universal.end()}, wiring::of(source)};
   auto& layers = result.topology.rows;
-  result.home = static_cast<index>(layers.front().size());
+  result.home = static_cast<index_t>(layers.front().size());
   for (std::size_t layer = 0; layer < layers.size(); ++layer)
     require(
-        static_cast<index>(layers[layer].size()) == result.home, detail::where,
+        static_cast<index_t>(layers[layer].size()) == result.home, detail::where,
         [&] {
           return "layer " + std::to_string(layer) + " has " + std::to_string(layers[layer].size()) +
                  " candidates, layer 0 has " + std::to_string(result.home);
@@ -140,11 +140,11 @@ plan extend(const SourceT& source, std::span<const index> universal, const Targe
                std::to_string(source.layers());
       },
       "give the target the layers of the source");
-  const auto count = static_cast<index>(universal.size());
-  for (index layer = 0; layer < source.layers(); ++layer) {
+  const auto count = static_cast<index_t>(universal.size());
+  for (index_t layer = 0; layer < source.layers(); ++layer) {
     auto& row = layers[static_cast<std::size_t>(layer)];
     const auto& always = result.topology.shared[static_cast<std::size_t>(layer)];
-    target.candidates(layer, [&](index position) {
+    target.candidates(layer, [&](index_t position) {
       require(
           position >= 0 && position < count, detail::where,
           [&] {
@@ -152,7 +152,7 @@ plan extend(const SourceT& source, std::span<const index> universal, const Targe
                    " of " + std::to_string(count) + " universal experts";
           },
           "build the target over as many experts as are universal");
-      const index e = universal[static_cast<std::size_t>(position)];
+      const index_t e = universal[static_cast<std::size_t>(position)];
       if (std::ranges::find(row, e) == row.end() && std::ranges::find(always, e) == always.end()) row.push_back(e);
     });
   }
@@ -164,10 +164,10 @@ plan extend(const SourceT& source, std::span<const index> universal, const Targe
 /// that open by rank then start with the most promising.
 template <class KeyT>
 plan ranked(plan given, const KeyT& key) {
-  for (index layer = 0; layer < given.layers(); ++layer) {
+  for (index_t layer = 0; layer < given.layers(); ++layer) {
     auto& row = given.topology.rows[static_cast<std::size_t>(layer)];
     std::stable_sort(row.begin() + given.home, row.end(),
-                     [&](index a, index b) { return key(layer, a) > key(layer, b); });
+                     [&](index_t a, index_t b) { return key(layer, a) > key(layer, b); });
   }
   detail::require_ties(given.topology);
   return given;

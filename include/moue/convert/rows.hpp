@@ -50,9 +50,9 @@ struct mean_row {
 
   template <class C>
   void operator()(const row_source<C>& source, vector_view<C> row) const {
-    for (index j = 0; j < row.size; ++j) {
+    for (index_t j = 0; j < row.size; ++j) {
       C sum = C(0);
-      for (index i = 0; i < source.own.rows; ++i) sum += source.own(i, j);
+      for (index_t i = 0; i < source.own.rows; ++i) sum += source.own(i, j);
       row[j] = C(scale) * sum / C(source.own.rows > 0 ? source.own.rows : 1);
     }
   }
@@ -64,20 +64,20 @@ struct home_row {
 
   template <class C>
   void operator()(const row_source<C>& source, vector_view<C> row) const {
-    for (index j = 0; j < row.size; ++j) row[j] = C(scale) * source.kin[j];
+    for (index_t j = 0; j < row.size; ++j) row[j] = C(scale) * source.kin[j];
   }
 };
 
 /// The rows [foreign candidates, width] that a converted mixture's `initialize(seed)` gives layer `layer`, for those who
 /// write weights layer by layer without the whole model. `deviation` as in `extended_score`.
 template <Storage S>
-void draw_rows(index layer, std::uint64_t seed, matrix_view<S> rows, double deviation = 0.02) {
+void draw_rows(index_t layer, std::uint64_t seed, matrix_view<S> rows, double deviation = 0.02) {
   auto layout = std::make_shared<parameter_layout>();
   layout->add("layers." + std::to_string(layer) + ".router.foreign",
               {"foreign", rows.rows, rows.cols, initializer::normal(deviation)}, layer, -1);
   parameters<S> drawn(layout);
   initialize(drawn, seed);
-  for (index i = 0; i < rows.rows; ++i) std::ranges::copy(drawn[index{0}].row(i), rows.row(i).begin());
+  for (index_t i = 0; i < rows.rows; ++i) std::ranges::copy(drawn[index_t{0}].row(i), rows.row(i).begin());
 }
 
 }  // namespace moue::convert

@@ -18,7 +18,7 @@ namespace moue::detail {
 
 /// `entries` are those that the routing's offsets end at.
 template <class C>
-void check_routing(const routing<C>& r, index entries, const expert_record<C>& record) {
+void check_routing(const routing<C>& r, index_t entries, const expert_record<C>& record) {
   require(
       r.expert.size == entries && r.gate.size == entries, "executor",
       [&] {
@@ -36,7 +36,7 @@ void check_routing(const routing<C>& r, index entries, const expert_record<C>& r
       "take memory for the largest batch");
 }
 
-inline void check_experts(const parameter_layout& layout, index experts) {
+inline void check_experts(const parameter_layout& layout, index_t experts) {
   require(
       layout.experts() == experts, "executor",
       [&] {
@@ -47,7 +47,7 @@ inline void check_experts(const parameter_layout& layout, index experts) {
 }
 
 template <class T>
-void check_batch(std::string_view name, const matrix_view<T>& m, index tokens, index width) {
+void check_batch(std::string_view name, const matrix_view<T>& m, index_t tokens, index_t width) {
   require(
       m.rows == tokens && m.cols == width && m.stride >= m.cols && (m.data != nullptr || m.empty()), "executor",
       [&] {
@@ -58,10 +58,10 @@ void check_batch(std::string_view name, const matrix_view<T>& m, index tokens, i
 }
 
 /// What a backend with memory of its own works on must lie there; what owns its memory lies on the host.
-inline void check_lent(bool owned, std::string_view where, std::string_view what, std::string_view maker) {
+inline void check_external(bool owned, std::string_view where, std::string_view what, std::string_view maker) {
   require(
       !owned, where, [&] { return std::string(what) + " own memory of the host, which this backend cannot reach"; },
-      "make them with the backend's " + std::string(maker) + ", or lend its memory");
+      "make them with the backend's " + std::string(maker) + ", or pass memory that it can reach");
 }
 
 }  // namespace moue::detail

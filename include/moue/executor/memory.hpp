@@ -3,7 +3,7 @@
 #pragma once
 
 /// @file
-/// What an executor works in: memory that the caller lends.
+/// What an executor works in: memory that the caller provides.
 
 #include "moue/dispatch.hpp"
 #include "moue/grouped.hpp"
@@ -16,7 +16,7 @@ namespace moue {
 template <class C>
 struct expert_record {
   dispatch_plan plan;
-  vector_view<C> kept;
+  vector_view<C> saved;
   matrix_view<C> outputs;
 };
 

@@ -18,37 +18,37 @@ template <class C, class X>
 struct gather_tokens {
   matrix_view<const X> x;
   vector_view<const std::int32_t> row_token;
-  index first;
+  index_t first;
   matrix_view<C> out;
   template <class Lanes = one_lane>
-  MOUE_HD void operator()(index i, const Lanes& lanes = {}) const {
-    const index t = row_token[first + i];
-    for (index j = lanes.first(); j < out.cols; j += lanes.step()) out(i, j) = static_cast<C>(x(t, j));
+  MOUE_HD void operator()(index_t i, const Lanes& lanes = {}) const {
+    const index_t t = row_token[first + i];
+    for (index_t j = lanes.first(); j < out.cols; j += lanes.step()) out(i, j) = static_cast<C>(x(t, j));
   }
 };
 
 template <class C>
 struct gather_gate {
   vector_view<const C> gate;
-  vector_view<const index> row_entry;
-  index first;
+  vector_view<const index_t> row_entry;
+  index_t first;
   vector_view<C> out;
-  MOUE_HD void operator()(index i) const { out[i] = gate[row_entry[first + i]]; }
+  MOUE_HD void operator()(index_t i) const { out[i] = gate[row_entry[first + i]]; }
 };
 
 template <class C>
 struct scatter_gate {
   vector_view<const C> rows;
-  vector_view<const index> row_entry;
-  index first;
+  vector_view<const index_t> row_entry;
+  index_t first;
   vector_view<C> entries;
-  MOUE_HD void operator()(index i) const { entries[row_entry[first + i]] = rows[i]; }
+  MOUE_HD void operator()(index_t i) const { entries[row_entry[first + i]] = rows[i]; }
 };
 
 template <class C>
 struct clear_entry {
   vector_view<C> v;
-  MOUE_HD void operator()(index i) const { v[i] = C(0); }
+  MOUE_HD void operator()(index_t i) const { v[i] = C(0); }
 };
 
 /// dgate = <dy, output>; then dy *= gate.
@@ -59,9 +59,9 @@ struct gate_from_output {
   matrix_view<C> dy;
   vector_view<C> dgate;
   template <class Lanes = one_lane>
-  MOUE_HD void operator()(index i, const Lanes& lanes = {}) const {
+  MOUE_HD void operator()(index_t i, const Lanes& lanes = {}) const {
     C sum = C(0);
-    for (index j = lanes.first(); j < dy.cols; j += lanes.step()) {
+    for (index_t j = lanes.first(); j < dy.cols; j += lanes.step()) {
       sum += dy(i, j) * output(i, j);
       dy(i, j) *= gate[i];
     }
@@ -71,26 +71,26 @@ struct gate_from_output {
 };
 
 /// Columns a combining functor holds in registers while it runs over a token's rows.
-inline constexpr index combine_block = 32;
+inline constexpr index_t combine_block = 32;
 
 /// y(t, j) = sum over t's rows, ascending, of value(known(row), row, j): a lane looks a row up once for several columns.
 template <class Lanes, class Y, class Known, class Value>
-MOUE_HD void add_by_lanes(const dispatch_plan& plan, index t, const Lanes& lanes, const matrix_view<Y>& y,
+MOUE_HD void add_by_lanes(const dispatch_plan& plan, index_t t, const Lanes& lanes, const matrix_view<Y>& y,
                           const Known& known, const Value& value) {
-  using C = decltype(value(known(0), index(0), index(0)));
-  constexpr index own = 8;
-  const index begin = plan.token_offsets[t], end = plan.token_offsets[t + 1];
-  for (index j = lanes.first(); j < y.cols; j += own * lanes.step()) {
+  using C = decltype(value(known(0), index_t(0), index_t(0)));
+  constexpr index_t own = 8;
+  const index_t begin = plan.token_offsets[t], end = plan.token_offsets[t + 1];
+  for (index_t j = lanes.first(); j < y.cols; j += own * lanes.step()) {
     C sum[own] = {};
-    for (index i = begin; i < end; ++i) {
-      const index row = plan.token_rows[i];
+    for (index_t i = begin; i < end; ++i) {
+      const index_t row = plan.token_rows[i];
       const auto of_row = known(row);
       MOUE_UNROLL
-      for (index l = 0; l < own; ++l)
+      for (index_t l = 0; l < own; ++l)
         if (j + l * lanes.step() < y.cols) sum[l] += value(of_row, row, j + l * lanes.step());
     }
     MOUE_UNROLL
-    for (index l = 0; l < own; ++l)
+    for (index_t l = 0; l < own; ++l)
       if (j + l * lanes.step() < y.cols) y(t, j + l * lanes.step()) = static_cast<Y>(sum[l]);
   }
 }
@@ -102,23 +102,23 @@ struct combine {
   vector_view<const C> gate;
   matrix_view<const C> rows;
   matrix_view<Y> y;
-  MOUE_HD void operator()(index t) const {
-    for (index j = 0; j < y.cols; j += combine_block) {
-      const index width = y.cols - j < combine_block ? y.cols - j : combine_block;
+  MOUE_HD void operator()(index_t t) const {
+    for (index_t j = 0; j < y.cols; j += combine_block) {
+      const index_t width = y.cols - j < combine_block ? y.cols - j : combine_block;
       C sum[combine_block] = {};
-      for (index i = plan.token_offsets[t]; i < plan.token_offsets[t + 1]; ++i) {
-        const index row = plan.token_rows[i];
+      for (index_t i = plan.token_offsets[t]; i < plan.token_offsets[t + 1]; ++i) {
+        const index_t row = plan.token_rows[i];
         const C weight = gate[plan.row_entry[row]];
-        for (index l = 0; l < width; ++l) sum[l] += weight * rows(row, j + l);
+        for (index_t l = 0; l < width; ++l) sum[l] += weight * rows(row, j + l);
       }
-      for (index l = 0; l < width; ++l) y(t, j + l) = static_cast<Y>(sum[l]);
+      for (index_t l = 0; l < width; ++l) y(t, j + l) = static_cast<Y>(sum[l]);
     }
   }
   template <class Lanes>
-  MOUE_HD void operator()(index t, const Lanes& lanes) const {
+  MOUE_HD void operator()(index_t t, const Lanes& lanes) const {
     add_by_lanes(
-        plan, t, lanes, y, [&](index row) { return gate[plan.row_entry[row]]; },
-        [&](C weight, index row, index j) { return weight * rows(row, j); });
+        plan, t, lanes, y, [&](index_t row) { return gate[plan.row_entry[row]]; },
+        [&](C weight, index_t row, index_t j) { return weight * rows(row, j); });
   }
 };
 
@@ -128,19 +128,19 @@ struct sum_rows {
   dispatch_plan plan;
   matrix_view<const C> rows;
   matrix_view<Y> y;
-  MOUE_HD void operator()(index t) const {
-    for (index j = 0; j < y.cols; j += combine_block) {
-      const index width = y.cols - j < combine_block ? y.cols - j : combine_block;
+  MOUE_HD void operator()(index_t t) const {
+    for (index_t j = 0; j < y.cols; j += combine_block) {
+      const index_t width = y.cols - j < combine_block ? y.cols - j : combine_block;
       C sum[combine_block] = {};
-      for (index i = plan.token_offsets[t]; i < plan.token_offsets[t + 1]; ++i)
-        for (index l = 0; l < width; ++l) sum[l] += rows(plan.token_rows[i], j + l);
-      for (index l = 0; l < width; ++l) y(t, j + l) = static_cast<Y>(sum[l]);
+      for (index_t i = plan.token_offsets[t]; i < plan.token_offsets[t + 1]; ++i)
+        for (index_t l = 0; l < width; ++l) sum[l] += rows(plan.token_rows[i], j + l);
+      for (index_t l = 0; l < width; ++l) y(t, j + l) = static_cast<Y>(sum[l]);
     }
   }
   template <class Lanes>
-  MOUE_HD void operator()(index t, const Lanes& lanes) const {
+  MOUE_HD void operator()(index_t t, const Lanes& lanes) const {
     add_by_lanes(
-        plan, t, lanes, y, [](index) { return 0; }, [&](int, index row, index j) { return rows(row, j); });
+        plan, t, lanes, y, [](index_t) { return 0; }, [&](int, index_t row, index_t j) { return rows(row, j); });
   }
 };
 

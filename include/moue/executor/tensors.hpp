@@ -18,28 +18,28 @@ namespace moue::detail {
 
 /// The rows that one call of an expert's member runs over.
 struct group_place {
-  index expert = -1;  // -1 where all experts of a kind run at once
-  index first = 0;
-  index rows = 0;
+  index_t expert = -1;  // -1 where all experts of a kind run at once
+  index_t first = 0;
+  index_t rows = 0;
 };
 
 /// Columns that a matrix of `width` takes in a row of a flat buffer: where matrices lie side by side, enough for each to
 /// begin where vectors of any type do.
 template <bool SideBySide>
-constexpr index padded(index width) {
+constexpr index_t padded(index_t width) {
   return SideBySide ? (width + 31) / 32 * 32 : width;
 }
 template <bool SideBySide>
-index row_width(const auto& widths) {
-  index sum = 0;
-  for (const index width : widths) sum += padded<SideBySide>(width);
+index_t row_width(const auto& widths) {
+  index_t sum = 0;
+  for (const index_t width : widths) sum += padded<SideBySide>(width);
   return sum;
 }
 
 /// The row matrices of a group in a flat buffer with `width` elements a row: one after another in an expert's part of it,
 /// or, where rows of several kinds are mixed, side by side.
 template <bool SideBySide, class T, std::size_t N, class C>
-std::array<matrix_view<T>, N> row_matrices(const std::array<index, N>& widths, vector_view<C> buffer, index width,
+std::array<matrix_view<T>, N> row_matrices(const std::array<index_t, N>& widths, vector_view<C> buffer, index_t width,
                                            const group_place& at) {
   std::array<matrix_view<T>, N> result;
   auto* next = buffer.data + at.first * width;
@@ -52,9 +52,9 @@ std::array<matrix_view<T>, N> row_matrices(const std::array<index, N>& widths, v
 }
 
 template <class T, class E>
-auto tensors_of_expert(auto& values, index expert) {
+auto tensors_of_expert(auto& values, index_t expert) {
   std::array<matrix_view<T>, parameter_count<E>> result;
-  for (index place = values.layout().expert_first(expert); auto& tensor : result) tensor = values[place++];
+  for (index_t place = values.layout().expert_first(expert); auto& tensor : result) tensor = values[place++];
   return result;
 }
 
@@ -63,7 +63,7 @@ auto tensors_of_kind(const E& kind, const pointer_table& table, const dispatch_p
   std::array<grouped_matrix<T>, parameter_count<E>> result;
   const auto specs = kind.parameters();
   for (auto spec = specs.begin(); auto& tensor : result) {
-    const index first = (spec - specs.begin()) * plan.experts();
+    const index_t first = (spec - specs.begin()) * plan.experts();
     tensor = {table.there.data + first, plan.row_expert, spec->rows, spec->cols, table.sent.data() + first};
     ++spec;
   }
@@ -72,13 +72,13 @@ auto tensors_of_kind(const E& kind, const pointer_table& table, const dispatch_p
 
 /// Puts `address(tensor)` of every expert's tensors into `list` [most, experts]; says whether anything changed.
 template <class F>
-bool list_addresses(std::vector<void*>& list, const parameter_layout& layout, index most, const F& address) {
-  const index experts = layout.experts();
+bool list_addresses(std::vector<void*>& list, const parameter_layout& layout, index_t most, const F& address) {
+  const index_t experts = layout.experts();
   bool changed = list.empty();
   list.resize(static_cast<std::size_t>(most * experts), nullptr);
-  for (index e = 0; e < experts; ++e) {
-    const index first = layout.expert_first(e);
-    for (index i = first; i < layout.tensors() && layout[i].expert == e; ++i) {
+  for (index_t e = 0; e < experts; ++e) {
+    const index_t first = layout.expert_first(e);
+    for (index_t i = first; i < layout.tensors() && layout[i].expert == e; ++i) {
       void*& known = list[static_cast<std::size_t>((i - first) * experts + e)];
       void* const now = address(i);
       changed = changed || known != now;

@@ -24,7 +24,7 @@ struct blend_row {
   W vector;
   matrix_view<C> y;
   template <class Lanes = one_lane>
-  MOUE_HD void operator()(index i, const Lanes& lanes = {}) const {
+  MOUE_HD void operator()(index_t i, const Lanes& lanes = {}) const {
     const C second = sigmoid(mix(i, 1) - mix(i, 0)), first = C(1) - second;  // the softmax of two numbers
     lanes.wait();                                                            // all have read them
     if (lanes.leads()) {
@@ -32,7 +32,7 @@ struct blend_row {
       mix(i, 1) = second;
     }
     const auto v = vector.for_row(i);
-    for (index j = lanes.first(); j < x.cols; j += lanes.step())
+    for (index_t j = lanes.first(); j < x.cols; j += lanes.step())
       y(i, j) = first * x(i, j) + second * static_cast<C>(v(0, j));
   }
 };
@@ -49,11 +49,11 @@ struct blend_backward_row {
   matrix_view<C> dv;
   matrix_view<C> dx;
   template <class Lanes = one_lane>
-  MOUE_HD void operator()(index i, const Lanes& lanes = {}) const {
+  MOUE_HD void operator()(index_t i, const Lanes& lanes = {}) const {
     const auto v = vector.for_row(i);
     const C gate = out.gate[i];
     C along_x = C(0), along_v = C(0);
-    for (index j = lanes.first(); j < x.cols; j += lanes.step()) {
+    for (index_t j = lanes.first(); j < x.cols; j += lanes.step()) {
       const C dy = out.dy(i, j);
       along_x += dy * x(i, j);
       along_v += dy * static_cast<C>(v(0, j));
@@ -80,32 +80,32 @@ blend_backward_row(matrix_view<const C>, matrix_view<const C>, W, gated_gradient
 
 /// y = a_1 x + a_2 v with (a_1, a_2) = softmax(W x), W [2, width], v [1, width] (MoE++, arXiv 2410.07348, equation for
 /// constant experts).
-struct constant {
-  index width = 1;
+struct constant_expert {
+  index_t width = 1;
 
   auto parameters() const {
     return std::array{
         parameter_spec{"mix", 2, width, initializer::normal(1 / std::sqrt(double(width))), scope::expert, true, true},
         parameter_spec{"vector", 1, width, initializer::normal(1), scope::expert}};
   }
-  auto kept() const { return std::array<index, 1>{2}; }
-  auto temporaries() const { return std::array<index, 2>{2, width}; }
+  auto saved() const { return std::array<index_t, 1>{2}; }
+  auto temporaries() const { return std::array<index_t, 2>{2, width}; }
 
   template <class C>
-  void forward(const auto& ops, const auto& p, matrix_view<const C> x, const auto& kept, const auto&,
+  void forward(const auto& ops, const auto& p, matrix_view<const C> x, const auto& saved, const auto&,
                matrix_view<C> y) const {
-    ops.linear(x, p[0], kept[0]);
-    ops.each_row(x.rows, detail::blend_row{kept[0], x, p[1], y});
+    ops.linear(x, p[0], saved[0]);
+    ops.each_row(x.rows, detail::blend_row{saved[0], x, p[1], y});
   }
   template <class C>
-  void backward(const auto& ops, const auto& p, matrix_view<const C> x, const auto& kept, const auto& temporary,
+  void backward(const auto& ops, const auto& p, matrix_view<const C> x, const auto& saved, const auto& temporary,
                 gated_gradient<C> out, matrix_view<C> dx, const auto& dp) const {
     const auto& dmix = temporary[0];
     const auto& dv = temporary[1];
-    ops.each_row(x.rows, detail::blend_backward_row{kept[0], x, p[1], out, dmix, dv, dx});
+    ops.each_row(x.rows, detail::blend_backward_row{saved[0], x, p[1], out, dmix, dv, dx});
     ops.weight_gradient(dmix, x, dp[0]);
     ops.column_sum(dv, dp[1]);
-    ops.input_gradient(dmix, p[0], dx, write::add);
+    ops.input_gradient(dmix, p[0], dx, store::add);
   }
 };
 

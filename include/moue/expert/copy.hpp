@@ -13,12 +13,12 @@
 namespace moue {
 
 /// y = x: lets a token skip the layer (MoE++, arXiv 2410.07348). No parameters.
-struct copy {
-  index width = 1;
+struct copy_expert {
+  index_t width = 1;
 
   auto parameters() const { return std::array<parameter_spec, 0>{}; }
-  auto kept() const { return std::array<index, 0>{}; }
-  auto temporaries() const { return std::array<index, 0>{}; }
+  auto saved() const { return std::array<index_t, 0>{}; }
+  auto temporaries() const { return std::array<index_t, 0>{}; }
 
   template <class C>
   void forward(const auto& ops, const auto&, matrix_view<const C> x, const auto&, const auto&, matrix_view<C> y) const {

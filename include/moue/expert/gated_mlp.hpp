@@ -43,7 +43,7 @@ struct activate_gated {
   matrix_view<const C> gate;
   matrix_view<const C> up;
   matrix_view<C> out;
-  MOUE_HD void operator()(index i, index j) const { out(i, j) = gated_value<ActivationT>(gate(i, j), up(i, j)); }
+  MOUE_HD void operator()(index_t i, index_t j) const { out(i, j) = gated_value<ActivationT>(gate(i, j), up(i, j)); }
 };
 
 /// From a = dy W_down (not scaled by the combine gate g), per row, with f the gating function: dg += <a, f>; h = g f;
@@ -58,10 +58,10 @@ struct gated_backward_row {
   vector_view<const C> g;
   vector_view<C> dg;
   template <class Lanes = one_lane>
-  MOUE_HD void operator()(index i, const Lanes& lanes = {}) const {
+  MOUE_HD void operator()(index_t i, const Lanes& lanes = {}) const {
     C sum = lanes.leads() ? dg[i] : C(0);
     const C scale = g[i];
-    for (index j = lanes.first(); j < gate.cols; j += lanes.step()) {
+    for (index_t j = lanes.first(); j < gate.cols; j += lanes.step()) {
       const gating<C> f = gated_derivatives<ActivationT>(gate(i, j), up(i, j));
       const C da = a(i, j);
       sum += da * f.value;
@@ -85,8 +85,8 @@ struct gated_mlp {
                 "moue: the activation of gated_mlp needs static 'value(x)' and 'derivative(x)', or static 'value(gate, "
                 "up)', 'gate_derivative(gate, up)' and 'up_derivative(gate, up)'");
 
-  index width = 1;
-  index hidden = 1;
+  index_t width = 1;
+  index_t hidden = 1;
 
   auto parameters() const {
     const auto in = initializer::normal(1 / std::sqrt(double(width)));
@@ -104,7 +104,7 @@ struct gated_mlp {
     else
       return std::array{gate, up, down};
   }
-  auto kept() const { return std::array{hidden, hidden}; }
+  auto saved() const { return std::array{hidden, hidden}; }
   auto temporaries() const {
     if constexpr (Biased)
       return std::array{hidden, hidden, hidden, width};
@@ -113,10 +113,10 @@ struct gated_mlp {
   }
 
   template <class C>
-  void forward(const auto& ops, const auto& p, matrix_view<const C> x, const auto& kept, const auto& temporary,
+  void forward(const auto& ops, const auto& p, matrix_view<const C> x, const auto& saved, const auto& temporary,
                matrix_view<C> y) const {
-    const auto& gate = kept[0];
-    const auto& up = kept[1];
+    const auto& gate = saved[0];
+    const auto& up = saved[1];
     const auto& h = temporary[0];
     detail::linear_pair(ops, x, p[0], p[1], gate, up);
     if constexpr (Biased) {
@@ -129,7 +129,7 @@ struct gated_mlp {
   }
 
   template <class C>
-  void backward(const auto& ops, const auto& p, matrix_view<const C> x, const auto& kept, const auto& temporary,
+  void backward(const auto& ops, const auto& p, matrix_view<const C> x, const auto& saved, const auto& temporary,
                 gated_gradient<C> out, matrix_view<C> dx, const auto& dp) const {
     const auto& a = temporary[0];
     const auto& h = temporary[1];
@@ -139,7 +139,7 @@ struct gated_mlp {
     else
       ops.each_row(out.dy.rows, detail::zero_gate<C>{out.dgate});
     ops.input_gradient(out.dy, p[2], a);
-    ops.each_row(a.rows, detail::gated_backward_row<ActivationT, C>{kept[0], kept[1], h, a, du, out.gate, out.dgate});
+    ops.each_row(a.rows, detail::gated_backward_row<ActivationT, C>{saved[0], saved[1], h, a, du, out.gate, out.dgate});
     ops.weight_gradient(out.dy, h, dp[2]);
     detail::weight_gradient_pair(ops, a, du, x, dp[0], dp[1]);
     detail::input_gradient_pair(ops, a, p[0], du, p[1], dx);

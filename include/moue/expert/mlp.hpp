@@ -19,7 +19,7 @@ template <class ActivationT, class C>
 struct activate {
   matrix_view<const C> pre;
   matrix_view<C> out;
-  MOUE_HD void operator()(index i, index j) const { out(i, j) = ActivationT::value(pre(i, j)); }
+  MOUE_HD void operator()(index_t i, index_t j) const { out(i, j) = ActivationT::value(pre(i, j)); }
 };
 
 /// From a = dy W_down (not scaled by the gate), per row: dgate = <a, h> (+ what the caller put there for the bias), and
@@ -32,10 +32,10 @@ struct mlp_backward_row {
   vector_view<const C> gate;
   vector_view<C> dgate;
   template <class Lanes = one_lane>
-  MOUE_HD void operator()(index i, const Lanes& lanes = {}) const {
+  MOUE_HD void operator()(index_t i, const Lanes& lanes = {}) const {
     C sum = lanes.leads() ? dgate[i] : C(0);
     const C g = gate[i];
-    for (index j = lanes.first(); j < pre.cols; j += lanes.step()) {
+    for (index_t j = lanes.first(); j < pre.cols; j += lanes.step()) {
       const C value = ActivationT::value(pre(i, j));
       sum += a(i, j) * value;
       h(i, j) = g * value;
@@ -52,8 +52,8 @@ struct mlp_backward_row {
 /// `Biased`. Keeps the pre-activation only. 4 width hidden FLOPs a row forward, twice that backward.
 template <Activation ActivationT, bool Biased = false>
 struct mlp {
-  index width = 1;
-  index hidden = 1;
+  index_t width = 1;
+  index_t hidden = 1;
 
   auto parameters() const {
     const parameter_spec up{"up",          hidden, width, initializer::normal(1 / std::sqrt(double(width))),
@@ -66,7 +66,7 @@ struct mlp {
     else
       return std::array{up, down};
   }
-  auto kept() const { return std::array{hidden}; }
+  auto saved() const { return std::array{hidden}; }
   auto temporaries() const {
     if constexpr (Biased)
       return std::array{hidden, hidden, width};
@@ -75,9 +75,9 @@ struct mlp {
   }
 
   template <class C>
-  void forward(const auto& ops, const auto& p, matrix_view<const C> x, const auto& kept, const auto& temporary,
+  void forward(const auto& ops, const auto& p, matrix_view<const C> x, const auto& saved, const auto& temporary,
                matrix_view<C> y) const {
-    const auto& pre = kept[0];
+    const auto& pre = saved[0];
     const auto& h = temporary[0];
     ops.linear(x, p[0], pre);
     if constexpr (Biased) ops.each_element(pre.rows, pre.cols, detail::add_bias{pre, p[2]});
@@ -87,7 +87,7 @@ struct mlp {
   }
 
   template <class C>
-  void backward(const auto& ops, const auto& p, matrix_view<const C> x, const auto& kept, const auto& temporary,
+  void backward(const auto& ops, const auto& p, matrix_view<const C> x, const auto& saved, const auto& temporary,
                 gated_gradient<C> out, matrix_view<C> dx, const auto& dp) const {
     const auto& a = temporary[0];
     const auto& h = temporary[1];
@@ -96,7 +96,7 @@ struct mlp {
     else
       ops.each_row(out.dy.rows, detail::zero_gate<C>{out.dgate});
     ops.input_gradient(out.dy, p[1], a);
-    ops.each_row(a.rows, detail::mlp_backward_row<ActivationT, C>{kept[0], h, a, out.gate, out.dgate});
+    ops.each_row(a.rows, detail::mlp_backward_row<ActivationT, C>{saved[0], h, a, out.gate, out.dgate});
     ops.weight_gradient(out.dy, h, dp[1]);
     ops.weight_gradient(a, x, dp[0]);
     ops.input_gradient(a, p[0], dx);

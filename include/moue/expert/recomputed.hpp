@@ -20,21 +20,22 @@ struct recomputed {
   static_assert(check_expert<ExpertT>());
 
   ExpertT expert;
-  index width;
+  index_t width;
 
   constexpr explicit recomputed(ExpertT inner) : expert(std::move(inner)), width(expert.width) {}
 
   auto parameters() const { return expert.parameters(); }
-  auto kept() const { return std::array<index, 0>{}; }
+  auto saved() const { return std::array<index_t, 0>{}; }
   /// E's kept matrices, its scratch, and outputs that nobody reads.
   auto temporaries() const {
-    return detail::join_arrays(detail::join_arrays(expert.kept(), expert.temporaries()), std::array<index, 1>{width});
+    return detail::join_arrays(detail::join_arrays(expert.saved(), expert.temporaries()),
+                               std::array<index_t, 1>{width});
   }
 
   template <class C>
   void forward(const auto& ops, const auto& p, matrix_view<const C> x, const auto&, const auto& temporary,
                matrix_view<C> y) const {
-    expert.forward(ops, p, x, kept_of(temporary), temporaries_of(temporary), y);
+    expert.forward(ops, p, x, saved_of(temporary), temporaries_of(temporary), y);
   }
 
   template <class C>
@@ -51,20 +52,20 @@ struct recomputed {
   }
 
  private:
-  static constexpr std::size_t kept_matrices = detail::kept_count<ExpertT>;
+  static constexpr std::size_t saved_matrices = detail::saved_count<ExpertT>;
   static constexpr std::size_t own_temporaries = detail::temporary_count<ExpertT>;
 
-  static auto kept_of(const auto& temporary) { return detail::sub_array<0, kept_matrices>(temporary); }
+  static auto saved_of(const auto& temporary) { return detail::sub_array<0, saved_matrices>(temporary); }
   static auto temporaries_of(const auto& temporary) {
-    return detail::sub_array<kept_matrices, own_temporaries>(temporary);
+    return detail::sub_array<saved_matrices, own_temporaries>(temporary);
   }
   template <class C>
   void back(const auto& ops, const auto& p, matrix_view<const C> x, const auto& temporary, const auto& dy,
             matrix_view<C> dx, const auto& dp) const {
-    expert.forward(ops, p, x, kept_of(temporary), temporaries_of(temporary), temporary.back());
-    std::array<matrix_view<const C>, kept_matrices> kept;
-    for (std::size_t i = 0; i < kept_matrices; ++i) kept[i] = temporary[i];
-    expert.backward(ops, p, x, kept, temporaries_of(temporary), dy, dx, dp);
+    expert.forward(ops, p, x, saved_of(temporary), temporaries_of(temporary), temporary.back());
+    std::array<matrix_view<const C>, saved_matrices> saved;
+    for (std::size_t i = 0; i < saved_matrices; ++i) saved[i] = temporary[i];
+    expert.backward(ops, p, x, saved, temporaries_of(temporary), dy, dx, dp);
   }
 };
 

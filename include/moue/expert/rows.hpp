@@ -15,7 +15,7 @@ template <class C, class W>
 struct add_bias {
   matrix_view<C> m;
   W bias;
-  MOUE_HD void operator()(index i, index j) const { m(i, j) += static_cast<C>(bias.for_row(i)(0, j)); }
+  MOUE_HD void operator()(index_t i, index_t j) const { m(i, j) += static_cast<C>(bias.for_row(i)(0, j)); }
 };
 
 /// dgate[i] = <dy_i, bias>, or 0 without a bias.
@@ -25,10 +25,10 @@ struct gate_of_bias {
   W bias;
   vector_view<C> dgate;
   template <class Lanes = one_lane>
-  MOUE_HD void operator()(index i, const Lanes& lanes = {}) const {
+  MOUE_HD void operator()(index_t i, const Lanes& lanes = {}) const {
     C sum = C(0);
     const auto b = bias.for_row(i);
-    for (index j = lanes.first(); j < b.cols; j += lanes.step()) sum += dy(i, j) * static_cast<C>(b(0, j));
+    for (index_t j = lanes.first(); j < b.cols; j += lanes.step()) sum += dy(i, j) * static_cast<C>(b(0, j));
     sum = lanes.sum(sum);
     if (lanes.leads()) dgate[i] = sum;
   }
@@ -37,7 +37,7 @@ struct gate_of_bias {
 template <class C>
 struct zero_gate {
   vector_view<C> dgate;
-  MOUE_HD void operator()(index i) const { dgate[i] = C(0); }
+  MOUE_HD void operator()(index_t i) const { dgate[i] = C(0); }
 };
 
 /// out(i, :) = gate[i] m(i, :).
@@ -46,14 +46,14 @@ struct scale_rows {
   matrix_view<const C> m;
   vector_view<const C> gate;
   matrix_view<C> out;
-  MOUE_HD void operator()(index i, index j) const { out(i, j) = gate[i] * m(i, j); }
+  MOUE_HD void operator()(index_t i, index_t j) const { out(i, j) = gate[i] * m(i, j); }
 };
 
 template <class C>
 struct copy_element {
   matrix_view<const C> from;
   matrix_view<C> to;
-  MOUE_HD void operator()(index i, index j) const { to(i, j) = from(i, j); }
+  MOUE_HD void operator()(index_t i, index_t j) const { to(i, j) = from(i, j); }
 };
 
 template <class C>
@@ -62,9 +62,9 @@ struct row_dot {
   matrix_view<const C> b;
   vector_view<C> out;
   template <class Lanes = one_lane>
-  MOUE_HD void operator()(index i, const Lanes& lanes = {}) const {
+  MOUE_HD void operator()(index_t i, const Lanes& lanes = {}) const {
     C sum = C(0);
-    for (index j = lanes.first(); j < a.cols; j += lanes.step()) sum += a(i, j) * b(i, j);
+    for (index_t j = lanes.first(); j < a.cols; j += lanes.step()) sum += a(i, j) * b(i, j);
     sum = lanes.sum(sum);
     if (lanes.leads()) out[i] = sum;
   }

@@ -24,11 +24,11 @@ struct apply_self_gate {
   matrix_view<C> gate;
   matrix_view<C> y;
   template <class Lanes = one_lane>
-  MOUE_HD void operator()(index i, const Lanes& lanes = {}) const {
+  MOUE_HD void operator()(index_t i, const Lanes& lanes = {}) const {
     const C s = sigmoid(gate(i, 0));
     lanes.wait();  // all have read it
     if (lanes.leads()) gate(i, 0) = s;
-    for (index j = lanes.first(); j < y.cols; j += lanes.step()) y(i, j) *= s;
+    for (index_t j = lanes.first(); j < y.cols; j += lanes.step()) y(i, j) *= s;
   }
 };
 
@@ -38,7 +38,7 @@ struct self_gate_slope {
   matrix_view<const C> self;
   gated_gradient<C> out;
   matrix_view<C> slope;
-  MOUE_HD void operator()(index i) const { slope(i, 0) = out.gate[i] * (C(1) - self(i, 0)) * out.dgate[i]; }
+  MOUE_HD void operator()(index_t i) const { slope(i, 0) = out.gate[i] * (C(1) - self(i, 0)) * out.dgate[i]; }
 };
 
 /// scaled(i, :) = self(i) dy(i, :).
@@ -47,7 +47,7 @@ struct scale_by_self_gate {
   matrix_view<const C> self;
   matrix_view<const C> dy;
   matrix_view<C> scaled;
-  MOUE_HD void operator()(index i, index j) const { scaled(i, j) = self(i, 0) * dy(i, j); }
+  MOUE_HD void operator()(index_t i, index_t j) const { scaled(i, j) = self(i, 0) * dy(i, j); }
 };
 
 }  // namespace detail
@@ -59,7 +59,7 @@ struct self_gated {
   static_assert(check_expert<ExpertT>());
 
   ExpertT expert;
-  index width;
+  index_t width;
 
   constexpr explicit self_gated(ExpertT inner) : expert(std::move(inner)), width(expert.width) {}
 
@@ -69,53 +69,53 @@ struct self_gated {
         std::array{parameter_spec{"self_gate", 1, width, initializer::normal(1 / std::sqrt(double(width))),
                                   scope::expert, true, true}});
   }
-  auto kept() const {
+  auto saved() const {
     if constexpr (gated)
-      return detail::join_arrays(expert.kept(), std::array<index, 1>{1});
+      return detail::join_arrays(expert.saved(), std::array<index_t, 1>{1});
     else
-      return detail::join_arrays(expert.kept(), std::array<index, 2>{1, width});
+      return detail::join_arrays(expert.saved(), std::array<index_t, 2>{1, width});
   }
-  auto temporaries() const { return detail::join_arrays(expert.temporaries(), std::array<index, 2>{1, width}); }
+  auto temporaries() const { return detail::join_arrays(expert.temporaries(), std::array<index_t, 2>{1, width}); }
 
   template <class C>
-  void forward(const auto& ops, const auto& p, matrix_view<const C> x, const auto& kept, const auto& temporary,
+  void forward(const auto& ops, const auto& p, matrix_view<const C> x, const auto& saved, const auto& temporary,
                matrix_view<C> y) const {
-    expert.forward(ops, parameters_of(p), x, kept_of(kept), temporaries_of(temporary), y);
-    ops.linear(x, p[own], kept[own_kept]);
-    ops.each_row(x.rows, detail::apply_self_gate<C>{kept[own_kept], y});
-    if constexpr (!gated) ops.each_element(y.rows, y.cols, detail::copy_element<C>{y, kept[own_kept + 1]});
+    expert.forward(ops, parameters_of(p), x, saved_of(saved), temporaries_of(temporary), y);
+    ops.linear(x, p[own], saved[own_saved]);
+    ops.each_row(x.rows, detail::apply_self_gate<C>{saved[own_saved], y});
+    if constexpr (!gated) ops.each_element(y.rows, y.cols, detail::copy_element<C>{y, saved[own_saved + 1]});
   }
 
   template <class C>
-  void backward(const auto& ops, const auto& p, matrix_view<const C> x, const auto& kept, const auto& temporary,
+  void backward(const auto& ops, const auto& p, matrix_view<const C> x, const auto& saved, const auto& temporary,
                 gated_gradient<C> out, matrix_view<C> dx, const auto& dp) const {
-    const auto& self = kept[own_kept];
+    const auto& self = saved[own_saved];
     const auto& slope = temporary[own_temporary];
     const auto& scaled = temporary[own_temporary + 1];
     ops.each_element(scaled.rows, scaled.cols, detail::scale_by_self_gate<C>{self, out.dy, scaled});
     const auto inner = [&](const auto& dy) {
-      expert.backward(ops, parameters_of(p), x, kept_of(kept), temporaries_of(temporary), dy, dx, parameters_of(dp));
+      expert.backward(ops, parameters_of(p), x, saved_of(saved), temporaries_of(temporary), dy, dx, parameters_of(dp));
     };
     if constexpr (gated) {
       inner(gated_gradient<C>{scaled, out.gate, out.dgate});
     } else {
-      ops.each_row(x.rows, detail::row_dot<C>{out.dy, kept[own_kept + 1], out.dgate});
+      ops.each_row(x.rows, detail::row_dot<C>{out.dy, saved[own_saved + 1], out.dgate});
       ops.each_element(scaled.rows, scaled.cols, detail::scale_rows<C>{scaled, out.gate, scaled});
       inner(matrix_view<const C>(scaled));
     }
     ops.each_row(x.rows, detail::self_gate_slope<C>{self, out, slope});
     ops.weight_gradient(slope, x, dp[own]);
-    ops.input_gradient(slope, p[own], dx, write::add);
+    ops.input_gradient(slope, p[own], dx, store::add);
   }
 
  private:
   static constexpr bool gated = detail::has_gated_backward<ExpertT>;
   static constexpr std::size_t own = detail::parameter_count<ExpertT>;
-  static constexpr std::size_t own_kept = detail::kept_count<ExpertT>;
+  static constexpr std::size_t own_saved = detail::saved_count<ExpertT>;
   static constexpr std::size_t own_temporary = detail::temporary_count<ExpertT>;
 
   static auto parameters_of(const auto& p) { return detail::sub_array<0, own>(p); }
-  static auto kept_of(const auto& kept) { return detail::sub_array<0, own_kept>(kept); }
+  static auto saved_of(const auto& saved) { return detail::sub_array<0, own_saved>(saved); }
   static auto temporaries_of(const auto& temporary) { return detail::sub_array<0, own_temporary>(temporary); }
 };
 

@@ -16,18 +16,18 @@ namespace detail {
 template <class C>
 struct fill_zero {
   matrix_view<C> m;
-  MOUE_HD void operator()(index i, index j) const { m(i, j) = C(0); }
+  MOUE_HD void operator()(index_t i, index_t j) const { m(i, j) = C(0); }
 };
 
 }  // namespace detail
 
 /// y = 0: lets a token spend less (MoE++, arXiv 2410.07348). No parameters; its gate's gradient is 0.
-struct zero {
-  index width = 1;
+struct zero_expert {
+  index_t width = 1;
 
   auto parameters() const { return std::array<parameter_spec, 0>{}; }
-  auto kept() const { return std::array<index, 0>{}; }
-  auto temporaries() const { return std::array<index, 0>{}; }
+  auto saved() const { return std::array<index_t, 0>{}; }
+  auto temporaries() const { return std::array<index_t, 0>{}; }
 
   template <class C>
   void forward(const auto& ops, const auto&, matrix_view<const C>, const auto&, const auto&, matrix_view<C> y) const {

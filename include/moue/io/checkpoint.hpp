@@ -69,9 +69,9 @@ class checkpoint {
   template <class T>
   void read(std::string_view name, std::uint64_t first, std::span<T> out) const {
     const auto& tensor = at(name);
-    const auto refuse = [&](const std::string& what, std::string_view mend) {
+    const auto refuse = [&](const std::string& what, std::string_view fix) {
       throw error(detail::shown(files_[tensor.file].path().native()), "tensor " + detail::shown(name) + " " + what,
-                  mend);
+                  fix);
     };
     const auto type = tensor.entry->type;
     if (!is_number(type))
@@ -116,7 +116,7 @@ class checkpoint {
   /// The `config.json` beside it, if there is one. Throws if that is no JSON.
   const std::optional<nlohmann::json>& config() const {
     if (!config_problem_.empty())
-      throw error(detail::shown((path_.parent_path() / "config.json").native()), config_problem_, "mend or remove it");
+      throw error(detail::shown((path_.parent_path() / "config.json").native()), config_problem_, "fix or remove it");
     return config_;
   }
 

@@ -31,9 +31,9 @@ namespace moue::io {
 inline constexpr const char* conversion_key = "moue.conversion";
 
 /// Where mixture layer `layer` keeps its foreign router rows [foreign candidates, width].
-inline std::string foreign_name(index layer) { return "moue.layers." + std::to_string(layer) + ".router.foreign"; }
+inline std::string foreign_name(index_t layer) { return "moue.layers." + std::to_string(layer) + ".router.foreign"; }
 /// Where it keeps their opening biases [1, foreign candidates]; minus infinity closes a connection.
-inline std::string opening_name(index layer) { return "moue.layers." + std::to_string(layer) + ".router.opening"; }
+inline std::string opening_name(index_t layer) { return "moue.layers." + std::to_string(layer) + ".router.opening"; }
 
 /// The topology of a recognised checkpoint as it is, with the ids of `mixture_of`.
 inline always_on<layer_local> topology_of(const moe_description& d) {
@@ -43,7 +43,7 @@ inline always_on<layer_local> topology_of(const moe_description& d) {
 /// The plan as text for the metadata.
 inline std::string text_of(const convert::plan& plan) {
   auto foreign = nlohmann::json::array();
-  for (index layer = 0; layer < plan.layers(); ++layer) foreign.push_back(plan.foreign(layer));
+  for (index_t layer = 0; layer < plan.layers(); ++layer) foreign.push_back(plan.foreign(layer));
   return nlohmann::json{
       {"version", 1}, {"home", plan.home}, {"universal", plan.universal}, {"foreign", std::move(foreign)}}
       .dump();
@@ -67,9 +67,9 @@ inline convert::plan plan_of(const moe_checkpoint& source) {
     if (json.at("home") != d.experts) refuse("has a plan for another number of experts per layer");
     if (json.at("foreign").size() != static_cast<std::size_t>(d.layers()))
       refuse("has a plan for another number of layers");
-    plan.universal = json.at("universal").get<std::vector<index>>();
-    for (index layer = 0; layer < d.layers(); ++layer) {
-      const auto ids = json.at("foreign").at(static_cast<std::size_t>(layer)).get<std::vector<index>>();
+    plan.universal = json.at("universal").get<std::vector<index_t>>();
+    for (index_t layer = 0; layer < d.layers(); ++layer) {
+      const auto ids = json.at("foreign").at(static_cast<std::size_t>(layer)).get<std::vector<index_t>>();
       auto& row = plan.topology.rows[static_cast<std::size_t>(layer)];
       row.insert(row.end(), ids.begin(), ids.end());
     }
@@ -81,8 +81,8 @@ inline convert::plan plan_of(const moe_checkpoint& source) {
   } catch (const error& problem) {
     refuse("has a plan that is none: " + std::string(problem.what()));
   }
-  for (index layer = 0; layer < plan.layers(); ++layer)
-    for (const index e : plan.foreign(layer))
+  for (index_t layer = 0; layer < plan.layers(); ++layer)
+    for (const index_t e : plan.foreign(layer))
       if (e >= d.layers() * d.experts) refuse("has a plan that connects shared experts");
   return plan;
 }
@@ -94,14 +94,14 @@ template <Storage S>
 void load(const moe_checkpoint& source, const convert::plan& plan, parameters<S>& weights) {
   const auto& d = source.description();
   const auto& files = source.files();
-  for (index i = 0; i < weights.layout().tensors(); ++i) {
+  for (index_t i = 0; i < weights.layout().tensors(); ++i) {
     const auto& info = weights.layout()[i];
     const std::span<S> out(weights[i].data, static_cast<std::size_t>(info.size()));
     const bool foreign = info.name.ends_with(".router.foreign");
     if (foreign || info.name.ends_with(".router.opening")) {
       const auto name = foreign ? foreign_name(info.layer) : opening_name(info.layer);
       moue::detail::require(
-          info.rows * info.cols == static_cast<index>(plan.foreign(info.layer).size()) * (foreign ? d.width : 1) &&
+          info.rows * info.cols == static_cast<index_t>(plan.foreign(info.layer).size()) * (foreign ? d.width : 1) &&
               files.elements(name) == out.size(),
           detail::shown(files.path().native()),
           [&] {

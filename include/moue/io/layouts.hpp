@@ -91,7 +91,7 @@ struct moe_family {
   expert_layout shared = {};
   std::string shared_self_gate = {};
   std::string selection_bias = {};
-  index group_best = 0;         ///< members that make a group's score, if routing may be limited to groups; 0: never
+  index_t group_best = 0;       ///< members that make a group's score, if routing may be limited to groups; 0: never
   bool clamped_swiglu = false;  ///< the gating of gpt-oss in place of silu(gate) up
 };
 

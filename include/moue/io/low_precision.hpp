@@ -20,7 +20,7 @@
 
 namespace moue::io {
 
-inline constexpr index mxfp4_block = 32;  ///< numbers that share one scale
+inline constexpr index_t mxfp4_block = 32;  ///< numbers that share one scale
 
 /// MXFP4: 16 bytes of `blocks` and one byte of `scales` make 32 numbers. The low four bits of a byte come first; scale
 /// byte s is 2^(s-127). Tensors of shape [.., n, 16] and [.., n] decode to [.., 32 n], whole or in any run of blocks.
@@ -69,19 +69,19 @@ constexpr double value_of_code(dtype type, std::uint8_t code) {
 /// by the edge. Decodes whole rows, from `first_row` on: `codes` and `out` begin there, `scales` are those of the whole
 /// matrix.
 template <class T>
-void decode_tiles(dtype type, std::span<const std::byte> codes, index columns, std::span<const float> scales,
-                  std::array<index, 2> tile, index first_row, std::span<T> out) {
+void decode_tiles(dtype type, std::span<const std::byte> codes, index_t columns, std::span<const float> scales,
+                  std::array<index_t, 2> tile, index_t first_row, std::span<T> out) {
   const auto height = tile[0], width = tile[1];
   moue::detail::require(
       is_number(type) && bits_of(type) == 8 && columns >= 0 && height > 0 && width > 0 && first_row >= 0,
       "scaled tiles", [&] { return "type " + std::string(name_of(type)) + " or a size is none that can be decoded"; },
       "give an 8-bit type and sizes above zero");
-  const auto rows = columns == 0 ? 0 : static_cast<index>(out.size()) / columns;
+  const auto rows = columns == 0 ? 0 : static_cast<index_t>(out.size()) / columns;
   const auto tiles = columns / width + (columns % width != 0);
   const auto tile_rows = rows == 0 ? 0 : (first_row + rows - 1) / height + 1;
   moue::detail::require(
-      codes.size() == out.size() && static_cast<index>(out.size()) == rows * columns &&
-          static_cast<index>(scales.size()) >= tile_rows * tiles,
+      codes.size() == out.size() && static_cast<index_t>(out.size()) == rows * columns &&
+          static_cast<index_t>(scales.size()) >= tile_rows * tiles,
       "scaled tiles",
       [&] {
         return std::to_string(codes.size()) + " codes and " + std::to_string(scales.size()) +
@@ -91,9 +91,9 @@ void decode_tiles(dtype type, std::span<const std::byte> codes, index columns, s
   std::array<double, 256> values;
   for (std::size_t code = 0; code < values.size(); ++code)
     values[code] = detail::value_of_code(type, static_cast<std::uint8_t>(code));
-  for (index row = 0; row < rows; ++row) {
+  for (index_t row = 0; row < rows; ++row) {
     const auto* row_scales = scales.data() + (first_row + row) / height * tiles;
-    for (index column = 0; column < columns; ++column) {
+    for (index_t column = 0; column < columns; ++column) {
       const auto i = static_cast<std::size_t>(row * columns + column);
       out[i] = detail::rounded<T>(values[static_cast<std::size_t>(codes[i])] * double{row_scales[column / width]});
     }

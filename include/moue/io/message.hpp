@@ -24,7 +24,7 @@ inline std::string shown(std::string_view text) {
   return result + (text.size() > longest ? "...'" : "'");
 }
 
-inline std::string_view mend_for(int code) {
+inline std::string_view fix_for(int code) {
   switch (code) {
     case ENOENT:
       return "check the path";
@@ -54,7 +54,7 @@ inline std::string_view mend_for(int code) {
 /// For a system call that failed just now: reads `errno`, so nothing may come in between.
 [[noreturn]] inline void throw_errno(const std::filesystem::path& path, std::string_view what) {
   const int code = errno;
-  throw error(shown(path.native()), std::string(what) + ": " + std::system_category().message(code), mend_for(code));
+  throw error(shown(path.native()), std::string(what) + ": " + std::system_category().message(code), fix_for(code));
 }
 
 }  // namespace moue::io::detail

@@ -32,12 +32,12 @@ namespace moue::io {
 
 namespace detail {
 
-/// For every tensor the first one that lies at the same place with the same shape: itself, unless memory was lent twice.
+/// For every tensor the first one that lies at the same place with the same shape: itself, unless memory was given twice.
 template <Storage S>
-std::vector<index> first_owners(const parameters<S>& values) {
-  std::map<std::pair<const S*, std::pair<index, index>>, index> first;
-  std::vector<index> owners;
-  for (index i = 0; i < values.layout().tensors(); ++i) {
+std::vector<index_t> first_owners(const parameters<S>& values) {
+  std::map<std::pair<const S*, std::pair<index_t, index_t>>, index_t> first;
+  std::vector<index_t> owners;
+  for (index_t i = 0; i < values.layout().tensors(); ++i) {
     const auto view = values[i];
     owners.push_back(view.empty() ? i : first.try_emplace({view.data, {view.rows, view.cols}}, i).first->second);
   }
@@ -47,7 +47,7 @@ std::vector<index> first_owners(const parameters<S>& values) {
 }  // namespace detail
 
 /// Writes all tensors under the names of the layout, as `[rows, cols]` of the type they are stored in, and replaces
-/// `path` at one instant; see `atomic_file`. Tensors that were lent the same memory are stored once, the others as
+/// `path` at one instant; see `atomic_file`. Tensors that were given the same memory are stored once, the others as
 /// aliases. `S`: `double`, `float`, `bf16` or `half`.
 template <Storage S>
 void save(const std::filesystem::path& path, const parameters<S>& values, string_map metadata = {}) {
@@ -56,7 +56,7 @@ void save(const std::filesystem::path& path, const parameters<S>& values, string
   const auto owners = detail::first_owners(values);
   std::vector<tensor_spec> specs;
   string_map aliases;
-  for (index i = 0; i < layout.tensors(); ++i) {
+  for (index_t i = 0; i < layout.tensors(); ++i) {
     const auto& info = layout[i];
     const auto owner = owners[static_cast<std::size_t>(i)];
     if (owner == i)
@@ -66,7 +66,7 @@ void save(const std::filesystem::path& path, const parameters<S>& values, string
       aliases.emplace(info.name, layout[owner].name);
   }
   safetensors_writer writer(path, std::move(specs), std::move(metadata), std::move(aliases));
-  for (index i = 0; i < layout.tensors(); ++i)
+  for (index_t i = 0; i < layout.tensors(); ++i)
     if (owners[static_cast<std::size_t>(i)] == i)
       writer.write(layout[i].name, 0,
                    std::as_bytes(std::span(values[i].data, static_cast<std::size_t>(layout[i].size()))));
@@ -93,8 +93,8 @@ class tensor_check {
   }
 
  private:
-  [[noreturn]] void refuse(const std::string& what, std::string_view mend) const {
-    throw error(shown(from_.path().native()), "tensor " + shown(name_) + " " + what, mend);
+  [[noreturn]] void refuse(const std::string& what, std::string_view fix) const {
+    throw error(shown(from_.path().native()), "tensor " + shown(name_) + " " + what, fix);
   }
 
   void check_shape(const std::vector<std::uint64_t>& shape) const {
@@ -147,7 +147,7 @@ inline bool same_content(const checkpoint& from, const std::string& a, const std
 /// Reads every tensor of the layout from the tensor of that name behind `prefix`, converting to `S` with rounding to the
 /// nearest. All or nothing: throws, naming the tensor, and changes nothing, if one is missing, has another shape (a single
 /// row may be stored as a vector) or another type than f16, bf16, f32 or f64, holds NaN, holds infinity in a trained
-/// tensor, if a name behind `prefix` has no place in the model, or if tensors that were lent the same memory are stored
+/// tensor, if a name behind `prefix` has no place in the model, or if tensors that were given the same memory are stored
 /// with different numbers. Reads the file twice and needs no memory of its own.
 template <Storage S>
 void load(const checkpoint& from, parameters<S>& values, std::string_view prefix = "") {
@@ -156,7 +156,7 @@ void load(const checkpoint& from, parameters<S>& values, std::string_view prefix
   const auto owners = detail::first_owners(values);
   std::vector<std::string> names;
   for (const auto& info : layout) names.push_back(std::string(prefix) + info.name);
-  for (index i = 0; i < layout.tensors(); ++i) {
+  for (index_t i = 0; i < layout.tensors(); ++i) {
     const auto& name = names[static_cast<std::size_t>(i)];
     detail::tensor_check<S>(from, name, layout[i]).run();
     const auto& owner = names[static_cast<std::size_t>(owners[static_cast<std::size_t>(i)])];
@@ -166,10 +166,10 @@ void load(const checkpoint& from, parameters<S>& values, std::string_view prefix
           return "tensors " + detail::shown(owner) + " and " + detail::shown(name) +
                  " differ, but the model keeps them in the same memory";
         },
-        "lend each its own memory, or check that the checkpoint is of this model");
+        "give each its own memory, or check that the checkpoint is of this model");
   }
   detail::refuse_extra_tensors(from, {names.begin(), names.end()}, prefix);
-  for (index i = 0; i < layout.tensors(); ++i)
+  for (index_t i = 0; i < layout.tensors(); ++i)
     from.read<S>(names[static_cast<std::size_t>(i)], 0,
                  std::span(values[i].data, static_cast<std::size_t>(layout[i].size())));
 }

@@ -171,9 +171,9 @@ class sharded_writer {
     std::filesystem::directory_iterator file(index_.path().parent_path(), ignored);
     for (; !ignored && file != std::filesystem::directory_iterator(); file.increment(ignored)) {
       const auto name = file->path().filename().string();
-      std::error_code kept;
+      std::error_code saved;
       if (detail::is_shard_name(name) && std::find(names_.begin(), names_.end(), name) == names_.end())
-        std::filesystem::remove(file->path(), kept);
+        std::filesystem::remove(file->path(), saved);
     }
   }
 

@@ -21,13 +21,13 @@ namespace moue::detail {
 /// What one visit leaves for its way back.
 template <class S, class C>
 struct visit_record {
-  matrix_view<S> x;                   ///< [tokens, width] the experts' input
-  matrix_view<S> router_x;            ///< [tokens, width] the router's, if lent apart
-  matrix_view<C> logits;              ///< [tokens, candidates]
-  matrix_view<std::int32_t> slots;    ///< [tokens, most] selected, best first, then −1
-  matrix_view<std::int32_t> experts;  ///< [tokens, most + always] physical ids or −1
-  matrix_view<C> gates;               ///< [tokens, most + always]
-  vector_view<index> offsets;         ///< [tokens + 1] of the rectangle above
+  matrix_view<S> x;                    ///< [tokens, width] the experts' input
+  matrix_view<S> router_x;             ///< [tokens, width] the router's, if given apart
+  matrix_view<C> logits;               ///< [tokens, candidates]
+  matrix_view<std::int32_t> selected;  ///< [tokens, most] selected, best first, then −1
+  matrix_view<std::int32_t> experts;   ///< [tokens, most + always] physical ids or −1
+  matrix_view<C> gates;                ///< [tokens, most + always]
+  vector_view<index_t> offsets;        ///< [tokens + 1] of the rectangle above
   expert_record<C> run;
 };
 
@@ -37,14 +37,14 @@ struct pass_memory {
   using router_type = typename MixtureT::router_type;
   static constexpr bool own_features = router_stages<router_type>::own_features;
   static constexpr bool converts = !std::is_same_v<S, C>;
-  static constexpr index count_block = 256;  ///< rows whose valid tokens are counted together
+  static constexpr index_t count_block = 256;  ///< rows whose valid tokens are counted together
   static constexpr bool balances = !std::is_same_v<typename MixtureT::loss_type, no_balancing>;
 
   std::vector<visit_record<S, C>> visits;  ///< one per layer in training, else one for all
   std::vector<matrix_view<C>> states;      ///< depth state before each layer and after the last; two in inference
   vector_view<std::uint8_t> valid;
-  vector_view<index> valid_parts;   ///< valid tokens of each block of rows
-  vector_view<index> valid_tokens;  ///< [1]
+  vector_view<index_t> valid_parts;   ///< valid tokens of each block of rows
+  vector_view<index_t> valid_tokens;  ///< [1]
 
   expert_scratch<C> experts;
   matrix_view<C> router_conversion;
@@ -65,7 +65,7 @@ struct pass_memory {
   matrix_view<C> dnext_state;
   matrix_view<C> token_losses;  ///< [tokens, 1]
 
-  vector_view<const index> offsets;                   ///< [layers + 1] of the candidates below
+  vector_view<const index_t> offsets;                 ///< [layers + 1] of the candidates below
   vector_view<const std::int32_t> candidates_of_all;  ///< layer after layer
   vector_view<const std::int32_t> always_of_all;
   vector_view<C> exposure;
@@ -82,7 +82,7 @@ struct pass_memory {
   pass_memory(const MixtureT& model, const pass_options& options, arena& memory) {
     const auto& connections = model.connections();
     const auto& run = model.experts_executor();
-    const index tokens = options.tokens;
+    const index_t tokens = options.tokens;
     require(
         tokens >= 0, "pass", [&] { return "it was asked to hold " + std::to_string(tokens) + " tokens"; },
         "ask for 0 or more");
@@ -91,49 +91,50 @@ struct pass_memory {
         [&] { return "it was asked to hold " + std::to_string(tokens) + " tokens"; },
         "split the batch: one pass holds at most 2147483647");
     const bool training = options.how == mode::training;
-    const index layers = connections.layers();
-    const index candidates = connections.most_candidates();
-    const index most = model.router().select.most(candidates);
-    const index entries = tokens * (most + connections.most_always());
-    const index state = model.state_width();
-    const index backward_tokens = training ? tokens : 0;
+    const index_t layers = connections.layers();
+    const index_t candidates = connections.max_candidates();
+    const index_t most = model.router().select.max_selected(candidates);
+    const index_t entries = tokens * (most + connections.max_always());
+    const index_t state = model.state_width();
+    const index_t backward_tokens = training ? tokens : 0;
 
-    for (index layer = 0; layer < (training ? layers : 1); ++layer) {
-      const index n = training ? static_cast<index>(connections.candidates(layer).size()) : candidates;
-      const index always = training ? static_cast<index>(connections.always(layer).size()) : connections.most_always();
-      const index taken = model.router().select.most(n);
+    for (index_t layer = 0; layer < (training ? layers : 1); ++layer) {
+      const index_t n = training ? static_cast<index_t>(connections.candidates(layer).size()) : candidates;
+      const index_t always =
+          training ? static_cast<index_t>(connections.always(layer).size()) : connections.max_always();
+      const index_t taken = model.router().select.max_selected(n);
       visit_record<S, C> visit;
       visit.x = memory.take<S>(backward_tokens, model.width(), "layer inputs");
       visit.router_x = memory.take<S>(options.router_input ? backward_tokens : 0, model.width(), "router inputs");
       visit.logits = memory.take<C>(tokens, n, "logits");
-      visit.slots = memory.take<std::int32_t>(tokens, taken, "selected slots");
+      visit.selected = memory.take<std::int32_t>(tokens, taken, "selected columns");
       visit.experts = memory.take<std::int32_t>(tokens, taken + always, "selected experts");
       visit.gates = memory.take<C>(tokens, taken + always, "gates");
-      visit.offsets = memory.take<index>(tokens + 1, "routing offsets");
+      visit.offsets = memory.take<index_t>(tokens + 1, "routing offsets");
       visit.run = run.template take_record<C>(memory, tokens, tokens * (taken + always));
       visits.push_back(std::move(visit));
     }
-    for (index i = 0; i < (state == 0 ? 0 : training ? layers + 1 : 2); ++i)
+    for (index_t i = 0; i < (state == 0 ? 0 : training ? layers + 1 : 2); ++i)
       states.push_back(memory.take<C>(tokens, state, "depth state"));
     valid = memory.take<std::uint8_t>(tokens, "padding mask");
-    valid_parts = memory.take<index>((tokens + count_block - 1) / count_block, "valid tokens of blocks");
-    valid_tokens = memory.take<index>(1, "valid tokens");
+    valid_parts = memory.take<index_t>((tokens + count_block - 1) / count_block, "valid tokens of blocks");
+    valid_tokens = memory.take<index_t>(1, "valid tokens");
 
     experts = run.template take_scratch<S>(memory, entries, training);
-    index largest = 0;
+    index_t largest = 0;
     for (const auto& info : *model.layout())
       if (info.expert < 0) largest = std::max(largest, info.size());
     router_conversion = run.template take_conversion<S>(memory, largest);
-    const index width = model.width();
-    const index features_width = model.router().features.width(width);
+    const index_t width = model.width();
+    const index_t features_width = model.router().features.width(width);
     x = memory.take<C>(converts ? tokens : 0, width, "widened inputs");
     features = memory.take<C>(own_features ? tokens : 0, features_width, "features");
     scores = memory.take<C>(tokens, candidates, "selection scores");
     probabilities = memory.take<C>(balances ? tokens : 0, candidates, "probabilities");
     dense_gates = memory.take<C>(state > 0 ? tokens : 0, candidates, "dense gates");
-    index temporaries = 0;
-    for (index layer = 0; layer < layers; ++layer) {
-      index sum = 0;
+    index_t temporaries = 0;
+    for (index_t layer = 0; layer < layers; ++layer) {
+      index_t sum = 0;
       for (const auto& shape : model.stage_temporaries(layer, tokens)) sum += elements(shape);
       temporaries = std::max(temporaries, sum);
     }
@@ -149,24 +150,24 @@ struct pass_memory {
     dnext_state = memory.take<C>(backward_tokens, state, "next state gradients");
     token_losses = memory.take<C>(balances ? tokens : 0, 1, "token losses");
 
-    const index slots = connections.candidate_offset(layers);
+    const index_t selected = connections.candidate_offset(layers);
     offsets = table(model, memory, connections.candidate_offsets(), "candidate offsets");
     candidates_of_all = table(model, memory, connections.all_candidates(), "candidates");
     always_of_all = table(model, memory, connections.all_always(), "always-on experts");
     exposure = memory.take<C>(connections.experts(), "exposure");
-    share = memory.take<C>(slots, "shares");
-    probability = memory.take<C>(slots, "mean probabilities");
-    dprobability = memory.take<C>(training ? slots : 0, "probability gradients");
+    share = memory.take<C>(selected, "shares");
+    probability = memory.take<C>(selected, "mean probabilities");
+    dprobability = memory.take<C>(training ? selected : 0, "probability gradients");
     expert_share = memory.take<C>(connections.experts(), "expert shares");
     expert_probability = memory.take<C>(connections.experts(), "expert probabilities");
-    open = memory.take<std::uint8_t>(slots, "open candidates");
+    open = memory.take<std::uint8_t>(selected, "open candidates");
     layer_token_loss = memory.take<C>(1, layers, "layer token losses");
     loss = memory.take<C>(1, "balancing loss");
     token_scale = memory.take<C>(1, "scale of token losses");
   }
 
   /// Elements that a stage's scratch takes: every matrix begins where vectors of any type do.
-  static index elements(const matrix_shape& shape) { return (shape.rows * shape.cols + 15) / 16 * 16; }
+  static index_t elements(const matrix_shape& shape) { return (shape.rows * shape.cols + 15) / 16 * 16; }
 
  private:
   /// A table of the mixture where its backend can read it: the mixture's own, or a copy.

@@ -28,18 +28,18 @@ struct prefer_row {
   matrix_view<C> logits;
   matrix_view<C> scores;
 
-  index columns() const { return logits.cols; }
+  index_t columns() const { return logits.cols; }
   template <class Lanes = one_lane>
-  MOUE_HD void operator()(index t, const Lanes& lanes = {}) const {
+  MOUE_HD void operator()(index_t t, const Lanes& lanes = {}) const {
     const auto z = logits.row(t);
     const auto q = scores.row(t);
     const bool masking = router.on_non_finite == non_finite::mask;
     if (!valid[t]) {
-      for (index j = lanes.first(); j < q.size; j += lanes.step()) q[j] = minus_infinity<C>();
+      for (index_t j = lanes.first(); j < q.size; j += lanes.step()) q[j] = minus_infinity<C>();
       return;
     }
     if (masking) {
-      for (index j = lanes.first(); j < z.size; j += lanes.step())
+      for (index_t j = lanes.first(); j < z.size; j += lanes.step())
         if (broken(z[j])) z[j] = minus_infinity<C>();
       lanes.wait();
     }
@@ -49,7 +49,7 @@ struct prefer_row {
     else if (lanes.leads())
       router.preference(logit, parameters, q);
     lanes.wait();
-    for (index j = lanes.first(); j < z.size; j += lanes.step())  // closed stays closed, whatever the preference says
+    for (index_t j = lanes.first(); j < z.size; j += lanes.step())  // closed stays closed, whatever the preference says
       if (z[j] == minus_infinity<C>() || (masking && broken(q[j]))) q[j] = minus_infinity<C>();
   }
 };
@@ -63,33 +63,33 @@ struct route_row {
   vector_view<const std::int32_t> candidates;
   vector_view<const std::int32_t> always;
   matrix_view<C> probabilities;  // not touched unless Probabilities
-  matrix_view<std::int32_t> slots;
+  matrix_view<std::int32_t> selected;
   matrix_view<std::int32_t> experts;
   matrix_view<C> gates;
-  vector_view<index> offsets;
+  vector_view<index_t> offsets;
 
-  index columns() const { return candidates.size; }
+  index_t columns() const { return candidates.size; }
   template <class Lanes = one_lane>
-  MOUE_HD void operator()(index t, const Lanes& lanes = {}) const {
+  MOUE_HD void operator()(index_t t, const Lanes& lanes = {}) const {
     if (lanes.leads()) offsets[t] = t * experts.cols;
-    if (t == slots.rows) return;
+    if (t == selected.rows) return;
     const bool valid = prefer.valid[t];
     const vector_view<const C> z = prefer.logits.row(t);
-    index count = 0;
+    index_t count = 0;
     if constexpr (has_select<select_type>) prefer(t, lanes);
     if (valid) {
       count = select(t, lanes);
-      gate(z, {slots.row(t).data, count}, {gates.row(t).data, count}, lanes);
+      gate(z, {selected.row(t).data, count}, {gates.row(t).data, count}, lanes);
     }
-    for (index i = lanes.first(); i < slots.cols; i += lanes.step()) {
+    for (index_t i = lanes.first(); i < selected.cols; i += lanes.step()) {
       const bool taken = i < count;
-      if (!taken) slots(t, i) = -1;
-      experts(t, i) = taken ? candidates[slots(t, i)] : -1;
+      if (!taken) selected(t, i) = -1;
+      experts(t, i) = taken ? candidates[selected(t, i)] : -1;
       if (!taken) gates(t, i) = C(0);
     }
-    for (index i = lanes.first(); i < always.size; i += lanes.step()) {
-      experts(t, slots.cols + i) = valid ? always[i] : -1;
-      gates(t, slots.cols + i) = valid ? C(1) : C(0);
+    for (index_t i = lanes.first(); i < always.size; i += lanes.step()) {
+      experts(t, selected.cols + i) = valid ? always[i] : -1;
+      gates(t, selected.cols + i) = valid ? C(1) : C(0);
     }
     if constexpr (Probabilities) probability(z, valid, probabilities.row(t), lanes);
   }
@@ -98,19 +98,19 @@ struct route_row {
   using select_type = std::remove_cvref_t<decltype(std::declval<RouterT>().select)>;
 
   template <class Lanes>
-  MOUE_HD index select(index t, const Lanes& lanes) const {
-    index count = 0;
+  MOUE_HD index_t select(index_t t, const Lanes& lanes) const {
+    index_t count = 0;
     if constexpr (has_select<select_type>) {
       const auto& stage = prefer.router.select;
-      const auto taken = slots.row(t);
+      const auto taken = selected.row(t);
       lanes.wait();
       const vector_view<const C> scores = prefer.scores.row(t);
       if constexpr (requires { stage(scores, candidates, taken, lanes); })
         count = stage(scores, candidates, taken, lanes);
       else
-        count = lanes.sum(lanes.leads() ? static_cast<index>(stage(scores, candidates, taken)) : index(0));
+        count = lanes.sum(lanes.leads() ? static_cast<index_t>(stage(scores, candidates, taken)) : index_t(0));
     } else {
-      while (count < slots.cols && slots(t, count) >= 0) ++count;
+      while (count < selected.cols && selected(t, count) >= 0) ++count;
     }
     lanes.wait();
     return count;
@@ -129,7 +129,7 @@ struct route_row {
                            const Lanes& lanes) const {
     const auto& stage = prefer.router.probability;
     if (!valid)
-      for (index j = lanes.first(); j < p.size; j += lanes.step()) p[j] = C(0);
+      for (index_t j = lanes.first(); j < p.size; j += lanes.step()) p[j] = C(0);
     else if constexpr (requires { stage.forward(z, p, lanes); })
       stage.forward(z, p, lanes);
     else if (lanes.leads())
@@ -144,7 +144,7 @@ struct route_backward_row {
   LossT loss;
   vector_view<const std::uint8_t> valid;
   matrix_view<const C> logits;
-  matrix_view<const std::int32_t> slots;
+  matrix_view<const std::int32_t> selected;
   matrix_view<const C> gates;
   matrix_view<C> dgates;
   matrix_view<const C> dense_dgates;  // no columns where no stage keeps state
@@ -153,19 +153,19 @@ struct route_backward_row {
   matrix_view<C> probabilities;
   matrix_view<C> dlogits;
 
-  index columns() const { return logits.cols; }
+  index_t columns() const { return logits.cols; }
   template <class Lanes = one_lane>
-  MOUE_HD void operator()(index t, const Lanes& lanes = {}) const {
+  MOUE_HD void operator()(index_t t, const Lanes& lanes = {}) const {
     const auto dz = dlogits.row(t);
-    for (index j = lanes.first(); j < dz.size; j += lanes.step()) dz[j] = C(0);
+    for (index_t j = lanes.first(); j < dz.size; j += lanes.step()) dz[j] = C(0);
     if (!valid[t]) return;
     const auto z = logits.row(t);
-    index count = 0;
-    while (count < slots.cols && slots(t, count) >= 0) ++count;
+    index_t count = 0;
+    while (count < selected.cols && selected(t, count) >= 0) ++count;
     if (dense_dgates.cols > 0)
-      for (index i = lanes.first(); i < count; i += lanes.step()) dgates(t, i) += dense_dgates(t, slots(t, i));
+      for (index_t i = lanes.first(); i < count; i += lanes.step()) dgates(t, i) += dense_dgates(t, selected(t, i));
     lanes.wait();
-    gate(z, {slots.row(t).data, count}, {gates.row(t).data, count}, {dgates.row(t).data, count}, dz, lanes);
+    gate(z, {selected.row(t).data, count}, {gates.row(t).data, count}, {dgates.row(t).data, count}, dz, lanes);
     if constexpr (!std::is_same_v<LossT, no_balancing>) {
       if (dprobability.size == 0) return;
       lanes.wait();

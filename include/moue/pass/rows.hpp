@@ -23,7 +23,7 @@ template <class From, class To>
 struct convert_element {
   matrix_view<const From> from;
   matrix_view<To> to;
-  MOUE_HD void operator()(index i, index j) const { to(i, j) = static_cast<To>(from(i, j)); }
+  MOUE_HD void operator()(index_t i, index_t j) const { to(i, j) = static_cast<To>(from(i, j)); }
 };
 
 /// to = from where the row is valid, else 0: what padding holds, NaN perhaps, must not meet a gradient of 0.
@@ -32,35 +32,35 @@ struct keep_element {
   vector_view<const std::uint8_t> valid;
   matrix_view<const S> from;
   matrix_view<S> to;
-  MOUE_HD void operator()(index t, index j) const { to(t, j) = valid[t] ? from(t, j) : S(compute_t<S>(0)); }
+  MOUE_HD void operator()(index_t t, index_t j) const { to(t, j) = valid[t] ? from(t, j) : S(compute_t<S>(0)); }
 };
 
 /// valid[t] = 1 or 0 as the caller's mask says; without a mask all rows are valid.
 struct copy_mask {
   vector_view<const std::uint8_t> mask;
   vector_view<std::uint8_t> valid;
-  MOUE_HD void operator()(index t) const { valid[t] = mask.size == 0 || mask[t] != 0 ? 1 : 0; }
+  MOUE_HD void operator()(index_t t) const { valid[t] = mask.size == 0 || mask[t] != 0 ? 1 : 0; }
 };
 
 /// parts[i] = valid tokens among the rows of block `i`.
 struct count_valid_block {
   vector_view<const std::uint8_t> valid;
-  index block;
-  vector_view<index> parts;
-  MOUE_HD void operator()(index i) const {
-    index sum = 0;
-    for (index t = i * block; t < valid.size && t < (i + 1) * block; ++t) sum += valid[t];
+  index_t block;
+  vector_view<index_t> parts;
+  MOUE_HD void operator()(index_t i) const {
+    index_t sum = 0;
+    for (index_t t = i * block; t < valid.size && t < (i + 1) * block; ++t) sum += valid[t];
     parts[i] = sum;
   }
 };
 
 /// total[0] = the sum of the parts.
 struct add_parts {
-  vector_view<const index> parts;
-  vector_view<index> total;
-  MOUE_HD void operator()(index) const {
-    index sum = 0;
-    for (const index part : parts) sum += part;
+  vector_view<const index_t> parts;
+  vector_view<index_t> total;
+  MOUE_HD void operator()(index_t) const {
+    index_t sum = 0;
+    for (const index_t part : parts) sum += part;
     total[0] = sum;
   }
 };
@@ -71,7 +71,7 @@ struct add_element {
   matrix_view<const C> a;
   matrix_view<const C> b;
   matrix_view<To> to;
-  MOUE_HD void operator()(index i, index j) const { to(i, j) = static_cast<To>(a(i, j) + b(i, j)); }
+  MOUE_HD void operator()(index_t i, index_t j) const { to(i, j) = static_cast<To>(a(i, j) + b(i, j)); }
 };
 
 template <class C>
@@ -84,10 +84,10 @@ template <class C>
 struct reject_broken_row {
   matrix_view<const C> logits;
   vector_view<const std::uint8_t> valid;
-  index layer;
-  void operator()(index t) const {
+  index_t layer;
+  void operator()(index_t t) const {
     if (!valid[t]) return;
-    for (index j = 0; j < logits.cols; ++j)
+    for (index_t j = 0; j < logits.cols; ++j)
       require(
           !broken(logits(t, j)), "router",
           [&] {
@@ -98,15 +98,15 @@ struct reject_broken_row {
   }
 };
 
-/// dense(t, slot) = the slot's gate, or 0 where it was not selected.
+/// dense(t, column) = the column's gate, or 0 where it was not selected.
 template <class C>
 struct spread_gates {
-  matrix_view<const std::int32_t> slots;
+  matrix_view<const std::int32_t> selected;
   matrix_view<const C> gates;
   matrix_view<C> dense;
-  MOUE_HD void operator()(index t) const {
-    for (index j = 0; j < dense.cols; ++j) dense(t, j) = C(0);
-    for (index i = 0; i < slots.cols && slots(t, i) >= 0; ++i) dense(t, slots(t, i)) = gates(t, i);
+  MOUE_HD void operator()(index_t t) const {
+    for (index_t j = 0; j < dense.cols; ++j) dense(t, j) = C(0);
+    for (index_t i = 0; i < selected.cols && selected(t, i) >= 0; ++i) dense(t, selected(t, i)) = gates(t, i);
   }
 };
 
@@ -119,7 +119,7 @@ struct token_loss_row {
   matrix_view<const C> probabilities;
   matrix_view<C> values;
   template <class Lanes = one_lane>
-  MOUE_HD void operator()(index t, const Lanes& lanes = {}) const {
+  MOUE_HD void operator()(index_t t, const Lanes& lanes = {}) const {
     C value = C(0);
     if (valid[t]) value = token_value(loss, logits.row(t), probabilities.row(t), lanes);
     if (lanes.leads()) values(t, 0) = value;
@@ -131,9 +131,9 @@ struct token_loss_row {
 template <class C>
 struct finish_candidate {
   vector_view<const std::int32_t> candidates;
-  vector_view<const index> expert_offsets;
-  vector_view<const index> valid_tokens;
-  index always;  // experts that take every valid token and do not count
+  vector_view<const index_t> expert_offsets;
+  vector_view<const index_t> valid_tokens;
+  index_t always;  // experts that take every valid token and do not count
   vector_view<const std::uint8_t> valid;
   matrix_view<const C> logits;
   vector_view<C> share;
@@ -143,34 +143,34 @@ struct finish_candidate {
   vector_view<C> expert_share;
   vector_view<C> expert_probability;
   template <class Lanes = one_lane>
-  MOUE_HD void operator()(index slot, const Lanes& lanes = {}) const {
-    index t = lanes.first();
-    while (t < logits.rows && (!valid[t] || logits(t, slot) == minus_infinity<C>())) t += lanes.step();
-    const bool is_open = lanes.sum(index(t < logits.rows)) > 0;
-    if (lanes.leads()) finish(slot, is_open);
+  MOUE_HD void operator()(index_t column, const Lanes& lanes = {}) const {
+    index_t t = lanes.first();
+    while (t < logits.rows && (!valid[t] || logits(t, column) == minus_infinity<C>())) t += lanes.step();
+    const bool is_open = lanes.sum(index_t(t < logits.rows)) > 0;
+    if (lanes.leads()) finish(column, is_open);
   }
 
  private:
-  MOUE_HD void finish(index slot, bool is_open) const {
-    const index e = candidates[slot], tokens = valid_tokens[0];
-    const index assignments = expert_offsets[expert_offsets.size - 1] - tokens * always;
+  MOUE_HD void finish(index_t column, bool is_open) const {
+    const index_t e = candidates[column], tokens = valid_tokens[0];
+    const index_t assignments = expert_offsets[expert_offsets.size - 1] - tokens * always;
     const C per_assignment = assignments > 0 ? C(1) / C(assignments) : C(0);
     const C per_token = tokens > 0 ? C(1) / C(tokens) : C(0);
-    open[slot] = is_open ? 1 : 0;
-    exposure[e] += C(open[slot]);
-    share[slot] = C(expert_offsets[e + 1] - expert_offsets[e]) * per_assignment;
-    probability[slot] *= per_token;
-    expert_share[e] += share[slot];
-    expert_probability[e] += probability[slot];
+    open[column] = is_open ? 1 : 0;
+    exposure[e] += C(open[column]);
+    share[column] = C(expert_offsets[e + 1] - expert_offsets[e]) * per_assignment;
+    probability[column] *= per_token;
+    expert_share[e] += share[column];
+    expert_probability[e] += probability[column];
   }
 };
 
 /// sum(0, 0) becomes a mean over the valid tokens.
 template <class C>
 struct divide_by_valid {
-  vector_view<const index> valid_tokens;
+  vector_view<const index_t> valid_tokens;
   matrix_view<C> sum;
-  MOUE_HD void operator()(index) const {
+  MOUE_HD void operator()(index_t) const {
     if (valid_tokens[0] > 0) sum(0, 0) /= C(valid_tokens[0]);
   }
 };
@@ -180,7 +180,7 @@ template <class C, class LossT>
 struct balance_depth {
   LossT loss;
   depth_statistics<C> statistics;
-  vector_view<const index> valid_tokens;
+  vector_view<const index_t> valid_tokens;
   matrix_view<const C> layer_token_loss;
   C scale;
   bool armed;
@@ -189,22 +189,22 @@ struct balance_depth {
   vector_view<C> token_scale;
 
   template <class Lanes = one_lane>
-  MOUE_HD void operator()(index, const Lanes& lanes = {}) const {
+  MOUE_HD void operator()(index_t, const Lanes& lanes = {}) const {
     auto s = statistics;
     s.tokens = valid_tokens[0];
     C sum = C(0);
     if constexpr (DepthLoss<LossT>) sum += depth_value(loss, s, lanes);
     if constexpr (TokenLoss<LossT>)
-      for (index layer = 0; layer < s.layers; ++layer) sum += layer_token_loss(0, layer) / C(s.layers);
+      for (index_t layer = 0; layer < s.layers; ++layer) sum += layer_token_loss(0, layer) / C(s.layers);
     if (lanes.leads()) value[0] = sum;
     if (!armed) return;
-    for (index i = lanes.first(); i < dprobability.size; i += lanes.step()) dprobability[i] = C(0);
+    for (index_t i = lanes.first(); i < dprobability.size; i += lanes.step()) dprobability[i] = C(0);
     const bool some = s.tokens > 0;  // else nobody will read what follows
     if (lanes.leads()) token_scale[0] = some ? scale / C(s.tokens * s.layers) : C(0);
     if (!some) return;
     lanes.wait();
     if constexpr (DepthLoss<LossT>) depth_gradient(loss, s, dprobability, lanes);
-    for (index i = lanes.first(); i < dprobability.size; i += lanes.step()) dprobability[i] *= scale / C(s.tokens);
+    for (index_t i = lanes.first(); i < dprobability.size; i += lanes.step()) dprobability[i] *= scale / C(s.tokens);
   }
 };
 

@@ -41,7 +41,7 @@ struct pass_state {
   pass_options options;
   pass_memory<MixtureT, S> memory;
   side_inputs batch;
-  index tokens = 0;
+  index_t tokens = 0;
   bool balanced = false;  // whether a balancing loss is armed
 
   pass_state(const MixtureT& mixture, const pass_options& wanted, workspace& scratch)
@@ -53,14 +53,14 @@ struct pass_state {
           "choose propagate or mask, or check the logits on the host");
   }
 
-  void begin(index count, const side_inputs& given) {
+  void begin(index_t count, const side_inputs& given) {
     batch = given;
     batch.valid = {memory.valid.data, count};
     tokens = count;
     balanced = false;
     const auto ops = operations();
-    constexpr index block = pass_memory<MixtureT, S>::count_block;
-    const index parts = (count + block - 1) / block;
+    constexpr index_t block = pass_memory<MixtureT, S>::count_block;
+    const index_t parts = (count + block - 1) / block;
     ops.each_row(count, copy_mask{given.valid, memory.valid});
     ops.each_row(parts, count_valid_block{batch.valid, block, memory.valid_parts});
     ops.each_row(1, add_parts{{memory.valid_parts.data, parts}, memory.valid_tokens});
@@ -75,9 +75,11 @@ struct pass_state {
   // --- shapes and views ---------------------------------------------------------------------------------------------
 
   bool training() const { return options.how == mode::training; }
-  index candidates(index layer) const { return static_cast<index>(model->connections().candidates(layer).size()); }
-  index always(index layer) const { return static_cast<index>(model->connections().always(layer).size()); }
-  index most(index layer) const { return model->router().select.most(candidates(layer)); }
+  index_t candidates(index_t layer) const {
+    return static_cast<index_t>(model->connections().candidates(layer).size());
+  }
+  index_t always(index_t layer) const { return static_cast<index_t>(model->connections().always(layer).size()); }
+  index_t max_selected(index_t layer) const { return model->router().select.max_selected(candidates(layer)); }
 
   /// The first `tokens` rows of a buffer that may hold more.
   template <class T>
@@ -86,25 +88,25 @@ struct pass_state {
   }
   /// `tokens` rows of `cols`, at the start of a buffer that may hold more of both.
   template <class T>
-  matrix_view<T> shaped(const matrix_view<T>& m, index cols) const {
+  matrix_view<T> shaped(const matrix_view<T>& m, index_t cols) const {
     return {m.data, tokens, cols};
   }
-  visit_record<S, C>& record(index layer) { return memory.visits[training() ? static_cast<std::size_t>(layer) : 0]; }
-  const visit_record<S, C>& record(index layer) const {
+  visit_record<S, C>& record(index_t layer) { return memory.visits[training() ? static_cast<std::size_t>(layer) : 0]; }
+  const visit_record<S, C>& record(index_t layer) const {
     return memory.visits[training() ? static_cast<std::size_t>(layer) : 0];
   }
-  matrix_view<C> logits(index layer) const { return shaped(record(layer).logits, candidates(layer)); }
-  matrix_view<std::int32_t> slots(index layer) const { return shaped(record(layer).slots, most(layer)); }
-  matrix_view<C> gates(index layer) const { return shaped(record(layer).gates, most(layer) + always(layer)); }
+  matrix_view<C> logits(index_t layer) const { return shaped(record(layer).logits, candidates(layer)); }
+  matrix_view<std::int32_t> selected(index_t layer) const { return shaped(record(layer).selected, max_selected(layer)); }
+  matrix_view<C> gates(index_t layer) const { return shaped(record(layer).gates, max_selected(layer) + always(layer)); }
   vector_view<const std::uint8_t> valid() const { return batch.valid; }
-  vector_view<const std::int32_t> candidate_ids(index layer) const {
+  vector_view<const std::int32_t> candidate_ids(index_t layer) const {
     return {memory.candidates_of_all.data + model->connections().candidate_offset(layer), candidates(layer)};
   }
-  matrix_view<C> depth_state(index layer) const {
+  matrix_view<C> depth_state(index_t layer) const {
     if (memory.states.empty()) return {nullptr, tokens, 0};
     return rows(memory.states[static_cast<std::size_t>(training() ? layer : layer % 2)]);
   }
-  inputs kept(index layer) const {
+  inputs saved(index_t layer) const {
     const auto& visit = record(layer);
     return {rows(visit.x), rows(options.router_input ? visit.router_x : visit.x)};
   }
@@ -113,12 +115,12 @@ struct pass_state {
   void clear(const matrix_view<C>& m) const { operations().each_element(m.rows, m.cols, clear_element<C>{m}); }
 
   template <class View, class Values>
-  auto router_weights(Values& values, index layer) const {
+  auto router_weights(Values& values, index_t layer) const {
     std::array<View, stages_type::parameters> result;
-    for (index slot = 0; auto& tensor : result) tensor = values[model->layout()->router(layer, slot++)];
+    for (index_t column = 0; auto& tensor : result) tensor = values[model->layout()->router(layer, column++)];
     return result;
   }
-  auto temporaries(index layer) const {
+  auto temporaries(index_t layer) const {
     std::array<matrix_view<C>, stages_type::temporaries> result;
     const auto shapes = model->stage_temporaries(layer, tokens);
     auto* at = memory.stage_temporaries.data;
@@ -133,7 +135,7 @@ struct pass_state {
   // --- forward ------------------------------------------------------------------------------------------------------
 
   /// In training, copies the inputs, since the caller may overwrite them before backward.
-  inputs keep(index layer, matrix_view<const S> experts, matrix_view<const S> router) {
+  inputs keep(index_t layer, matrix_view<const S> experts, matrix_view<const S> router) {
     if (!training()) return {experts, router};
     const auto& visit = record(layer);
     const auto copy = [&](const matrix_view<const S>& from, const matrix_view<S>& to) {
@@ -141,10 +143,10 @@ struct pass_state {
     };
     copy(experts, rows(visit.x));
     if (options.router_input) copy(router, rows(visit.router_x));
-    return kept(layer);
+    return saved(layer);
   }
 
-  router_frame<C> make_frame(index layer, const matrix_view<const S>& x) const {
+  router_frame<C> make_frame(index_t layer, const matrix_view<const S>& x) const {
     router_frame<C> frame;
     frame.candidates = candidate_ids(layer);
     frame.batch = batch;
@@ -165,14 +167,14 @@ struct pass_state {
   }
 
   /// The gates of `layer` as a [tokens, candidates] matrix.
-  matrix_view<C> spread(index layer) const {
+  matrix_view<C> spread(index_t layer) const {
     const auto dense = shaped(memory.dense_gates, candidates(layer));
-    operations().each_row(tokens, spread_gates<C>{slots(layer), gates(layer), dense});
+    operations().each_row(tokens, spread_gates<C>{selected(layer), gates(layer), dense});
     return dense;
   }
 
   /// From the router's input to the layer's assignments and the next depth state.
-  void route(index layer, const parameters<S>& values, const matrix_view<const S>& x) {
+  void route(index_t layer, const parameters<S>& values, const matrix_view<const S>& x) {
     const auto ops = operations();
     const stages_type stages(model->router());
     const auto weights = router_weights<matrix_view<const S>>(values, layer);
@@ -188,18 +190,18 @@ struct pass_state {
     const vector_view<const std::int32_t> always_ids{
         memory.always_of_all.data + model->connections().always_offset(layer), always(layer)};
     auto& visit = record(layer);
-    const index width = most(layer) + always(layer);
+    const index_t width = max_selected(layer) + always(layer);
     const auto scores = shaped(memory.scores, candidates(layer));
     using parameters_type = std::remove_const_t<decltype(preference)>;
     const prefer_row<C, router_type, parameters_type> prefer{model->router(), preference, valid(), frame.logits,
                                                              scores};
     if constexpr (!has_select<std::remove_cvref_t<decltype(model->router().select)>>) {
       ops.each_row(tokens, prefer);
-      model->router().select.table(ops, matrix_view<const C>(scores), valid(), frame.candidates, slots(layer));
+      model->router().select.table(ops, matrix_view<const C>(scores), valid(), frame.candidates, selected(layer));
     }
     ops.each_row(tokens + 1, route_row<C, router_type, parameters_type, balances>{
                                  prefer, frame.candidates, always_ids, shaped(memory.probabilities, candidates(layer)),
-                                 slots(layer), shaped(visit.experts, width), gates(layer), visit.offsets});
+                                 selected(layer), shaped(visit.experts, width), gates(layer), visit.offsets});
     if (stages.state_width() > 0) {
       frame.gates = spread(layer);
       stages.advance(ops, frame, weights, scratch);
@@ -207,11 +209,11 @@ struct pass_state {
   }
 
   /// Loads and mean probabilities of `layer`, after its experts have run.
-  void gather_statistics(index layer) {
+  void gather_statistics(index_t layer) {
     const auto ops = operations();
     const auto& plan = record(layer).run.plan;
-    const index first = model->connections().candidate_offset(layer);
-    const index n = candidates(layer);
+    const index_t first = model->connections().candidate_offset(layer);
+    const index_t n = candidates(layer);
     const vector_view<C> share{memory.share.data + first, n};
     const vector_view<C> probability{memory.probability.data + first, n};
     if constexpr (balances) ops.column_sum(shaped(memory.probabilities, n), matrix_view<C>{probability.data, 1, n});
@@ -240,15 +242,15 @@ struct pass_state {
   // --- backward -----------------------------------------------------------------------------------------------------
 
   /// From the gradients of the gates to those of the router's weights and input; returns the latter.
-  matrix_view<C> route_backward(index layer, const parameters<S>& values, const vector_view<C>& dgates,
+  matrix_view<C> route_backward(index_t layer, const parameters<S>& values, const vector_view<C>& dgates,
                                 gradients<C>& into) {
     const auto ops = operations();
     const stages_type stages(model->router());
     const auto weights = router_weights<matrix_view<const S>>(values, layer);
     const auto dweights = router_weights<matrix_view<C>>(into, layer);
     const auto scratch = temporaries(layer);
-    const index n = candidates(layer);
-    auto frame = make_frame(layer, kept(layer).router);
+    const index_t n = candidates(layer);
+    auto frame = make_frame(layer, saved(layer).router);
     stages.make_features(ops, frame, weights, scratch);
 
     router_gradient<C> gradient;
@@ -272,8 +274,8 @@ struct pass_state {
                  : vector_view<const C>{};
     const vector_view<const C> scale = balanced ? memory.token_scale : vector_view<C>{};
     ops.each_row(tokens, route_backward_row<C, router_type, loss_type>{
-                             model->router(), model->loss(), valid(), logits(layer), slots(layer), gates(layer),
-                             matrix_view<C>{dgates.data, tokens, most(layer) + always(layer)}, gradient.gates,
+                             model->router(), model->loss(), valid(), logits(layer), selected(layer), gates(layer),
+                             matrix_view<C>{dgates.data, tokens, max_selected(layer) + always(layer)}, gradient.gates,
                              dprobability, scale, shaped(memory.probabilities, n), shaped(memory.dlogits, n)});
     stages.backward(ops, frame, gradient, weights, scratch, dweights);
     std::swap(memory.dstate, memory.dnext_state);
@@ -283,7 +285,7 @@ struct pass_state {
  private:
   static pass_memory<MixtureT, S> carve(const MixtureT& mixture, const pass_options& options, workspace& scratch) {
     if constexpr (is_grouped<typename MixtureT::backend_type>)
-      check_lent(scratch.owned(), "pass", "workspaces", "make_workspace");
+      check_external(scratch.owned(), "pass", "workspaces", "make_workspace");
     arena cursor(scratch.bytes());
     return pass_memory<MixtureT, S>(mixture, options, cursor);
   }

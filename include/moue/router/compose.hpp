@@ -83,10 +83,10 @@ template <class ScoreT, class SelectT, class GateT>
 router(ScoreT, SelectT, GateT) -> router<ScoreT, SelectT, GateT>;
 
 /// Linear logits, the k best, softmax over the selected (Mixtral's router).
-constexpr auto linear_router(index k) { return router{linear_score{}, top_k{k}, softmax_of_selected{}}; }
+constexpr auto linear_router(index_t k) { return router{linear_score{}, top_k{k}, softmax_of_selected{}}; }
 
 /// Row-normalised logits, the k best, softmax over the selected.
-constexpr auto normalised_router(index k) { return router{normalised_score{}, top_k{k}, softmax_of_selected{}}; }
+constexpr auto normalised_router(index_t k) { return router{normalised_score{}, top_k{k}, softmax_of_selected{}}; }
 
 /// The universal router: row-normalised logits from a per-layer offset plus the expert's shared key, plus the trajectory
 /// term; the k best; softmax over the selected. This library's formulation (docs/method.md) of the idea in
@@ -95,7 +95,7 @@ template <SelectStage SelectT>
 constexpr auto universal_router(SelectT select, trajectory path = {}) {
   return router{score_sum{keyed_score{}, path}, std::move(select), softmax_of_selected{}};
 }
-constexpr auto universal_router(index k, trajectory path = {}) { return universal_router(top_k{k}, path); }
+constexpr auto universal_router(index_t k, trajectory path = {}) { return universal_router(top_k{k}, path); }
 
 namespace detail {
 

@@ -20,7 +20,7 @@ template <class C, class W>
 struct open_foreign {
   matrix_view<C> logits;
   W opening;
-  MOUE_HD void operator()(index t, index j) const {
+  MOUE_HD void operator()(index_t t, index_t j) const {
     const C bias = static_cast<C>(opening(0, j));
     logits(t, j) = bias == minus_infinity<C>() ? bias : logits(t, j) + bias;
   }
@@ -40,13 +40,13 @@ open_foreign(matrix_view<C>, W) -> open_foreign<C, W>;
 template <ScoreStage ScoreT>
 struct extended_score {
   ScoreT score;
-  index home = 0;
+  index_t home = 0;
   double deviation = 0.02;  ///< of the initial foreign rows
   double initial_opening = detail::minus_infinity<double>();
 
-  constexpr index state_width() const requires detail::has_state_width<ScoreT> { return score.state_width(); }
+  constexpr index_t state_width() const requires detail::has_state_width<ScoreT> { return score.state_width(); }
   auto parameters(router_shape s) const {
-    const index gained = foreign(s);
+    const index_t gained = foreign(s);
     return detail::join_arrays(
         detail::stage_parameters(score, narrowed(s)),
         std::array{parameter_spec{"foreign", gained, s.width, initializer::normal(deviation), scope::layer, true, true},
@@ -61,7 +61,7 @@ struct extended_score {
     score.forward(ops, narrowed(frame), inner(p), temporary);
     const auto logits = frame.logits.column_block(home, frame.logits.cols - home);
     if (logits.cols == 0) return;
-    ops.linear(frame.features, p[rows], logits, write::add);
+    ops.linear(frame.features, p[rows], logits, store::add);
     ops.each_element(logits.rows, logits.cols, detail::open_foreign{logits, p[rows + 1]});
   }
   template <class C>
@@ -70,7 +70,7 @@ struct extended_score {
     score.backward(ops, narrowed(frame), narrowed(gradient), inner(p), temporary, inner(dp));
     const auto dlogits = gradient.logits.column_block(home, gradient.logits.cols - home);
     if (dlogits.cols == 0) return;
-    ops.input_gradient(dlogits, p[rows], gradient.features, write::add);
+    ops.input_gradient(dlogits, p[rows], gradient.features, store::add);
     ops.weight_gradient(dlogits, frame.features, dp[rows]);
   }
   template <class C>
@@ -88,7 +88,7 @@ struct extended_score {
  private:
   static constexpr std::size_t rows = detail::stage_parameter_count<ScoreT>;
 
-  index foreign(const router_shape& s) const {
+  index_t foreign(const router_shape& s) const {
     detail::require(
         home >= 0 && home <= s.candidates, "extended_score",
         [&] {
@@ -124,10 +124,10 @@ struct extended_score {
 };
 
 template <class T>
-extended_score(T, index) -> extended_score<T>;
+extended_score(T, index_t) -> extended_score<T>;
 template <class T>
-extended_score(T, index, double) -> extended_score<T>;
+extended_score(T, index_t, double) -> extended_score<T>;
 template <class T>
-extended_score(T, index, double, double) -> extended_score<T>;
+extended_score(T, index_t, double, double) -> extended_score<T>;
 
 }  // namespace moue

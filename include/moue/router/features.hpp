@@ -15,7 +15,7 @@ namespace moue {
 
 /// The layer's input as it is. Costs nothing: the input itself is handed on.
 struct input_features {
-  constexpr index width(index input) const { return input; }
+  constexpr index_t width(index_t input) const { return input; }
   void forward(const auto&, const auto&, const auto&, const auto&) const {}
   void backward(const auto&, const auto&, const auto&, const auto&, const auto&, const auto&) const {}
 };
@@ -28,12 +28,12 @@ struct rms_row {
   matrix_view<C> out;
   double epsilon;
   template <class Lanes = one_lane>
-  MOUE_HD void operator()(index t, const Lanes& lanes = {}) const {
+  MOUE_HD void operator()(index_t t, const Lanes& lanes = {}) const {
     using std::sqrt;
     C sum = C(0);
-    for (index j = lanes.first(); j < x.cols; j += lanes.step()) sum += x(t, j) * x(t, j);
+    for (index_t j = lanes.first(); j < x.cols; j += lanes.step()) sum += x(t, j) * x(t, j);
     const C scale = C(1) / sqrt(lanes.sum(sum) / C(x.cols) + C(epsilon));
-    for (index j = lanes.first(); j < x.cols; j += lanes.step()) out(t, j) = x(t, j) * scale;
+    for (index_t j = lanes.first(); j < x.cols; j += lanes.step()) out(t, j) = x(t, j) * scale;
   }
 };
 
@@ -44,17 +44,17 @@ struct rms_backward_row {
   matrix_view<C> dx;
   double epsilon;
   template <class Lanes = one_lane>
-  MOUE_HD void operator()(index t, const Lanes& lanes = {}) const {
+  MOUE_HD void operator()(index_t t, const Lanes& lanes = {}) const {
     using std::sqrt;
     C sum = C(0), along = C(0);
-    for (index j = lanes.first(); j < x.cols; j += lanes.step()) {
+    for (index_t j = lanes.first(); j < x.cols; j += lanes.step()) {
       sum += x(t, j) * x(t, j);
       along += x(t, j) * dout(t, j);
     }
     along = lanes.sum(along);
     const C scale = C(1) / sqrt(lanes.sum(sum) / C(x.cols) + C(epsilon));
     const C back = along * scale * scale * scale / C(x.cols);
-    for (index j = lanes.first(); j < x.cols; j += lanes.step()) dx(t, j) += scale * dout(t, j) - back * x(t, j);
+    for (index_t j = lanes.first(); j < x.cols; j += lanes.step()) dx(t, j) += scale * dout(t, j) - back * x(t, j);
   }
 };
 
@@ -65,7 +65,7 @@ struct rms_backward_row {
 struct rms_features {
   double epsilon = 1e-12;
 
-  constexpr index width(index input) const { return input; }
+  constexpr index_t width(index_t input) const { return input; }
   template <class C>
   void forward(const auto& ops, const router_frame<C>& frame, const auto&, const auto&) const {
     ops.each_row(frame.input.rows, detail::rms_row<C>{frame.input, frame.features, epsilon});

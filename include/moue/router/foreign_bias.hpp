@@ -16,7 +16,7 @@ namespace moue {
 /// layer, trained. Beside `extended_score` in a `score_sum` it lets every layer learn how much of its traffic each foreign
 /// expert is to get, whatever the token. Home logits are not touched.
 struct foreign_bias {
-  index home = 0;
+  index_t home = 0;
   double initial = 0;
 
   auto parameters(router_shape s) const {

@@ -17,19 +17,20 @@ namespace moue {
 /// selected sum. Sums to 1; with k = 1 the gate is 1 and the router gets no gradient from it.
 struct softmax_of_selected {
   template <class C>
-  MOUE_HD void forward(vector_view<const C> logits, vector_view<const std::int32_t> slots, vector_view<C> gates) const {
+  MOUE_HD void forward(vector_view<const C> logits, vector_view<const std::int32_t> selected,
+                       vector_view<C> gates) const {
     C most = detail::minus_infinity<C>();
-    for (const auto slot : slots) most = logits[slot] > most ? logits[slot] : most;
+    for (const auto column : selected) most = logits[column] > most ? logits[column] : most;
     C sum = C(0);
-    for (index i = 0; i < slots.size; ++i) sum += gates[i] = detail::exponential(logits[slots[i]] - most);
-    for (index i = 0; i < slots.size; ++i) gates[i] /= sum;
+    for (index_t i = 0; i < selected.size; ++i) sum += gates[i] = detail::exponential(logits[selected[i]] - most);
+    for (index_t i = 0; i < selected.size; ++i) gates[i] /= sum;
   }
   template <class C>
-  MOUE_HD void backward(vector_view<const C>, vector_view<const std::int32_t> slots, vector_view<const C> gates,
+  MOUE_HD void backward(vector_view<const C>, vector_view<const std::int32_t> selected, vector_view<const C> gates,
                         vector_view<const C> dgates, vector_view<C> dlogits) const {
     C mean = C(0);
-    for (index i = 0; i < slots.size; ++i) mean += gates[i] * dgates[i];
-    for (index i = 0; i < slots.size; ++i) dlogits[slots[i]] += gates[i] * (dgates[i] - mean);
+    for (index_t i = 0; i < selected.size; ++i) mean += gates[i] * dgates[i];
+    for (index_t i = 0; i < selected.size; ++i) dlogits[selected[i]] += gates[i] * (dgates[i] - mean);
   }
 };
 
@@ -40,24 +41,25 @@ struct softmax_then_select {
   double scale = 1;
 
   template <class C, class Lanes = one_lane>
-  MOUE_HD void forward(vector_view<const C> logits, vector_view<const std::int32_t> slots, vector_view<C> gates,
+  MOUE_HD void forward(vector_view<const C> logits, vector_view<const std::int32_t> selected, vector_view<C> gates,
                        const Lanes& lanes = {}) const {
     const auto [most, sum] = normaliser(logits, lanes);
-    for (index i = lanes.first(); i < slots.size; i += lanes.step())
-      gates[i] = detail::exponential(logits[slots[i]] - most) / sum * C(scale);
+    for (index_t i = lanes.first(); i < selected.size; i += lanes.step())
+      gates[i] = detail::exponential(logits[selected[i]] - most) / sum * C(scale);
   }
   template <class C, class Lanes = one_lane>
-  MOUE_HD void backward(vector_view<const C> logits, vector_view<const std::int32_t> slots, vector_view<const C> gates,
-                        vector_view<const C> dgates, vector_view<C> dlogits, const Lanes& lanes = {}) const {
+  MOUE_HD void backward(vector_view<const C> logits, vector_view<const std::int32_t> selected,
+                        vector_view<const C> gates, vector_view<const C> dgates, vector_view<C> dlogits,
+                        const Lanes& lanes = {}) const {
     const auto [most, sum] = normaliser(logits, lanes);
     C mean = C(0);
-    for (index i = 0; i < slots.size; ++i) {
+    for (index_t i = 0; i < selected.size; ++i) {
       mean += gates[i] * dgates[i];
-      if (lanes.leads()) dlogits[slots[i]] += gates[i] * dgates[i];
+      if (lanes.leads()) dlogits[selected[i]] += gates[i] * dgates[i];
     }
     lanes.wait();
-    if (slots.size > 0)
-      for (index j = lanes.first(); j < logits.size; j += lanes.step())
+    if (selected.size > 0)
+      for (index_t j = lanes.first(); j < logits.size; j += lanes.step())
         dlogits[j] -= detail::exponential(logits[j] - most) / sum * mean;
   }
 
@@ -70,7 +72,7 @@ struct softmax_then_select {
   MOUE_HD static parts<C> normaliser(vector_view<const C> logits, const Lanes& lanes) {
     const C most = detail::largest(logits, lanes);
     C sum = C(0);
-    for (index j = lanes.first(); j < logits.size; j += lanes.step()) sum += detail::exponential(logits[j] - most);
+    for (index_t j = lanes.first(); j < logits.size; j += lanes.step()) sum += detail::exponential(logits[j] - most);
     return {most, lanes.sum(sum)};
   }
 };
@@ -80,15 +82,16 @@ struct sigmoid_gate {
   double scale = 1;
 
   template <class C>
-  MOUE_HD void forward(vector_view<const C> logits, vector_view<const std::int32_t> slots, vector_view<C> gates) const {
-    for (index i = 0; i < slots.size; ++i) gates[i] = C(scale) * detail::sigmoid(logits[slots[i]]);
+  MOUE_HD void forward(vector_view<const C> logits, vector_view<const std::int32_t> selected,
+                       vector_view<C> gates) const {
+    for (index_t i = 0; i < selected.size; ++i) gates[i] = C(scale) * detail::sigmoid(logits[selected[i]]);
   }
   template <class C>
-  MOUE_HD void backward(vector_view<const C> logits, vector_view<const std::int32_t> slots, vector_view<const C>,
+  MOUE_HD void backward(vector_view<const C> logits, vector_view<const std::int32_t> selected, vector_view<const C>,
                         vector_view<const C> dgates, vector_view<C> dlogits) const {
-    for (index i = 0; i < slots.size; ++i) {
-      const C s = detail::sigmoid(logits[slots[i]]);
-      dlogits[slots[i]] += C(scale) * s * (C(1) - s) * dgates[i];
+    for (index_t i = 0; i < selected.size; ++i) {
+      const C s = detail::sigmoid(logits[selected[i]]);
+      dlogits[selected[i]] += C(scale) * s * (C(1) - s) * dgates[i];
     }
   }
 };
@@ -99,25 +102,26 @@ struct sigmoid_renormalised {
   double scale = 1;
 
   template <class C>
-  MOUE_HD void forward(vector_view<const C> logits, vector_view<const std::int32_t> slots, vector_view<C> gates) const {
+  MOUE_HD void forward(vector_view<const C> logits, vector_view<const std::int32_t> selected,
+                       vector_view<C> gates) const {
     C most = detail::minus_infinity<C>();
-    for (const auto slot : slots) {
-      const C s = detail::log_sigmoid(logits[slot]);
+    for (const auto column : selected) {
+      const C s = detail::log_sigmoid(logits[column]);
       most = s > most ? s : most;
     }
     C sum = C(0);
-    for (index i = 0; i < slots.size; ++i)
-      sum += gates[i] = detail::exponential(detail::log_sigmoid(logits[slots[i]]) - most);
-    for (index i = 0; i < slots.size; ++i) gates[i] *= C(scale) / sum;
+    for (index_t i = 0; i < selected.size; ++i)
+      sum += gates[i] = detail::exponential(detail::log_sigmoid(logits[selected[i]]) - most);
+    for (index_t i = 0; i < selected.size; ++i) gates[i] *= C(scale) / sum;
   }
   template <class C>
-  MOUE_HD void backward(vector_view<const C> logits, vector_view<const std::int32_t> slots, vector_view<const C> gates,
-                        vector_view<const C> dgates, vector_view<C> dlogits) const {
+  MOUE_HD void backward(vector_view<const C> logits, vector_view<const std::int32_t> selected,
+                        vector_view<const C> gates, vector_view<const C> dgates, vector_view<C> dlogits) const {
     C mean = C(0);
-    for (index i = 0; i < slots.size; ++i) mean += gates[i] * dgates[i];
+    for (index_t i = 0; i < selected.size; ++i) mean += gates[i] * dgates[i];
     mean /= C(scale);
-    for (index i = 0; i < slots.size; ++i)  // d log sigmoid(z) / dz = sigmoid(-z)
-      dlogits[slots[i]] += gates[i] * (dgates[i] - mean) * detail::sigmoid(-logits[slots[i]]);
+    for (index_t i = 0; i < selected.size; ++i)  // d log sigmoid(z) / dz = sigmoid(-z)
+      dlogits[selected[i]] += gates[i] * (dgates[i] - mean) * detail::sigmoid(-logits[selected[i]]);
   }
 };
 

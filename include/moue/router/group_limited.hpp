@@ -15,13 +15,13 @@
 namespace moue {
 
 /// How `group_limited` cuts candidates into groups and how many of these it keeps.
-struct slot_groups {
-  index size = 1;  ///< neighbouring slots in a group; the last group may have fewer
-  index kept = 1;  ///< groups a token may use
-  index best = 1;  ///< members whose scores add up to the group's
+struct column_groups {
+  index_t size = 1;   ///< neighbouring columns in a group; the last group may have fewer
+  index_t saved = 1;  ///< groups a token may use
+  index_t best = 1;   ///< members whose scores add up to the group's
 };
 
-/// The k best candidates of the `kept` groups with the highest scores, a group's score being the sum of its `best` best.
+/// The k best candidates of the `saved` groups with the highest scores, a group's score being the sum of its `best` best.
 /// DeepSeek-V2 has best = 1 (arXiv 2405.04434), DeepSeek-V3 best = 2 with `biased_sigmoid` (arXiv 2412.19437). Order and
 /// ties are those of `top_k`; between groups of equal score the one whose best member comes first wins. Closed candidates
 /// are absent: a group is worth what its open members are, and nothing without any. So a token may get fewer than k, and
@@ -29,35 +29,35 @@ struct slot_groups {
 class group_limited {
  public:
   /// Throws if k is negative or the groups make no sense.
-  constexpr group_limited(index k, slot_groups groups) : k_(k), groups_(groups) {
+  constexpr group_limited(index_t k, column_groups groups) : k_(k), groups_(groups) {
     detail::require(
         k >= 0, "group_limited", [&] { return "k is " + std::to_string(k); }, "choose 0 or more experts per token");
     detail::require(
-        groups.size > 0 && groups.kept > 0 && groups.best > 0, "group_limited",
+        groups.size > 0 && groups.saved > 0 && groups.best > 0, "group_limited",
         [&] {
-          return "groups have size " + std::to_string(groups.size) + ", " + std::to_string(groups.kept) +
+          return "groups have size " + std::to_string(groups.size) + ", " + std::to_string(groups.saved) +
                  " are kept, and " + std::to_string(groups.best) + " members count";
         },
         "give at least 1 for each");
   }
-  MOUE_HD constexpr index k() const { return k_; }
-  MOUE_HD constexpr slot_groups groups() const { return groups_; }
-  constexpr index most(index candidates) const {
-    const index reach = limits(candidates) ? groups_.kept * groups_.size : candidates;
+  MOUE_HD constexpr index_t k() const { return k_; }
+  MOUE_HD constexpr column_groups groups() const { return groups_; }
+  constexpr index_t max_selected(index_t candidates) const {
+    const index_t reach = limits(candidates) ? groups_.saved * groups_.size : candidates;
     return k_ < reach ? k_ : reach;
   }
 
   template <class C>
-  MOUE_HD index operator()(vector_view<const C> scores, vector_view<const std::int32_t> candidates,
-                           vector_view<std::int32_t> slots) const {
-    if (!limits(scores.size)) return detail::select_best(k_, scores, candidates, slots, one_lane());
-    const rank<C> last = last_kept(scores, candidates);
-    index count = 0;
-    for (index first = 0; first < scores.size; first += groups_.size) {
+  MOUE_HD index_t operator()(vector_view<const C> scores, vector_view<const std::int32_t> candidates,
+                             vector_view<std::int32_t> selected) const {
+    if (!limits(scores.size)) return detail::select_best(k_, scores, candidates, selected, one_lane());
+    const rank<C> last = last_saved(scores, candidates);
+    index_t count = 0;
+    for (index_t first = 0; first < scores.size; first += groups_.size) {
       const rank<C> group = rank_of(scores, candidates, first);
       if (group.id == none || comes_before(last, group)) continue;
-      for (index j = first; j < end_of(scores, first); ++j)
-        count = detail::insert_best(k_, scores, candidates, j, slots, count);
+      for (index_t j = first; j < end_of(scores, first); ++j)
+        count = detail::insert_best(k_, scores, candidates, j, selected, count);
     }
     return count;
   }
@@ -72,11 +72,11 @@ class group_limited {
     std::int32_t id = none;
   };
 
-  MOUE_HD constexpr bool limits(index candidates) const {
-    return groups_.kept < candidates / groups_.size + (candidates % groups_.size != 0 ? 1 : 0);
+  MOUE_HD constexpr bool limits(index_t candidates) const {
+    return groups_.saved < candidates / groups_.size + (candidates % groups_.size != 0 ? 1 : 0);
   }
   template <class C>
-  MOUE_HD index end_of(vector_view<const C> scores, index first) const {
+  MOUE_HD index_t end_of(vector_view<const C> scores, index_t first) const {
     return scores.size - first < groups_.size ? scores.size : first + groups_.size;
   }
   template <class C>
@@ -86,12 +86,13 @@ class group_limited {
 
   /// Finds the members in falling order, each by a scan for the first one after the last: no memory is needed.
   template <class C>
-  MOUE_HD rank<C> rank_of(vector_view<const C> scores, vector_view<const std::int32_t> candidates, index first) const {
+  MOUE_HD rank<C> rank_of(vector_view<const C> scores, vector_view<const std::int32_t> candidates,
+                          index_t first) const {
     rank<C> result;
-    index previous = none;
-    for (index i = 0; i < groups_.best; ++i) {
-      index next = none;
-      for (index j = first; j < end_of(scores, first); ++j) {
+    index_t previous = none;
+    for (index_t i = 0; i < groups_.best; ++i) {
+      index_t next = none;
+      for (index_t j = first; j < end_of(scores, first); ++j) {
         if (scores[j] == detail::minus_infinity<C>()) continue;
         if (previous != none && !detail::before(scores[previous], candidates[previous], scores[j], candidates[j]))
           continue;
@@ -107,11 +108,11 @@ class group_limited {
 
   /// The last of the groups that are kept, found in the same way.
   template <class C>
-  MOUE_HD rank<C> last_kept(vector_view<const C> scores, vector_view<const std::int32_t> candidates) const {
+  MOUE_HD rank<C> last_saved(vector_view<const C> scores, vector_view<const std::int32_t> candidates) const {
     rank<C> last;
-    for (index i = 0; i < groups_.kept; ++i) {
+    for (index_t i = 0; i < groups_.saved; ++i) {
       rank<C> next;
-      for (index first = 0; first < scores.size; first += groups_.size) {
+      for (index_t first = 0; first < scores.size; first += groups_.size) {
         const rank<C> group = rank_of(scores, candidates, first);
         if (group.id == none || (last.id != none && !comes_before(last, group))) continue;
         if (next.id == none || comes_before(group, next)) next = group;
@@ -122,8 +123,8 @@ class group_limited {
     return last;
   }
 
-  index k_;
-  slot_groups groups_;
+  index_t k_;
+  column_groups groups_;
 };
 
 }  // namespace moue

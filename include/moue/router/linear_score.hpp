@@ -21,12 +21,12 @@ struct linear_score {
   }
   template <class C>
   void forward(const auto& ops, const router_frame<C>& frame, const auto& p, const auto&) const {
-    ops.linear(frame.features, p[0], frame.logits, write::add);
+    ops.linear(frame.features, p[0], frame.logits, store::add);
   }
   template <class C>
   void backward(const auto& ops, const router_frame<C>& frame, const router_gradient<C>& gradient, const auto& p,
                 const auto&, const auto& dp) const {
-    ops.input_gradient(gradient.logits, p[0], gradient.features, write::add);
+    ops.input_gradient(gradient.logits, p[0], gradient.features, store::add);
     ops.weight_gradient(gradient.logits, frame.features, dp[0]);
   }
 };

@@ -16,7 +16,7 @@ template <class C, class W>
 struct add_logit_bias {
   matrix_view<C> logits;
   W bias;
-  MOUE_HD void operator()(index t, index j) const { logits(t, j) += static_cast<C>(bias(0, j)); }
+  MOUE_HD void operator()(index_t t, index_t j) const { logits(t, j) += static_cast<C>(bias(0, j)); }
 };
 
 template <class C, class W>

@@ -16,61 +16,61 @@ namespace detail {
 
 inline constexpr double norm_epsilon = 1e-12;
 
-/// The un-normalised row of one slot: the layer's own weights, plus the expert's shared key if there is one.
+/// The un-normalised row of one column: the layer's own weights, plus the expert's shared key if there is one.
 template <bool SharedKey, class C, class W>
-struct slot_row {
+struct column_row {
   W weight;
   W key;
   vector_view<const std::int32_t> candidates;
-  MOUE_HD C operator()(index slot, index j) const {
-    C w = static_cast<C>(weight(slot, j));
-    if constexpr (SharedKey) w += static_cast<C>(key(candidates[slot], j));
+  MOUE_HD C operator()(index_t column, index_t j) const {
+    C w = static_cast<C>(weight(column, j));
+    if constexpr (SharedKey) w += static_cast<C>(key(candidates[column], j));
     return w;
   }
   template <class Lanes>
-  MOUE_HD C inverse_norm(index slot, const Lanes& lanes) const {
+  MOUE_HD C inverse_norm(index_t column, const Lanes& lanes) const {
     using std::sqrt;
     C sum = lanes.leads() ? C(norm_epsilon) : C(0);
-    for (index j = lanes.first(); j < weight.cols; j += lanes.step()) sum += (*this)(slot, j) * (*this)(slot, j);
+    for (index_t j = lanes.first(); j < weight.cols; j += lanes.step()) sum += (*this)(column, j) * (*this)(column, j);
     return C(1) / sqrt(lanes.sum(sum));
   }
 };
 
-/// scaled(slot, :) = temperature * row / norm.
+/// scaled(column, :) = temperature * row / norm.
 template <bool SharedKey, class C, class W>
-struct normalise_slot {
-  slot_row<SharedKey, C, W> row;
+struct normalise_column {
+  column_row<SharedKey, C, W> row;
   W temperature;
   matrix_view<C> scaled;
   template <class Lanes = one_lane>
-  MOUE_HD void operator()(index slot, const Lanes& lanes = {}) const {
-    const C factor = static_cast<C>(temperature(0, 0)) * row.inverse_norm(slot, lanes);
-    for (index j = lanes.first(); j < scaled.cols; j += lanes.step()) scaled(slot, j) = factor * row(slot, j);
+  MOUE_HD void operator()(index_t column, const Lanes& lanes = {}) const {
+    const C factor = static_cast<C>(temperature(0, 0)) * row.inverse_norm(column, lanes);
+    for (index_t j = lanes.first(); j < scaled.cols; j += lanes.step()) scaled(column, j) = factor * row(column, j);
   }
 };
 
-/// From a(slot, :) = sum_t dz u: the slot's part of the temperature's gradient into `part`, and the gradient of the
+/// From a(column, :) = sum_t dz u: the column's part of the temperature's gradient into `part`, and the gradient of the
 /// un-normalised row added to the weights' (and the key's) gradient.
 template <bool SharedKey, class C, class W>
-struct normalise_slot_backward {
-  slot_row<SharedKey, C, W> row;
+struct normalise_column_backward {
+  column_row<SharedKey, C, W> row;
   W temperature;
   matrix_view<const C> a;
   matrix_view<C> part;
   matrix_view<C> dweight;
   matrix_view<C> dkey;
   template <class Lanes = one_lane>
-  MOUE_HD void operator()(index slot, const Lanes& lanes = {}) const {
-    const C inverse = row.inverse_norm(slot, lanes);
+  MOUE_HD void operator()(index_t column, const Lanes& lanes = {}) const {
+    const C inverse = row.inverse_norm(column, lanes);
     C along = C(0);
-    for (index j = lanes.first(); j < a.cols; j += lanes.step()) along += a(slot, j) * row(slot, j) * inverse;
+    for (index_t j = lanes.first(); j < a.cols; j += lanes.step()) along += a(column, j) * row(column, j) * inverse;
     along = lanes.sum(along);
-    if (lanes.leads()) part(slot, 0) = along;
+    if (lanes.leads()) part(column, 0) = along;
     const C factor = static_cast<C>(temperature(0, 0)) * inverse;
-    for (index j = lanes.first(); j < a.cols; j += lanes.step()) {
-      const C d = factor * (a(slot, j) - along * inverse * row(slot, j));
-      dweight(slot, j) += d;
-      if constexpr (SharedKey) dkey(row.candidates[slot], j) += d;
+    for (index_t j = lanes.first(); j < a.cols; j += lanes.step()) {
+      const C d = factor * (a(column, j) - along * inverse * row(column, j));
+      dweight(column, j) += d;
+      if constexpr (SharedKey) dkey(row.candidates[column], j) += d;
     }
   }
 };
@@ -103,26 +103,26 @@ struct basic_normalised_score {
 
   template <class C>
   void forward(const auto& ops, const router_frame<C>& frame, const auto& p, const auto& temporary) const {
-    const auto row = slot_row<C>(frame, p);
+    const auto row = column_row<C>(frame, p);
     ops.each_row(temporary[0].rows,
-                 detail::normalise_slot<SharedKey, C, view_of<decltype(p)>>{row, p[1], temporary[0]});
-    ops.linear(frame.features, temporary[0], frame.logits, write::add);
+                 detail::normalise_column<SharedKey, C, view_of<decltype(p)>>{row, p[1], temporary[0]});
+    ops.linear(frame.features, temporary[0], frame.logits, store::add);
   }
 
   template <class C>
   void backward(const auto& ops, const router_frame<C>& frame, const router_gradient<C>& gradient, const auto& p,
                 const auto& temporary, const auto& dp) const {
-    const auto row = slot_row<C>(frame, p);
+    const auto row = column_row<C>(frame, p);
     const auto& scaled = temporary[0];
     const auto& a = temporary[1];
     const auto& part = temporary[2];
     using view = view_of<decltype(p)>;
-    ops.each_row(scaled.rows, detail::normalise_slot<SharedKey, C, view>{row, p[1], scaled});
-    ops.input_gradient(gradient.logits, scaled, gradient.features, write::add);
+    ops.each_row(scaled.rows, detail::normalise_column<SharedKey, C, view>{row, p[1], scaled});
+    ops.input_gradient(gradient.logits, scaled, gradient.features, store::add);
     ops.each_element(a.rows, a.cols, detail::clear_element<C>{a});
     ops.weight_gradient(gradient.logits, frame.features, a);
-    ops.each_row(a.rows,
-                 detail::normalise_slot_backward<SharedKey, C, view>{row, p[1], a, part, dp[0], dp[SharedKey ? 2 : 0]});
+    ops.each_row(a.rows, detail::normalise_column_backward<SharedKey, C, view>{row, p[1], a, part, dp[0],
+                                                                               dp[SharedKey ? 2 : 0]});
     ops.column_sum(part, dp[1]);
   }
 
@@ -131,8 +131,8 @@ struct basic_normalised_score {
   using view_of = std::remove_cvref_t<decltype(std::declval<P>()[0])>;
 
   template <class C>
-  static auto slot_row(const router_frame<C>& frame, const auto& p) {
-    return detail::slot_row<SharedKey, C, view_of<decltype(p)>>{p[0], p[SharedKey ? 2 : 0], frame.candidates};
+  static auto column_row(const router_frame<C>& frame, const auto& p) {
+    return detail::column_row<SharedKey, C, view_of<decltype(p)>>{p[0], p[SharedKey ? 2 : 0], frame.candidates};
   }
 };
 

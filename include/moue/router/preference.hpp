@@ -18,7 +18,7 @@ struct by_logits {
   template <class C, class Lanes = one_lane>
   MOUE_HD void operator()(vector_view<const C> logits, const auto&, vector_view<C> scores,
                           const Lanes& lanes = {}) const {
-    for (index j = lanes.first(); j < logits.size; j += lanes.step()) scores[j] = logits[j];
+    for (index_t j = lanes.first(); j < logits.size; j += lanes.step()) scores[j] = logits[j];
   }
 };
 
@@ -31,7 +31,7 @@ struct biased_logits {
   template <class C, class Lanes = one_lane>
   MOUE_HD void operator()(vector_view<const C> logits, const auto& p, vector_view<C> scores,
                           const Lanes& lanes = {}) const {
-    for (index j = lanes.first(); j < logits.size; j += lanes.step())
+    for (index_t j = lanes.first(); j < logits.size; j += lanes.step())
       scores[j] = logits[j] + static_cast<C>(p[0](0, j));
   }
 };
@@ -42,7 +42,7 @@ struct biased_sigmoid {
   template <class C, class Lanes = one_lane>
   MOUE_HD void operator()(vector_view<const C> logits, const auto& p, vector_view<C> scores,
                           const Lanes& lanes = {}) const {
-    for (index j = lanes.first(); j < logits.size; j += lanes.step())
+    for (index_t j = lanes.first(); j < logits.size; j += lanes.step())
       scores[j] = detail::sigmoid(logits[j]) + static_cast<C>(p[0](0, j));
   }
 };

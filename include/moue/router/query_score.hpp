@@ -23,7 +23,7 @@ struct finish_query {
   W temperature;
   C scale;
   matrix_view<C> scaled;
-  MOUE_HD void operator()(index t, index j) const {
+  MOUE_HD void operator()(index_t t, index_t j) const {
     query(t, j) += static_cast<C>(offset(0, j));
     scaled(t, j) = scale * static_cast<C>(temperature(0, 0)) * query(t, j);
   }
@@ -37,9 +37,9 @@ struct finish_query_backward {
   C scale;
   matrix_view<C> dscaled;
   matrix_view<C> part;
-  MOUE_HD void operator()(index t) const {
+  MOUE_HD void operator()(index_t t) const {
     C sum = C(0);
-    for (index j = 0; j < query.cols; ++j) {
+    for (index_t j = 0; j < query.cols; ++j) {
       sum += dscaled(t, j) * scale * query(t, j);
       dscaled(t, j) *= scale * static_cast<C>(temperature(0, 0));
     }
@@ -57,10 +57,10 @@ finish_query(matrix_view<C>, W, W, C, matrix_view<C>) -> finish_query<C, W>;
 /// Parameters: `query` [rank, width], `query_map` R [rank, rank], `query_key` K [experts, rank] per model;
 /// `temperature` [1, 1] and `query_offset` b_l [1, rank] per layer. R and b start at zero.
 struct query_score {
-  index rank = 32;
+  index_t rank = 32;
   double decay = 0.5;
 
-  constexpr index state_width() const { return rank; }
+  constexpr index_t state_width() const { return rank; }
   auto parameters(router_shape s) const {
     return std::array{parameter_spec{"query", rank, s.width, initializer::normal(1 / std::sqrt(double(s.width))),
                                      scope::model, true, true},
@@ -77,7 +77,7 @@ struct query_score {
   template <class C>
   void forward(const auto& ops, const router_frame<C>& frame, const auto& p, const auto& temporary) const {
     prepare<C>(ops, frame, p, temporary);
-    ops.linear(temporary[3], temporary[0], frame.logits, write::add);
+    ops.linear(temporary[3], temporary[0], frame.logits, store::add);
   }
 
   template <class C>
@@ -99,9 +99,9 @@ struct query_score {
     ops.column_sum(part, dp[3]);
     ops.column_sum(dquery, dp[4]);
     ops.weight_gradient(dquery, frame.features, dp[0]);
-    ops.input_gradient(dquery, p[0], gradient.features, write::add);
+    ops.input_gradient(dquery, p[0], gradient.features, store::add);
     ops.weight_gradient(dquery, frame.state, dp[1]);
-    ops.input_gradient(dquery, p[1], gradient.state, write::add);
+    ops.input_gradient(dquery, p[1], gradient.state, store::add);
   }
 
   template <class C>
@@ -125,7 +125,7 @@ struct query_score {
   void prepare(const auto& ops, const router_frame<C>& frame, const auto& p, const auto& temporary) const {
     ops.each_row(temporary[0].rows, detail::gather_rows{p[2], frame.candidates, temporary[0]});
     ops.linear(frame.features, p[0], temporary[2]);
-    ops.linear(frame.state, p[1], temporary[2], write::add);
+    ops.linear(frame.state, p[1], temporary[2], store::add);
     ops.each_element(temporary[2].rows, temporary[2].cols,
                      detail::finish_query{temporary[2], p[4], p[3], scale<C>(), temporary[3]});
   }

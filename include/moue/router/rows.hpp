@@ -15,31 +15,31 @@ namespace moue::detail {
 template <class C>
 struct clear_element {
   matrix_view<C> m;
-  MOUE_HD void operator()(index i, index j) const { m(i, j) = C(0); }
+  MOUE_HD void operator()(index_t i, index_t j) const { m(i, j) = C(0); }
 };
 
-/// out(slot, :) = table(candidate[slot], :).
+/// out(column, :) = table(candidate[column], :).
 template <class C, class W>
 struct gather_rows {
   W table;
   vector_view<const std::int32_t> candidates;
   matrix_view<C> out;
   template <class Lanes = one_lane>
-  MOUE_HD void operator()(index slot, const Lanes& lanes = {}) const {
-    for (index j = lanes.first(); j < out.cols; j += lanes.step())
-      out(slot, j) = static_cast<C>(table(candidates[slot], j));
+  MOUE_HD void operator()(index_t column, const Lanes& lanes = {}) const {
+    for (index_t j = lanes.first(); j < out.cols; j += lanes.step())
+      out(column, j) = static_cast<C>(table(candidates[column], j));
   }
 };
 
-/// table(candidate[slot], :) += in(slot, :). Candidates of a layer are distinct, so slots never meet.
+/// table(candidate[column], :) += in(column, :). Candidates of a layer are distinct, so columns never meet.
 template <class C>
 struct scatter_add_rows {
   matrix_view<const C> in;
   vector_view<const std::int32_t> candidates;
   matrix_view<C> table;
   template <class Lanes = one_lane>
-  MOUE_HD void operator()(index slot, const Lanes& lanes = {}) const {
-    for (index j = lanes.first(); j < in.cols; j += lanes.step()) table(candidates[slot], j) += in(slot, j);
+  MOUE_HD void operator()(index_t column, const Lanes& lanes = {}) const {
+    for (index_t j = lanes.first(); j < in.cols; j += lanes.step()) table(candidates[column], j) += in(column, j);
   }
 };
 

@@ -21,7 +21,7 @@ class score_sum {
  public:
   constexpr explicit score_sum(Terms... terms) : terms_(std::move(terms)...) {}
 
-  constexpr index state_width() const requires(detail::has_state_width<Terms> || ...) {
+  constexpr index_t state_width() const requires(detail::has_state_width<Terms> || ...) {
     return std::apply([](const auto&... term) { return (detail::stage_state_width(term) + ... + 0); }, terms_);
   }
   auto parameters(router_shape s) const {
@@ -35,14 +35,14 @@ class score_sum {
 
   template <class C>
   void forward(const auto& ops, const router_frame<C>& frame, const auto& p, const auto& temporary) const {
-    each_term([&]<std::size_t Term>(const auto& term, index column) {
+    each_term([&]<std::size_t Term>(const auto& term, index_t column) {
       term.forward(ops, slice(term, frame, column), own<Term>(p), own_scratch<Term>(temporary));
     });
   }
   template <class C>
   void backward(const auto& ops, const router_frame<C>& frame, const router_gradient<C>& gradient, const auto& p,
                 const auto& temporary, const auto& dp) const {
-    each_term([&]<std::size_t Term>(const auto& term, index column) {
+    each_term([&]<std::size_t Term>(const auto& term, index_t column) {
       term.backward(ops, slice(term, frame, column), slice(term, gradient, column), own<Term>(p),
                     own_scratch<Term>(temporary), own<Term>(dp));
     });
@@ -50,7 +50,7 @@ class score_sum {
   template <class C>
   void advance(const auto& ops, const router_frame<C>& frame, const auto& p, const auto& temporary) const
       requires(detail::has_state_width<Terms> || ...) {
-    each_term([&]<std::size_t Term>(const auto& term, index column) {
+    each_term([&]<std::size_t Term>(const auto& term, index_t column) {
       if constexpr (detail::has_state_width<std::remove_cvref_t<decltype(term)>>)
         term.advance(ops, slice(term, frame, column), own<Term>(p), own_scratch<Term>(temporary));
     });
@@ -59,7 +59,7 @@ class score_sum {
   void advance_backward(const auto& ops, const router_frame<C>& frame, const router_gradient<C>& gradient,
                         const auto& p, const auto& temporary, const auto& dp) const
       requires(detail::has_state_width<Terms> || ...) {
-    each_term([&]<std::size_t Term>(const auto& term, index column) {
+    each_term([&]<std::size_t Term>(const auto& term, index_t column) {
       if constexpr (detail::has_state_width<std::remove_cvref_t<decltype(term)>>)
         term.advance_backward(ops, slice(term, frame, column), slice(term, gradient, column), own<Term>(p),
                               own_scratch<Term>(temporary), own<Term>(dp));
@@ -91,8 +91,8 @@ class score_sum {
 
   /// The frame (or gradient) with the state columns that belong to `term`.
   template <class Frame>
-  static Frame slice(const auto& term, Frame frame, index column) {
-    const index width = detail::stage_state_width(term);
+  static Frame slice(const auto& term, Frame frame, index_t column) {
+    const index_t width = detail::stage_state_width(term);
     frame.state = frame.state.column_block(column, width);
     frame.next_state = frame.next_state.column_block(column, width);
     return frame;
@@ -101,7 +101,7 @@ class score_sum {
   template <class F>
   void each_term(F&& f) const {
     [&]<std::size_t... Is>(std::index_sequence<Is...>) {
-      index column = 0;
+      index_t column = 0;
       ((f.template operator()<Is>(std::get<Is>(terms_), column),
         column += detail::stage_state_width(std::get<Is>(terms_))),
        ...);

@@ -21,32 +21,34 @@ struct sparsemixer {
   double jitter = 0.01;
 
   template <class C>
-  MOUE_HD void forward(vector_view<const C> logits, vector_view<const std::int32_t> slots, vector_view<C> gates) const {
-    for (index i = 0; i < slots.size; ++i) {
-      const auto [most, sum] = normaliser(logits, slots, i);
-      const index own = slots[i];
-      gates[i] = competes(logits, slots, i, own, most) ? detail::exponential(logits[own] - most) / sum : C(0);
+  MOUE_HD void forward(vector_view<const C> logits, vector_view<const std::int32_t> selected,
+                       vector_view<C> gates) const {
+    for (index_t i = 0; i < selected.size; ++i) {
+      const auto [most, sum] = normaliser(logits, selected, i);
+      const index_t own = selected[i];
+      gates[i] = competes(logits, selected, i, own, most) ? detail::exponential(logits[own] - most) / sum : C(0);
     }
   }
   template <class C>
-  MOUE_HD void backward(vector_view<const C> logits, vector_view<const std::int32_t> slots, vector_view<const C> gates,
-                        vector_view<const C> dgates, vector_view<C> dlogits) const {
-    for (index i = 0; i < slots.size; ++i) {
-      const auto [most, sum] = normaliser(logits, slots, i);
+  MOUE_HD void backward(vector_view<const C> logits, vector_view<const std::int32_t> selected,
+                        vector_view<const C> gates, vector_view<const C> dgates, vector_view<C> dlogits) const {
+    for (index_t i = 0; i < selected.size; ++i) {
+      const auto [most, sum] = normaliser(logits, selected, i);
       const C slope = gates[i] * dgates[i];
-      for (index j = 0; j < logits.size; ++j)
-        if (competes(logits, slots, i, j, most)) dlogits[j] -= slope * detail::exponential(logits[j] - most) / sum;
-      dlogits[slots[i]] += slope;
+      for (index_t j = 0; j < logits.size; ++j)
+        if (competes(logits, selected, i, j, most)) dlogits[j] -= slope * detail::exponential(logits[j] - most) / sum;
+      dlogits[selected[i]] += slope;
     }
   }
 
  private:
-  /// Whether slot `j` is open and was not picked before pick `i`.
+  /// Whether column `j` is open and was not picked before pick `i`.
   template <class C>
-  MOUE_HD static bool available(vector_view<const C> logits, vector_view<const std::int32_t> slots, index i, index j) {
+  MOUE_HD static bool available(vector_view<const C> logits, vector_view<const std::int32_t> selected, index_t i,
+                                index_t j) {
     if (logits[j] == detail::minus_infinity<C>()) return false;
-    for (index earlier = 0; earlier < i; ++earlier)
-      if (slots[earlier] == j) return false;
+    for (index_t earlier = 0; earlier < i; ++earlier)
+      if (selected[earlier] == j) return false;
     return true;
   }
   template <class C>
@@ -54,19 +56,19 @@ struct sparsemixer {
     C most, sum;
   };
   template <class C>
-  MOUE_HD parts<C> normaliser(vector_view<const C> logits, vector_view<const std::int32_t> slots, index i) const {
+  MOUE_HD parts<C> normaliser(vector_view<const C> logits, vector_view<const std::int32_t> selected, index_t i) const {
     C most = detail::minus_infinity<C>();
-    for (index j = 0; j < logits.size; ++j)
-      if (logits[j] > most && available(logits, slots, i, j)) most = logits[j];
+    for (index_t j = 0; j < logits.size; ++j)
+      if (logits[j] > most && available(logits, selected, i, j)) most = logits[j];
     C sum = C(0);
-    for (index j = 0; j < logits.size; ++j)
-      if (competes(logits, slots, i, j, most)) sum += detail::exponential(logits[j] - most);
+    for (index_t j = 0; j < logits.size; ++j)
+      if (competes(logits, selected, i, j, most)) sum += detail::exponential(logits[j] - most);
     return {most, sum};
   }
   template <class C>
-  MOUE_HD bool competes(vector_view<const C> logits, vector_view<const std::int32_t> slots, index i, index j,
+  MOUE_HD bool competes(vector_view<const C> logits, vector_view<const std::int32_t> selected, index_t i, index_t j,
                         C most) const {
-    if (!available(logits, slots, i, j)) return false;
+    if (!available(logits, selected, i, j)) return false;
     const C size = logits[j] < C(0) ? -logits[j] : logits[j];
     return !((most - logits[j]) / (size > most ? size : most) > C(2 * jitter));  // 0 / 0 and NaN compete
   }

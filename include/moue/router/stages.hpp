@@ -33,7 +33,7 @@ class router_stages {
   explicit router_stages(const RouterT& router)
       : router_(router), features_state_(stage_state_width(router.features)) {}
 
-  index state_width() const { return features_state_ + stage_state_width(router_.score); }
+  index_t state_width() const { return features_state_ + stage_state_width(router_.score); }
 
   template <class C>
   void make_features(const auto& ops, const router_frame<C>& frame, const auto& p, const auto& temporary) const {
@@ -98,7 +98,7 @@ class router_stages {
   }
 
   template <class Frame>
-  Frame with_state(Frame frame, index first, index width) const {
+  Frame with_state(Frame frame, index_t first, index_t width) const {
     frame.state = frame.state.column_block(first, width);
     frame.next_state = frame.next_state.column_block(first, width);
     return frame;
@@ -121,7 +121,7 @@ class router_stages {
   }
 
   const RouterT& router_;
-  index features_state_;
+  index_t features_state_;
 };
 
 }  // namespace moue::detail

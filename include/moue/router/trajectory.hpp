@@ -20,7 +20,7 @@ struct scale_element {
   matrix_view<const C> from;
   C factor;
   matrix_view<C> to;
-  MOUE_HD void operator()(index t, index j) const {
+  MOUE_HD void operator()(index_t t, index_t j) const {
     if constexpr (Add)
       to(t, j) += factor * from(t, j);
     else
@@ -36,7 +36,7 @@ void advance_by_keys(const auto& ops, const router_frame<C>& frame, double decay
   ops.each_row(keys.rows, gather_rows{table, frame.candidates, keys});
   ops.each_element(frame.state.rows, frame.state.cols,
                    scale_element<false, C>{frame.state, C(decay), frame.next_state});
-  ops.input_gradient(frame.gates, keys, frame.next_state, write::add);
+  ops.input_gradient(frame.gates, keys, frame.next_state, store::add);
 }
 
 /// Adds to the gradients of the state, of the dense gates and of the key table.
@@ -47,7 +47,7 @@ void advance_by_keys_backward(const auto& ops, const router_frame<C>& frame, con
   ops.each_row(keys.rows, gather_rows{table, frame.candidates, keys});
   ops.each_element(gradient.state.rows, gradient.state.cols,
                    scale_element<true, C>{gradient.next_state, C(decay), gradient.state});
-  ops.linear(gradient.next_state, keys, gradient.gates, write::add);
+  ops.linear(gradient.next_state, keys, gradient.gates, store::add);
   ops.each_element(dkeys.rows, dkeys.cols, clear_element<C>{dkeys});
   ops.weight_gradient(frame.gates, gradient.next_state, dkeys);
   ops.each_row(dkeys.rows, scatter_add_rows<C>{dkeys, frame.candidates, dtable});
@@ -60,10 +60,10 @@ void advance_by_keys_backward(const auto& ops, const router_frame<C>& frame, con
 /// [rank, rank] per layer, zero at the start; `trajectory_key` K' [experts, rank] per model. This library's formulation
 /// (docs/method.md), not the equations of arXiv 2603.04971.
 struct trajectory {
-  index rank = 32;
+  index_t rank = 32;
   double decay = 0.5;
 
-  constexpr index state_width() const { return rank; }
+  constexpr index_t state_width() const { return rank; }
   auto parameters(router_shape s) const {
     return std::array{parameter_spec{"trajectory_map", rank, rank, initializer::constant(0), scope::layer, true, true},
                       parameter_spec{"trajectory_key", s.experts, rank,
@@ -80,7 +80,7 @@ struct trajectory {
     const auto& path = temporary[2];
     ops.each_row(keys.rows, detail::gather_rows{p[1], frame.candidates, keys});
     ops.linear(frame.state, p[0], path);
-    ops.linear(path, keys, frame.logits, write::add);
+    ops.linear(path, keys, frame.logits, store::add);
   }
 
   template <class C>
@@ -97,7 +97,7 @@ struct trajectory {
     ops.each_row(dkeys.rows, detail::scatter_add_rows<C>{dkeys, frame.candidates, dp[1]});
     ops.input_gradient(gradient.logits, keys, dpath);
     ops.weight_gradient(dpath, frame.state, dp[0]);
-    ops.input_gradient(dpath, p[0], gradient.state, write::add);
+    ops.input_gradient(dpath, p[0], gradient.state, store::add);
   }
 
   template <class C>

@@ -29,19 +29,19 @@ template <class C>
 inline constexpr double product_tolerance = std::is_same_v<C, float> ? 2e-4 : rounding;
 
 /// Products [m, k] · [k, n]: empty ones, single rows, sizes that fit no block, and some large enough to be spread.
-inline constexpr std::array<std::array<index, 3>, 13> product_shapes{{{0, 3, 4},
-                                                                      {3, 0, 4},
-                                                                      {3, 4, 0},
-                                                                      {1, 1, 1},
-                                                                      {1, 7, 5},
-                                                                      {2, 300, 3},
-                                                                      {4, 3, 9},
-                                                                      {5, 9, 6},
-                                                                      {17, 1, 3},
-                                                                      {63, 8, 8},
-                                                                      {65, 33, 31},
-                                                                      {519, 29, 35},
-                                                                      {8, 120, 560}}};
+inline constexpr std::array<std::array<index_t, 3>, 13> product_shapes{{{0, 3, 4},
+                                                                        {3, 0, 4},
+                                                                        {3, 4, 0},
+                                                                        {1, 1, 1},
+                                                                        {1, 7, 5},
+                                                                        {2, 300, 3},
+                                                                        {4, 3, 9},
+                                                                        {5, 9, 6},
+                                                                        {17, 1, 3},
+                                                                        {63, 8, 8},
+                                                                        {65, 33, 31},
+                                                                        {519, 29, 35},
+                                                                        {8, 120, 560}}};
 
 template <class C, class W, class B>
 class backend_trial {
@@ -61,24 +61,24 @@ class backend_trial {
       const auto cx = std::as_const(x).view();
       const auto cdy = std::as_const(dy).view();
       const auto cw = std::as_const(w).view();
-      for (const write mode : {write::assign, write::add}) {
+      for (const store mode : {store::assign, store::add}) {
         compare("linear", shape, m, n, mode, [&](const auto& ops, auto out) { ops.linear(cx, cw, out, mode); });
         compare("input_gradient", shape, m, k, mode,
                 [&](const auto& ops, auto out) { ops.input_gradient(cdy, cw, out, mode); });
       }
-      compare("weight_gradient", shape, n, k, write::add,
+      compare("weight_gradient", shape, n, k, store::add,
               [&](const auto& ops, auto out) { ops.weight_gradient(cdy, cx, out); });
-      compare("column_sum", shape, 1, n, write::add, [&](const auto& ops, auto out) { ops.column_sum(cdy, out); });
+      compare("column_sum", shape, 1, n, store::add, [&](const auto& ops, auto out) { ops.column_sum(cdy, out); });
     }
   }
 
   void check_visits() {
-    for (const index rows : {0, 1, 63, 64, 65, 200, 1000}) {
+    for (const index_t rows : {0, 1, 63, 64, 65, 200, 1000}) {
       watched<std::int32_t> row_visits(rows, 1, 0), visits(rows, 45, 0);
       const auto by_row = row_visits.view();
       const auto by_element = visits.view();
-      operations().each_row(rows, [=](index i) { ++by_row(i, 0); });
-      operations().each_element(rows, 45, [=](index i, index j) { ++by_element(i, j); });
+      operations().each_row(rows, [=](index_t i) { ++by_row(i, 0); });
+      operations().each_element(rows, 45, [=](index_t i, index_t j) { ++by_element(i, j); });
       expect_once("each_row visits every row once", row_visits);
       expect_once("each_element visits every element once", visits);
     }
@@ -86,15 +86,15 @@ class backend_trial {
 
   /// Tokens with one, two or no experts; expert 0 has most of the rows, expert 4 none.
   void check_groups() {
-    constexpr index tokens = 120, experts = 6, width = 9, hidden = 7;
-    std::vector<index> offsets{0};
+    constexpr index_t tokens = 120, experts = 6, width = 9, hidden = 7;
+    std::vector<index_t> offsets{0};
     std::vector<std::int32_t> ids;
-    for (index t = 0; t < tokens; ++t) {
+    for (index_t t = 0; t < tokens; ++t) {
       if (t % 7 != 3) ids.push_back(0);
       if (t % 2 == 0) ids.push_back(t % 5 == 4 ? -1 : static_cast<std::int32_t>(1 + t % 5 + (t % 5 == 3 ? 1 : 0)));
-      offsets.push_back(static_cast<index>(ids.size()));
+      offsets.push_back(static_cast<index_t>(ids.size()));
     }
-    const auto entries = static_cast<index>(ids.size());
+    const auto entries = static_cast<index_t>(ids.size());
     watched<C> gate(1, entries, C(1)), x(entries, width), y(entries, hidden), expected(entries, hidden);
     watched<W> w(hidden, width);
     x.randomise(1);
@@ -111,7 +111,7 @@ class backend_trial {
     auto expected_plan = dispatch_plan::take(reference_memory, tokens, entries, experts);
     backend_.dispatch(given, plan);
     make_plan(given, expected_plan);
-    const auto same = [&](auto member, index count) {
+    const auto same = [&](auto member, index_t count) {
       return std::equal(member(plan).data, member(plan).data + count, member(expected_plan).data);
     };
     report_.expect(
@@ -125,14 +125,15 @@ class backend_trial {
         [&] { return "its plan of " + std::to_string(plan.rows()) + " rows differs from that of plain loops"; });
     std::array<std::int32_t, experts> visits{};
     std::array<bool, experts> whole{};
-    backend_.each_group(expected_plan, conversion_.view(), [&](const auto& ops, index e, index first, index rows) {
-      ++visits[static_cast<std::size_t>(e)];
-      whole[static_cast<std::size_t>(e)] =
-          first == expected_plan.expert_offsets[e] && rows == expected_plan.expert_rows(e);
-      ops.linear(std::as_const(x).view().row_block(first, rows), std::as_const(w).view(),
-                 y.view().row_block(first, rows));
-    });
-    for (index e = 0; e < experts; ++e) {
+    backend_.each_group(expected_plan, conversion_.view(),
+                        [&](const auto& ops, index_t e, index_t first, index_t rows) {
+                          ++visits[static_cast<std::size_t>(e)];
+                          whole[static_cast<std::size_t>(e)] =
+                              first == expected_plan.expert_offsets[e] && rows == expected_plan.expert_rows(e);
+                          ops.linear(std::as_const(x).view().row_block(first, rows), std::as_const(w).view(),
+                                     y.view().row_block(first, rows));
+                        });
+    for (index_t e = 0; e < experts; ++e) {
       const auto at = static_cast<std::size_t>(e);
       const bool any = expected_plan.expert_rows(e) > 0;
       report_.expect("each_group visits every expert that has rows once", visits[at] == (any ? 1 : 0), [&] {
@@ -147,7 +148,7 @@ class backend_trial {
   }
 
  private:
-  static constexpr index largest = 560 * 300;
+  static constexpr index_t largest = 560 * 300;
 
   static std::string types() {
     return std::is_same_v<C, double> ? " in double"
@@ -156,10 +157,10 @@ class backend_trial {
   }
   auto operations() { return backend_.operations(conversion_.view()); }
 
-  void expect_near(std::string_view law, const watched<C>& a, const watched<C>& b, index rows,
+  void expect_near(std::string_view law, const watched<C>& a, const watched<C>& b, index_t rows,
                    const std::string& where) {
-    for (index i = 0; i < rows; ++i)
-      for (index j = 0; j < a.cols(); ++j)
+    for (index_t i = 0; i < rows; ++i)
+      for (index_t j = 0; j < a.cols(); ++j)
         if (!close(double(a(i, j)), double(b(i, j)), product_tolerance<C>))
           return report_.expect(law, false, [&] {
             return "element " + place(i, j) + " is " + text(double(a(i, j))) + ", not " + text(double(b(i, j))) + where;
@@ -169,14 +170,15 @@ class backend_trial {
 
   /// Runs an operation here twice and as plain loops once. What is assigned to holds poison before.
   template <class F>
-  void compare(const std::string& name, const std::string& shape, index rows, index cols, write mode, const F& run) {
+  void compare(const std::string& name, const std::string& shape, index_t rows, index_t cols, store mode,
+               const F& run) {
     watched<C> out(rows, cols);
-    if (mode == write::add) out.randomise(7);
+    if (mode == store::add) out.randomise(7);
     watched<C> again = out, expected = out;
     run(operations(), out.view());
     run(operations(), again.view());
     run(reference_operations{}, expected.view());
-    const std::string where = (mode == write::add ? ", adding," : "") + shape;
+    const std::string where = (mode == store::add ? ", adding," : "") + shape;
     report_.expect(name + " repeats itself bit for bit", out.same(again), [&] { return "not" + where; });
     report_.expect("nothing is written beside the outputs", out.intact(),
                    [&] { return name + " did" + where + " (views have a stride)"; });
@@ -184,7 +186,7 @@ class backend_trial {
   }
 
   void expect_once(std::string_view law, watched<std::int32_t>& visits) {
-    visits.each([&](std::int32_t count, index i, index j) {
+    visits.each([&](std::int32_t count, index_t i, index_t j) {
       report_.expect(law, count == 1, [&] {
         return place(i, j) + " of " + std::to_string(visits.rows()) + " rows was visited " + std::to_string(count) +
                " times";

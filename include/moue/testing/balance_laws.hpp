@@ -30,16 +30,16 @@ namespace detail {
 /// Statistics of a made-up depth: three layers of different widths over six experts, some shared, the last always on.
 class depth_trial {
  public:
-  static constexpr index layers = 3, experts = 6, slots = 9;
+  static constexpr index_t layers = 3, experts = 6, selected = 9;
 
-  /// Expert e is called `names[e]`, and slot i of the plain order stands at `places[i]` (within its layer).
+  /// Expert e is called `names[e]`, and column i of the plain order stands at `places[i]` (within its layer).
   explicit depth_trial(const std::array<std::int32_t, experts>& names = {0, 1, 2, 3, 4, 5},
-                       const std::array<index, slots>& places = {0, 1, 2, 3, 4, 5, 6, 7, 8})
-      : exposure_(1, experts, 0), probability(1, slots), share_(1, slots), f_(1, experts), g_(1, experts) {
-    constexpr std::array<std::int32_t, slots> plain{0, 1, 2, 1, 2, 3, 4, 2, 4};
-    for (index i = 0; i < slots; ++i) {
+                       const std::array<index_t, selected>& places = {0, 1, 2, 3, 4, 5, 6, 7, 8})
+      : exposure_(1, experts, 0), probability(1, selected), share_(1, selected), f_(1, experts), g_(1, experts) {
+    constexpr std::array<std::int32_t, selected> plain{0, 1, 2, 1, 2, 3, 4, 2, 4};
+    for (index_t i = 0; i < selected; ++i) {
       const auto at = static_cast<std::uint64_t>(i);
-      const index to = places[static_cast<std::size_t>(i)];
+      const index_t to = places[static_cast<std::size_t>(i)];
       const auto e = names[static_cast<std::size_t>(plain[static_cast<std::size_t>(i)])];
       candidates_[static_cast<std::size_t>(to)] = e;
       exposure_(0, e) += 1;
@@ -56,7 +56,7 @@ class depth_trial {
   depth_statistics<double> statistics() {
     f_.fill(0);
     g_.fill(0);
-    for (index i = 0; i < slots; ++i) {
+    for (index_t i = 0; i < selected; ++i) {
       f_(0, candidates_[static_cast<std::size_t>(i)]) += share_(0, i);
       g_(0, candidates_[static_cast<std::size_t>(i)]) += probability(0, i);
     }
@@ -64,19 +64,19 @@ class depth_trial {
             experts,
             11,
             {offsets_.data(), layers + 1},
-            {candidates_.data(), slots},
+            {candidates_.data(), selected},
             std::as_const(exposure_).row(),
             std::as_const(share_).row(),
             std::as_const(probability).row(),
             std::as_const(f_).row(),
             std::as_const(g_).row(),
-            {open_.data(), slots}};
+            {open_.data(), selected}};
   }
 
  private:
-  std::array<index, layers + 1> offsets_{0, 3, 7, 9};
-  std::array<std::int32_t, slots> candidates_{};
-  std::array<std::uint8_t, slots> open_{};
+  std::array<index_t, layers + 1> offsets_{0, 3, 7, 9};
+  std::array<std::int32_t, selected> candidates_{};
+  std::array<std::uint8_t, selected> open_{};
   numbers exposure_;
 
  public:
@@ -94,21 +94,21 @@ template <class L>
 void check_depth_loss(law_report& report, const L& loss) {
   const auto value = [&](depth_trial& depth) { return static_cast<double>(loss.value(depth.statistics())); };
   const auto gradient = [&](depth_trial& depth, double before) {
-    numbers d(1, depth_trial::slots, before);
+    numbers d(1, depth_trial::selected, before);
     loss.gradient(depth.statistics(), d.row());
     report.expect("nothing is written beside the gradient", d.intact(),
-                  [] { return std::string("memory beside the slots was written"); });
-    d.each([&](double& v, index, index) { v -= before; });
+                  [] { return std::string("memory beside the columns was written"); });
+    d.each([&](double& v, index_t, index_t) { v -= before; });
     return d;
   };
   depth_trial plain;
   const double base = value(plain);
   const numbers d = gradient(plain, 0);
-  expect_close(report, "gradient adds", "what was added for slot ", gradient(plain, 2.5), d);
+  expect_close(report, "gradient adds", "what was added for column ", gradient(plain, 2.5), d);
   expect_gradient(report, "gradient agrees with central differences", "P", plain.probability, d,
                   [&] { return value(plain); });
 
-  constexpr std::array<index, depth_trial::slots> places{2, 0, 1, 6, 3, 5, 4, 8, 7};
+  constexpr std::array<index_t, depth_trial::selected> places{2, 0, 1, 6, 3, 5, 4, 8, 7};
   depth_trial renamed({3, 5, 0, 2, 1, 4}), moved({0, 1, 2, 3, 4, 5}, places);
   constexpr std::string_view law = "names and order of experts do not matter";
   for (auto* other : {&renamed, &moved})
@@ -116,11 +116,11 @@ void check_depth_loss(law_report& report, const L& loss) {
       return std::string(other == &renamed ? "with experts renamed" : "with candidates listed in another order") +
              " the value is " + text(value(*other)) + ", not " + text(base);
     });
-  expect_close(report, law, "with experts renamed, the gradient of slot ", gradient(renamed, 0), d);
-  numbers back(1, depth_trial::slots);
+  expect_close(report, law, "with experts renamed, the gradient of column ", gradient(renamed, 0), d);
+  numbers back(1, depth_trial::selected);
   const numbers elsewhere = gradient(moved, 0);
-  for (index i = 0; i < depth_trial::slots; ++i) back(0, i) = elsewhere(0, places[static_cast<std::size_t>(i)]);
-  expect_close(report, law, "listed in another order, the gradient of slot ", back, d);
+  for (index_t i = 0; i < depth_trial::selected; ++i) back(0, i) = elsewhere(0, places[static_cast<std::size_t>(i)]);
+  expect_close(report, law, "listed in another order, the gradient of column ", back, d);
 
   depth_trial empty;
   empty.clear();
@@ -130,7 +130,7 @@ void check_depth_loss(law_report& report, const L& loss) {
 
 template <class L, class P>
 void check_token_loss(law_report& report, const L& loss, const P& probability) {
-  constexpr index n = 6;
+  constexpr index_t n = 6;
   const auto probabilities = [&](const numbers& logits) {
     numbers p(1, n);
     probability.forward(logits.row(), p.row());
@@ -146,19 +146,19 @@ void check_token_loss(law_report& report, const L& loss, const P& probability) {
     loss.token_gradient(logits.row(), p.row(), scale, d.row());
     report.expect("nothing is written beside the gradient", d.intact(),
                   [] { return std::string("memory beside dlogits was written"); });
-    d.each([&](double& v, index, index) { v -= before; });
+    d.each([&](double& v, index_t, index_t) { v -= before; });
     return d;
   };
   numbers logits = numbers(1, n).randomise(1);
   const numbers d = gradient(logits, 1, 0);
   expect_close(report, "token_gradient adds", "what was added to d logit ", gradient(logits, 1, 2.5), d);
   numbers triple = gradient(logits, 3, 0);
-  triple.each([](double& v, index, index) { v /= 3; });
+  triple.each([](double& v, index_t, index_t) { v /= 3; });
   expect_close(report, "token_gradient is multiplied by scale", "a third of thrice d logit ", triple, d);
   expect_gradient(report, "token_gradient agrees with central differences", "logit ", logits, d,
                   [&] { return value(logits); });
   numbers reversed(1, n);
-  reversed.each([&](double& v, index, index j) { v = logits(0, n - 1 - j); });
+  reversed.each([&](double& v, index_t, index_t j) { v = logits(0, n - 1 - j); });
   report.expect("the order of a row does not matter", close(value(reversed), value(logits)), [&] {
     return "the value is " + text(value(logits)) + " and, with the row reversed, " + text(value(reversed));
   });
@@ -175,27 +175,27 @@ void check_token_loss(law_report& report, const L& loss, const P& probability) {
 
 /// The loss of a batch through a pass, with its tokens in the given order; -1 puts padding there.
 template <class L, class P>
-double batch_loss(const L& loss, const P& probability, const std::vector<index>& order) {
-  constexpr index width = 4;
-  const mixture model{copy{width}, table{4, {{0, 1, 2}, {3, 1, 2, 0}}},
+double batch_loss(const L& loss, const P& probability, const std::vector<index_t>& order) {
+  constexpr index_t width = 4;
+  const mixture model{copy_expert{width}, table{4, {{0, 1, 2}, {3, 1, 2, 0}}},
                       router{linear_score{.deviation = 1}, top_k<2>{}, softmax_of_selected{}}.with(probability), loss,
                       reference{}};
   const auto weights = model.template initialize<double>(1);
-  const auto tokens = static_cast<index>(order.size());
+  const auto tokens = static_cast<index_t>(order.size());
   const pass_options options{.tokens = tokens};
   workspace scratch(model.template workspace_bytes<double>(options));
   auto pass = model.start(weights, options, scratch);
   std::vector<double> x, y(order.size() * width);
   std::vector<std::uint8_t> valid;
-  for (const index token : order) {
+  for (const index_t token : order) {
     valid.push_back(token >= 0);
-    for (index j = 0; j < width; ++j)
+    for (index_t j = 0; j < width; ++j)
       x.push_back(token < 0 ? 100 : moue::detail::normal_at(5, static_cast<std::uint64_t>(token * width + j)));
   }
   side_inputs inputs;
   inputs.valid = {valid.data(), tokens};
   pass.begin(tokens, inputs);
-  for (index layer = 0; layer < model.layers(); ++layer)
+  for (index_t layer = 0; layer < model.layers(); ++layer)
     pass.forward(layer, {x.data(), tokens, width}, {y.data(), tokens, width});
   return pass.balance();
 }

@@ -24,14 +24,14 @@ struct expert_trial {
   static constexpr std::size_t parameters = moue::detail::parameter_count<E>;
 
   const E& expert;
-  index rows;
+  index_t rows;
   watched<C> x, y, dy, dx, gate, dgate;
   std::array<watched<S>, parameters> p;
   std::array<watched<C>, parameters> dp;
-  std::array<watched<C>, moue::detail::kept_count<E>> kept;
+  std::array<watched<C>, moue::detail::saved_count<E>> saved;
   std::array<watched<C>, moue::detail::temporary_count<E>> temporary;
 
-  expert_trial(const E& e, index first, index count)
+  expert_trial(const E& e, index_t first, index_t count)
       : expert(e),
         rows(count),
         x(rows, e.width),
@@ -44,25 +44,25 @@ struct expert_trial {
     for (std::size_t i = 0; i < parameters; ++i) {
       const numbers values = parameter_values(specs[i], 100 + i);
       p[i] = watched<S>(specs[i].rows, specs[i].cols);
-      p[i].each([&](S& v, index r, index c) { v = S(static_cast<C>(values(r, c))); });
+      p[i].each([&](S& v, index_t r, index_t c) { v = S(static_cast<C>(values(r, c))); });
       dp[i] = watched<C>(specs[i].rows, specs[i].cols, C(0));
     }
-    for (std::size_t i = 0; i < kept.size(); ++i) kept[i] = watched<C>(rows, e.kept()[i]);
+    for (std::size_t i = 0; i < saved.size(); ++i) saved[i] = watched<C>(rows, e.saved()[i]);
     for (std::size_t i = 0; i < temporary.size(); ++i) temporary[i] = watched<C>(rows, e.temporaries()[i]);
-    const auto normal = [&](std::uint64_t key, index r, index c) {
+    const auto normal = [&](std::uint64_t key, index_t r, index_t c) {
       return C(moue::detail::normal_at(key, static_cast<std::uint64_t>((first + r) * 4096 + c)));
     };
-    x.each([&](C& v, index r, index c) { v = normal(1, r, c); });
-    dy.each([&](C& v, index r, index c) { v = normal(2, r, c); });
-    gate.each([&](C& v, index, index r) { v = first + r == 2 ? C(0) : normal(3, r, 0); });  // one gate is closed
+    x.each([&](C& v, index_t r, index_t c) { v = normal(1, r, c); });
+    dy.each([&](C& v, index_t r, index_t c) { v = normal(2, r, c); });
+    gate.each([&](C& v, index_t, index_t r) { v = first + r == 2 ? C(0) : normal(3, r, 0); });  // one gate is closed
   }
 
   /// Outputs and scratch hold `stale` on entry.
   void forward(C stale = poison<C>()) {
     y.fill(stale);
-    for (auto& k : kept) k.fill(stale);
+    for (auto& k : saved) k.fill(stale);
     for (auto& t : temporary) t.fill(stale);
-    expert.forward(reference_operations{}, const_views(p), std::as_const(x).view(), views(kept), views(temporary),
+    expert.forward(reference_operations{}, const_views(p), std::as_const(x).view(), views(saved), views(temporary),
                    y.view());
   }
   /// With `Gated`, the gradient of sum_i gate_i <dy_i, y_i>; otherwise that of <dy, y>.
@@ -72,7 +72,7 @@ struct expert_trial {
     dgate.fill(stale);
     for (auto& t : temporary) t.fill(stale);
     const auto call = [&](auto out) {
-      expert.backward(reference_operations{}, const_views(p), std::as_const(x).view(), const_views(kept),
+      expert.backward(reference_operations{}, const_views(p), std::as_const(x).view(), const_views(saved),
                       views(temporary), out, dx.view(), views(dp));
     };
     if constexpr (Gated)
@@ -87,12 +87,12 @@ struct expert_trial {
   double loss() {
     forward();
     double sum = 0;
-    for (index i = 0; i < rows; ++i)
-      for (index j = 0; j < y.cols(); ++j) sum += (Gated ? gate(0, i) : 1) * dy(i, j) * y(i, j);
+    for (index_t i = 0; i < rows; ++i)
+      for (index_t j = 0; j < y.cols(); ++j) sum += (Gated ? gate(0, i) : 1) * dy(i, j) * y(i, j);
     return sum;
   }
   bool untouched_padding() const {
-    return y.intact() && dx.intact() && dgate.intact() && intact(dp) && intact(kept) && intact(temporary);
+    return y.intact() && dx.intact() && dgate.intact() && intact(dp) && intact(saved) && intact(temporary);
   }
 };
 
@@ -105,12 +105,12 @@ void check_expert_forward(law_report& report, const E& expert) {
   all.forward(1e3);
   report.expect("forward reads no scratch it did not write and repeats itself", all.y.same(y),
                 [] { return std::string("y differs when y, kept and temporary hold other numbers on entry"); });
-  for (index first = 0; first < 5; first += 2) {
-    const index rows = first < 4 ? 2 : 1;
+  for (index_t first = 0; first < 5; first += 2) {
+    const index_t rows = first < 4 ? 2 : 1;
     expert_trial<E> some(expert, first, rows);
     some.forward();
     numbers expected(rows, y.cols());
-    expected.each([&](double& v, index i, index j) { v = y(first + i, j); });
+    expected.each([&](double& v, index_t i, index_t j) { v = y(first + i, j); });
     expect_close(report, "rows are independent", "among fewer rows, y", some.y, expected);
   }
   report.expect("nothing is written beside the outputs", all.untouched_padding(),
@@ -123,11 +123,11 @@ void check_expert_storage(law_report& report, const E& expert) {
   expert_trial<E, bf16> narrow(expert, 0, 3);
   expert_trial<E, float> wide(expert, 0, 3);
   for (std::size_t i = 0; i < wide.p.size(); ++i)
-    wide.p[i].each([&](float& v, index r, index c) { v = static_cast<float>(narrow.p[i](r, c)); });
+    wide.p[i].each([&](float& v, index_t r, index_t c) { v = static_cast<float>(narrow.p[i](r, c)); });
   narrow.forward();
   wide.forward();
-  for (index i = 0; i < 3; ++i)
-    for (index j = 0; j < wide.y.cols(); ++j)
+  for (index_t i = 0; i < 3; ++i)
+    for (index_t j = 0; j < wide.y.cols(); ++j)
       report.expect("weights may be stored in a narrower type", narrow.y(i, j) == wide.y(i, j), [&] {
         return "y" + place(i, j) + " is " + text(double(narrow.y(i, j))) + " with bf16 weights and " +
                text(double(wide.y(i, j))) + " with the same numbers as float";
@@ -150,7 +150,7 @@ void check_expert_backward(law_report& report, const E& expert) {
                 trial.dx.same(dx) && (!Gated || trial.dgate.same(dgate)),
                 [&] { return "dx or dgate differ when dx, dgate and temporary hold other numbers on entry" + form; });
   for (std::size_t i = 0; i < dp.size(); ++i) {
-    trial.dp[i].each([](double& v, index, index) { v -= 2.5; });
+    trial.dp[i].each([](double& v, index_t, index_t) { v -= 2.5; });
     expect_close(report, "backward adds to dp", "what was added to d " + std::string(specs[i].name) + form, trial.dp[i],
                  dp[i]);
   }
@@ -164,9 +164,9 @@ void check_expert_backward(law_report& report, const E& expert) {
                     loss);
   if constexpr (Gated) {
     trial.forward();
-    for (index i = 0; i < trial.rows; ++i) {
+    for (index_t i = 0; i < trial.rows; ++i) {
       double along = 0;
-      for (index j = 0; j < dx.cols(); ++j) along += trial.dy(i, j) * trial.y(i, j);
+      for (index_t j = 0; j < dx.cols(); ++j) along += trial.dy(i, j) * trial.y(i, j);
       report.expect("dgate is <dy, y>", close(dgate(0, i), along), [&] {
         return "of row " + std::to_string(i) + ", with gate " + text(trial.gate(0, i)) + ": " + text(dgate(0, i)) +
                ", not " + text(along);
@@ -177,7 +177,7 @@ void check_expert_backward(law_report& report, const E& expert) {
   one.forward();
   one.template backward<Gated>();
   numbers expected(1, dx.cols());
-  expected.each([&](double& v, index, index j) { v = dx(3, j); });
+  expected.each([&](double& v, index_t, index_t j) { v = dx(3, j); });
   expect_close(report, "rows are independent", "alone, dx" + form, one.dx, expected);
 }
 
@@ -186,7 +186,7 @@ template <class E>
 void check_expert_forms(law_report& report, const E& expert) {
   constexpr std::string_view law = "both forms of backward agree";
   expert_trial<E> gated(expert, 0, 5), plain(expert, 0, 5);
-  plain.dy.each([&](double& v, index i, index) { v *= plain.gate(0, i); });
+  plain.dy.each([&](double& v, index_t i, index_t) { v *= plain.gate(0, i); });
   gated.forward();
   plain.forward();
   gated.template backward<true>();
@@ -201,7 +201,7 @@ void check_expert_empty(law_report& report, const E& expert) {
   none.forward();
   bool zero = true;
   const auto look = [&] {
-    for (auto& d : none.dp) d.each([&](double& v, index, index) { zero = zero && v == 0; });
+    for (auto& d : none.dp) d.each([&](double& v, index_t, index_t) { zero = zero && v == 0; });
   };
   if constexpr (moue::detail::has_gated_backward<E>) none.template backward<true>();
   look();

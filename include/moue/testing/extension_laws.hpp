@@ -29,10 +29,10 @@ bool same_bits(C a, C b) {
 
 /// Rows of logits: far apart, close together, equal, with closed ones among them, and, last, all closed but one.
 template <class C>
-watched<C> extension_cases(index candidates) {
+watched<C> extension_cases(index_t candidates) {
   watched<C> rows(6, candidates);
   rows.randomise(21);
-  rows.each([](C& v, index i, index j) {
+  rows.each([](C& v, index_t i, index_t j) {
     if (i == 1) v = C(2) + v / C(64);
     if (i == 2) v = C(1);
     if ((i == 3 && j % 2 == 1) || (i == 5 && j > 0)) v = moue::detail::minus_infinity<C>();
@@ -43,9 +43,9 @@ watched<C> extension_cases(index candidates) {
 
 /// `rows` with `more` closed candidates behind each.
 template <class C>
-watched<C> extended(const watched<C>& rows, index more) {
+watched<C> extended(const watched<C>& rows, index_t more) {
   watched<C> result(rows.rows(), rows.cols() + more, moue::detail::minus_infinity<C>());
-  result.each([&](C& v, index i, index j) {
+  result.each([&](C& v, index_t i, index_t j) {
     if (j < rows.cols()) v = rows(i, j);
   });
   return result;
@@ -53,9 +53,9 @@ watched<C> extended(const watched<C>& rows, index more) {
 
 /// Row `i` of `longer` must hold the bits of `shorter`, and behind them those of `rest`.
 template <class C>
-void expect_extension(law_report& report, const std::string& law, const std::string& what, index i,
+void expect_extension(law_report& report, const std::string& law, const std::string& what, index_t i,
                       const watched<C>& shorter, const watched<C>& longer, C rest) {
-  for (index j = 0; j < longer.cols(); ++j) {
+  for (index_t j = 0; j < longer.cols(); ++j) {
     const bool home = j < shorter.cols();
     const C expected = home ? shorter(0, j) : rest;
     report.expect(law, home ? same_bits(longer(0, j), expected) : longer(0, j) == expected, [&] {
@@ -70,7 +70,7 @@ void expect_extension(law_report& report, const std::string& law, const std::str
 template <class C>
 std::vector<std::int32_t> picks_of(vector_view<const C> row, bool reverse) {
   std::vector<std::int32_t> picks;
-  for (index j = 0; j < row.size; ++j)
+  for (index_t j = 0; j < row.size; ++j)
     if (row[j] != moue::detail::minus_infinity<C>()) picks.push_back(static_cast<std::int32_t>(j));
   std::stable_sort(picks.begin(), picks.end(), [&](std::int32_t a, std::int32_t b) { return row[a] > row[b]; });
   if (picks.size() > 3) picks.resize(3);
@@ -79,17 +79,17 @@ std::vector<std::int32_t> picks_of(vector_view<const C> row, bool reverse) {
 }
 
 template <class C, class T>
-void check_gate_extension(law_report& report, const T& stage, index candidates, index more) {
+void check_gate_extension(law_report& report, const T& stage, index_t candidates, index_t more) {
   const auto rows = extension_cases<C>(candidates), longer_rows = extended(rows, more);
-  for (index i = 0; i < rows.rows(); ++i) {
+  for (index_t i = 0; i < rows.rows(); ++i) {
     const auto picks = picks_of(rows.row(i), i % 2 == 1);
-    const auto count = static_cast<index>(picks.size());
-    const vector_view<const std::int32_t> slots{picks.data(), count};
+    const auto count = static_cast<index_t>(picks.size());
+    const vector_view<const std::int32_t> selected{picks.data(), count};
     const auto dgates = watched<C>(1, count).randomise(9);
     const auto run = [&](vector_view<const C> logits) {
       std::pair result{watched<C>(1, count), watched<C>(1, logits.size, C(0.75))};
-      stage.forward(logits, slots, result.first.row());
-      stage.backward(logits, slots, std::as_const(result.first).row(), dgates.row(), result.second.row());
+      stage.forward(logits, selected, result.first.row());
+      stage.backward(logits, selected, std::as_const(result.first).row(), dgates.row(), result.second.row());
       return result;
     };
     const auto [gates, dlogits] = run(rows.row(i));
@@ -101,10 +101,10 @@ void check_gate_extension(law_report& report, const T& stage, index candidates, 
 }
 
 template <class C, class T>
-void check_probability_extension(law_report& report, const T& stage, index candidates, index more) {
+void check_probability_extension(law_report& report, const T& stage, index_t candidates, index_t more) {
   const auto rows = extension_cases<C>(candidates), longer_rows = extended(rows, more);
   const auto dp = watched<C>(1, candidates + more).randomise(9);
-  for (index i = 0; i < rows.rows(); ++i) {
+  for (index_t i = 0; i < rows.rows(); ++i) {
     const auto run = [&](vector_view<const C> logits) {
       std::pair result{watched<C>(1, logits.size), watched<C>(1, logits.size, C(0.75))};
       stage.forward(logits, result.first.row());
@@ -121,9 +121,9 @@ void check_probability_extension(law_report& report, const T& stage, index candi
 
 /// A tensor that grows with the candidates keeps its numbers in its leading block.
 template <class C, class T>
-void check_preference_extension(law_report& report, const T& stage, index candidates, index more) {
+void check_preference_extension(law_report& report, const T& stage, index_t candidates, index_t more) {
   const auto rows = extension_cases<C>(candidates), longer_rows = extended(rows, more);
-  const auto parameters_for = [&](index n) {
+  const auto parameters_for = [&](index_t n) {
     std::array<watched<C>, moue::detail::stage_parameter_count<T>> p;
     const auto specs = moue::detail::stage_parameters(stage, router_shape{0, 6, n, n});
     for (std::size_t i = 0; i < p.size(); ++i) p[i] = watched<C>(specs[i].rows, specs[i].cols).randomise(30 + i);
@@ -132,16 +132,16 @@ void check_preference_extension(law_report& report, const T& stage, index candid
   const auto p = parameters_for(candidates);
   auto longer_p = parameters_for(candidates + more);
   for (std::size_t i = 0; i < p.size(); ++i)
-    longer_p[i].each([&](C& v, index r, index c) {
+    longer_p[i].each([&](C& v, index_t r, index_t c) {
       if (r < p[i].rows() && c < p[i].cols()) v = p[i](r, c);
     });
-  for (index i = 0; i < rows.rows(); ++i) {
+  for (index_t i = 0; i < rows.rows(); ++i) {
     watched<C> scores(1, candidates), longer(1, candidates + more);
     stage(rows.row(i), const_views(p), scores.row());
     stage(longer_rows.row(i), const_views(longer_p), longer.row());
     const watched<C> home = [&] {  // what stands behind is closed by the router, whatever its score
       watched<C> result(1, candidates);
-      result.each([&](C& v, index, index j) { v = longer(0, j); });
+      result.each([&](C& v, index_t, index_t j) { v = longer(0, j); });
       return result;
     }();
     expect_extension(report, "closed candidates behind change no score", "score", i, scores, home, C(0));
@@ -149,23 +149,23 @@ void check_preference_extension(law_report& report, const T& stage, index candid
 }
 
 template <class T>
-void check_select_extension(law_report& report, const T& stage, index candidates, index more) {
+void check_select_extension(law_report& report, const T& stage, index_t candidates, index_t more) {
   const auto rows = extension_cases<double>(candidates);
   const auto run = [&](const numbers& scores) {
     std::vector<std::int32_t> ids;
-    for (index j = 0; j < scores.cols(); ++j) ids.push_back(static_cast<std::int32_t>(j));
+    for (index_t j = 0; j < scores.cols(); ++j) ids.push_back(static_cast<std::int32_t>(j));
     return select_trial<T>(report, stage, ids)
         .run(scores, std::vector<std::uint8_t>(static_cast<std::size_t>(scores.rows()), 1));
   };
   const auto taken = run(rows), longer = run(extended(rows, more));
   for (std::size_t i = 0; i < taken.size(); ++i)
     report.expect("closed candidates behind change no selection", taken[i] == longer[i], [&] {
-      return "other slots with " + std::to_string(more) + " more," + scores_text(rows.row(static_cast<index>(i)));
+      return "other columns with " + std::to_string(more) + " more," + scores_text(rows.row(static_cast<index_t>(i)));
     });
 }
 
 template <class C, class T>
-void check_row_extension(law_report& report, const T& stage, index candidates, index more) {
+void check_row_extension(law_report& report, const T& stage, index_t candidates, index_t more) {
   if constexpr (GateStage<T>)
     check_gate_extension<C>(report, stage, candidates, more);
   else if constexpr (ProbabilityStage<T>)
@@ -182,10 +182,10 @@ void check_row_extension(law_report& report, const T& stage, index candidates, i
 /// stages obey it. A table selection is asked with a table of a few rows.
 template <class T>
   requires GateStage<T> || ProbabilityStage<T> || PreferenceStage<T> || SelectStage<T> law_report
-  check_extension_laws(const T& stage, index candidates = 6) {
+  check_extension_laws(const T& stage, index_t candidates = 6) {
     law_report report("row stage that is given more candidates");
     report.attempt("the stage", [&] {
-      for (const index more : {index{1}, index{2}, candidates, index{67}}) {
+      for (const index_t more : {index_t{1}, index_t{2}, candidates, index_t{67}}) {
         if constexpr (SelectStage<T>) {
           detail::check_select_extension(report, stage, candidates, more);
         } else {

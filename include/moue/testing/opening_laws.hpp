@@ -18,18 +18,18 @@ namespace moue::testing {
 /// biases are numbers, the number of open connections never falls, nor does the bias of one that stays open, and every
 /// connection ends as stated. O(steps count) calls.
 template <convert::OpeningSchedule ScheduleT>
-law_report check_opening_laws(const ScheduleT& schedule, index count = 7, index layer = 1) {
+law_report check_opening_laws(const ScheduleT& schedule, index_t count = 7, index_t layer = 1) {
   law_report report("opening schedule");
   constexpr double closed = convert::closed;
-  const index last = schedule.last_step();
+  const index_t last = schedule.last_step();
   std::vector<double> before(static_cast<std::size_t>(count), closed);
-  index open_before = 0;
-  for (index step = 0; step <= last + 3; ++step) {
-    const auto at = [&](index rank) {
+  index_t open_before = 0;
+  for (index_t step = 0; step <= last + 3; ++step) {
+    const auto at = [&](index_t rank) {
       return "at step " + std::to_string(step) + " the connection of rank " + std::to_string(rank);
     };
-    index open = 0;
-    for (index rank = 0; rank < count; ++rank) {
+    index_t open = 0;
+    for (index_t rank = 0; rank < count; ++rank) {
       const convert::connection c{layer, rank, count};
       const double bias = schedule(step, c);
       double& previous = before[static_cast<std::size_t>(rank)];

@@ -29,9 +29,9 @@ inline std::string logits_text(const numbers& logits) {
 }
 
 /// Logits beyond what exponentials can hold in double precision, one row each.
-inline numbers extreme_logits(index candidates) {
+inline numbers extreme_logits(index_t candidates) {
   numbers rows(6, candidates);
-  rows.each([](double& v, index i, index j) {
+  rows.each([](double& v, index_t i, index_t j) {
     const double sign = j % 2 == 0 ? 1 : -1;
     v = i == 0 ? 1e4 * sign : i == 1 ? 1e4 : i == 2 ? -1e4 : i == 3 ? -1e4 + sign : i == 4 ? 1e300 * sign : 0;
   });
@@ -40,7 +40,7 @@ inline numbers extreme_logits(index candidates) {
 
 inline numbers copy_of(vector_view<const double> row) {
   numbers result(1, row.size);
-  for (index j = 0; j < row.size; ++j) result(0, j) = row[j];
+  for (index_t j = 0; j < row.size; ++j) result(0, j) = row[j];
   return result;
 }
 
@@ -48,21 +48,21 @@ template <class T>
 struct gate_trial {
   const T& gate;
   numbers logits;
-  std::vector<std::int32_t> slots;
+  std::vector<std::int32_t> columns;
   numbers gates, dgates, dlogits;
 
-  gate_trial(const T& stage, numbers z, std::vector<std::int32_t> selected)
+  gate_trial(const T& stage, numbers z, std::vector<std::int32_t> taken)
       : gate(stage),
         logits(std::move(z)),
-        slots(std::move(selected)),
+        columns(std::move(taken)),
         gates(1, count()),
         dgates(1, count()),
         dlogits(1, logits.cols(), 0) {
     dgates.randomise(9);
   }
 
-  index count() const { return static_cast<index>(slots.size()); }
-  vector_view<const std::int32_t> selected() const { return {slots.data(), count()}; }
+  index_t count() const { return static_cast<index_t>(columns.size()); }
+  vector_view<const std::int32_t> selected() const { return {columns.data(), count()}; }
   void forward(double stale = poison<double>()) {
     gates.fill(stale);
     gate.forward(std::as_const(logits).row(), selected(), gates.row());
@@ -74,10 +74,10 @@ struct gate_trial {
 };
 
 template <class T>
-void check_gate_rows(law_report& report, const T& stage, index n) {
+void check_gate_rows(law_report& report, const T& stage, index_t n) {
   const auto last = static_cast<std::int32_t>(n - 1);
-  for (const auto& slots : {std::vector<std::int32_t>{}, {0}, {last, 0}, {0, last, 1}}) {
-    gate_trial<T> trial(stage, numbers(1, n).randomise(1), slots);
+  for (const auto& selected : {std::vector<std::int32_t>{}, {0}, {last, 0}, {0, last, 1}}) {
+    gate_trial<T> trial(stage, numbers(1, n).randomise(1), selected);
     trial.forward();
     const numbers gates = trial.gates;
     expect_close(report, "forward assigns the gates", "gate ", gates, gates);
@@ -88,9 +88,9 @@ void check_gate_rows(law_report& report, const T& stage, index n) {
     const numbers added = trial.dlogits;
     trial.dlogits.fill(2.5);
     trial.backward();
-    trial.dlogits.each([](double& v, index, index) { v -= 2.5; });
+    trial.dlogits.each([](double& v, index_t, index_t) { v -= 2.5; });
     expect_close(report, "backward adds to dlogits", "what was added to d logit ", trial.dlogits, added);
-    if (slots.empty())
+    if (selected.empty())
       report.expect("no selected candidate is legal and changes nothing", added.same(numbers(1, n, 0)),
                     [&] { return "dlogits were written"; });
     report.expect("nothing is written beside the outputs", trial.gates.intact() && trial.dlogits.intact(),
@@ -103,14 +103,14 @@ void check_gate_rows(law_report& report, const T& stage, index n) {
 }
 
 template <class T>
-void check_gate_extremes(law_report& report, const T& stage, index n) {
+void check_gate_extremes(law_report& report, const T& stage, index_t n) {
   const numbers rows = extreme_logits(n);
   const auto all_finite = [](const numbers& m) {
     for (const double v : m.row())
       if (!std::isfinite(v)) return false;
     return true;
   };
-  for (index i = 0; i < rows.rows(); ++i) {
+  for (index_t i = 0; i < rows.rows(); ++i) {
     gate_trial<T> trial(stage, copy_of(rows.row(i)), {0, static_cast<std::int32_t>(n - 1)});
     trial.forward();
     trial.backward();
@@ -151,11 +151,11 @@ void check_probability_row(law_report& report, const T& stage, const numbers& lo
   trial.backward();
   double sum = 0;
   bool open = false;
-  const auto said = [&](index j) {
+  const auto said = [&](index_t j) {
     return "p(" + std::to_string(j) + ") is " + text(trial.p(0, j)) + ", d logit " + text(trial.dlogits(0, j)) +
            logits_text(logits);
   };
-  for (index j = 0; j < logits.cols(); ++j) {
+  for (index_t j = 0; j < logits.cols(); ++j) {
     const double p = trial.p(0, j);
     report.expect("probabilities lie between 0 and 1", p >= 0 && p <= 1 + rounding, [&] { return said(j); });
     report.expect("gradients are finite", std::isfinite(trial.dlogits(0, j)), [&] { return said(j); });
@@ -170,7 +170,7 @@ void check_probability_row(law_report& report, const T& stage, const numbers& lo
 }
 
 template <class T>
-void check_probability_gradient(law_report& report, const T& stage, index n) {
+void check_probability_gradient(law_report& report, const T& stage, index_t n) {
   probability_trial<T> trial(stage, numbers(1, n).randomise(1));
   trial.forward();
   const numbers p = trial.p;
@@ -181,7 +181,7 @@ void check_probability_gradient(law_report& report, const T& stage, index n) {
   const numbers added = trial.dlogits;
   trial.dlogits.fill(2.5);
   trial.backward();
-  trial.dlogits.each([](double& v, index, index) { v -= 2.5; });
+  trial.dlogits.each([](double& v, index_t, index_t) { v -= 2.5; });
   expect_close(report, "backward adds to dlogits", "what was added to d logit ", trial.dlogits, added);
   report.expect("nothing is written beside the outputs", trial.p.intact() && trial.dlogits.intact(),
                 [] { return std::string("memory beside p or dlogits was written"); });
@@ -196,7 +196,7 @@ void check_probability_gradient(law_report& report, const T& stage, index n) {
 /// Checks that a gate stage is one: gates agree with central differences with respect to every logit, selected or not;
 /// finite for extreme logits; closed candidates get no gradient; nothing selected is legal. `candidates` is at least 3.
 template <GateStage T>
-law_report check_gate_laws(const T& stage, index candidates = 6) {
+law_report check_gate_laws(const T& stage, index_t candidates = 6) {
   law_report report("gate stage");
   report.attempt("forward or backward", [&] { detail::check_gate_rows(report, stage, candidates); });
   report.attempt("extreme logits", [&] { detail::check_gate_extremes(report, stage, candidates); });
@@ -206,7 +206,7 @@ law_report check_gate_laws(const T& stage, index candidates = 6) {
 /// Checks that a probability stage is one: a distribution over the open candidates, 0 on the closed ones, also for
 /// extreme logits, with gradients that agree with central differences.
 template <ProbabilityStage T>
-law_report check_probability_laws(const T& stage, index candidates = 6) {
+law_report check_probability_laws(const T& stage, index_t candidates = 6) {
   law_report report("probability stage");
   report.attempt("forward or backward", [&] {
     detail::check_probability_gradient(report, stage, candidates);
@@ -216,7 +216,7 @@ law_report check_probability_laws(const T& stage, index candidates = 6) {
     detail::check_probability_row(report, stage, logits);
     detail::check_probability_row(report, stage, logits.fill(detail::closed));
     const auto extreme = detail::extreme_logits(candidates);
-    for (index i = 0; i < extreme.rows(); ++i)
+    for (index_t i = 0; i < extreme.rows(); ++i)
       detail::check_probability_row(report, stage, detail::copy_of(extreme.row(i)));
   });
   return report;
@@ -225,7 +225,7 @@ law_report check_probability_laws(const T& stage, index candidates = 6) {
 /// Checks that a preference stage is one: every score is assigned, from the row's logits and its parameters alone, and
 /// finite logits with finite parameters give finite scores.
 template <PreferenceStage T>
-law_report check_preference_laws(const T& stage, index candidates = 6) {
+law_report check_preference_laws(const T& stage, index_t candidates = 6) {
   law_report report("preference stage");
   const router_shape shape{0, 6, candidates, candidates};
   const auto specs = moue::detail::stage_parameters(stage, shape);
@@ -234,7 +234,7 @@ law_report check_preference_laws(const T& stage, index candidates = 6) {
     std::array<detail::numbers, moue::detail::stage_parameter_count<T>> p;
     for (std::size_t i = 0; i < p.size(); ++i) p[i] = detail::parameter_values(specs[i], 100 + i);
     const auto rows = detail::extreme_logits(candidates);
-    for (index i = 0; i < rows.rows(); ++i) {
+    for (index_t i = 0; i < rows.rows(); ++i) {
       detail::numbers first(1, candidates), second(1, candidates, 1e3);
       for (auto* scores : {&first, &second}) stage(rows.row(i), detail::const_views(p), scores->row());
       report.expect("scores depend on logits and parameters alone", first.same(second),

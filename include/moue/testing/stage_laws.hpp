@@ -31,7 +31,7 @@ void check_stage_gradients(law_report& report, Trial& trial, const std::string& 
   run(-1e3);
   std::size_t at = 0;
   trial.each_read([&](const std::string& name, auto&, numbers& d) {
-    d.each([](double& v, index, index) { v -= 2.5; });
+    d.each([](double& v, index_t, index_t) { v -= 2.5; });
     expect_close(report, which + " adds to gradients", "what was added to d " + name, d, added[at++]);
   });
   const auto specs = trial.declared();
@@ -65,7 +65,7 @@ void check_stage_forward(law_report& report, const T& stage, const router_shape&
     report.expect("forward reads no scratch it did not write and repeats itself", trial.output().same(first),
                   [] { return std::string("logits differ when temporary holds other numbers on entry"); });
     trial.forward(2.5);
-    trial.output().each([](double& v, index, index) { v -= 2.5; });
+    trial.output().each([](double& v, index_t, index_t) { v -= 2.5; });
     expect_close(report, "forward adds to the logits", "what was added to logit ", trial.output(), first);
   }
   report.expect("nothing is written beside the outputs", trial.untouched_padding(),
@@ -106,7 +106,7 @@ void check_stage_tokens(law_report& report, const T& stage, const router_shape& 
     trial->forward(0);
     trial->advance();
   }
-  for (index t = 0; t + 1 < shape.tokens; ++t) {
+  for (index_t t = 0; t + 1 < shape.tokens; ++t) {
     const auto differs = [&](const numbers& a, const numbers& b) {
       return !std::equal(a.row(t).begin(), a.row(t).end(), b.row(t).begin());
     };
@@ -125,7 +125,7 @@ void check_stage_storage(law_report& report, const T& stage, const router_shape&
   stage_trial<T, Features, bf16> narrow(stage, shape);
   stage_trial<T, Features, float> wide(stage, shape);
   for (std::size_t i = 0; i < wide.p.size(); ++i)
-    wide.p[i].each([&](float& v, index r, index c) { v = static_cast<float>(narrow.p[i](r, c)); });
+    wide.p[i].each([&](float& v, index_t r, index_t c) { v = static_cast<float>(narrow.p[i](r, c)); });
   narrow.forward(0);
   wide.forward(0);
   narrow.advance();
@@ -145,7 +145,7 @@ void check_stage_empty(law_report& report, const T& stage, router_shape shape) {
   none.advance_backward();
   none.backward();
   bool zero = true;
-  for (auto& d : none.dp) d.each([&](double& v, index, index) { zero = zero && v == 0; });
+  for (auto& d : none.dp) d.each([&](double& v, index_t, index_t) { zero = zero && v == 0; });
   report.expect("zero tokens are legal and change nothing", zero && none.untouched_padding(),
                 [] { return std::string("dp or memory beside an empty view was written"); });
 }
@@ -191,7 +191,7 @@ template <FeatureStage T>
 law_report check_feature_laws(const T& stage, const router_shape& shape = law_shape) {
   law_report report("feature stage");
   if (!detail::usable(report, shape)) return report;
-  const index width = stage.width(shape.width);
+  const index_t width = stage.width(shape.width);
   report.expect("the features have a width", width > 0, [&] { return "width() is " + std::to_string(width); });
   if constexpr (!std::is_same_v<T, input_features>)
     if (report) detail::check_stage<true>(report, stage, shape);

@@ -36,11 +36,11 @@ struct stage_trial {
   std::vector<std::uint8_t> valid;
 
   stage_trial(const T& stage_, const router_shape& shape_) : stage(stage_), shape(shape_) {
-    const index tokens = shape.tokens, n = shape.candidates;
-    const index r = moue::detail::stage_state_width(stage);
-    index width = shape.width;
+    const index_t tokens = shape.tokens, n = shape.candidates;
+    const index_t r = moue::detail::stage_state_width(stage);
+    index_t width = shape.width;
     if constexpr (Features) width = stage.width(shape.width);
-    const auto normal = [&](watched<C>& m, index cols, std::uint64_t key) { m = make(tokens, cols).randomise(key); };
+    const auto normal = [&](watched<C>& m, index_t cols, std::uint64_t key) { m = make(tokens, cols).randomise(key); };
     normal(input, shape.width, 1);
     normal(features, width, 2);
     normal(gates, n, 3);
@@ -48,7 +48,7 @@ struct stage_trial {
     normal(dlogits, n, 5);
     normal(dnext_state, r, 6);
     if (Features) normal(dfeatures, width, 7);
-    gates.each([](C& v, index i, index j) { v = (i + j) % 2 == 0 ? C(0) : v; });  // most are not selected
+    gates.each([](C& v, index_t i, index_t j) { v = (i + j) % 2 == 0 ? C(0) : v; });  // most are not selected
     logits = make(tokens, n);
     next_state = make(tokens, r);
     dinput = make(tokens, shape.width);
@@ -59,12 +59,12 @@ struct stage_trial {
     for (std::size_t i = 0; i < parameters; ++i) {
       const numbers values = parameter_values(specs[i], 100 + i);
       p[i] = watched<S>(specs[i].rows, specs[i].cols);
-      p[i].each([&](S& v, index row, index col) { v = S(static_cast<C>(values(row, col))); });
+      p[i].each([&](S& v, index_t row, index_t col) { v = S(static_cast<C>(values(row, col))); });
       dp[i] = watched<C>(specs[i].rows, specs[i].cols, C(0));
     }
     const auto shapes = moue::detail::stage_temporaries(stage, shape);
     for (std::size_t i = 0; i < temporary.size(); ++i) temporary[i] = make(shapes[i].rows, shapes[i].cols);
-    for (index e = 0; e < shape.experts; ++e) candidates.push_back(static_cast<std::int32_t>(e));
+    for (index_t e = 0; e < shape.experts; ++e) candidates.push_back(static_cast<std::int32_t>(e));
     std::sort(candidates.begin(), candidates.end(), [](std::int32_t a, std::int32_t b) {
       return moue::detail::mix(static_cast<std::uint64_t>(a)) < moue::detail::mix(static_cast<std::uint64_t>(b));
     });
@@ -148,7 +148,7 @@ struct stage_trial {
   }
 
  private:
-  static watched<C> make(index rows, index cols) { return watched<C>(rows, cols); }
+  static watched<C> make(index_t rows, index_t cols) { return watched<C>(rows, cols); }
 };
 
 }  // namespace moue::testing::detail

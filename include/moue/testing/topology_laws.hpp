@@ -16,15 +16,15 @@ namespace moue::testing {
 namespace detail {
 
 template <class T>
-std::vector<index> emitted(const T& topology, index layer) {
-  std::vector<index> result;
-  topology.candidates(layer, [&](index e) { result.push_back(e); });
+std::vector<index_t> appended(const T& topology, index_t layer) {
+  std::vector<index_t> result;
+  topology.candidates(layer, [&](index_t e) { result.push_back(e); });
   return result;
 }
 template <class T>
-std::vector<index> emitted_always(const T& topology, index layer) {
-  std::vector<index> result;
-  if constexpr (moue::detail::has_always<T>) topology.always(layer, [&](index e) { result.push_back(e); });
+std::vector<index_t> appended_always(const T& topology, index_t layer) {
+  std::vector<index_t> result;
+  if constexpr (moue::detail::has_always<T>) topology.always(layer, [&](index_t e) { result.push_back(e); });
   return result;
 }
 
@@ -38,23 +38,23 @@ law_report check_topology_laws(const T& topology) {
   law_report report("topology");
   const auto number = [](auto n) { return std::to_string(n); };
   report.attempt("the topology", [&] {
-    const index layers = topology.layers(), experts = topology.experts();
+    const index_t layers = topology.layers(), experts = topology.experts();
     report.expect("there is a layer and an expert", layers > 0 && experts > 0,
                   [&] { return number(layers) + " layers, " + number(experts) + " experts"; });
     if (layers <= 0 || experts <= 0) return;
 
-    std::vector<index> reach(static_cast<std::size_t>(experts), 0);
+    std::vector<index_t> reach(static_cast<std::size_t>(experts), 0);
     std::vector<bool> reached(static_cast<std::size_t>(experts), false);
-    index width = 0;
+    index_t width = 0;
     bool in_range = true;
-    for (index layer = 0; layer < layers; ++layer) {
-      const auto ids = detail::emitted(topology, layer);
-      const auto always = detail::emitted_always(topology, layer);
-      const auto where = [&](index e) { return "layer " + number(layer) + " names expert " + number(e); };
+    for (index_t layer = 0; layer < layers; ++layer) {
+      const auto ids = detail::appended(topology, layer);
+      const auto always = detail::appended_always(topology, layer);
+      const auto where = [&](index_t e) { return "layer " + number(layer) + " names expert " + number(e); };
       report.expect("every layer has a candidate", !ids.empty(),
                     [&] { return "layer " + number(layer) + " has none"; });
       std::vector<bool> seen(static_cast<std::size_t>(experts), false);
-      const auto visit = [&](index e, bool candidate) {
+      const auto visit = [&](index_t e, bool candidate) {
         const bool ok = e >= 0 && e < experts;
         in_range = in_range && ok;
         report.expect("ids are in range", ok, [&] { return where(e) + " of " + number(experts); });
@@ -64,21 +64,21 @@ law_report check_topology_laws(const T& topology) {
         reach[at] += candidate && !seen[at] ? 1 : 0;
         seen[at] = reached[at] = true;
       };
-      for (const index e : ids) visit(e, true);
-      for (const index e : always) visit(e, false);
-      width += static_cast<index>(ids.size());
+      for (const index_t e : ids) visit(e, true);
+      for (const index_t e : always) visit(e, false);
+      width += static_cast<index_t>(ids.size());
       const T copy = topology;
       report.expect("the answer depends on the arguments alone",
-                    detail::emitted(topology, layer) == ids && detail::emitted(copy, layer) == ids &&
-                        detail::emitted_always(copy, layer) == always,
+                    detail::appended(topology, layer) == ids && detail::appended(copy, layer) == ids &&
+                        detail::appended_always(copy, layer) == always,
                     [&] { return "layer " + number(layer) + " answers differently when asked again"; });
-      report.expect("candidate_count agrees with what is emitted",
-                    candidate_count(topology, layer) == static_cast<index>(ids.size()),
+      report.expect("candidate_count agrees with what is appended",
+                    candidate_count(topology, layer) == static_cast<index_t>(ids.size()),
                     [&] { return "at layer " + number(layer); });
       if constexpr (moue::detail::has_parameter_layer<T>) {
-        const index owner = topology.parameter_layer(layer);
+        const index_t owner = topology.parameter_layer(layer);
         const bool ok = owner >= 0 && owner <= layer && topology.parameter_layer(owner) == owner &&
-                        candidate_count(topology, owner) == static_cast<index>(ids.size());
+                        candidate_count(topology, owner) == static_cast<index_t>(ids.size());
         report.expect("routers are tied to an earlier layer with as many candidates", ok,
                       [&] { return "layer " + number(layer) + " uses the router of layer " + number(owner); });
       }
@@ -87,7 +87,7 @@ law_report check_topology_laws(const T& topology) {
                   [&] { return number(virtual_width(topology)) + ", not " + number(width); });
     if (!in_range) return;
     std::string orphans;
-    for (index e = 0; e < experts; ++e) {
+    for (index_t e = 0; e < experts; ++e) {
       const auto at = static_cast<std::size_t>(e);
       report.expect("exposure is the number of layers that connect", exposure(topology, e) == reach[at], [&] {
         return "of expert " + number(e) + ": " + number(exposure(topology, e)) + ", not " + number(reach[at]);

@@ -30,7 +30,9 @@ inline std::string text(double value) {
   out << value;
   return out.str();
 }
-inline std::string place(index row, index col) { return "(" + std::to_string(row) + ", " + std::to_string(col) + ")"; }
+inline std::string place(index_t row, index_t col) {
+  return "(" + std::to_string(row) + ", " + std::to_string(col) + ")";
+}
 
 /// What uninitialised memory is filled with, so that reading it shows.
 template <class T>
@@ -46,32 +48,32 @@ template <class T>
 class watched {
  public:
   watched() = default;
-  watched(index rows, index cols, T fill = poison<T>())
+  watched(index_t rows, index_t cols, T fill = poison<T>())
       : rows_(rows), cols_(cols), values_(static_cast<std::size_t>((rows + 1) * stride()), canary()) {
     this->fill(fill);
   }
 
-  index rows() const { return rows_; }
-  index cols() const { return cols_; }
-  T& operator()(index i, index j) { return view()(i, j); }
-  const T& operator()(index i, index j) const { return view()(i, j); }
+  index_t rows() const { return rows_; }
+  index_t cols() const { return cols_; }
+  T& operator()(index_t i, index_t j) { return view()(i, j); }
+  const T& operator()(index_t i, index_t j) const { return view()(i, j); }
   matrix_view<T> view() { return {values_.data() + margin, rows_, cols_, stride()}; }
   matrix_view<const T> view() const { return {values_.data() + margin, rows_, cols_, stride()}; }
-  vector_view<T> row(index i = 0) { return view().row(i); }
-  vector_view<const T> row(index i = 0) const { return view().row(i); }
+  vector_view<T> row(index_t i = 0) { return view().row(i); }
+  vector_view<const T> row(index_t i = 0) const { return view().row(i); }
 
   template <class F>
   void each(F&& f) {
-    for (index i = 0; i < rows_; ++i)
-      for (index j = 0; j < cols_; ++j) f((*this)(i, j), i, j);
+    for (index_t i = 0; i < rows_; ++i)
+      for (index_t j = 0; j < cols_; ++j) f((*this)(i, j), i, j);
   }
   watched& fill(T value) {
-    each([&](T& v, index, index) { v = value; });
+    each([&](T& v, index_t, index_t) { v = value; });
     return *this;
   }
   /// Standard normal numbers times `scale`; the same for the same `key`.
   watched& randomise(std::uint64_t key, double scale = 1) {
-    each([&](T& v, index i, index j) {
+    each([&](T& v, index_t i, index_t j) {
       v = T(static_cast<compute_t<T>>(scale * moue::detail::normal_at(key, static_cast<std::uint64_t>(i * cols_ + j))));
     });
     return *this;
@@ -80,7 +82,7 @@ class watched {
   /// Whether nobody wrote beside the elements.
   bool intact() const {
     for (std::size_t at = 0; at < values_.size(); ++at) {
-      const index inside = static_cast<index>(at) - margin;
+      const index_t inside = static_cast<index_t>(at) - margin;
       const bool element = inside >= 0 && inside / stride() < rows_ && inside % stride() < cols_;
       if (!element && !(values_[at] == canary())) return false;
     }
@@ -88,8 +90,8 @@ class watched {
   }
   /// Whether `other` has the same bits, poison included.
   bool same(const watched& other) const {
-    for (index i = 0; i < rows_; ++i)
-      for (index j = 0; j < cols_; ++j) {
+    for (index_t i = 0; i < rows_; ++i)
+      for (index_t j = 0; j < cols_; ++j) {
         const T a = (*this)(i, j), b = other(i, j);
         if (!(a == b) && !(a != a && b != b)) return false;
       }
@@ -97,8 +99,8 @@ class watched {
   }
 
  private:
-  static constexpr index margin = 3;
-  index stride() const { return cols_ + margin; }
+  static constexpr index_t margin = 3;
+  index_t stride() const { return cols_ + margin; }
   static T canary() {
     if constexpr (std::is_integral_v<T>)
       return static_cast<T>(0x5a5a5a5a);
@@ -106,8 +108,8 @@ class watched {
       return T(static_cast<compute_t<T>>(6.5536e33f));
   }
 
-  index rows_ = 0;
-  index cols_ = 0;
+  index_t rows_ = 0;
+  index_t cols_ = 0;
   std::vector<T> values_;
 };
 
@@ -135,7 +137,7 @@ inline numbers parameter_values(const parameter_spec& spec, std::uint64_t key) {
   numbers result(spec.rows, spec.cols);
   const bool constant = spec.init.what == initializer::kind::constant;
   result.randomise(key, constant ? 0.3 : spec.init.value);
-  if (constant) result.each([&](double& v, index, index) { v += spec.init.value; });
+  if (constant) result.each([&](double& v, index_t, index_t) { v += spec.init.value; });
   return result;
 }
 
@@ -149,8 +151,8 @@ inline bool close(double a, double b, double tolerance = rounding) {
 /// Expects two matrices to agree up to rounding.
 inline void expect_close(law_report& report, std::string_view law, std::string_view what, const numbers& a,
                          const numbers& b, double tolerance = rounding) {
-  for (index i = 0; i < a.rows(); ++i)
-    for (index j = 0; j < a.cols(); ++j)
+  for (index_t i = 0; i < a.rows(); ++i)
+    for (index_t j = 0; j < a.cols(); ++j)
       report.expect(law, close(a(i, j), b(i, j), tolerance), [&] {
         return std::string(what) + place(i, j) + " is " + text(a(i, j)) + ", not " + text(b(i, j));
       });
@@ -166,20 +168,19 @@ inline constexpr double difference_tolerance = 1e-6;
 template <class F>
 void expect_gradient(law_report& report, std::string_view law, std::string_view what, numbers& values,
                      const numbers& gradient, F&& f) {
-  const index count = values.rows() * values.cols();
+  const index_t count = values.rows() * values.cols();
   const auto expect = [&](double stated, double measured, auto&& where) {
     report.expect(law, close(stated, measured, difference_tolerance), [&] {
       return "d " + std::string(what) + where() + " is " + text(stated) + ", central differences give " +
              text(measured);
     });
   };
-  constexpr index entries = 32;
-  for (index at = 0; at < std::min(count, entries); ++at) {
-    const index position =
-        count <= entries
-            ? at
-            : static_cast<index>(moue::detail::mix(static_cast<std::uint64_t>(at)) % static_cast<std::uint64_t>(count));
-    const index i = position / values.cols(), j = position % values.cols();
+  constexpr index_t entries = 32;
+  for (index_t at = 0; at < std::min(count, entries); ++at) {
+    const index_t position = count <= entries ? at
+                                              : static_cast<index_t>(moue::detail::mix(static_cast<std::uint64_t>(at)) %
+                                                                     static_cast<std::uint64_t>(count));
+    const index_t i = position / values.cols(), j = position % values.cols();
     double& value = values(i, j);
     const double before = value;
     value = before + step;
@@ -195,9 +196,9 @@ void expect_gradient(law_report& report, std::string_view law, std::string_view 
     numbers direction(values.rows(), values.cols());
     direction.randomise(key, 1 / std::sqrt(static_cast<double>(count)));
     double stated = 0;
-    direction.each([&](double& v, index i, index j) { stated += v * gradient(i, j); });
+    direction.each([&](double& v, index_t i, index_t j) { stated += v * gradient(i, j); });
     const auto move = [&](double length) {
-      values.each([&](double& v, index i, index j) { v = before(i, j) + length * direction(i, j); });
+      values.each([&](double& v, index_t i, index_t j) { v = before(i, j) + length * direction(i, j); });
       return f();
     };
     const double measured = (move(step) - move(-step)) / (2 * step);
@@ -208,8 +209,8 @@ void expect_gradient(law_report& report, std::string_view law, std::string_view 
 
 inline double dot(const numbers& a, const numbers& b) {
   double sum = 0;
-  for (index i = 0; i < a.rows(); ++i)
-    for (index j = 0; j < a.cols(); ++j) sum += a(i, j) * b(i, j);
+  for (index_t i = 0; i < a.rows(); ++i)
+    for (index_t j = 0; j < a.cols(); ++j) sum += a(i, j) * b(i, j);
   return sum;
 }
 

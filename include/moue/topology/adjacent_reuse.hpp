@@ -3,7 +3,7 @@
 #pragma once
 
 /// @file
-/// Every layer owns experts and may also borrow those of its neighbours.
+/// Every layer owns experts and may also use those of its neighbours.
 
 #include "moue/topology.hpp"
 
@@ -13,21 +13,21 @@ namespace moue {
 /// ascending layer. A sliding neighbourhood; for aligned groups of layers that share one union (ReXMoE, arXiv
 /// 2510.17483) use `reuse_blocks`.
 struct adjacent_reuse {
-  index depth = 1;
-  index per_layer = 1;
-  index reach = 1;
+  index_t depth = 1;
+  index_t per_layer = 1;
+  index_t reach = 1;
 
-  constexpr index layers() const { return depth; }
-  constexpr index experts() const { return depth * per_layer; }
-  constexpr void candidates(index layer, auto emit) const {
-    const auto emit_layer = [&](index from) {
-      for (index i = 0; i < per_layer; ++i) emit(from * per_layer + i);
+  constexpr index_t layers() const { return depth; }
+  constexpr index_t experts() const { return depth * per_layer; }
+  constexpr void candidates(index_t layer, auto append) const {
+    const auto append_layer = [&](index_t from) {
+      for (index_t i = 0; i < per_layer; ++i) append(from * per_layer + i);
     };
-    emit_layer(layer);
-    const index first = layer > reach ? layer - reach : 0;
-    const index last = layer + reach < depth - 1 ? layer + reach : depth - 1;
-    for (index from = first; from <= last; ++from)
-      if (from != layer) emit_layer(from);
+    append_layer(layer);
+    const index_t first = layer > reach ? layer - reach : 0;
+    const index_t last = layer + reach < depth - 1 ? layer + reach : depth - 1;
+    for (index_t from = first; from <= last; ++from)
+      if (from != layer) append_layer(from);
   }
 };
 

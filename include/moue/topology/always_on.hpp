@@ -15,18 +15,18 @@ namespace moue {
 template <Topology TopologyT>
 struct always_on {
   TopologyT base;
-  index per_layer = 1;
-  index per_model = 0;
+  index_t per_layer = 1;
+  index_t per_model = 0;
 
-  constexpr index layers() const { return base.layers(); }
-  constexpr index experts() const { return base.experts() + layers() * per_layer + per_model; }
-  constexpr void candidates(index layer, auto emit) const { base.candidates(layer, emit); }
-  constexpr void always(index layer, auto emit) const {
-    for (index i = 0; i < per_layer; ++i) emit(base.experts() + layer * per_layer + i);
-    for (index i = 0; i < per_model; ++i) emit(base.experts() + layers() * per_layer + i);
-    if constexpr (detail::has_always<TopologyT>) base.always(layer, emit);
+  constexpr index_t layers() const { return base.layers(); }
+  constexpr index_t experts() const { return base.experts() + layers() * per_layer + per_model; }
+  constexpr void candidates(index_t layer, auto append) const { base.candidates(layer, append); }
+  constexpr void always(index_t layer, auto append) const {
+    for (index_t i = 0; i < per_layer; ++i) append(base.experts() + layer * per_layer + i);
+    for (index_t i = 0; i < per_model; ++i) append(base.experts() + layers() * per_layer + i);
+    if constexpr (detail::has_always<TopologyT>) base.always(layer, append);
   }
-  constexpr index parameter_layer(index layer) const requires detail::has_parameter_layer<TopologyT> {
+  constexpr index_t parameter_layer(index_t layer) const requires detail::has_parameter_layer<TopologyT> {
     return base.parameter_layer(layer);
   }
 };
@@ -34,8 +34,8 @@ struct always_on {
 template <class T>
 always_on(T) -> always_on<T>;
 template <class T>
-always_on(T, index) -> always_on<T>;
+always_on(T, index_t) -> always_on<T>;
 template <class T>
-always_on(T, index, index) -> always_on<T>;
+always_on(T, index_t, index_t) -> always_on<T>;
 
 }  // namespace moue

@@ -20,7 +20,7 @@ namespace moue {
 /// The tables of a topology. Physical expert ids fit 32 bits.
 class connectivity {
  public:
-  /// Lowers `topology`. Throws if an id is out of range or emitted twice for one layer, or if a layer has no candidate.
+  /// Lowers `topology`. Throws if an id is out of range or appended twice for one layer, or if a layer has no candidate.
   /// Time and memory are linear in the virtual width plus layers times experts.
   template <class T>
     requires(!std::same_as<T, connectivity>)
@@ -33,8 +33,8 @@ class connectivity {
         experts_ > 0 && experts_ <= std::numeric_limits<std::int32_t>::max(), where,
         [&] { return "it has " + std::to_string(experts_) + " experts"; }, "give it between 1 and 2147483647");
     exposure_.assign(static_cast<std::size_t>(experts_), 0);
-    std::vector<index> seen(static_cast<std::size_t>(experts_), -1);
-    const auto check = [&](index layer, index e) {
+    std::vector<index_t> seen(static_cast<std::size_t>(experts_), -1);
+    const auto check = [&](index_t layer, index_t e) {
       detail::require(
           e >= 0 && e < experts_, where,
           [&] { return "layer " + std::to_string(layer) + " names expert " + std::to_string(e); },
@@ -45,23 +45,23 @@ class connectivity {
           "emit each expert once per layer (a window must not be wider than its ring)");
       seen[static_cast<std::size_t>(e)] = layer;
     };
-    for (index layer = 0; layer < layers_; ++layer) {
-      topology.candidates(layer, [&](index e) {
+    for (index_t layer = 0; layer < layers_; ++layer) {
+      topology.candidates(layer, [&](index_t e) {
         check(layer, e);
         candidates_.push_back(static_cast<std::int32_t>(e));
         ++exposure_[static_cast<std::size_t>(e)];
       });
-      candidate_offsets_.push_back(static_cast<index>(candidates_.size()));
+      candidate_offsets_.push_back(static_cast<index_t>(candidates_.size()));
       detail::require(
           candidate_offsets_.back() > candidate_offsets_[static_cast<std::size_t>(layer)], where,
           [&] { return "layer " + std::to_string(layer) + " has no candidate"; },
           "emit at least one expert for every layer");
       if constexpr (detail::has_always<T>)
-        topology.always(layer, [&](index e) {
+        topology.always(layer, [&](index_t e) {
           check(layer, e);
           always_.push_back(static_cast<std::int32_t>(e));
         });
-      always_offsets_.push_back(static_cast<index>(always_.size()));
+      always_offsets_.push_back(static_cast<index_t>(always_.size()));
       if constexpr (detail::has_parameter_layer<T>)
         parameter_layer_.push_back(topology.parameter_layer(layer));
       else
@@ -69,49 +69,51 @@ class connectivity {
     }
   }
 
-  index layers() const { return layers_; }
-  index experts() const { return experts_; }
-  /// Candidates of `layer`, in slot order.
-  std::span<const std::int32_t> candidates(index layer) const { return slice(candidates_, candidate_offsets_, layer); }
+  index_t layers() const { return layers_; }
+  index_t experts() const { return experts_; }
+  /// Candidates of `layer`, in column order.
+  std::span<const std::int32_t> candidates(index_t layer) const {
+    return slice(candidates_, candidate_offsets_, layer);
+  }
   /// Experts that every token of `layer` uses.
-  std::span<const std::int32_t> always(index layer) const { return slice(always_, always_offsets_, layer); }
+  std::span<const std::int32_t> always(index_t layer) const { return slice(always_, always_offsets_, layer); }
   /// Position of layer `l`'s first candidate when all layers' candidates stand in one row; `layers()` gives the total.
-  index candidate_offset(index layer) const { return candidate_offsets_[static_cast<std::size_t>(layer)]; }
-  std::span<const index> candidate_offsets() const { return candidate_offsets_; }
+  index_t candidate_offset(index_t layer) const { return candidate_offsets_[static_cast<std::size_t>(layer)]; }
+  std::span<const index_t> candidate_offsets() const { return candidate_offsets_; }
   std::span<const std::int32_t> all_candidates() const { return candidates_; }
   /// The same for the experts that are always on.
-  index always_offset(index layer) const { return always_offsets_[static_cast<std::size_t>(layer)]; }
+  index_t always_offset(index_t layer) const { return always_offsets_[static_cast<std::size_t>(layer)]; }
   std::span<const std::int32_t> all_always() const { return always_; }
   /// Exposure of each expert: the number of layers that may use it.
-  std::span<const index> exposure() const { return exposure_; }
+  std::span<const index_t> exposure() const { return exposure_; }
   /// The layer whose router parameters visit `layer` uses: itself, unless the topology ties them.
-  index parameter_layer(index layer) const { return parameter_layer_[static_cast<std::size_t>(layer)]; }
+  index_t parameter_layer(index_t layer) const { return parameter_layer_[static_cast<std::size_t>(layer)]; }
 
-  index most_candidates() const { return most(candidate_offsets_); }
-  index most_always() const { return most(always_offsets_); }
+  index_t max_candidates() const { return largest(candidate_offsets_); }
+  index_t max_always() const { return largest(always_offsets_); }
 
  private:
-  static std::span<const std::int32_t> slice(const std::vector<std::int32_t>& ids, const std::vector<index>& offsets,
-                                             index layer) {
+  static std::span<const std::int32_t> slice(const std::vector<std::int32_t>& ids, const std::vector<index_t>& offsets,
+                                             index_t layer) {
     const auto first = static_cast<std::size_t>(offsets[static_cast<std::size_t>(layer)]);
     return std::span(ids).subspan(first,
                                   static_cast<std::size_t>(offsets[static_cast<std::size_t>(layer + 1)]) - first);
   }
-  static index most(const std::vector<index>& offsets) {
-    index result = 0;
+  static index_t largest(const std::vector<index_t>& offsets) {
+    index_t result = 0;
     for (std::size_t i = 1; i < offsets.size(); ++i)
       if (offsets[i] - offsets[i - 1] > result) result = offsets[i] - offsets[i - 1];
     return result;
   }
 
-  index layers_;
-  index experts_;
+  index_t layers_;
+  index_t experts_;
   std::vector<std::int32_t> candidates_;
-  std::vector<index> candidate_offsets_{0};
+  std::vector<index_t> candidate_offsets_{0};
   std::vector<std::int32_t> always_;
-  std::vector<index> always_offsets_{0};
-  std::vector<index> exposure_;
-  std::vector<index> parameter_layer_;
+  std::vector<index_t> always_offsets_{0};
+  std::vector<index_t> exposure_;
+  std::vector<index_t> parameter_layer_;
 };
 
 }  // namespace moue

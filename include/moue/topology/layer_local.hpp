@@ -11,13 +11,13 @@ namespace moue {
 
 /// `per_layer` private experts for each of `depth` layers. Expert `i` of layer `l` has id `l * per_layer + i`.
 struct layer_local {
-  index depth = 1;
-  index per_layer = 1;
+  index_t depth = 1;
+  index_t per_layer = 1;
 
-  constexpr index layers() const { return depth; }
-  constexpr index experts() const { return depth * per_layer; }
-  constexpr void candidates(index layer, auto emit) const {
-    for (index i = 0; i < per_layer; ++i) emit(layer * per_layer + i);
+  constexpr index_t layers() const { return depth; }
+  constexpr index_t experts() const { return depth * per_layer; }
+  constexpr void candidates(index_t layer, auto append) const {
+    for (index_t i = 0; i < per_layer; ++i) append(layer * per_layer + i);
   }
 };
 

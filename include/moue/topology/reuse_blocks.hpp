@@ -12,17 +12,17 @@ namespace moue {
 /// Layers are cut into blocks of `block` (the last may be shorter); each block shares `block * per_layer` experts, so
 /// the physical count equals that of a plain MoE with `per_layer` experts a layer (MoRE, arXiv 2609.18176).
 struct reuse_blocks {
-  index depth = 1;
-  index per_layer = 1;
-  index block = 2;
+  index_t depth = 1;
+  index_t per_layer = 1;
+  index_t block = 2;
 
-  constexpr index layers() const { return depth; }
-  constexpr index experts() const { return depth * per_layer; }
-  constexpr void candidates(index layer, auto emit) const {
+  constexpr index_t layers() const { return depth; }
+  constexpr index_t experts() const { return depth * per_layer; }
+  constexpr void candidates(index_t layer, auto append) const {
     if (block <= 0) return;  // no candidate, which lowering the topology refuses
-    const index first = layer / block * block;
-    const index last = first + block < depth ? first + block : depth;
-    for (index e = first * per_layer; e < last * per_layer; ++e) emit(e);
+    const index_t first = layer / block * block;
+    const index_t last = first + block < depth ? first + block : depth;
+    for (index_t e = first * per_layer; e < last * per_layer; ++e) append(e);
   }
 };
 

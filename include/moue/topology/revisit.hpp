@@ -15,23 +15,23 @@ namespace moue {
 template <Topology TopologyT>
 struct revisit {
   TopologyT base;
-  index times = 2;
+  index_t times = 2;
   bool tied_router = false;
 
-  constexpr index layers() const { return base.layers() * times; }
-  constexpr index experts() const { return base.experts(); }
-  constexpr void candidates(index visit, auto emit) const { base.candidates(visit % base.layers(), emit); }
-  constexpr void always(index visit, auto emit) const requires detail::has_always<TopologyT> {
-    base.always(visit % base.layers(), emit);
+  constexpr index_t layers() const { return base.layers() * times; }
+  constexpr index_t experts() const { return base.experts(); }
+  constexpr void candidates(index_t visit, auto append) const { base.candidates(visit % base.layers(), append); }
+  constexpr void always(index_t visit, auto append) const requires detail::has_always<TopologyT> {
+    base.always(visit % base.layers(), append);
   }
-  constexpr index parameter_layer(index visit) const { return tied_router ? visit % base.layers() : visit; }
+  constexpr index_t parameter_layer(index_t visit) const { return tied_router ? visit % base.layers() : visit; }
 };
 
 template <class T>
 revisit(T) -> revisit<T>;
 template <class T>
-revisit(T, index) -> revisit<T>;
+revisit(T, index_t) -> revisit<T>;
 template <class T>
-revisit(T, index, bool) -> revisit<T>;
+revisit(T, index_t, bool) -> revisit<T>;
 
 }  // namespace moue

@@ -11,13 +11,13 @@ namespace moue {
 
 /// `pool` experts shared by all `depth` layers (UniPool, arXiv 2605.06665, in its fully shared form).
 struct shared_pool {
-  index depth = 1;
-  index pool = 1;
+  index_t depth = 1;
+  index_t pool = 1;
 
-  constexpr index layers() const { return depth; }
-  constexpr index experts() const { return pool; }
-  constexpr void candidates(index, auto emit) const {
-    for (index e = 0; e < pool; ++e) emit(e);
+  constexpr index_t layers() const { return depth; }
+  constexpr index_t experts() const { return pool; }
+  constexpr void candidates(index_t, auto append) const {
+    for (index_t e = 0; e < pool; ++e) append(e);
   }
 };
 

@@ -18,19 +18,19 @@ namespace moue {
 /// `depth * local + j`. Needs `window <= pool`. The formula is this library's reading of the idea in arXiv 2603.04971;
 /// see docs/method.md.
 struct staggered_rotation {
-  index depth = 1;
-  index pool = 1;
-  index window = 1;
-  index stride = 1;
-  index group = 1;
-  index local = 0;
+  index_t depth = 1;
+  index_t pool = 1;
+  index_t window = 1;
+  index_t stride = 1;
+  index_t group = 1;
+  index_t local = 0;
 
-  constexpr index layers() const { return depth; }
-  constexpr index experts() const { return depth * local + pool; }
-  constexpr void candidates(index layer, auto emit) const {
-    for (index i = 0; i < local; ++i) emit(layer * local + i);
-    for (index j = 0; j < window; ++j)  // a ring or group of nothing gives no id, which lowering the topology refuses
-      emit(pool > 0 && group > 0 ? depth * local + (layer / group * stride + j) % pool : -1);
+  constexpr index_t layers() const { return depth; }
+  constexpr index_t experts() const { return depth * local + pool; }
+  constexpr void candidates(index_t layer, auto append) const {
+    for (index_t i = 0; i < local; ++i) append(layer * local + i);
+    for (index_t j = 0; j < window; ++j)  // a ring or group of nothing gives no id, which lowering the topology refuses
+      append(pool > 0 && group > 0 ? depth * local + (layer / group * stride + j) % pool : -1);
   }
 };
 

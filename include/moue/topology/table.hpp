@@ -15,22 +15,22 @@ namespace moue {
 /// Layer `l` reaches the experts listed in `rows[l]`, in that order. Usable in constant expressions as long as the
 /// table does not outlive the evaluation.
 struct table {
-  index pool = 0;  ///< number of physical experts
-  std::vector<std::vector<index>> rows;
+  index_t pool = 0;  ///< number of physical experts
+  std::vector<std::vector<index_t>> rows;
 
-  constexpr index layers() const { return static_cast<index>(rows.size()); }
-  constexpr index experts() const { return pool; }
-  constexpr void candidates(index layer, auto emit) const {
-    for (const index e : rows[static_cast<std::size_t>(layer)]) emit(e);
+  constexpr index_t layers() const { return static_cast<index_t>(rows.size()); }
+  constexpr index_t experts() const { return pool; }
+  constexpr void candidates(index_t layer, auto append) const {
+    for (const index_t e : rows[static_cast<std::size_t>(layer)]) append(e);
   }
 
   /// The same connectivity as `topology`, ready to be edited.
   template <Topology T>
   static constexpr table of(const T& topology) {
     table result{topology.experts(), {}};
-    for (index layer = 0; layer < topology.layers(); ++layer) {
-      std::vector<index> row;
-      topology.candidates(layer, [&](index e) { row.push_back(e); });
+    for (index_t layer = 0; layer < topology.layers(); ++layer) {
+      std::vector<index_t> row;
+      topology.candidates(layer, [&](index_t e) { row.push_back(e); });
       result.rows.push_back(std::move(row));
     }
     return result;

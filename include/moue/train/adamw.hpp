@@ -36,7 +36,7 @@ class adamw {
     detail::check_options(options, where);
   }
 
-  /// In lent `memory`, which lies where the backend's does, as `weights` and `grads` with their marks do. It trains only
+  /// In external `memory`, which lies where the backend's does, as `weights` and `grads` with their marks do. It trains only
   /// these; what it shows lies there as well, and copies share it. `step` and `adopt` then need the backend's operations.
   /// A step waits for nothing and allocates nothing, so that a graph of it can be captured.
   template <class B>
@@ -52,7 +52,7 @@ class adamw {
   }
 
   void step(parameters<S>& weights, const gradients<compute_type>& grads, double learning_rate) {
-    refuse_lent("give step the operations of that backend");
+    refuse_external("give step the operations of that backend");
     step(reference_operations{}, weights, grads, learning_rate);
   }
   template <class Ops>
@@ -60,7 +60,7 @@ class adamw {
     state_.check(weights, grads, learning_rate);
     if (resident_) return resident_->step(ops, options_, weights, grads, {learning_rate});
     state_.each(ops, weights, grads, options_.skip_untouched,
-                [&](index i, std::int64_t t, matrix_view<compute_type> w) {
+                [&](index_t i, std::int64_t t, matrix_view<compute_type> w) {
                   const auto& info = (*state_.layout())[i];
                   ops.each_element(info.rows, info.cols,
                                    detail::adamw_element<compute_type>(options_, learning_rate, t, info.decayed, w,
@@ -85,7 +85,7 @@ class adamw {
   }
 
   void adopt(const parameters<S>& weights) {
-    refuse_lent("give adopt the operations of that backend");
+    refuse_external("give adopt the operations of that backend");
     state_.adopt(weights);
   }
   template <class Ops>
@@ -122,9 +122,9 @@ class adamw {
     resident_.emplace(backend, weights, grads, memory);
   }
 
-  void refuse_lent(std::string_view mend) const {
+  void refuse_external(std::string_view fix) const {
     detail::require(
-        !resident_, where, [] { return "what it remembers lies in the memory of a backend"; }, mend);
+        !resident_, where, [] { return "what it remembers lies in the memory of a backend"; }, fix);
   }
 
   adamw_options options_;

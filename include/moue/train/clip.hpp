@@ -20,20 +20,20 @@ template <class C>
 auto gradient_norm(const gradients<C>& grads) {
   using sum_type = std::common_type_t<C, double>;
   sum_type sum = 0;
-  for (index i = 0; i < grads.layout().tensors(); ++i) {
+  for (index_t i = 0; i < grads.layout().tensors(); ++i) {
     if (!grads.layout()[i].trained || !grads.live(i)) continue;
     const C* g = grads[i].data;
-    for (index j = 0; j < grads.layout()[i].size(); ++j) sum += static_cast<sum_type>(g[j]) * g[j];
+    for (index_t j = 0; j < grads.layout()[i].size(); ++j) sum += static_cast<sum_type>(g[j]) * g[j];
   }
   return std::sqrt(sum);
 }
 
 template <class C>
 void scale_gradients(gradients<C>& grads, double factor) {
-  for (index i = 0; i < grads.layout().tensors(); ++i) {
+  for (index_t i = 0; i < grads.layout().tensors(); ++i) {
     if (!grads.layout()[i].trained || !grads.live(i)) continue;
     C* g = grads[i].data;
-    for (index j = 0; j < grads.layout()[i].size(); ++j) g[j] *= static_cast<C>(factor);
+    for (index_t j = 0; j < grads.layout()[i].size(); ++j) g[j] *= static_cast<C>(factor);
   }
 }
 

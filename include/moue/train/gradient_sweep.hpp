@@ -36,8 +36,8 @@ struct live_gradients {
   vector_view<const gradient_tensor<C>> tensors;
   vector_view<const std::uint8_t> marks;
 
-  MOUE_HD bool has(index i) const { return tensors[i].expert < 0 || marks[tensors[i].expert] != 0; }
-  MOUE_HD bool has_trained(index i) const { return tensors[i].trained && has(i); }
+  MOUE_HD bool has(index_t i) const { return tensors[i].expert < 0 || marks[tensors[i].expert] != 0; }
+  MOUE_HD bool has_trained(index_t i) const { return tensors[i].trained && has(i); }
 };
 
 template <class C>
@@ -47,9 +47,9 @@ struct zero_gradients {
   struct part {
     C* data;
     MOUE_HD explicit operator bool() const { return data != nullptr; }
-    MOUE_HD void operator()(index j) const { data[j] = C(0); }
+    MOUE_HD void operator()(index_t j) const { data[j] = C(0); }
   };
-  MOUE_HD part of(index i) const { return {live.has(i) ? live.tensors[i].data : nullptr}; }
+  MOUE_HD part of(index_t i) const { return {live.has(i) ? live.tensors[i].data : nullptr}; }
 };
 
 /// How much to scale gradients for a norm of at most `most`: not at all if theirs is not finite.
@@ -69,9 +69,9 @@ struct scale_live {
     C* data;
     C factor;
     MOUE_HD explicit operator bool() const { return data != nullptr; }
-    MOUE_HD void operator()(index j) const { data[j] *= factor; }
+    MOUE_HD void operator()(index_t j) const { data[j] *= factor; }
   };
-  MOUE_HD part of(index i) const {
+  MOUE_HD part of(index_t i) const {
     const double factor = clip.get();
     return {factor != 1 && live.has_trained(i) ? live.tensors[i].data : nullptr, static_cast<C>(factor)};
   }
@@ -80,19 +80,19 @@ struct scale_live {
 /// sums[block * lanes + lane] = the squares that a lane meets in the runs of a block.
 template <class C, class Sum>
 struct square_sums {
-  static constexpr index block = 16;  // runs: a lane adds up to 128 squares
+  static constexpr index_t block = 16;  // runs: a lane adds up to 128 squares
 
   live_gradients<C> live;
   vector_view<const tensor_run> runs;
   Sum* sums;
 
-  MOUE_HD void operator()(index at, index lane) const {
+  MOUE_HD void operator()(index_t at, index_t lane) const {
     Sum sum = Sum(0);
-    for (index i = at * block; i < (at + 1) * block && i < runs.size; ++i) {
+    for (index_t i = at * block; i < (at + 1) * block && i < runs.size; ++i) {
       const tensor_run run = runs[i];
       if (!live.has_trained(run.tensor)) continue;
       const C* const g = live.tensors[run.tensor].data;
-      run.each(lane, [&](index j) { sum += static_cast<Sum>(g[j]) * static_cast<Sum>(g[j]); });
+      run.each(lane, [&](index_t j) { sum += static_cast<Sum>(g[j]) * static_cast<Sum>(g[j]); });
     }
     sums[at * tensor_run::lanes + lane] = sum;
   }
@@ -102,10 +102,10 @@ struct square_sums {
 template <class Sum>
 struct fold_sums {
   Sum* sums;
-  index many, few;
-  MOUE_HD void operator()(index i) const {
+  index_t many, few;
+  MOUE_HD void operator()(index_t i) const {
     Sum sum = sums[i];
-    for (index j = i + few; j < many; j += few) sum += sums[j];
+    for (index_t j = i + few; j < many; j += few) sum += sums[j];
     sums[i] = sum;
   }
 };
@@ -114,7 +114,7 @@ template <class Sum>
 struct take_root {
   const Sum* sum;
   Sum* norm;
-  MOUE_HD void operator()(index) const {
+  MOUE_HD void operator()(index_t) const {
     using std::sqrt;
     *norm = sum != nullptr ? sqrt(*sum) : Sum(0);
   }
@@ -137,7 +137,7 @@ class gradient_sweep {
     const auto& layout = grads.layout();
     const auto there = parts(cursor, layout);
     std::vector<detail::gradient_tensor<C>> tensors;
-    for (index i = 0; i < layout.tensors(); ++i)
+    for (index_t i = 0; i < layout.tensors(); ++i)
       tensors.push_back({grads[i].data, static_cast<std::int32_t>(layout[i].expert), layout[i].trained});
     const auto runs = detail::list_runs(layout);
     detail::upload(backend, std::span<const detail::gradient_tensor<C>>(tensors), there.tensors.data);
@@ -165,10 +165,10 @@ class gradient_sweep {
   /// sum depends on the layout alone. NaN or infinite if a gradient is.
   template <class Ops>
   vector_view<const sum_type> norm(const Ops& ops) const {
-    index many = sums_.size;
+    index_t many = sums_.size;
     ops.each_element(many / detail::tensor_run::lanes, detail::tensor_run::lanes,
                      detail::square_sums<C, sum_type>{live_, runs_, sums_.data});
-    for (const index few : {4096, 64, 1})
+    for (const index_t few : {4096, 64, 1})
       if (many > few) {
         ops.each_row(few, detail::fold_sums<sum_type>{sums_.data, many, few});
         many = few;
@@ -196,8 +196,8 @@ class gradient_sweep {
     vector_view<sum_type> sums, norm;
   };
   static pieces parts(arena& memory, const parameter_layout& layout) {
-    constexpr index block = detail::square_sums<C, sum_type>::block;
-    const index runs = detail::count_runs(layout);
+    constexpr index_t block = detail::square_sums<C, sum_type>::block;
+    const index_t runs = detail::count_runs(layout);
     return {memory.take<detail::gradient_tensor<C>>(layout.tensors(), "addresses"),
             memory.take<detail::tensor_run>(runs, "runs of elements"),
             memory.take<sum_type>((runs + block - 1) / block * detail::tensor_run::lanes, "sums of squares"),

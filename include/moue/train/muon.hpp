@@ -27,9 +27,9 @@ template <class C>
 struct row_square_sum {
   matrix_view<const C> x;
   matrix_view<C> sums;
-  MOUE_HD void operator()(index i) const {
+  MOUE_HD void operator()(index_t i) const {
     C sum = C(0);
-    for (index j = 0; j < x.cols; ++j) sum += x(i, j) * x(i, j);
+    for (index_t j = 0; j < x.cols; ++j) sum += x(i, j) * x(i, j);
     sums(0, i) = sum;
   }
 };
@@ -39,10 +39,10 @@ template <class C>
 struct root_of_sum {
   matrix_view<const C> sums;
   matrix_view<C> norm;
-  MOUE_HD void operator()(index) const {
+  MOUE_HD void operator()(index_t) const {
     using std::sqrt;
     C sum = C(0);
-    for (index i = 0; i < sums.cols; ++i) sum += sums(0, i);
+    for (index_t i = 0; i < sums.cols; ++i) sum += sums(0, i);
     norm(0, 0) = sqrt(sum);
   }
 };
@@ -51,7 +51,7 @@ template <class C>
 struct divide_by_norm {
   matrix_view<C> x;
   matrix_view<const C> norm;
-  MOUE_HD void operator()(index i, index j) const { x(i, j) /= norm(0, 0) + C(1e-7); }
+  MOUE_HD void operator()(index_t i, index_t j) const { x(i, j) /= norm(0, 0) + C(1e-7); }
 };
 
 /// a2 = 3.4445 * identity - 4.7750 * a + 2.0315 * a2.
@@ -59,7 +59,7 @@ template <class C>
 struct newton_schulz_polynomial {
   matrix_view<const C> a;
   matrix_view<C> a2;
-  MOUE_HD void operator()(index i, index j) const {
+  MOUE_HD void operator()(index_t i, index_t j) const {
     a2(i, j) = C(-4.7750) * a(i, j) + C(2.0315) * a2(i, j) + (i == j ? C(3.4445) : C(0));
   }
 };
@@ -71,7 +71,7 @@ struct muon_momentum {
   matrix_view<C> direction;
   C beta, rest;
   bool nesterov;
-  MOUE_HD void operator()(index i, index j) const {
+  MOUE_HD void operator()(index_t i, index_t j) const {
     const C m = momentum(i, j) = beta * momentum(i, j) + rest * g(i, j);
     direction(i, j) = nesterov ? rest * g(i, j) + beta * m : m;
   }
@@ -82,14 +82,14 @@ struct muon_update {
   matrix_view<const C> direction;
   matrix_view<C> w;
   C keep, rate;
-  MOUE_HD void operator()(index i, index j) const { w(i, j) = keep * w(i, j) - rate * direction(i, j); }
+  MOUE_HD void operator()(index_t i, index_t j) const { w(i, j) = keep * w(i, j) - rate * direction(i, j); }
 };
 
 }  // namespace detail
 
 /// Elements of scratch that `orthogonalise` needs for a matrix [rows, cols].
-inline index orthogonalise_elements(index rows, index cols) {
-  const index shorter = std::min(rows, cols);
+inline index_t orthogonalise_elements(index_t rows, index_t cols) {
+  const index_t shorter = std::min(rows, cols);
   return rows * cols + 2 * shorter * shorter + rows + 1;
 }
 
@@ -101,7 +101,7 @@ template <class Ops, class C>
 void orthogonalise(const Ops& ops, matrix_view<C> x, C* scratch) {
   if (x.empty()) return;
   const bool wide = x.rows <= x.cols;
-  const index n = std::min(x.rows, x.cols);
+  const index_t n = std::min(x.rows, x.cols);
   const matrix_view<C> sums{scratch, 1, x.rows};
   const matrix_view<C> norm{sums.data + x.rows, 1, 1};
   const matrix_view<C> a{norm.data + 1, n, n};
@@ -186,7 +186,7 @@ class muon {
                  std::to_string(options.adamw_rate);
         },
         "give neither a negative value");
-    index scratch = 0;
+    index_t scratch = 0;
     auto second = std::make_shared<parameter_layout>();
     for (const auto& info : *state_.layout()) {
       const bool matrix = info.trained && info.rows > 1 && info.cols > 1 && takes(info);
@@ -199,7 +199,7 @@ class muon {
   }
 
   /// Whether tensor `i` is Muon's; the others are AdamW's.
-  bool is_matrix(index i) const { return is_matrix_[static_cast<std::size_t>(i)]; }
+  bool is_matrix(index_t i) const { return is_matrix_[static_cast<std::size_t>(i)]; }
 
   void step(parameters<S>& weights, const gradients<compute_type>& grads, double learning_rate) {
     step(reference_operations{}, weights, grads, learning_rate);
@@ -208,7 +208,7 @@ class muon {
   void step(const Ops& ops, parameters<S>& weights, const gradients<compute_type>& grads, double learning_rate) {
     state_.check(weights, grads, learning_rate);
     state_.each(
-        ops, weights, grads, options_.skip_untouched, [&](index i, std::int64_t t, matrix_view<compute_type> w) {
+        ops, weights, grads, options_.skip_untouched, [&](index_t i, std::int64_t t, matrix_view<compute_type> w) {
           const auto& info = (*state_.layout())[i];
           if (is_matrix(i))
             update_matrix(ops, info, w, grads[i], momentum_[i], learning_rate);

@@ -19,30 +19,30 @@ namespace moue::detail {
 /// Neighbouring elements of one tensor. `lanes` threads share a run; each has every `lanes`-th element of it, so that
 /// neighbours read neighbours.
 struct tensor_run {
-  static constexpr index lanes = 256, depth = 8, most = lanes * depth;
+  static constexpr index_t lanes = 256, depth = 8, most = lanes * depth;
 
-  index first = 0;  ///< element of the tensor
+  index_t first = 0;  ///< element of the tensor
   std::int32_t tensor = 0;
   std::int32_t count = 0;
 
   template <class F>
-  MOUE_HD void each(index lane, const F& f) const {
-    for (index at = lane; at < most; at += lanes)
+  MOUE_HD void each(index_t lane, const F& f) const {
+    for (index_t at = lane; at < most; at += lanes)
       if (at < count) f(first + at);
   }
 };
 
 /// The runs of all tensors of a layout, in order.
-inline index count_runs(const parameter_layout& layout) {
-  index count = 0;
+inline index_t count_runs(const parameter_layout& layout) {
+  index_t count = 0;
   for (const auto& info : layout) count += (info.size() + tensor_run::most - 1) / tensor_run::most;
   return count;
 }
 inline std::vector<tensor_run> list_runs(const parameter_layout& layout) {
   std::vector<tensor_run> runs;
   runs.reserve(static_cast<std::size_t>(count_runs(layout)));
-  for (index i = 0; i < layout.tensors(); ++i)
-    for (index first = 0; first < layout[i].size(); first += tensor_run::most)
+  for (index_t i = 0; i < layout.tensors(); ++i)
+    for (index_t first = 0; first < layout[i].size(); first += tensor_run::most)
       runs.push_back({first, static_cast<std::int32_t>(i),
                       static_cast<std::int32_t>(std::min(tensor_run::most, layout[i].size() - first))});
   return runs;
@@ -53,7 +53,7 @@ template <class F>
 struct sweep_run {
   F f;
   vector_view<const tensor_run> runs;
-  MOUE_HD void operator()(index i, index lane) const {
+  MOUE_HD void operator()(index_t i, index_t lane) const {
     const tensor_run run = runs[i];
     const auto part = f.of(run.tensor);
     if (part) run.each(lane, part);

@@ -11,7 +11,7 @@ struct mine {
   void upload(const void*, void*, std::size_t) const {}
   void download(const void*, void*, std::size_t) const {}
   void copy(const void*, void*, std::size_t) const {}
-#ifdef MOUE_TEST_MENDED
+#ifdef MOUE_TEST_FIXED
   void zero(void*, std::size_t) const {}
 #endif
   void synchronise() const {}

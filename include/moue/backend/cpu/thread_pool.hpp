@@ -21,8 +21,8 @@ namespace moue::detail {
 /// follow one another. A task must not start a run on its own pool.
 class thread_pool {
  public:
-  explicit thread_pool(index threads) {
-    for (index worker = 1; worker < threads; ++worker) threads_.emplace_back([this, worker] { work(worker); });
+  explicit thread_pool(index_t threads) {
+    for (index_t worker = 1; worker < threads; ++worker) threads_.emplace_back([this, worker] { work(worker); });
   }
   thread_pool(const thread_pool&) = delete;
   thread_pool& operator=(const thread_pool&) = delete;
@@ -35,21 +35,23 @@ class thread_pool {
     for (auto& thread : threads_) thread.join();
   }
 
-  index size() const { return static_cast<index>(threads_.size()) + 1; }
+  index_t size() const { return static_cast<index_t>(threads_.size()) + 1; }
 
   /// Calls `f(task, worker)` for every task in [0, count) and returns when all are done. Rethrows the exception of the
   /// lowest task that threw.
   template <class F>
-  void run(index count, const F& f) {
+  void run(index_t count, const F& f) {
     if (count <= 0) return;
     if (threads_.empty() || count == 1) {
-      for (index task = 0; task < count; ++task) f(task, index{0});
+      for (index_t task = 0; task < count; ++task) f(task, index_t{0});
       return;
     }
     const std::lock_guard one_run_at_a_time(runs_);
     {
       const std::lock_guard lock(mutex_);
-      call_ = [](const void* context, index task, index worker) { (*static_cast<const F*>(context))(task, worker); };
+      call_ = [](const void* context, index_t task, index_t worker) {
+        (*static_cast<const F*>(context))(task, worker);
+      };
       context_ = &f;
       count_ = count;
       next_ = 0;
@@ -66,7 +68,7 @@ class thread_pool {
   }
 
  private:
-  void work(index worker) {
+  void work(index_t worker) {
     std::uint64_t seen = 0;
     for (;;) {
       {
@@ -81,8 +83,8 @@ class thread_pool {
     }
   }
 
-  void take_tasks(index worker) {
-    for (index task = next_.fetch_add(1, std::memory_order_relaxed); task < count_;
+  void take_tasks(index_t worker) {
+    for (index_t task = next_.fetch_add(1, std::memory_order_relaxed); task < count_;
          task = next_.fetch_add(1, std::memory_order_relaxed)) {
       try {
         call_(context_, task, worker);
@@ -101,12 +103,12 @@ class thread_pool {
   std::mutex mutex_;
   std::condition_variable wake_;
   std::condition_variable done_;
-  std::atomic<index> next_{0};
-  void (*call_)(const void*, index, index) = nullptr;
+  std::atomic<index_t> next_{0};
+  void (*call_)(const void*, index_t, index_t) = nullptr;
   const void* context_ = nullptr;
-  index count_ = 0;
-  index busy_ = 0;
-  index failed_task_ = 0;
+  index_t count_ = 0;
+  index_t busy_ = 0;
+  index_t failed_task_ = 0;
   std::exception_ptr failure_;
   std::uint64_t generation_ = 0;
   bool stopping_ = false;

@@ -40,7 +40,7 @@ struct gemm_call {
   void* c;
   std::int64_t c_leading;
   number result;
-  write mode;
+  store mode;
   bool tf32;
 };
 
@@ -51,7 +51,7 @@ struct gemm_group_call {
   void* const* addresses;
   bool a_transposed, b_transposed;
   number numbers;
-  write mode;
+  store mode;
   bool tf32 = false;
 
   std::int64_t count() const { return static_cast<std::int64_t>(m.size()); }
@@ -65,7 +65,7 @@ gemm_call::factor stored(const matrix_view<T>& x, bool transposed) {
 
 /// y (=|+=) x wᵀ, or x w if `transposed`.
 template <class X, class C>
-gemm_call rows_call(matrix_view<const X> x, matrix_view<const X> w, matrix_view<C> y, write mode, bool transposed,
+gemm_call rows_call(matrix_view<const X> x, matrix_view<const X> w, matrix_view<C> y, store mode, bool transposed,
                     bool tf32 = false) {
   return {y.cols,       y.rows, x.cols, stored(w, !transposed), stored(x, false), number_of<X>, y.data, y.stride,
           number_of<C>, mode,   tf32};
@@ -74,7 +74,7 @@ gemm_call rows_call(matrix_view<const X> x, matrix_view<const X> w, matrix_view<
 template <class X, class C>
 gemm_call gradient_call(matrix_view<const X> dy, matrix_view<const X> x, matrix_view<C> dw, bool tf32 = false) {
   return {dw.cols,      dw.rows,    x.rows, stored(x, false), stored(dy, true), number_of<X>, dw.data, dw.stride,
-          number_of<C>, write::add, tf32};
+          number_of<C>, store::add, tf32};
 }
 
 /// Calls that differ in sizes and addresses alone; those without a result are left out. They can be made one by one or,
@@ -132,10 +132,10 @@ void call_together(const Runtime& runtime, const gemm_list& list, void** memory)
 
 /// Calls for y_g (=|+=) x_g w_gᵀ, or x_g w_g, with `weights` the addresses of the groups' matrices [n, k].
 template <class X, class C>
-gemm_list rows_calls(const host_groups& groups, matrix_view<const X> x, void* const* weights, index n, index k,
-                     matrix_view<C> y, write mode, bool tf32, bool transposed) {
+gemm_list rows_calls(const host_groups& groups, matrix_view<const X> x, void* const* weights, index_t n, index_t k,
+                     matrix_view<C> y, store mode, bool tf32, bool transposed) {
   gemm_list list;
-  groups.each([&](std::size_t g, index first, index rows) {
+  groups.each([&](std::size_t g, index_t first, index_t rows) {
     const matrix_view<const X> w{static_cast<const X*>(weights[g]), n, k};
     list.add(rows_call(x.row_block(first, rows), w, y.row_block(first, rows), mode, transposed, tf32));
   });
@@ -146,7 +146,7 @@ template <class X, class C>
 gemm_list gradient_calls(const host_groups& groups, matrix_view<const X> dy, matrix_view<const X> x,
                          void* const* gradients, bool tf32) {
   gemm_list list;
-  groups.each([&](std::size_t g, index first, index rows) {
+  groups.each([&](std::size_t g, index_t first, index_t rows) {
     const matrix_view<C> dw{static_cast<C*>(gradients[g]), dy.cols, x.cols};
     list.add(gradient_call(dy.row_block(first, rows), x.row_block(first, rows), dw, tf32));
   });

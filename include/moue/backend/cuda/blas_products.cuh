@@ -26,12 +26,12 @@ struct narrowing {
 /// A row of `from` in the type S, rows side by side.
 template <class C, class S>
 __global__ void run_narrowing(const narrowing<C, S> n) {
-  const index row = blockIdx.x;
-  for (index j = static_cast<index>(threadIdx.x); j < n.from.cols; j += static_cast<index>(blockDim.x))
+  const index_t row = blockIdx.x;
+  for (index_t j = static_cast<index_t>(threadIdx.x); j < n.from.cols; j += static_cast<index_t>(blockDim.x))
     n.to[row * n.from.cols + j] = S(n.from(row, j));
 }
 
-/// What a runtime lends, where it does. `blas()` has `gemm(gemm_call)` and `gemm_groups(gemm_group_call)`; `scratch()` is
+/// What a runtime provides, where it does. `blas()` has `gemm(gemm_call)` and `gemm_groups(gemm_group_call)`; `scratch()` is
 /// device memory that nothing else uses while work of this runtime is queued.
 template <class Runtime>
 inline constexpr bool has_blas = requires(const Runtime& r, const gemm_call& one, const gemm_group_call& many) {
@@ -52,7 +52,7 @@ class scratch_pieces {
   explicit scratch_pieces(std::span<std::byte> memory) : left_(memory) {}
   /// Null if there is too little.
   template <class T>
-  T* take(index count) {
+  T* take(index_t count) {
     const std::size_t bytes = (static_cast<std::size_t>(count) * sizeof(T) + 255) / 256 * 256;
     if (bytes > left_.size()) return nullptr;
     auto* const taken = reinterpret_cast<T*>(left_.data());
@@ -107,7 +107,7 @@ bool rows_by_blas(const Runtime& runtime, blas_groups how, bool tf32, const row_
     for (unsigned part = 0; part < parts; ++part) {
       const auto& w = p.w.of(part);
       const unsigned term = p.terms > 1 ? part : 0;
-      const write mode = term > 0 ? write::add : p.mode;
+      const store mode = term > 0 ? store::add : p.mode;
       const auto& x = in.of(term);
       const auto& y = p.y.of(p.results > 1 ? part : 0);
       if (dense) {

@@ -3,7 +3,7 @@
 #pragma once
 
 /// @file
-/// What the CUDA Toolkit answers, as exceptions that say what failed and how to mend it.
+/// What the CUDA Toolkit answers, as exceptions that say what failed and how to fix it.
 
 #include <cublas_v2.h>
 #include <cuda_runtime_api.h>
@@ -15,7 +15,7 @@
 
 namespace moue::detail::gpu {
 
-inline std::string_view mend_of(cudaError_t code) {
+inline std::string_view fix_of(cudaError_t code) {
   switch (code) {
     case cudaErrorNoDevice:
     case cudaErrorInsufficientDriver:
@@ -46,16 +46,16 @@ inline void check(cudaError_t code, std::string_view what) {
   throw error(
       "cuda",
       std::string(what).append(": ").append(cudaGetErrorString(code)).append(" (").append(cudaGetErrorName(code)) + ")",
-      mend_of(code));
+      fix_of(code));
 }
 
 inline void check(cublasStatus_t status, std::string_view what) {
   if (status == CUBLAS_STATUS_SUCCESS) return;
-  const std::string_view mend = status == CUBLAS_STATUS_NOT_INITIALIZED
-                                    ? "run on a machine with a GPU and a driver for this CUDA version"
-                                : status == CUBLAS_STATUS_ALLOC_FAILED ? "free memory of the device"
-                                                                       : "see the status in the cuBLAS documentation";
-  throw error("cuda", std::string(what).append(": ").append(cublasGetStatusString(status)), mend);
+  const std::string_view fix = status == CUBLAS_STATUS_NOT_INITIALIZED
+                                   ? "run on a machine with a GPU and a driver for this CUDA version"
+                               : status == CUBLAS_STATUS_ALLOC_FAILED ? "free memory of the device"
+                                                                      : "see the status in the cuBLAS documentation";
+  throw error("cuda", std::string(what).append(": ").append(cublasGetStatusString(status)), fix);
 }
 
 }  // namespace moue::detail::gpu

@@ -32,7 +32,7 @@ __global__ void __launch_bounds__(column_sum_product<C>::warps* lanes) run_colum
   if (place.rows == 0) return;
   const int lane = static_cast<int>(threadIdx.x) % lanes, warp = static_cast<int>(threadIdx.x) / lanes;
   const int parts = warps * (lanes / p.across);
-  const index column = static_cast<index>(blockIdx.x % p.column_blocks) * p.across + lane % p.across;
+  const index_t column = static_cast<index_t>(blockIdx.x % p.column_blocks) * p.across + lane % p.across;
   C sums[together] = {};
   if (column < p.x.cols)
     for (int row = warp * (lanes / p.across) + lane / p.across; row < place.rows; row += together * parts) {
@@ -57,8 +57,8 @@ void launch_column_sum(const Runtime& runtime, const segments& groups, matrix_vi
   int across = lanes;
   while (across / 2 >= x.cols) across /= 2;
   const tile_schedule schedule = schedule_groups(groups);
-  const index column_blocks = (x.cols + across - 1) / across;
-  launch_blocks(runtime, run_column_sum<C>, schedule.slots * column_blocks, column_sum_product<C>::warps * lanes, 0,
+  const index_t column_blocks = (x.cols + across - 1) / across;
+  launch_blocks(runtime, run_column_sum<C>, schedule.selected * column_blocks, column_sum_product<C>::warps * lanes, 0,
                 column_sum_product<C>{groups, schedule, static_cast<unsigned>(column_blocks), across, x, out});
 }
 

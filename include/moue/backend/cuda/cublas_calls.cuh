@@ -20,7 +20,7 @@ class cublas_calls {
   explicit cublas_calls(cublasHandle_t handle) : handle_(handle) {}
 
   void gemm(const gemm_call& call) const {
-    const scalar one(1), beta(call.mode == write::add ? 1 : 0);
+    const scalar one(1), beta(call.mode == store::add ? 1 : 0);
     const bool wide = call.result == number::float64;
     check(cublasGemmEx_64(handle_, operation(call.a.transposed), operation(call.b.transposed), call.m, call.n, call.k,
                           one.in(wide), call.a.data, type(call.factors), call.a.leading, call.b.data,
@@ -33,7 +33,7 @@ class cublas_calls {
     const auto count = static_cast<std::size_t>(call.count());
     const std::vector<cublasOperation_t> a(count, operation(call.a_transposed)), b(count, operation(call.b_transposed));
     const std::vector<std::int64_t> sizes(count, 1);
-    const double added = call.mode == write::add ? 1 : 0;
+    const double added = call.mode == store::add ? 1 : 0;
     const std::vector<double> ones(count, 1), betas(count, added);
     const std::vector<float> narrow_ones(count, 1.0F), narrow_betas(count, static_cast<float>(added));
     const bool wide = call.numbers == number::float64;

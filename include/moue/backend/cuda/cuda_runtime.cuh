@@ -60,7 +60,7 @@ class cuda_runtime {
     result.choice_ = choice;
     return result;
   }
-  /// Memory of the device, lent for copies of 16-bit factors and lists of addresses on their way to cuBLAS; wanted only
+  /// Memory of the device, provided for copies of 16-bit factors and lists of addresses on their way to cuBLAS; wanted only
   /// where products of experts go there, see `product_choice`.
   std::span<std::byte> scratch() const { return scratch_; }
   cuda_runtime with(std::span<std::byte> scratch) const {

@@ -23,7 +23,7 @@ inline constexpr int dispatch_chunk = 256;  ///< entries at most that one warp s
 
 /// What the kernels share. Entry `entries`, one past the last, takes part as an empty one: it ends the last tokens.
 struct dispatch_job {
-  const index* starts;         // [tokens + 1] first entry of each token
+  const index_t* starts;       // [tokens + 1] first entry of each token
   const std::int32_t* expert;  // [entries]
   dispatch_plan plan;
   std::int32_t entries;
@@ -33,12 +33,12 @@ struct dispatch_job {
   std::int32_t chunks;  // enough for entries + 1
 
   /// Counts of each chunk, [chunks, experts + 2]: rows of each expert, rows, and entries whose id is out of range.
-  static index columns(index experts) { return experts + 2; }
-  static index chunks_for(index entries, index chunk) { return entries / chunk + 1; }
+  static index_t columns(index_t experts) { return experts + 2; }
+  static index_t chunks_for(index_t entries, index_t chunk) { return entries / chunk + 1; }
 
   __device__ std::int32_t width() const { return experts + 2; }
   __device__ std::int32_t* counts(std::int32_t which) const {
-    return plan.scratch.data + 1 + static_cast<index>(which) * width();
+    return plan.scratch.data + 1 + static_cast<index_t>(which) * width();
   }
   __device__ std::int32_t* out_of_range() const { return plan.scratch.data; }
   __device__ bool names_expert(std::int32_t e) const { return e >= 0 && e < experts; }
@@ -112,15 +112,15 @@ __device__ inline void sum_columns(const dispatch_job& job, std::int32_t first_c
 
 /// A block turns the experts' totals into their offsets.
 __device__ inline void sum_experts(const dispatch_job& job) {
-  __shared__ index part[dispatch_warps];
+  __shared__ index_t part[dispatch_warps];
   const int thread = static_cast<int>(threadIdx.x), lane = thread % 32, warp = thread / 32;
-  index before = 0;
+  index_t before = 0;
   if (thread == 0) job.plan.expert_offsets[0] = 0;
   for (std::int32_t base = 0; base < job.experts; base += dispatch_threads) {
     const std::int32_t e = base + thread;
-    index sum = e < job.experts ? job.plan.expert_offsets[e + 1] : 0;
+    index_t sum = e < job.experts ? job.plan.expert_offsets[e + 1] : 0;
     for (unsigned by = 1; by < 32; by *= 2) {
-      const index other = __shfl_up_sync(~0u, sum, by);
+      const index_t other = __shfl_up_sync(~0u, sum, by);
       if (lane >= static_cast<int>(by)) sum += other;
     }
     if (lane == 31) part[warp] = sum;
@@ -159,9 +159,9 @@ __device__ inline void place_chunk(const dispatch_job& job, std::int32_t chunk) 
       for (std::int32_t t = token; t >= 0 && (job.tokens == 0 || job.starts[t] == i); --t)
         plan.token_offsets[t] = earlier;
     if (e >= 0) {
-      const index row = plan.expert_offsets[e] + start + __popc(same & below);
-      index place = earlier;  // among the rows of all tokens, a token's by ascending expert
-      for (index j = job.starts[token]; j < job.starts[token + 1]; ++j) {
+      const index_t row = plan.expert_offsets[e] + start + __popc(same & below);
+      index_t place = earlier;  // among the rows of all tokens, a token's by ascending expert
+      for (index_t j = job.starts[token]; j < job.starts[token + 1]; ++j) {
         const std::int32_t other = job.expert[j];
         if (!job.names_expert(other)) continue;
         if (j < i) --place;
@@ -209,13 +209,13 @@ __global__ void __launch_bounds__(Threads) dispatch_in_one_block_kernel(dispatch
 }
 
 /// Elements of `dispatch_plan::scratch`.
-inline index dispatch_scratch(index entries, index experts) {
-  const index chunks = dispatch_job::chunks_for(entries, dispatch_chunk);
+inline index_t dispatch_scratch(index_t entries, index_t experts) {
+  const index_t chunks = dispatch_job::chunks_for(entries, dispatch_chunk);
   return 1 + (chunks > dispatch_warps ? chunks : dispatch_warps) * dispatch_job::columns(experts);
 }
 /// Entries a warp sorts: no more than give every warp of a block work.
-inline int dispatch_chunk_for(index entries) {
-  const index even = (entries / dispatch_warps + 32) / 32 * 32;
+inline int dispatch_chunk_for(index_t entries) {
+  const index_t even = (entries / dispatch_warps + 32) / 32 * 32;
   return even < dispatch_chunk ? static_cast<int>(even) : dispatch_chunk;
 }
 
@@ -223,20 +223,20 @@ inline int dispatch_chunk_for(index entries) {
 /// left out and counted in `plan.scratch[0]`; an expert that a token names twice gets two rows.
 template <class RuntimeT, class C>
 void dispatch(const RuntimeT& runtime, const routing<C>& r, const dispatch_plan& plan, int chunk) {
-  constexpr index most = std::numeric_limits<std::int32_t>::max() / 2;
+  constexpr index_t most = std::numeric_limits<std::int32_t>::max() / 2;
   require(
       r.entries() <= most && r.tokens() <= most && plan.experts() <= most, "cuda",
       [&] { return "a routing has " + std::to_string(r.entries()) + " entries"; },
       "split the batch: one routing holds at most 1073741823");
-  const auto narrow = [](index n) { return static_cast<std::int32_t>(n); };
-  const index chunks = dispatch_job::chunks_for(r.entries(), chunk), columns = dispatch_job::columns(plan.experts());
+  const auto narrow = [](index_t n) { return static_cast<std::int32_t>(n); };
+  const index_t chunks = dispatch_job::chunks_for(r.entries(), chunk), columns = dispatch_job::columns(plan.experts());
   require(
       plan.scratch.size >= 1 + chunks * columns, "cuda",
       [] { return std::string("the plan has no room for a device's sort"); }, "take it by an executor on this backend");
   const dispatch_job job{r.offsets.data,     r.expert.data,          plan,  narrow(r.entries()),
                          narrow(r.tokens()), narrow(plan.experts()), chunk, narrow(chunks)};
   constexpr int threads = dispatch_threads;
-  const auto blocks = [](index n, index size) { return dim3(static_cast<unsigned>((n + size - 1) / size)); };
+  const auto blocks = [](index_t n, index_t size) { return dim3(static_cast<unsigned>((n + size - 1) / size)); };
   if (chunks <= dispatch_warps) return runtime.launch(&dispatch_in_one_block_kernel<threads>, dim3(1), threads, 0, job);
   runtime.launch(&count_kernel<threads>, blocks(chunks, dispatch_warps), threads, 0, job);
   runtime.launch(&sum_columns_kernel<threads>, blocks(columns, 32), threads, 0, job);

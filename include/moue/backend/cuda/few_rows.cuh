@@ -74,7 +74,7 @@ struct few_rows_block {
   const row_product<C, S, Transposed>& p;
   tile_place place;
   unsigned result;
-  index column;
+  index_t column;
   C* partial;
 
   __device__ const S* weights(unsigned term) const { return p.w.of(result + term).of(place.group); }
@@ -86,9 +86,9 @@ struct few_rows_block {
             is_aligned(p.x.of(term).data, p.x.of(term).stride);
     return all;
   }
-  __device__ void put(index row, index at, C sum) const {
+  __device__ void put(index_t row, index_t at, C sum) const {
     C& out = p.y.of(result)(row, at);
-    out = p.mode == write::add ? out + sum : sum;
+    out = p.mode == store::add ? out + sum : sum;
   }
 };
 
@@ -105,12 +105,12 @@ struct few_rows_linear {
   template <int Rows, bool Aligned>
   __device__ void run() const {
     constexpr int size = vector_size<S>, ahead = Aligned && Rows <= 2 ? 2 : 1;
-    constexpr index step = DepthWarps * lanes;
+    constexpr index_t step = DepthWarps * lanes;
     const int warp = static_cast<int>(threadIdx.x) / lanes;
     const weight_table<const S>& matrix = block.p.w.of(block.result);
-    const index depth = matrix.cols, vectors = depth / size;
-    const index first = block.column + warp / DepthWarps * Outputs;
-    const index start = static_cast<index>(threadIdx.x) % step;
+    const index_t depth = matrix.cols, vectors = depth / size;
+    const index_t first = block.column + warp / DepthWarps * Outputs;
+    const index_t start = static_cast<index_t>(threadIdx.x) % step;
     const S* w[Outputs];
     MOUE_UNROLL
     for (int o = 0; o < Outputs; ++o)
@@ -118,7 +118,7 @@ struct few_rows_linear {
     const row_pointers<Rows, C> x(block.p.x.first, block.place);
 
     C sum[Outputs * Rows] = {};
-    for (index v = start; v < vectors; v += ahead * step) {
+    for (index_t v = start; v < vectors; v += ahead * step) {
       pack<S, size> held[ahead][Outputs] = {};
       MOUE_UNROLL
       for (int b = 0; b < ahead; ++b) {
@@ -132,7 +132,7 @@ struct few_rows_linear {
         add_products<Rows, Aligned>(sum, held[b], x, (v + b * step) * size);
       }
     }
-    for (index d = vectors * size + start; d < depth; d += step) {
+    for (index_t d = vectors * size + start; d < depth; d += step) {
       MOUE_UNROLL
       for (int o = 0; o < Outputs; ++o) {
         MOUE_UNROLL
@@ -147,7 +147,7 @@ struct few_rows_linear {
   /// the rows, so that not all weights are held widened at once.
   template <int Rows, bool Aligned>
   __device__ static void add_products(C (&sum)[Outputs * Rows], const pack<S, vector_size<S>> (&w)[Outputs],
-                                      const row_pointers<Rows, C>& x, index at) {
+                                      const row_pointers<Rows, C>& x, index_t at) {
     constexpr int piece = vector_size<C>;
     MOUE_UNROLL
     for (int first = 0; first < vector_size<S>; first += piece) {
@@ -166,7 +166,7 @@ struct few_rows_linear {
 
   /// Adds the sums of all lanes, then of the warps that shared the depth, in their order.
   template <int Rows>
-  __device__ void finish(C (&sum)[Outputs * Rows], index first) const {
+  __device__ void finish(C (&sum)[Outputs * Rows], index_t first) const {
     constexpr int sums = Outputs * Rows;
     static_assert(sums <= lanes, "more sums than lanes to hold them");
     sum_over_lanes<sums, lanes / 2, 1>(sum);
@@ -225,14 +225,14 @@ struct few_rows_transposed {
   template <int Rows, bool Aligned>
   __device__ void add_term(C (&sum)[Rows * vector_size<S>], unsigned term) const {
     constexpr int size = vector_size<S>, ahead = Rows > 4 ? 2 : 4;
-    constexpr index step = few_rows::warps * quarters;
+    constexpr index_t step = few_rows::warps * quarters;
     const weight_table<const S>& w = block.p.w.of(term);
-    const index first = block.column + static_cast<index>(threadIdx.x) % across * size;
-    const index valid = w.cols - first < size ? w.cols - first : size;
+    const index_t first = block.column + static_cast<index_t>(threadIdx.x) % across * size;
+    const index_t valid = w.cols - first < size ? w.cols - first : size;
     if (valid <= 0) return;
     const S* const weights = block.weights(term) + first;
     const row_pointers<Rows, C> x(block.p.x.of(term), block.place);
-    for (index d = static_cast<index>(threadIdx.x) / across; d < w.rows; d += ahead * step) {
+    for (index_t d = static_cast<index_t>(threadIdx.x) / across; d < w.rows; d += ahead * step) {
       pack<S, size> held[ahead] = {};
       MOUE_UNROLL
       for (int b = 0; b < ahead; ++b) {
@@ -265,17 +265,17 @@ __global__ void __launch_bounds__(few_rows::threads, few_rows::blocks<C>)
   if (place.rows == 0) return;
   const unsigned tile = blockIdx.x % p.tiles();
   few_rows::with_rows(
-      Body{{p, place, tile / p.column_tiles, static_cast<index>(tile % p.column_tiles) * Body::columns, partial}});
+      Body{{p, place, tile / p.column_tiles, static_cast<index_t>(tile % p.column_tiles) * Body::columns, partial}});
 }
 
 template <class Body, class Runtime, class C, class S, bool Transposed>
 void launch_few_rows(const Runtime& runtime, row_product<C, S, Transposed> product) {
   static_assert(Body::transposed == Transposed);
   product.schedule = schedule_tiles(product.groups, few_rows::most);
-  const index column_tiles = (product.y.first.cols + Body::columns - 1) / Body::columns;
+  const index_t column_tiles = (product.y.first.cols + Body::columns - 1) / Body::columns;
   product.column_tiles = static_cast<unsigned>(column_tiles);
-  launch_blocks(runtime, run_few_rows<Body, C, S, Transposed>, product.schedule.slots * column_tiles * product.results,
-                few_rows::threads, 0, product);
+  launch_blocks(runtime, run_few_rows<Body, C, S, Transposed>,
+                product.schedule.selected * column_tiles * product.results, few_rows::threads, 0, product);
 }
 
 }  // namespace moue::detail::gpu

@@ -17,7 +17,7 @@ namespace moue::detail::gpu {
 /// Starts `kernel(arguments)` in `blocks` blocks with `shared` bytes of dynamic shared memory each, unless there are none.
 /// Throws if there are more blocks than a grid can have.
 template <class Runtime, class Arguments>
-void launch_blocks(const Runtime& runtime, void (*kernel)(Arguments), index blocks, int threads, int shared,
+void launch_blocks(const Runtime& runtime, void (*kernel)(Arguments), index_t blocks, int threads, int shared,
                    const Arguments& arguments) {
   if (blocks <= 0) return;
   detail::require(

@@ -60,14 +60,14 @@ class device_array {
   static_assert(std::is_trivially_copyable_v<T>);
 
  public:
-  device_array(const RuntimeT& runtime, index size)
+  device_array(const RuntimeT& runtime, index_t size)
       : memory_(runtime, static_cast<std::size_t>(size) * sizeof(T)), size_(size) {}
 
   T* data() const { return reinterpret_cast<T*>(memory_.data()); }
-  index size() const { return size_; }
+  index_t size() const { return size_; }
   vector_view<T> view() const { return {data(), size_}; }
   /// The elements as rows of `cols`.
-  matrix_view<T> view(index rows, index cols) const {
+  matrix_view<T> view(index_t rows, index_t cols) const {
     detail::require(
         rows * cols <= size_, "device_array",
         [&] { return std::to_string(size_) + " elements were viewed as " + detail::shape_text(rows, cols); },
@@ -94,13 +94,13 @@ class device_array {
  private:
   void check_size(std::size_t given) const {
     detail::require(
-        static_cast<index>(given) <= size_, "device_array",
+        static_cast<index_t>(given) <= size_, "device_array",
         [&] { return std::to_string(given) + " elements were copied to or from " + std::to_string(size_); },
         "copy no more than there are");
   }
 
   device_memory<RuntimeT> memory_;
-  index size_;
+  index_t size_;
 };
 
 namespace detail::gpu {
@@ -138,14 +138,14 @@ inline void require_same_shapes(const parameter_layout& a, const parameter_layou
 template <class RuntimeT, class S>
 void upload_tensors(const RuntimeT& runtime, const auto& from, parameters<S>& to) {
   require_same_shapes(from.layout(), to.layout());
-  for (index i = 0; i < to.layout().tensors(); ++i)
+  for (index_t i = 0; i < to.layout().tensors(); ++i)
     if (const auto size = static_cast<std::size_t>(to.layout()[i].size()); size > 0)
       runtime.upload(from[i].data, to[i].data, size * sizeof(S));
 }
 template <class RuntimeT>
 void download_tensors(const RuntimeT& runtime, const auto& from, auto& to) {
   require_same_shapes(from.layout(), to.layout());
-  for (index i = 0; i < to.layout().tensors(); ++i)
+  for (index_t i = 0; i < to.layout().tensors(); ++i)
     if (const auto size = static_cast<std::size_t>(to.layout()[i].size()); size > 0)
       runtime.download(from[i].data, to[i].data, size * sizeof(*to[i].data));
 }

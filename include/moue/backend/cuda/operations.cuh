@@ -32,25 +32,25 @@ grouped_matrix<S> read_only(const grouped_matrix<S>& w) {
 
 /// Row and column of an element, counted along rows. Divisions in 32 bits cost a fraction of those in 64.
 struct element_place {
-  index row, column;
+  index_t row, column;
 
-  MOUE_HD static element_place of(index i, index cols, bool narrow) {
+  MOUE_HD static element_place of(index_t i, index_t cols, bool narrow) {
     if (narrow) {
       const auto at = static_cast<std::uint32_t>(i), width = static_cast<std::uint32_t>(cols);
       return {at / width, at % width};
     }
     return {i / cols, i % cols};
   }
-  static bool fits(index rows, index cols) { return rows * cols <= std::numeric_limits<std::int32_t>::max(); }
+  static bool fits(index_t rows, index_t cols) { return rows * cols <= std::numeric_limits<std::int32_t>::max(); }
 };
 
 /// f(row, column) for the element at `i`.
 template <class F>
 struct run_element {
   F f;
-  index cols;
+  index_t cols;
   bool narrow;
-  MOUE_HD void operator()(index i) const {
+  MOUE_HD void operator()(index_t i) const {
     const auto at = element_place::of(i, cols, narrow);
     f(at.row, at.column);
   }
@@ -58,18 +58,18 @@ struct run_element {
 
 /// Which rows of a plan belong to experts of a kind.
 struct rows_of_kind {
-  const index* count;  // rows of the plan
+  const index_t* count;  // rows of the plan
   const std::int32_t* row_expert;
   const std::int32_t* kinds;
   std::int32_t kind;
-  MOUE_HD bool has(index row) const { return row < *count && kinds[row_expert[row]] == kind; }
+  MOUE_HD bool has(index_t row) const { return row < *count && kinds[row_expert[row]] == kind; }
 };
 
 template <class F>
 struct run_row_of_kind {
   F f;
   rows_of_kind rows;
-  MOUE_HD void operator()(index i) const {
+  MOUE_HD void operator()(index_t i) const {
     if (rows.has(i)) f(i);
   }
 };
@@ -78,9 +78,9 @@ template <class F>
 struct run_element_of_kind {
   F f;
   rows_of_kind rows;
-  index cols;
+  index_t cols;
   bool narrow;
-  MOUE_HD void operator()(index i) const {
+  MOUE_HD void operator()(index_t i) const {
     const auto at = element_place::of(i, cols, narrow);
     if (rows.has(at.row)) f(at.row, at.column);
   }
@@ -93,11 +93,11 @@ class operations {
   explicit operations(const RuntimeT& runtime) : runtime_(runtime) {}
 
   template <class X, class W, class C>
-  void linear(const X& x, const W& w, const matrix_view<C>& y, write mode = write::assign) const {
+  void linear(const X& x, const W& w, const matrix_view<C>& y, store mode = store::assign) const {
     gpu::linear(runtime_, one_segment(y.rows), matrix_view<const C>(x), read_only(w), y, mode);
   }
   template <class DY, class W, class C>
-  void input_gradient(const DY& dy, const W& w, const matrix_view<C>& dx, write mode = write::assign) const {
+  void input_gradient(const DY& dy, const W& w, const matrix_view<C>& dx, store mode = store::assign) const {
     gpu::input_gradient(runtime_, one_segment(dx.rows), matrix_view<const C>(dy), read_only(w), dx, mode);
   }
   template <class DY, class X, class C>
@@ -109,14 +109,14 @@ class operations {
     gpu::column_sum(runtime_, one_segment(x.rows), matrix_view<const C>(x), out);
   }
   template <class F>
-  void each_row(index rows, const F& f) const {
+  void each_row(index_t rows, const F& f) const {
     if constexpr (takes_lanes<F>)
       gpu::each_row_by_lanes(runtime_, rows, f, all_rows());
     else
       gpu::for_each(runtime_, rows, f);
   }
   template <class F>
-  void each_element(index rows, index cols, const F& f) const {
+  void each_element(index_t rows, index_t cols, const F& f) const {
     gpu::for_each(runtime_, rows * cols, run_element<F>{f, cols, element_place::fits(rows, cols)});
   }
 
@@ -140,11 +140,11 @@ class group_operations {
   }
 
   template <class X, class W, class C>
-  void linear(const X& x, const W& w, const matrix_view<C>& y, write mode = write::assign) const {
+  void linear(const X& x, const W& w, const matrix_view<C>& y, store mode = store::assign) const {
     gpu::linear(runtime_, groups(y.rows), matrix_view<const C>(x), read_only(w), y, mode);
   }
   template <class DY, class W, class C>
-  void input_gradient(const DY& dy, const W& w, const matrix_view<C>& dx, write mode = write::assign) const {
+  void input_gradient(const DY& dy, const W& w, const matrix_view<C>& dx, store mode = store::assign) const {
     gpu::input_gradient(runtime_, groups(dx.rows), matrix_view<const C>(dy), read_only(w), dx, mode);
   }
   template <class DY, class X, class DW>
@@ -173,14 +173,14 @@ class group_operations {
     gpu::column_sum(runtime_, groups(x.rows), matrix_view<const typename Out::value_type>(x), out);
   }
   template <class F>
-  void each_row(index rows, const F& f) const {
+  void each_row(index_t rows, const F& f) const {
     if constexpr (takes_lanes<F>)
       gpu::each_row_by_lanes(runtime_, rows, f, taking_part());
     else
       gpu::for_each(runtime_, rows, run_row_of_kind<F>{f, taking_part()});
   }
   template <class F>
-  void each_element(index rows, index cols, const F& f) const {
+  void each_element(index_t rows, index_t cols, const F& f) const {
     gpu::for_each(runtime_, rows * cols,
                   run_element_of_kind<F>{f, taking_part(), cols, element_place::fits(rows, cols)});
   }
@@ -190,11 +190,11 @@ class group_operations {
   /// and gradients leave the range of half sooner than they miss the digits that bf16 lacks.
   using rounded = std::conditional_t<std::is_same_v<S, half>, bf16, S>;
 
-  segments groups(index capacity) const {
+  segments groups(index_t capacity) const {
     return {plan_.expert_offsets.data, plan_.experts(), kinds_, kind_, capacity, host_.get()};
   }
   template <class T>
-  void fetch(const T* from, index count, std::vector<T>& to) const {
+  void fetch(const T* from, index_t count, std::vector<T>& to) const {
     to.resize(static_cast<std::size_t>(count));
     if (count > 0) runtime_.download(from, to.data(), to.size() * sizeof(T));
   }

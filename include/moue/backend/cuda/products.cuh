@@ -59,7 +59,7 @@ void by_tiles(const Runtime& runtime, const product_choice& choice, const row_pr
 template <bool Transposed, class Runtime, class C, class S>
 void rows(const Runtime& runtime, const row_product<C, S, Transposed>& product) {
   const segments& groups = product.groups;
-  const index columns = product.results * product.y.first.cols;
+  const index_t columns = product.results * product.y.first.cols;
   if (groups.empty() || columns == 0) return;
   const product_choice choice = choice_of(runtime);
   using low = typename scalar_tiles<C>::template low<Transposed>;
@@ -90,8 +90,8 @@ void gradient_by_tiles(const Runtime& runtime, const product_choice& choice, con
   using low = typename Tiles::low_gradient;
   const segments& groups = product.groups;
   const weight_table<C>& dw = product.dw.first;
-  const index tiles = (dw.rows + high::rows - 1) / high::rows * product.results;
-  const index groups_at_most = groups.groups < groups.capacity ? groups.groups : groups.capacity;
+  const index_t tiles = (dw.rows + high::rows - 1) / high::rows * product.results;
+  const index_t groups_at_most = groups.groups < groups.capacity ? groups.groups : groups.capacity;
   if (groups_at_most * tiles * ((dw.cols + high::columns - 1) / high::columns) >= choice.multiprocessors)
     launch_gradient<high>(runtime, product);
   else
@@ -123,14 +123,14 @@ weight_table<const T> readable(const weight_table<T>& w) {
 /// `grouped_matrix` or a `matrix_view` that serves all groups.
 template <class Runtime, class C, class W>
 void linear(const Runtime& runtime, const segments& groups, matrix_view<const C> x, const W& w, matrix_view<C> y,
-            write mode = write::assign) {
+            store mode = store::assign) {
   products::rows(runtime, one_product<false>(groups, x, products::readable(table_of(w)), y, mode));
 }
 /// Both y0 = x w0ᵀ and y1 = x w1ᵀ, of one shape, in one launch.
 template <class Runtime, class C, class W>
 void linear_pair(const Runtime& runtime, const segments& groups, matrix_view<const C> x, const W& w0, const W& w1,
                  matrix_view<C> y0, matrix_view<C> y1) {
-  auto product = one_product<false>(groups, x, products::readable(table_of(w0)), y0, write::assign);
+  auto product = one_product<false>(groups, x, products::readable(table_of(w0)), y0, store::assign);
   product.results = 2;
   product.w.second = products::readable(table_of(w1));
   product.y.second = y1;
@@ -140,14 +140,14 @@ void linear_pair(const Runtime& runtime, const segments& groups, matrix_view<con
 /// dx (=|+=) dy w for every group: dy [rows, n], w [n, k], dx [rows, k].
 template <class Runtime, class C, class W>
 void input_gradient(const Runtime& runtime, const segments& groups, matrix_view<const C> dy, const W& w,
-                    matrix_view<C> dx, write mode = write::assign) {
+                    matrix_view<C> dx, store mode = store::assign) {
   products::rows(runtime, one_product<true>(groups, dy, products::readable(table_of(w)), dx, mode));
 }
 /// dx = dy0 w0 + dy1 w1, of one shape, without a sum in memory.
 template <class Runtime, class C, class W>
 void input_gradient_pair(const Runtime& runtime, const segments& groups, matrix_view<const C> dy0, const W& w0,
                          matrix_view<const C> dy1, const W& w1, matrix_view<C> dx) {
-  auto product = one_product<true>(groups, dy0, products::readable(table_of(w0)), dx, write::assign);
+  auto product = one_product<true>(groups, dy0, products::readable(table_of(w0)), dx, store::assign);
   product.terms = 2;
   product.x.second = dy1;
   product.w.second = products::readable(table_of(w1));

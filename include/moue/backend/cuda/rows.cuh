@@ -23,8 +23,8 @@ struct device_lanes {
   static_assert(Width == lanes || Width == row_threads);
 
 #if defined(__CUDA_ARCH__) || !defined(__CUDACC__)
-  MOUE_HD static index first() { return static_cast<index>(threadIdx.x) % Width; }
-  MOUE_HD static constexpr index step() { return Width; }
+  MOUE_HD static index_t first() { return static_cast<index_t>(threadIdx.x) % Width; }
+  MOUE_HD static constexpr index_t step() { return Width; }
   MOUE_HD static bool leads() { return first() == 0; }
   MOUE_HD static void wait() {
     if constexpr (Width > lanes)
@@ -77,8 +77,8 @@ struct device_lanes {
     return part;
   }
 #else  // what nvcc compiles for the host, where no kernel runs
-  MOUE_HD static index first() { return 0; }
-  MOUE_HD static constexpr index step() { return Width; }
+  MOUE_HD static index_t first() { return 0; }
+  MOUE_HD static constexpr index_t step() { return Width; }
   MOUE_HD static bool leads() { return true; }
   MOUE_HD static void wait() {}
   template <class C>
@@ -93,34 +93,35 @@ struct device_lanes {
 };
 
 template <class F>
-inline constexpr bool takes_lanes = requires(const F& f, index row, device_lanes<lanes> few,
+inline constexpr bool takes_lanes = requires(const F& f, index_t row, device_lanes<lanes> few,
                                              device_lanes<row_threads> all) {
   f(row, few);
   f(row, all);
 };
 
 struct all_rows {
-  MOUE_HD static constexpr bool has(index) { return true; }
+  MOUE_HD static constexpr bool has(index_t) { return true; }
 };
 
 template <class F, class Rows>
 struct rows_by_lanes {
   F f;
   Rows taking_part;
-  index count;
+  index_t count;
 };
 
 template <int Width, class F, class Rows>
 __global__ void __launch_bounds__(row_threads) run_rows(const rows_by_lanes<F, Rows> r) {
-  const index row = static_cast<index>(blockIdx.x) * (row_threads / Width) + static_cast<index>(threadIdx.x) / Width;
+  const index_t row =
+      static_cast<index_t>(blockIdx.x) * (row_threads / Width) + static_cast<index_t>(threadIdx.x) / Width;
   if (row < r.count && r.taking_part.has(row)) r.f(row, device_lanes<Width>());
 }
 
 /// f(row, lanes) for every row below `rows` that takes part. Few long rows get a block each, others a warp.
 template <class Runtime, class F, class Rows>
-void each_row_by_lanes(const Runtime& runtime, index rows, const F& f, const Rows& taking_part) {
-  constexpr index many = 4096;  // enough warps for every multiprocessor; not measured yet
-  constexpr index few_columns = 8 * lanes;
+void each_row_by_lanes(const Runtime& runtime, index_t rows, const F& f, const Rows& taking_part) {
+  constexpr index_t many = 4096;  // enough warps for every multiprocessor; not measured yet
+  constexpr index_t few_columns = 8 * lanes;
   bool is_long = true;
   if constexpr (requires { f.columns(); }) is_long = f.columns() > few_columns;
   const rows_by_lanes<F, Rows> arguments{f, taking_part, rows};

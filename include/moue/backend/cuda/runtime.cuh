@@ -62,10 +62,10 @@ namespace detail::gpu {
 
 /// f(i) for every i in [0, count), neighbours in neighbouring threads.
 template <class RuntimeT, class F>
-void for_each(const RuntimeT& runtime, index count, const F& f) {
+void for_each(const RuntimeT& runtime, index_t count, const F& f) {
   if (count <= 0) return;
   try {
-    thrust::for_each_n(runtime.policy(), thrust::counting_iterator<index>(0), count, f);
+    thrust::for_each_n(runtime.policy(), thrust::counting_iterator<index_t>(0), count, f);
   } catch (const thrust::system_error& failure) {
     throw error("cuda", failure.what(), "compile for this device's architecture, or look for an earlier failure");
   }

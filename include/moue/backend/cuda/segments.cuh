@@ -17,7 +17,7 @@ namespace moue::detail::gpu {
 /// A division into groups as the host sees it, which has to wait for the device to see one. Only what needs the number of
 /// rows on the host, as cuBLAS does, needs it.
 struct host_groups {
-  std::vector<index> offsets = {};       ///< [groups + 1]
+  std::vector<index_t> offsets = {};     ///< [groups + 1]
   std::vector<std::int32_t> kinds = {};  ///< [groups], or empty: all groups take part
   std::int32_t kind = 0;
 
@@ -33,30 +33,30 @@ struct host_groups {
 /// Rows [offsets[g], offsets[g+1]) belong to group g; only groups whose kinds[g] == kind take part. The arrays lie on
 /// the device. Without offsets all rows, [0, capacity), are one group.
 struct segments {
-  const index* offsets = nullptr;  ///< [groups + 1], ascending from 0 to at most `capacity`
-  index groups = 0;
+  const index_t* offsets = nullptr;  ///< [groups + 1], ascending from 0 to at most `capacity`
+  index_t groups = 0;
   const std::int32_t* kinds = nullptr;  ///< [groups], or null: all groups take part
   std::int32_t kind = 0;
-  index capacity = 0;                 ///< rows at most, known to the host
+  index_t capacity = 0;               ///< rows at most, known to the host
   const host_groups* host = nullptr;  ///< the same division, where a caller has fetched it
 
   bool empty() const { return groups <= 0 || capacity <= 0; }
 };
 
 /// All of `rows` rows as one group.
-inline segments one_segment(index rows) { return {nullptr, 1, nullptr, 0, rows, nullptr}; }
+inline segments one_segment(index_t rows) { return {nullptr, 1, nullptr, 0, rows, nullptr}; }
 
 /// A weight or gradient of every group, or one matrix for all of them: one type for kernels to be compiled for.
 template <class T>
 struct weight_table {
   void* const* of_group;  // null: `dense` serves every group
   T* dense;
-  index rows;
-  index cols;
-  index stride;
+  index_t rows;
+  index_t cols;
+  index_t stride;
   void* const* on_host = nullptr;  // a copy of `of_group` that the host may read, where there is one
 
-  MOUE_HD T* of(index group) const { return of_group != nullptr ? static_cast<T*>(of_group[group]) : dense; }
+  MOUE_HD T* of(index_t group) const { return of_group != nullptr ? static_cast<T*>(of_group[group]) : dense; }
   MOUE_HD bool empty() const { return rows == 0 || cols == 0; }
 };
 

@@ -21,14 +21,14 @@ struct row_product {
   one_or_two<matrix_view<const C>> x;
   one_or_two<weight_table<const S>> w;
   one_or_two<matrix_view<C>> y;
-  write mode;
+  store mode;
 
   __device__ unsigned tiles() const { return results * column_tiles; }
 
   template <int Rows, int Columns>
   __device__ tile_task<C, S, C> task(const tile_place& place, unsigned tile, unsigned term) const {
     const unsigned result = tile / column_tiles;
-    const index column = static_cast<index>(tile % column_tiles) * Columns;
+    const index_t column = static_cast<index_t>(tile % column_tiles) * Columns;
     const matrix_view<const C>& in = x.of(term);
     const matrix_view<C>& out = y.of(result);
     const weight_table<const S>& weights = w.of(result + term);
@@ -65,9 +65,9 @@ struct gradient_product {
   template <int Rows, int Columns>
   __device__ tile_task<C, C, C> task(const tile_place& place, unsigned tile, unsigned) const {
     const unsigned result = tile / (row_tiles * column_tiles);
-    const index row = static_cast<index>(tile / column_tiles % row_tiles) * Rows;
-    const index column = static_cast<index>(tile % column_tiles) * Columns;
-    const auto part = [](index whole, int size) { return static_cast<int>(whole < size ? whole : size); };
+    const index_t row = static_cast<index_t>(tile / column_tiles % row_tiles) * Rows;
+    const index_t column = static_cast<index_t>(tile % column_tiles) * Columns;
+    const auto part = [](index_t whole, int size) { return static_cast<int>(whole < size ? whole : size); };
     const matrix_view<const C>& left = dy.of(result);
     const weight_table<C>& out = dw.of(result);
     return {&left(place.first, row),
@@ -79,7 +79,7 @@ struct gradient_product {
             out.stride,
             part(out.rows - row, Rows),
             part(out.cols - column, Columns),
-            write::add};
+            store::add};
   }
 };
 
@@ -88,10 +88,10 @@ template <class Engine, class Runtime, class C, class S, bool Transposed>
 void launch_rows(const Runtime& runtime, row_product<C, S, Transposed> product) {
   static_assert(!Engine::left_by_depth && Engine::right_by_depth == Transposed);
   product.schedule = schedule_tiles(product.groups, Engine::rows);
-  const index column_tiles = (product.y.first.cols + Engine::columns - 1) / Engine::columns;
+  const index_t column_tiles = (product.y.first.cols + Engine::columns - 1) / Engine::columns;
   product.column_tiles = static_cast<unsigned>(column_tiles);
   launch_blocks(runtime, run_tiles<Engine, row_product<C, S, Transposed>>,
-                product.schedule.slots * column_tiles * product.results, Engine::threads, shared_bytes<Engine>,
+                product.schedule.selected * column_tiles * product.results, Engine::threads, shared_bytes<Engine>,
                 product);
 }
 
@@ -100,19 +100,19 @@ void launch_gradient(const Runtime& runtime, gradient_product<C> product) {
   static_assert(Engine::left_by_depth && Engine::right_by_depth);
   product.schedule = schedule_groups(product.groups);
   const weight_table<C>& dw = product.dw.first;
-  const index row_tiles = (dw.rows + Engine::rows - 1) / Engine::rows;
-  const index column_tiles = (dw.cols + Engine::columns - 1) / Engine::columns;
+  const index_t row_tiles = (dw.rows + Engine::rows - 1) / Engine::rows;
+  const index_t column_tiles = (dw.cols + Engine::columns - 1) / Engine::columns;
   product.row_tiles = static_cast<unsigned>(row_tiles);
   product.column_tiles = static_cast<unsigned>(column_tiles);
   launch_blocks(runtime, run_tiles<Engine, gradient_product<C>>,
-                product.schedule.slots * row_tiles * column_tiles * product.results, Engine::threads,
+                product.schedule.selected * row_tiles * column_tiles * product.results, Engine::threads,
                 shared_bytes<Engine>, product);
 }
 
 /// y (=|+=) x wᵀ, or x w.
 template <bool Transposed, class C, class S>
 row_product<C, S, Transposed> one_product(const segments& groups, matrix_view<const C> x,
-                                          const weight_table<const S>& w, matrix_view<C> y, write mode) {
+                                          const weight_table<const S>& w, matrix_view<C> y, store mode) {
   return {groups, {}, 0, 1, 1, {x}, {w}, {y}, mode};
 }
 template <class C>

@@ -20,15 +20,15 @@ namespace moue::detail::gpu {
 template <class L, class R, class C>
 struct tile_task {
   const L* left = nullptr;
-  index left_stride = 0;
+  index_t left_stride = 0;
   const R* right = nullptr;
-  index right_stride = 0;
-  index depth = 0;
+  index_t right_stride = 0;
+  index_t depth = 0;
   C* out = nullptr;
-  index out_stride = 0;
+  index_t out_stride = 0;
   int rows = 0;
   int columns = 0;
-  write mode = write::assign;
+  store mode = store::assign;
 };
 
 /// A slice [Extent, Depth] of a factor in shared memory, stored like the factor in global memory. Lines are 16 bytes
@@ -96,7 +96,7 @@ class slice_copy {
   static constexpr bool direct = held_as_stored<Word, Source>;
 
   /// `extent` numbers beside each other exist from `from` on.
-  __device__ slice_copy(const Source* from, index stride, int extent)
+  __device__ slice_copy(const Source* from, index_t stride, int extent)
       : stride_(stride), extent_(extent), aligned_(is_aligned(from, stride)) {
     line_ = static_cast<int>(threadIdx.x) / per_line;
     column_ = static_cast<int>(threadIdx.x) % per_line * size;
@@ -139,7 +139,7 @@ class slice_copy {
 
   struct nothing {};
   const Source* from_;
-  index stride_;
+  index_t stride_;
   int extent_, line_, column_;
   bool aligned_;
   std::conditional_t<direct, nothing, pack<Source, size>> held_[direct ? 1 : share];
@@ -158,7 +158,7 @@ __device__ void write_tile(const Engine& engine, const tile_task<L, R, C>& task)
     C* const to = task.out + row * task.out_stride + column;
     if (together && column + run <= task.columns) {
       pack<C, run> result = sums;
-      if (task.mode == write::add) {
+      if (task.mode == store::add) {
         const auto before = load_pack<run>(to);
         MOUE_UNROLL
         for (int i = 0; i < run; ++i) result.at[i] += before.at[i];
@@ -167,7 +167,7 @@ __device__ void write_tile(const Engine& engine, const tile_task<L, R, C>& task)
     } else {
       MOUE_UNROLL
       for (int i = 0; i < run; ++i)
-        if (column + i < task.columns) to[i] = task.mode == write::add ? to[i] + sums.at[i] : sums.at[i];
+        if (column + i < task.columns) to[i] = task.mode == store::add ? to[i] + sums.at[i] : sums.at[i];
     }
   });
 }
@@ -194,7 +194,7 @@ __device__ void multiply_tile(Engine& engine, const tile_task<L, R, C>& task, ty
   const auto left_slice = [&](int step) { return shared + static_cast<unsigned>(step) % stages * both; };
   const auto right_slice = [&](int step) { return left_slice(step) + left_size; };
   const auto depth_of = [&](int step) {
-    const index rest = task.depth - static_cast<index>(step) * depth;
+    const index_t rest = task.depth - static_cast<index_t>(step) * depth;
     return static_cast<int>(rest < depth ? rest : depth);
   };
   const auto start_left = [&](int step) {

@@ -24,7 +24,7 @@ struct alignas(sizeof(T) * N < 16 ? sizeof(T) * N : 16) pack {
 
 /// Whether `data` and every row of a matrix with that stride begin at multiples of 16 bytes.
 template <class T>
-MOUE_HD bool is_aligned(const T* data, index stride) {
+MOUE_HD bool is_aligned(const T* data, index_t stride) {
   return (reinterpret_cast<std::uintptr_t>(data) | static_cast<std::uintptr_t>(stride) * sizeof(T)) % 16 == 0;
 }
 
@@ -43,7 +43,7 @@ __device__ inline void store_pack(T* to, const pack<T, N>& values) {
 
 /// The first `valid` of N numbers, then zeros.
 template <int N, class T>
-__device__ inline pack<T, N> load_some(const T* from, index valid) {
+__device__ inline pack<T, N> load_some(const T* from, index_t valid) {
   pack<T, N> values;
   MOUE_UNROLL
   for (int i = 0; i < N; ++i) values.at[i] = i < valid ? from[i] : T{};

@@ -25,7 +25,7 @@ namespace detail {
 template <class T>
 std::optional<T> config_value(const nlohmann::json& config, const char* key) {
   const auto wrong = [&](const char* wanted) {
-    return error("config.json", "'" + std::string(key) + "' is not " + wanted, "mend the file");
+    return error("config.json", "'" + std::string(key) + "' is not " + wanted, "fix the file");
   };
   const auto at = config.find(key);
   if (at == config.end() || at->is_null()) return {};
@@ -38,19 +38,19 @@ std::optional<T> config_value(const nlohmann::json& config, const char* key) {
   } else if constexpr (std::is_same_v<T, double>) {
     if (!at->is_number()) throw wrong("a number");
     return at->get<double>();
-  } else if constexpr (std::is_same_v<T, index>) {
+  } else if constexpr (std::is_same_v<T, index_t>) {
     if (!at->is_number_integer()) throw wrong("a whole number");
     const auto value = at->get<std::int64_t>();
     if (value < 0 || value > 0x7fffffff || (at->is_number_unsigned() && at->get<std::uint64_t>() > 0x7fffffff))
       throw wrong("between 0 and 2147483647");
-    return static_cast<index>(value);
+    return static_cast<index_t>(value);
   } else {
-    static_assert(std::is_same_v<T, std::vector<index>>);
+    static_assert(std::is_same_v<T, std::vector<index_t>>);
     if (!at->is_array()) throw wrong("a list");
-    std::vector<index> values;
+    std::vector<index_t> values;
     for (const auto& element : *at) {
       if (!element.is_number_integer()) throw wrong("a list of whole numbers");
-      values.push_back(static_cast<index>(element.template get<std::int64_t>()));
+      values.push_back(static_cast<index_t>(element.template get<std::int64_t>()));
     }
     return values;
   }
@@ -75,28 +75,28 @@ inline nlohmann::json shallow(const nlohmann::json& config) {
 }
 
 /// Whether config.json makes layer `layer` a mixture; layers that it says nothing of are.
-inline bool config_has_mixture(const nlohmann::json& config, index layer) {
-  const auto dense = config_value<std::vector<index>>(config, "mlp_only_layers").value_or(std::vector<index>{});
-  for (const index l : dense)
+inline bool config_has_mixture(const nlohmann::json& config, index_t layer) {
+  const auto dense = config_value<std::vector<index_t>>(config, "mlp_only_layers").value_or(std::vector<index_t>{});
+  for (const index_t l : dense)
     if (l == layer) return false;
-  if (layer < config_value<index>(config, "first_k_dense_replace").value_or(0)) return false;
-  const index step = config_value<index>(config, "decoder_sparse_step").value_or(1);
+  if (layer < config_value<index_t>(config, "first_k_dense_replace").value_or(0)) return false;
+  const index_t step = config_value<index_t>(config, "decoder_sparse_step").value_or(1);
   if (step < 1 || (layer + 1) % step != 0) return false;
-  const index frequency = config_value<index>(config, "moe_layer_freq").value_or(1);
+  const index_t frequency = config_value<index_t>(config, "moe_layer_freq").value_or(1);
   return frequency >= 1 && layer % frequency == 0;
 }
 
 /// Throws unless `key`, where config.json has it, is `value`.
 template <class T>
 void config_must_be(const nlohmann::json& config, const char* key, const T& value, const std::string& what,
-                    const char* mend) {
+                    const char* fix) {
   const auto given = config_value<T>(config, key);
-  if (given && *given != value) throw error("config.json", "'" + std::string(key) + "' " + what, mend);
+  if (given && *given != value) throw error("config.json", "'" + std::string(key) + "' " + what, fix);
 }
 
 /// The number that `key` gives; without it, notes the first such key as missing.
-inline index needed(const nlohmann::json& config, const char* key, moe_description& d) {
-  const auto value = config_value<index>(config, key);
+inline index_t needed(const nlohmann::json& config, const char* key, moe_description& d) {
+  const auto value = config_value<index_t>(config, key);
   if (!value && d.missing.empty()) d.missing = key;
   return value.value_or(0);
 }
@@ -109,20 +109,20 @@ inline void read_groups(const nlohmann::json& config, moe_description& d) {
   config_must_be<std::string>(config, "topk_method", limited, "is neither 'greedy' nor '" + limited + "'",
                               "give a row of your own, or compose the router by hand");
   d.groups = needed(config, "n_group", d);
-  d.groups_kept = needed(config, "topk_group", d);
+  d.selected_groups = needed(config, "topk_group", d);
   moue::detail::require(
       !d.missing.empty() ||
-          (d.groups >= 1 && d.groups_kept >= 1 && d.groups_kept <= d.groups && d.experts % d.groups == 0),
+          (d.groups >= 1 && d.selected_groups >= 1 && d.selected_groups <= d.groups && d.experts % d.groups == 0),
       "config.json",
       [&] {
-        return "'n_group' is " + std::to_string(d.groups) + " and 'topk_group' " + std::to_string(d.groups_kept) +
+        return "'n_group' is " + std::to_string(d.groups) + " and 'topk_group' " + std::to_string(d.selected_groups) +
                " for " + std::to_string(d.experts) + " experts";
       },
       "groups must cut the experts evenly, and at least one must be kept");
 }
 
 inline void read_gate(const nlohmann::json& config, moe_description& d) {
-  const char* mend = "give a row of your own whose gate is what the model was trained with";
+  const char* fix = "give a row of your own whose gate is what the model was trained with";
   const bool normed = config_value<bool>(config, "norm_topk_prob").value_or(d.family.normed);
   moue::detail::require(
       d.family.gate_not_normed || normed == d.family.normed, "config.json",
@@ -130,10 +130,10 @@ inline void read_gate(const nlohmann::json& config, moe_description& d) {
         return "'norm_topk_prob' is " + std::string(normed ? "true" : "false") +
                ", on which public implementations of " + d.family.name + " do not agree";
       },
-      mend);
+      fix);
   d.gate = !normed && d.family.gate_not_normed ? *d.family.gate_not_normed : d.family.gate;
   const bool sigmoid = d.gate == gate_convention::sigmoid || d.gate == gate_convention::sigmoid_of_selected;
-  config_must_be<std::string>(config, "scoring_func", sigmoid ? "sigmoid" : "softmax", "is not the family's", mend);
+  config_must_be<std::string>(config, "scoring_func", sigmoid ? "sigmoid" : "softmax", "is not the family's", fix);
   if (sigmoid || d.gate == gate_convention::softmax) {
     const auto scale = config_value<double>(config, "routed_scaling_factor");
     if (sigmoid && !scale && d.missing.empty()) d.missing = "routed_scaling_factor";
@@ -176,12 +176,12 @@ inline void read_numbers(const nlohmann::json& config, moe_description& d) {
       "give a number from 1 to the experts of a layer");
   read_gate(config, d);
   read_groups(config, d);
-  const auto tile = config_value<std::vector<index>>(config, "weight_block_size");
+  const auto tile = config_value<std::vector<index_t>>(config, "weight_block_size");
   if (!tile) return;
-  const auto sound = [](index n) { return n > 0 && n <= 0x7fffffff; };
+  const auto sound = [](index_t n) { return n > 0 && n <= 0x7fffffff; };
   moue::detail::require(
       tile->size() == 2 && sound((*tile)[0]) && sound((*tile)[1]), "config.json",
-      [] { return std::string("'weight_block_size' is not two sizes"); }, "mend the file");
+      [] { return std::string("'weight_block_size' is not two sizes"); }, "fix the file");
   d.tile = {(*tile)[0], (*tile)[1]};
 }
 

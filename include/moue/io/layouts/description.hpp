@@ -20,22 +20,22 @@ namespace moue::io {
 struct moe_slice {
   std::string tensor;
   std::vector<std::uint64_t> shape;  ///< the tensor's, decoded
-  index rows = 0;
-  index cols = 0;
+  index_t rows = 0;
+  index_t cols = 0;
   std::uint64_t first = 0;  ///< the expert's first element in the tensor
-  index outer = 0;          ///< stored rows of the expert, those of a paired matrix included
-  index offset = 0;         ///< row r stands at offset + step * r
-  index step = 1;
+  index_t outer = 0;        ///< stored rows of the expert, those of a paired matrix included
+  index_t offset = 0;       ///< row r stands at offset + step * r
+  index_t step = 1;
   bool transposed = false;  ///< stored as [cols, outer] in place of [outer, cols]
   bool mxfp4 = false;
 
-  index size() const { return rows * cols; }
+  index_t size() const { return rows * cols; }
   /// The expert's elements stand in lines of this length.
-  index line() const { return transposed ? outer : cols; }
-  index lines() const { return transposed ? cols : outer; }
+  index_t line() const { return transposed ? outer : cols; }
+  index_t lines() const { return transposed ? cols : outer; }
   /// Position of (r, c) among the expert's elements.
-  index position(index r, index c) const {
-    const index o = offset + step * r;
+  index_t position(index_t r, index_t c) const {
+    const index_t o = offset + step * r;
     return transposed ? c * outer + o : o * cols + c;
   }
 };
@@ -44,24 +44,24 @@ struct moe_slice {
 struct moe_description {
   moe_family family;
   moe_layout layout;
-  std::string prefix;               ///< of names, before "layers."
-  std::vector<index> model_layers;  ///< which layers of the model are mixtures, ascending
-  index experts = 0;                ///< routed ones, per layer
-  index width = 0;
-  index hidden = 0;
-  index shared_hidden = 0;              ///< of the shared expert; 0: there is none
-  std::array<index, 2> tile{128, 128};  ///< of block-scaled fp8
+  std::string prefix;                 ///< of names, before "layers."
+  std::vector<index_t> model_layers;  ///< which layers of the model are mixtures, ascending
+  index_t experts = 0;                ///< routed ones, per layer
+  index_t width = 0;
+  index_t hidden = 0;
+  index_t shared_hidden = 0;              ///< of the shared expert; 0: there is none
+  std::array<index_t, 2> tile{128, 128};  ///< of block-scaled fp8
 
   // What tensors cannot tell; complete if `missing` is empty.
-  index per_token = 0;  ///< experts a token takes
+  index_t per_token = 0;  ///< experts a token takes
   gate_convention gate = gate_convention::softmax_of_selected;
-  double scale = 1;  ///< of the gates
-  index groups = 1;  ///< of neighbouring experts; a token uses `groups_kept` of them
-  index groups_kept = 1;
+  double scale = 1;    ///< of the gates
+  index_t groups = 1;  ///< of neighbouring experts; a token uses `selected_groups` of them
+  index_t selected_groups = 1;
   double jitter = 0;         ///< of sparsemixer
   std::string missing = {};  ///< the first key that config.json should have given
 
-  index layers() const { return static_cast<index>(model_layers.size()); }
+  index_t layers() const { return static_cast<index_t>(model_layers.size()); }
 
   /// This description, if it has all that a running layer needs; throws otherwise, naming the missing key.
   const moe_description& running() const {
@@ -138,7 +138,7 @@ struct moe_description {
   }
 
   /// The full name of the tensor that holds `part`.
-  std::string tensor_name(index layer, moe_part part, index expert = 0) const {
+  std::string tensor_name(index_t layer, moe_part part, index_t expert = 0) const {
     std::string name = pattern(part);
     if (const auto brace = name.find("{e}"); brace != std::string::npos) name.replace(brace, 3, std::to_string(expert));
     return prefix + "layers." + std::to_string(model_layers[static_cast<std::size_t>(layer)]) + "." + name;
@@ -146,7 +146,7 @@ struct moe_description {
 
   /// Where `part` of mixture layer `layer` (and of `expert`, for a part that each expert has) stands. Throws if there
   /// is no such thing.
-  moe_slice slice(index layer, moe_part part, index expert = 0) const {
+  moe_slice slice(index_t layer, moe_part part, index_t expert = 0) const {
     moue::detail::require(
         has(part) && layer >= 0 && layer < layers() && expert >= 0 && expert < experts, family.name,
         [&] {

@@ -24,8 +24,8 @@ namespace moue::io {
 /// Which matrix of a checkpoint a tensor of a mixture holds.
 struct moe_address {
   moe_part part = moe_part::router;
-  index layer = 0;   ///< mixture layer
-  index expert = 0;  ///< within it
+  index_t layer = 0;   ///< mixture layer
+  index_t expert = 0;  ///< within it
 };
 
 namespace detail {
@@ -60,13 +60,13 @@ inline constexpr named_part named_parts[] = {{tensor_owner::routed_expert, "gate
 /// matrix, or one of another shape.
 inline moe_address address_of(const moe_description& d, const tensor_info& info) {
   using detail::tensor_owner;
-  const index routed = d.layers() * d.experts;
+  const index_t routed = d.layers() * d.experts;
   const auto owner = info.expert < 0        ? tensor_owner::router
                      : info.expert < routed ? tensor_owner::routed_expert
                                             : tensor_owner::shared_expert;
-  const index layer = owner == tensor_owner::router          ? info.layer
-                      : owner == tensor_owner::routed_expert ? info.expert / d.experts
-                                                             : info.expert - routed;
+  const index_t layer = owner == tensor_owner::router          ? info.layer
+                        : owner == tensor_owner::routed_expert ? info.expert / d.experts
+                                                               : info.expert - routed;
   const std::string_view last = std::string_view(info.name).substr(info.name.rfind('.') + 1);
   const auto* named = std::find_if(std::begin(detail::named_parts), std::end(detail::named_parts),
                                    [&](const auto& row) { return row.owner == owner && row.name == last; });
@@ -89,13 +89,13 @@ template <Storage S>
 void load(const moe_checkpoint& source, parameters<S>& weights) {
   const moe_description& d = source.description();
   std::vector<moe_address> addresses;
-  std::array<index, std::size(moe_parts)> places{};
+  std::array<index_t, std::size(moe_parts)> places{};
   for (const auto& info : weights.layout()) {
     addresses.push_back(address_of(d, info));
     if (info.size() > 0) ++places[static_cast<std::size_t>(addresses.back().part)];
   }
   for (const auto part : moe_parts) {
-    const index held = d.has(part) ? d.layers() * (d.per_expert(part) ? d.experts : 1) : 0;
+    const index_t held = d.has(part) ? d.layers() * (d.per_expert(part) ? d.experts : 1) : 0;
     moue::detail::require(
         places[static_cast<std::size_t>(part)] == held, d.family.name,
         [&] {
@@ -105,7 +105,7 @@ void load(const moe_checkpoint& source, parameters<S>& weights) {
         },
         "use mixture_of, or compose what the family's row says");
   }
-  for (index i = 0; i < weights.layout().tensors(); ++i) {
+  for (index_t i = 0; i < weights.layout().tensors(); ++i) {
     const auto& at = addresses[static_cast<std::size_t>(i)];
     const auto size = static_cast<std::size_t>(weights.layout()[i].size());
     if (size > 0) source.read(at.layer, at.part, at.expert, std::span<S>(weights[i].data, size));

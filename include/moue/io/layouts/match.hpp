@@ -32,7 +32,7 @@ inline bool matches(std::string_view name, std::string_view pattern) {
 
 struct layer_tensor {
   std::string_view prefix, rest;
-  index layer;
+  index_t layer;
 };
 
 /// Takes "<prefix>layers.<l>.<rest>" apart.
@@ -50,7 +50,7 @@ inline std::optional<layer_tensor> layer_of(std::string_view name) {
   return {};
 }
 
-using layer_names = std::map<index, std::vector<std::string_view>>;
+using layer_names = std::map<index_t, std::vector<std::string_view>>;
 
 /// The mark of a module that predicts later tokens: it stands among the layers but is none.
 inline constexpr std::string_view prediction_mark = "eh_proj.weight";

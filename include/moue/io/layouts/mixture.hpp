@@ -28,12 +28,12 @@ using public_mixture = mixture<public_experts, always_on<layer_local>, public_ro
 /// after all of these. Throws if config.json does not give all numbers that a running layer needs.
 template <class LossT = no_balancing, class BackendT = cpu>
 public_mixture<LossT, BackendT> mixture_of(const moe_description& d, LossT loss = {}, BackendT backend = {}) {
-  const index routed = d.layers() * d.experts;
-  const index routed_kind = d.family.clamped_swiglu ? 1 : 0;
-  const index shared_kind = d.has(moe_part::shared_self_gate) ? 3 : 2;
+  const index_t routed = d.layers() * d.experts;
+  const index_t routed_kind = d.family.clamped_swiglu ? 1 : 0;
+  const index_t shared_kind = d.has(moe_part::shared_self_gate) ? 3 : 2;
   const swiglu plain{.width = d.width, .hidden = d.hidden};
   const swiglu shared{.width = d.width, .hidden = d.shared_hidden};
-  return {public_experts{[=](index expert) { return expert < routed ? routed_kind : shared_kind; }, plain,
+  return {public_experts{[=](index_t expert) { return expert < routed ? routed_kind : shared_kind; }, plain,
                          gated_mlp<clamped_swiglu, true>{.width = d.width, .hidden = d.hidden}, shared,
                          self_gated<swiglu>{shared}},
           always_on<layer_local>{{.depth = d.layers(), .per_layer = d.experts}, d.shared_hidden > 0 ? 1 : 0, 0},

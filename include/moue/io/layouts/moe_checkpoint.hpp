@@ -40,12 +40,12 @@ class moe_checkpoint {
   /// whatever its place and precision in the file. `out` has the size of `description().shape(part)`. Widening is
   /// exact, narrowing rounds to the nearest. Throws if a number is not finite, or not in `T`, naming the tensor.
   template <class T>
-  void read(index layer, moe_part part, index expert, std::span<T> out) const {
+  void read(index_t layer, moe_part part, index_t expert, std::span<T> out) const {
     const moe_slice s = description_.slice(layer, part, expert);
     moue::detail::require(
-        static_cast<index>(out.size()) == s.size(), description_.family.name,
-        [&] { return std::to_string(out.size()) + " elements were lent for " + std::to_string(s.size()); },
-        "lend as many as the part's shape has");
+        static_cast<index_t>(out.size()) == s.size(), description_.family.name,
+        [&] { return std::to_string(out.size()) + " elements were given for " + std::to_string(s.size()); },
+        "give as many as the part's shape has");
     if (s.transposed || s.step != 1)
       read_scattered(s, out);
     else
@@ -60,7 +60,7 @@ class moe_checkpoint {
                     "get the file again, or read it as a wider type");
   }
   template <class T>
-  std::vector<T> read(index layer, moe_part part, index expert = 0) const {
+  std::vector<T> read(index_t layer, moe_part part, index_t expert = 0) const {
     const auto shape = description_.shape(part);
     std::vector<T> values(static_cast<std::size_t>(shape.rows * shape.cols));
     read(layer, part, expert, std::span<T>(values));
@@ -79,7 +79,7 @@ class moe_checkpoint {
 
   /// The expert's stored lines from `first_line` on, decoded.
   template <class T>
-  void read_lines(const moe_slice& s, index first_line, std::span<T> out) const {
+  void read_lines(const moe_slice& s, index_t first_line, std::span<T> out) const {
     const auto line = static_cast<std::uint64_t>(s.line());
     const auto first = s.first + static_cast<std::uint64_t>(first_line) * line;
     if (s.mxfp4) {
@@ -88,10 +88,10 @@ class moe_checkpoint {
                    files_.bytes(s.tensor + "_scales").subspan(block, count), out);
     } else if (files_.entry(s.tensor).type == dtype::f8_e4m3) {
       const auto [height, width] = description_.tile;
-      const index begin = first_line / height;
-      const index end = (first_line + static_cast<index>(out.size() / line) + height - 1) / height;
-      const index across = (s.line() + width - 1) / width, down = (s.lines() + height - 1) / height;
-      const auto expert = static_cast<index>(s.first / (line * static_cast<std::uint64_t>(s.lines())));
+      const index_t begin = first_line / height;
+      const index_t end = (first_line + static_cast<index_t>(out.size() / line) + height - 1) / height;
+      const index_t across = (s.line() + width - 1) / width, down = (s.lines() + height - 1) / height;
+      const auto expert = static_cast<index_t>(s.first / (line * static_cast<std::uint64_t>(s.lines())));
       std::vector<float> scales(static_cast<std::size_t>((end - begin) * across));
       files_.read(s.tensor + "_scale_inv", static_cast<std::uint64_t>((expert * down + begin) * across),
                   std::span<float>(scales));
@@ -106,13 +106,13 @@ class moe_checkpoint {
   void read_scattered(const moe_slice& s, std::span<T> out) const {
     std::vector<T> line(static_cast<std::size_t>(s.line()));
     if (s.transposed)
-      for (index c = 0; c < s.cols; ++c) {
+      for (index_t c = 0; c < s.cols; ++c) {
         read_lines(s, c, std::span<T>(line));
-        for (index r = 0; r < s.rows; ++r)
+        for (index_t r = 0; r < s.rows; ++r)
           out[static_cast<std::size_t>(r * s.cols + c)] = line[static_cast<std::size_t>(s.offset + s.step * r)];
       }
     else
-      for (index r = 0; r < s.rows; ++r)
+      for (index_t r = 0; r < s.rows; ++r)
         read_lines(s, s.offset + s.step * r,
                    out.subspan(static_cast<std::size_t>(r * s.cols), static_cast<std::size_t>(s.cols)));
   }

@@ -33,11 +33,11 @@ constexpr dtype stored_type(moe_part part, dtype type) {
 /// Name, type and shape of every tensor that `d`'s mixture layers are written as.
 inline std::vector<tensor_spec> tensor_specs(const moe_description& d, dtype type) {
   std::vector<tensor_spec> specs;
-  for (index layer = 0; layer < d.layers(); ++layer)
+  for (index_t layer = 0; layer < d.layers(); ++layer)
     for (const auto part : moe_parts) {
       if (!d.has(part)) continue;
-      const index apart = d.pattern(part).find("{e}") != std::string::npos ? d.experts : 1;
-      for (index e = 0; e < apart; ++e) {
+      const index_t apart = d.pattern(part).find("{e}") != std::string::npos ? d.experts : 1;
+      for (index_t e = 0; e < apart; ++e) {
         const moe_slice s = d.slice(layer, part, e);
         if (s.offset == 0) specs.push_back({s.tensor, stored_type(part, type), s.shape});
       }
@@ -62,10 +62,10 @@ class moe_writer {
   /// The counterpart of `moe_checkpoint::read`. Rounds to the nearest. Throws if a number is not finite in the stored
   /// type, naming the tensor.
   template <class T>
-  void write(index layer, moe_part part, index expert, std::span<const T> values) {
+  void write(index_t layer, moe_part part, index_t expert, std::span<const T> values) {
     const moe_slice s = description_.slice(layer, part, expert);
     moue::detail::require(
-        static_cast<index>(values.size()) == s.size(), description_.family.name,
+        static_cast<index_t>(values.size()) == s.size(), description_.family.name,
         [&] { return std::to_string(values.size()) + " elements were given for " + std::to_string(s.size()); },
         "give as many as the part's shape has");
     switch (stored_type(part, type_)) {
@@ -123,7 +123,7 @@ class moe_writer {
         throw error(description_.family.name,
                     "element " + std::to_string(i) + " of what belongs into tensor " + detail::shown(s.tensor) +
                         " is not finite as " + std::string(name_of(dtype_of<S>())),
-                    "store it as a wider type, or mend the weights");
+                    "store it as a wider type, or fix the weights");
     }
     if (!s.transposed && s.step == 1) {
       file_.write(s.tensor, (s.first + static_cast<std::uint64_t>(s.offset * s.cols)) * sizeof(S),
@@ -132,8 +132,8 @@ class moe_writer {
     }
     auto& expert = waiting_[{s.tensor, s.first}];
     expert.bytes.resize(static_cast<std::size_t>(s.outer * s.cols) * sizeof(S));
-    for (index r = 0; r < s.rows; ++r)
-      for (index c = 0; c < s.cols; ++c)
+    for (index_t r = 0; r < s.rows; ++r)
+      for (index_t c = 0; c < s.cols; ++c)
         std::memcpy(expert.bytes.data() + static_cast<std::size_t>(s.position(r, c)) * sizeof(S),
                     &numbers[static_cast<std::size_t>(r * s.cols + c)], sizeof(S));
     expert.there[s.offset == 0 ? 0 : 1] = true;

@@ -51,13 +51,13 @@ class recogniser {
     find_layers(d);
     find_sizes(d);
     read_numbers(config_, d);
-    for (index layer = 0; layer < d.layers(); ++layer) check_layer(d, layer);
+    for (index_t layer = 0; layer < d.layers(); ++layer) check_layer(d, layer);
     return d;
   }
 
  private:
-  [[noreturn]] static void fail(const std::string& what, const std::string& mend) {
-    throw error("checkpoint layout", what, mend);
+  [[noreturn]] static void fail(const std::string& what, const std::string& fix) {
+    throw error("checkpoint layout", what, fix);
   }
 
   static std::string list(const auto& names) {
@@ -105,7 +105,7 @@ class recogniser {
     if (fits.empty())
       fail((called_so.empty() ? "the tensors fit no family" : called_so + ", but the tensors do not fit") + " (" +
                nearest.why + ")" + (names.empty() ? "" : "; they fit " + list(names)),
-           named && !names.empty() ? "mend config.json, or name the family in moe_options::family"
+           named && !names.empty() ? "fix config.json, or name the family in moe_options::family"
                                    : "check that the checkpoint is complete, or add a row for its layout");
     if (!named && names.size() > 1)
       fail("the tensors fit several families: " + list(names),
@@ -124,7 +124,7 @@ class recogniser {
 
   void find_layers(moe_description& d) const {
     const auto& stack = stacks_.at(d.prefix);
-    const auto depth = config_value<index>(config_, "num_hidden_layers");
+    const auto depth = config_value<index_t>(config_, "num_hidden_layers");
     for (const auto& [layer, names] : stack) {
       const auto holds = [&, &in = names](std::string_view name) {
         return std::find(in.begin(), in.end(), name) != in.end();
@@ -140,7 +140,7 @@ class recogniser {
              "check that the checkpoint is complete and the config.json its own");
     }
     if (depth)
-      for (index layer = 0; layer < *depth; ++layer)
+      for (index_t layer = 0; layer < *depth; ++layer)
         if (!stack.contains(layer) && config_has_mixture(config_, layer))
           fail("layer " + std::to_string(layer) + " of " + std::to_string(*depth) + " is missing",
                "check that the checkpoint is complete and the config.json its own");
@@ -160,15 +160,15 @@ class recogniser {
   }
 
   /// A size of a model; larger ones are damage, and would overflow.
-  static index size(const tensor_entry& tensor, std::uint64_t n) {
+  static index_t size(const tensor_entry& tensor, std::uint64_t n) {
     if (n == 0 || n > 0x7fffffff)
       fail(detail::shown(tensor.name) + " has shape " + text(tensor.shape),
            "no layer has such a size; the file is damaged");
-    return static_cast<index>(n);
+    return static_cast<index_t>(n);
   }
 
   /// The inner size of the experts, from the shape of what holds their last matrix, [.., width, inner] or transposed.
-  index inner(const moe_description& d, moe_part down) const {
+  index_t inner(const moe_description& d, moe_part down) const {
     const expert_layout& from = d.per_expert(down) ? d.layout.experts : d.family.shared;
     const bool packed = from.mxfp4;
     const auto& tensor = entry(d.tensor_name(0, down) + (packed ? "_blocks" : ""));
@@ -189,11 +189,11 @@ class recogniser {
     if (d.has(moe_part::shared_down)) d.shared_hidden = inner(d, moe_part::shared_down);
   }
 
-  void check_layer(const moe_description& d, index layer) const {
+  void check_layer(const moe_description& d, index_t layer) const {
     for (const auto part : moe_parts) {
       if (!d.has(part)) continue;
       const bool apart = d.pattern(part).find("{e}") != std::string::npos;
-      for (index e = 0; e < (apart ? d.experts : 1); ++e) check_tensor(d, d.slice(layer, part, e));
+      for (index_t e = 0; e < (apart ? d.experts : 1); ++e) check_tensor(d, d.slice(layer, part, e));
     }
   }
 

@@ -70,13 +70,14 @@ struct public_gate {
   double jitter = 0;
 
   template <class C>
-  MOUE_HD void forward(vector_view<const C> logits, vector_view<const std::int32_t> slots, vector_view<C> gates) const {
-    chosen([&](const auto& gate) { gate.forward(logits, slots, gates); });
+  MOUE_HD void forward(vector_view<const C> logits, vector_view<const std::int32_t> selected,
+                       vector_view<C> gates) const {
+    chosen([&](const auto& gate) { gate.forward(logits, selected, gates); });
   }
   template <class C>
-  MOUE_HD void backward(vector_view<const C> logits, vector_view<const std::int32_t> slots, vector_view<const C> gates,
-                        vector_view<const C> dgates, vector_view<C> dlogits) const {
-    chosen([&](const auto& gate) { gate.backward(logits, slots, gates, dgates, dlogits); });
+  MOUE_HD void backward(vector_view<const C> logits, vector_view<const std::int32_t> selected,
+                        vector_view<const C> gates, vector_view<const C> dgates, vector_view<C> dlogits) const {
+    chosen([&](const auto& gate) { gate.backward(logits, selected, gates, dgates, dlogits); });
   }
 
  private:
@@ -130,9 +131,10 @@ inline public_router router_of(const moe_description& d) {
       [] { return std::string("a selection bias stands beside a gate that is no sigmoid"); },
       "compose the router by hand, with a preference stage of your own");
   // Without groups there must be no limit either, also among the candidates that a conversion adds.
-  constexpr index unlimited = std::numeric_limits<std::int32_t>::max();
-  const slot_groups groups = d.groups > 1 ? slot_groups{d.experts / d.groups, d.groups_kept, d.family.group_best}
-                                          : slot_groups{1, unlimited, 1};
+  constexpr index_t unlimited = std::numeric_limits<std::int32_t>::max();
+  const column_groups groups = d.groups > 1
+                                   ? column_groups{d.experts / d.groups, d.selected_groups, d.family.group_best}
+                                   : column_groups{1, unlimited, 1};
   return public_router{public_score{d.has(moe_part::router_bias)},
                        group_limited{d.per_token, groups},
                        public_gate{d.gate, d.scale, d.jitter},

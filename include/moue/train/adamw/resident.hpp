@@ -62,7 +62,7 @@ struct adamw_count {
   vector_view<std::int64_t> steps;
   vector_view<adamw_due<C>> due;
 
-  MOUE_HD void operator()(index i) const {
+  MOUE_HD void operator()(index_t i) const {
     const auto& tensor = tensors[i];
     const double learning_rate = rate.get();
     const bool reached = !options.skip_untouched || tensor.expert < 0 || marks[tensor.expert] != 0;
@@ -84,13 +84,13 @@ struct adamw_sweep {
     adamw_due<C> now;
 
     MOUE_HD explicit operator bool() const { return now.due; }
-    MOUE_HD void operator()(index j) const {
+    MOUE_HD void operator()(index_t j) const {
       const C w = rule(now.step, at.master[j], at.gradient[j], at.first[j], at.second[j]);
       at.master[j] = w;
       if constexpr (!std::is_same_v<S, C>) at.weight[j] = S(w);
     }
   };
-  MOUE_HD part of(index tensor) const { return {rule, tensors[tensor], due[tensor]}; }
+  MOUE_HD part of(index_t tensor) const { return {rule, tensors[tensor], due[tensor]}; }
 };
 
 /// Moments of zero, and masters that are the weights.
@@ -103,21 +103,21 @@ struct adamw_fill {
     adamw_tensor<S> at;
     bool moments;
     MOUE_HD explicit operator bool() const { return true; }
-    MOUE_HD void operator()(index j) const {
+    MOUE_HD void operator()(index_t j) const {
       using C = compute_t<S>;
       if constexpr (!std::is_same_v<S, C>) at.master[j] = static_cast<C>(at.weight[j]);
       if (moments) at.first[j] = at.second[j] = C(0);
     }
   };
-  MOUE_HD part of(index tensor) const { return {tensors[tensor], moments}; }
+  MOUE_HD part of(index_t tensor) const { return {tensors[tensor], moments}; }
 };
 
 struct clear_count {
   vector_view<std::int64_t> counts;
-  MOUE_HD void operator()(index i) const { counts[i] = 0; }
+  MOUE_HD void operator()(index_t i) const { counts[i] = 0; }
 };
 
-/// All of it as pieces of lent memory. Without memory it only counts.
+/// All of it as pieces of external memory. Without memory it only counts.
 template <class S>
 struct adamw_memory {
   using C = compute_t<S>;
@@ -154,7 +154,7 @@ class resident_adamw {
   resident_adamw(const B& backend, parameters<S>& weights, const gradients<C>& grads, const adamw_memory<S>& memory)
       : tensors_(memory.tensors), runs_(memory.runs), steps_(memory.steps), due_(memory.due) {
     const auto& layout = weights.layout();
-    for (index i = 0; i < layout.tensors(); ++i) {
+    for (index_t i = 0; i < layout.tensors(); ++i) {
       const auto at = static_cast<std::size_t>(i);
       C* master = nullptr;
       if constexpr (adamw_memory<S>::has_master)
@@ -191,11 +191,11 @@ class resident_adamw {
  private:
   template <class Values, class Sent>
   void check_places(std::string_view what, const Values& values, const Sent& sent) const {
-    for (index i = 0; i < values.layout().tensors(); ++i)
+    for (index_t i = 0; i < values.layout().tensors(); ++i)
       require(
           values[i].data == sent(sent_[static_cast<std::size_t>(i)]), "adamw",
           [&] { return "the " + std::string(what) + " lie elsewhere than those it was made with"; },
-          "make an optimiser in lent memory for each set of weights and gradients");
+          "make an optimiser in external memory for each set of weights and gradients");
   }
 
   std::vector<adamw_tensor<S>> sent_;

@@ -93,7 +93,7 @@ struct adamw_element {
                 matrix_view<const C> gradient, matrix_view<C> first, matrix_view<C> second)
       : w(weight), g(gradient), m(first), v(second), rule(o), now(adamw_step<C>::of(o, learning_rate, step, decayed)) {}
 
-  MOUE_HD void operator()(index i, index j) const { w(i, j) = rule(now, w(i, j), g(i, j), m(i, j), v(i, j)); }
+  MOUE_HD void operator()(index_t i, index_t j) const { w(i, j) = rule(now, w(i, j), g(i, j), m(i, j), v(i, j)); }
 };
 
 }  // namespace detail

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The moue authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Weights, gradients and scratch in memory that the caller lends, as another framework would.
+// Weights, gradients and scratch in memory that the caller provides, as another framework would.
 
 #include <cmath>
 #include <cstddef>
@@ -10,21 +10,21 @@
 #include <vector>
 
 int main() {
-  const moue::index tokens = 10, width = 4;
+  const moue::index_t tokens = 10, width = 4;
   const moue::mixture model{moue::swiglu{.width = width, .hidden = 6}, moue::layer_local{.depth = 2, .per_layer = 3},
                             moue::linear_router(1), moue::no_balancing{}, moue::cpu{2}};
 
   // One buffer per tensor, in the order of the layout; they may lie anywhere.
   std::vector<std::vector<float>> values, slopes;
-  std::vector<float*> lent_values, lent_slopes;
+  std::vector<float*> external_values, external_slopes;
   for (const auto& tensor : *model.layout()) {
     values.emplace_back(tensor.size());
     slopes.emplace_back(tensor.size());
-    lent_values.push_back(values.back().data());
-    lent_slopes.push_back(slopes.back().data());
+    external_values.push_back(values.back().data());
+    external_slopes.push_back(slopes.back().data());
   }
-  moue::parameters<float> weights(model.layout(), lent_values);
-  moue::gradients<float> gradients(model.layout(), lent_slopes);
+  moue::parameters<float> weights(model.layout(), external_values);
+  moue::gradients<float> gradients(model.layout(), external_slopes);
   moue::initialize(weights, 9);
 
   const moue::pass_options options{.tokens = tokens};

@@ -1,16 +1,16 @@
 // SPDX-FileCopyrightText: 2026 The moue authors
 // SPDX-License-Identifier: Apache-2.0
-// expected-error: moue: an expert needs the member 'std::array<moue::index, K> kept\(\) const'
+// expected-error: moue: an expert needs the member 'std::array<moue::index_t, K> saved\(\) const'
 #include "moue/backend/reference.hpp"
 #include "moue/executor.hpp"
 
 struct mine {
-  moue::index width = 4;
+  moue::index_t width = 4;
   auto parameters() const { return std::array<moue::parameter_spec, 0>{}; }
-#ifdef MOUE_TEST_MENDED
-  auto kept() const { return std::array<moue::index, 0>{}; }
+#ifdef MOUE_TEST_FIXED
+  auto saved() const { return std::array<moue::index_t, 0>{}; }
 #endif
-  auto temporaries() const { return std::array<moue::index, 0>{}; }
+  auto temporaries() const { return std::array<moue::index_t, 0>{}; }
   void forward(const auto&, const auto&, auto, const auto&, const auto&, auto) const {}
   void backward(const auto&, const auto&, auto, const auto&, const auto&, auto, auto, const auto&) const {}
 };
