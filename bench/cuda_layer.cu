@@ -14,5 +14,6 @@ void train(const moue::parameters<moue::bf16>& weights, moue::gradients<float>& 
   pass.begin(x.rows);
   pass.forward(0, x, x);
   pass.queue_balance();
+  pass.arm();
   pass.backward(0, dx, dx, gradients);
 }

@@ -129,7 +129,7 @@ void run(benchmark::State& state, const shape& s, index_t tokens, scope what, in
     } else {
       forward();
       if (what == scope::training) {
-        pass.balance();
+        pass.arm();
         pass.backward(0, {dy.data(), tokens, s.width}, {dx.data(), tokens, s.width}, gradients);
         gradients.zero();
       }

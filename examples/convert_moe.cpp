@@ -38,6 +38,7 @@ struct host {
       for (std::size_t i = 0; i < x.size(); ++i) x[i] += y[i];
     }
     loss = pass.balance();
+    pass.arm();
     for (std::size_t i = 0; i < x.size(); ++i) {
       const float error = x[i] - std::abs(input[i]);
       loss += error * error / static_cast<float>(x.size());

@@ -31,7 +31,7 @@ int main() {
   const moue::matrix_view<float> x{data.data(), tokens, width};
   pass.begin(tokens);
   for (moue::index_t layer = 0; layer < model.layers(); ++layer) pass.forward(layer, x, x);
-  pass.balance();
+  pass.arm();
   for (moue::index_t layer = model.layers(); layer-- > 0;) pass.backward(layer, x, x, gradients);
 
   for (moue::index_t e = 0; e < 6; ++e) {

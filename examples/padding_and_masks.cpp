@@ -34,6 +34,7 @@ int main() {
     pass.forward(0, view(x), view(y));
     pass.forward(1, view(y), view(y));
     const double loss = pass.balance();
+    pass.arm();
     pass.backward(1, view(y), view(dx), gradients);
     pass.backward(0, view(dx), view(dx), gradients);
     return loss;

@@ -31,6 +31,7 @@ int main() {
   pass.begin(64);
   for (moue::index_t layer = 0; layer < model.layers(); ++layer) pass.forward(layer, x, x);
   const float balance = pass.balance();
+  pass.arm();  // the balancing loss takes part in what follows
   for (moue::index_t layer = model.layers(); layer-- > 0;) pass.backward(layer, x, x, gradients);
 
   moue::index_t reached = 0;

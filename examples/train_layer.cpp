@@ -38,6 +38,7 @@ int main() {
       for (std::size_t i = 0; i < size; ++i) x[i] += y[i];
     }
     last = pass.balance();
+    pass.arm();
     for (std::size_t i = 0; i < size; ++i) {
       const float error = x[i] - target[i];
       last += error * error / static_cast<float>(size);

@@ -67,7 +67,7 @@ class layer_pass {
     pass_.begin(tokens_);
     pass_.forward(0, x, y);
   }
-  void balance() { pass_.queue_balance(); }
+  void balance() { pass_.arm(); }
   void backward(moue::matrix_view<const S> dy, moue::matrix_view<S> dx) {
     pass_.backward(0, dy, dx, *layer_->gradients);
   }

@@ -172,6 +172,7 @@ class measurements {
       forward(false);
       if (!training) return;
       pass.queue_balance();
+      pass.arm();
       for (index_t layer = layers; layer-- > 0;) {
         pass.backward(layer, b.x, b.y, *depth.gradients);  // the output stands for its own gradient
         add(b);

@@ -92,6 +92,7 @@ class regression {
       ops.each_element(tokens_, width_, add_to<C>{y, x});
     }
     ops.each_row(1, copy_number<C>{pass_.queue_balance(), loss});
+    pass_.arm();
     ops.each_row(tokens_, token_error<C>{x, target, dx, token_losses});
     ops.column_sum(token_losses, loss);  // adds
     for (moue::index_t layer = model_.layers(); layer-- > 0;) {

@@ -139,6 +139,7 @@ class transformer {
   template <class F>
   double backward(const batch& text, const F& watch) {
     const double balancing = balance();
+    pass_.arm();
     dx_.setZero(logits_.rows(), pass_.model().width());
     dinput_.noalias() = logits_ * as_matrix(weight(layout.head));
     as_matrix(gradient(layout.head)).noalias() += logits_.transpose() * inputs_.back();
@@ -158,7 +159,7 @@ class transformer {
   }
 
   /// The balancing loss of the last batch, its weight included.
-  double balance() { return static_cast<double>(pass_.balance()); }
+  double balance() { return static_cast<double>(pass_.balance().total); }
 
   void zero_gradients() {
     dense_gradients.zero();

@@ -100,12 +100,16 @@ void upload(const B& backend, std::span<const T> from, T* to) {
     std::copy(from.begin(), from.end(), to);
 }
 template <class B, class T>
+void download(const B& backend, const T* from, std::span<T> to) {
+  if constexpr (is_grouped<B>)
+    backend.download(from, to);
+  else
+    std::copy(from, from + to.size(), to.begin());
+}
+template <class B, class T>
 T download(const B& backend, const T* from) {
   T value{};
-  if constexpr (is_grouped<B>)
-    backend.download(from, std::span<T>(&value, 1));
-  else
-    value = *from;
+  download(backend, from, std::span<T>(&value, 1));
   return value;
 }
 

@@ -5,7 +5,9 @@
 /// @file
 /// Balancing losses: what they see of a whole depth, and what they must provide.
 
+#include <array>
 #include <concepts>
+#include <cstddef>
 #include <cstdint>
 #include <type_traits>
 
@@ -16,9 +18,9 @@
 
 namespace moue {
 
-/// What routing did in one pass, over all layers at once. Only valid (unpadded) tokens count. Layer `l`'s candidates
-/// stand at `[offsets[l], offsets[l + 1])` of the per-candidate tables. Candidates closed to every token are listed, with
-/// all their numbers zero.
+/// What routing did, over all layers of a depth at once, formed from counts (`routing_counts`) in layer order. Only valid
+/// (unpadded) tokens count. Layer `l`'s candidates stand at `[offsets[l], offsets[l + 1])` of the per-candidate tables.
+/// Candidates closed to every token, and all of a layer that did not run, are listed with all their numbers zero.
 template <class C>
 struct depth_statistics {
   index_t layers = 0;
@@ -27,7 +29,7 @@ struct depth_statistics {
   vector_view<const index_t> offsets;          ///< [layers + 1]
   vector_view<const std::int32_t> candidates;  ///< [columns] physical ids
   vector_view<const C> exposure;               ///< [experts] c_e, layers it was open to; 0 for always-on experts
-  vector_view<const C> share;                  ///< [columns] f: share of the layer's assignments; no gradient
+  vector_view<const C> share;                  ///< [columns] f: share of what the layer's router selected; no gradient
   vector_view<const C> probability;            ///< [columns] P: mean over tokens of p
   vector_view<const C> expert_share;           ///< [experts] F_e: f summed over layers
   vector_view<const C> expert_probability;     ///< [experts] G_e: P summed over layers
@@ -102,6 +104,20 @@ MOUE_HD void token_gradient(const L& loss, vector_view<const C> logits, vector_v
   lanes.wait();
 }
 
+/// Calls `f(part, position)` for every loss that a loss is the sum of; one that is no sum is its only part.
+template <class L, class F>
+MOUE_HD void each_part(const L& loss, const F& f) {
+  if constexpr (requires { loss.each_part(f); })
+    loss.each_part(f);
+  else
+    f(loss, index_t{0});
+}
+template <class L>
+inline constexpr index_t part_count = 1;
+template <class L>
+  requires requires { L::part_count; }
+inline constexpr index_t part_count<L> = L::part_count;
+
 }  // namespace detail
 
 /// A function of the depth's statistics: `C value(const depth_statistics<C>&) const`, and `void gradient(const
@@ -118,6 +134,19 @@ concept TokenLoss = std::copyable<L> && detail::has_token_value<L> && detail::ha
 
 /// No loss at all: nothing is gathered and nothing computed.
 struct no_balancing {};
+namespace detail {
+template <>
+inline constexpr index_t part_count<no_balancing> = 0;
+}  // namespace detail
+
+/// The value of a balancing loss, and those of the losses that it is the sum of, in their order; all with their weights.
+template <class C, index_t Parts>
+struct loss_value {
+  C total = C(0);
+  std::array<C, static_cast<std::size_t>(Parts)> parts = {};
+
+  constexpr operator C() const { return total; }
+};
 
 /// A depth loss, a token loss, both, or `no_balancing`. Values include the loss's own weight.
 ///

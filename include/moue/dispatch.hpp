@@ -19,7 +19,7 @@ struct dispatch_plan {
   vector_view<index_t> expert_offsets;   ///< [experts + 1] first row of each expert; the last is the number of rows
   vector_view<std::int32_t> row_token;   ///< [rows]
   vector_view<std::int32_t> row_expert;  ///< [rows]
-  vector_view<index_t> row_entry;        ///< [rows] the routing entry a row came from
+  vector_view<index_t> row_entry;        ///< [rows] the first routing entry a row came from
   vector_view<index_t> token_offsets;    ///< [tokens + 1] into `token_rows`
   vector_view<index_t> token_rows;       ///< [rows] each token's rows, ascending, hence by ascending expert
   vector_view<std::int32_t> scratch;     ///< what a backend needs to fill a plan; hosts need nothing
@@ -43,8 +43,8 @@ struct dispatch_plan {
   }
 };
 
-/// Fills `plan` on the host by counting sort; linear in entries plus experts. Throws if an id is out of range or a token
-/// names an expert twice; `plan` is then unspecified.
+/// Fills `plan` on the host by counting sort; linear in entries plus experts, for tokens of few entries each. Throws if an
+/// id is out of range; `plan` is then unspecified.
 template <class C>
 void make_plan(const routing<C>& r, dispatch_plan& plan) {
   const index_t experts = plan.experts();
@@ -53,11 +53,11 @@ void make_plan(const routing<C>& r, dispatch_plan& plan) {
     index_t used = 0;
     for (index_t i = r.offsets[t]; i < r.offsets[t + 1]; ++i) {
       const std::int32_t e = r.expert[i];
-      if (e == -1) continue;
       detail::require(
-          e >= 0 && e < experts, "routing",
+          e >= -1 && e < experts, "routing",
           [&] { return "token " + std::to_string(t) + " names expert " + std::to_string(e); },
-          "use ids from 0 to experts - 1, or -1 for an empty entry");
+          "use ids from 0 to experts - 1, or -1 for an entry that runs nowhere");
+      if (!r.leads_row(t, i)) continue;
       ++plan.expert_offsets[e + 1];
       ++used;
     }
@@ -68,7 +68,7 @@ void make_plan(const routing<C>& r, dispatch_plan& plan) {
   // The offsets double as cursors; afterwards each holds its successor's start and is shifted back.
   for (index_t t = 0; t < r.tokens(); ++t)
     for (index_t i = r.offsets[t]; i < r.offsets[t + 1]; ++i) {
-      if (r.expert[i] == -1) continue;
+      if (!r.leads_row(t, i)) continue;
       const index_t row = plan.expert_offsets[r.expert[i]]++;
       plan.row_token[row] = static_cast<std::int32_t>(t);
       plan.row_expert[row] = r.expert[i];
@@ -84,15 +84,7 @@ void make_plan(const routing<C>& r, dispatch_plan& plan) {
     sum += count;
   }
   plan.token_offsets[r.tokens()] = sum;
-  for (index_t e = 0; e < experts; ++e)
-    for (index_t row = plan.expert_offsets[e]; row < plan.expert_offsets[e + 1]; ++row) {
-      const index_t t = plan.row_token[row];
-      detail::require(
-          row == plan.expert_offsets[e] || plan.row_token[row - 1] != t, "routing",
-          [&] { return "token " + std::to_string(t) + " names expert " + std::to_string(e) + " twice"; },
-          "merge the two entries and add their gates");
-      plan.token_rows[plan.token_offsets[t]++] = row;
-    }
+  for (index_t row = 0; row < sum; ++row) plan.token_rows[plan.token_offsets[plan.row_token[row]]++] = row;
   for (index_t t = r.tokens(); t > 0; --t) plan.token_offsets[t] = plan.token_offsets[t - 1];
   plan.token_offsets[0] = 0;
 }

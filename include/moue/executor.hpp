@@ -154,12 +154,15 @@ class executor {
     each_group<S>(plan, r.entries(), scratch, [&](const auto& group, const auto& kind, const auto& at) {
       const auto in = scratch.in.row_block(at.first, at.rows);
       group.each_row(at.rows, detail::gather_tokens<C, X>{x, plan.row_token, at.first, in});
+      group.each_row(
+          at.rows,
+          detail::gather_gate<C>{r, plan.row_token, plan.row_entry, at.first, {scratch.gate.data + at.first, at.rows}});
       kind.forward(group, weights_of<S>(kind, weights, scratch.tables.weights, plan, at), matrix_view<const C>(in),
                    detail::row_matrices<grouped, C>(kind.saved(), record.saved, saved_width_, at),
                    detail::row_matrices<grouped, C>(kind.temporaries(), scratch.temporaries, temporary_width_, at),
                    out.row_block(at.first, at.rows));
     });
-    ops.each_row(r.tokens(), detail::combine<C, Y>{plan, r.gate, out, y});
+    ops.each_row(r.tokens(), detail::combine<C, Y>{plan, scratch.gate, out, y});
   }
 
   /// After `forward` with the same routing, weights, x and record: assigns `dx` [tokens, width] and `dgate` [entries, 0
@@ -200,7 +203,7 @@ class executor {
       const vector_view<C> dgate_rows{scratch.dgate.data + at.first, at.rows};
       group.each_row(at.rows, detail::gather_tokens<C, X>{x, plan.row_token, at.first, in});
       group.each_row(at.rows, detail::gather_tokens<C, DY>{dy, plan.row_token, at.first, dout});
-      group.each_row(at.rows, detail::gather_gate<C>{r.gate, plan.row_entry, at.first, gate});
+      group.each_row(at.rows, detail::gather_gate<C>{r, plan.row_token, plan.row_entry, at.first, gate});
       const auto p = weights_of<S>(kind, weights, scratch.tables.weights, plan, at);
       const auto dp = gradients_of(kind, into, scratch.tables.gradients, plan, at);
       const auto saved = detail::row_matrices<grouped, const C>(kind.saved(), record.saved, saved_width_, at);
@@ -214,7 +217,7 @@ class executor {
             at.rows, detail::gate_from_output<C>{record.outputs.row_block(at.first, at.rows), gate, dout, dgate_rows});
         kind.backward(group, p, matrix_view<const C>(in), saved, temporaries, matrix_view<const C>(dout), din, dp);
       }
-      group.each_row(at.rows, detail::scatter_gate<C>{dgate_rows, plan.row_entry, at.first, dgate});
+      group.each_row(at.rows, detail::scatter_gate<C>{dgate_rows, r, plan.row_token, plan.row_entry, at.first, dgate});
     });
     ops.each_row(r.tokens(), detail::sum_rows<C, DX>{plan, scratch.out, dx});
   }

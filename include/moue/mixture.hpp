@@ -17,22 +17,13 @@
 #include "moue/executor.hpp"
 #include "moue/expert.hpp"
 #include "moue/parameter.hpp"
+#include "moue/pass_options.hpp"
 #include "moue/router/compose.hpp"
 #include "moue/router/stages.hpp"
 #include "moue/topology.hpp"
 #include "moue/topology/connectivity.hpp"
 
 namespace moue {
-
-/// Whether a pass keeps what backward needs.
-enum class mode { inference, training };
-
-/// What a pass has to make room for.
-struct pass_options {
-  index_t tokens = 0;  ///< at most; a batch may have fewer
-  mode how = mode::training;
-  bool router_input = false;  ///< whether routers and experts are given different inputs (see `layer_input`)
-};
 
 template <class MixtureT, Storage S>
 class pass;
@@ -101,9 +92,28 @@ class mixture {
 
   /// A pass over `weights` in `scratch`; both, and the mixture, must outlive it. Include `moue/pass.hpp` to call it.
   template <Storage S>
-  pass<mixture, S> start(const parameters<S>& weights, const pass_options& options, workspace& scratch) const {
+  pass<mixture, S> start(const parameters<S>& weights, const pass_options& options, workspace& scratch) const& {
     return pass<mixture, S>(*this, weights, options, scratch);
   }
+  template <Storage S>
+  void start(const parameters<S>& weights, const pass_options& options, workspace& scratch) const&& = delete;
+  template <Storage S>
+  void start(const parameters<S>&& weights, const pass_options& options, workspace& scratch) const = delete;
+
+  /// A pass put down elsewhere, picked up again: `scratch` holds a copy of what lay in the `bytes` of its workspace, and
+  /// the options are the same. What is external is given again: weights, token ids and labels of the batch (the mask lies
+  /// in the workspace), and external inputs by `pass::rebind_input`.
+  template <Storage S>
+  pass<mixture, S> resume(const parameters<S>& weights, const pass_options& options, workspace& scratch,
+                          const pass_position& position, const side_inputs& inputs = {}) const& {
+    return pass<mixture, S>(*this, weights, options, scratch, position, inputs);
+  }
+  template <Storage S>
+  void resume(const parameters<S>& weights, const pass_options& options, workspace& scratch,
+              const pass_position& position, const side_inputs& inputs = {}) const&& = delete;
+  template <Storage S>
+  void resume(const parameters<S>&& weights, const pass_options& options, workspace& scratch,
+              const pass_position& position, const side_inputs& inputs = {}) const = delete;
 
   /// The same description on another backend; layouts agree, so weights can be shared.
   template <class OtherT>

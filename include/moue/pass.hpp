@@ -3,132 +3,237 @@
 #pragma once
 
 /// @file
-/// Pass: one batch's trip through the depth, forward, balance and backward.
+/// Pass: one batch's way through a range of layers, forward, balance and backward.
 
+#include <algorithm>
+#include <array>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
 
 #include "moue/mixture.hpp"
+#include "moue/pass/checks.hpp"
 #include "moue/pass/state.hpp"
 
 namespace moue {
 
-/// A layer's input, where the router reads something else than the experts. Both [tokens, width].
-template <class S>
-struct layer_input {
-  matrix_view<const S> experts = {};
-  matrix_view<const S> router = {};
-};
-
-/// The gradients of a `layer_input`.
-template <class S>
-struct layer_gradient {
-  matrix_view<S> experts = {};
-  matrix_view<S> router = {};
-};
-
-/// A batch on its way: `begin`, then `forward` for layers 0, 1, …, then (in training) `balance` once and `backward` for
-/// the layers in reverse. The host model does its own work in between. All memory comes from the caller's workspace;
-/// nothing is allocated after construction, but for lists of addresses on the host at the first run on backends with
-/// memory of their own. `S` is the storage type of weights, inputs and outputs, `C` the type of all
-/// arithmetic. Moves, and is not copied. Not thread-safe; any number of passes may run over the same mixture and weights at
-/// once, each with a workspace of its own.
+/// A batch on its way through a range of layers, all of them by default: `begin`, then `forward` for the layers in order,
+/// then (in training) `backward` for those that ran, in reverse. The host model does its own work in between.
+///
+/// Each half of a layer is a step of its own as well: `forward` is `route` and then `run`, `backward` is `run_backward`
+/// and then `route_backward`; what goes from one to the other may be read, changed, and run elsewhere.
+///
+/// All memory comes from the caller's workspace; nothing is allocated after construction, but for lists of addresses on
+/// the host at the first run on backends with memory of their own. `S` is the storage type of weights, inputs and
+/// outputs, `C` the type of all arithmetic. Moves, and is not copied. Not thread-safe; any number of passes may run over
+/// the same mixture and weights at once, each with a workspace of its own.
 template <class MixtureT, Storage S>
 class pass {
+  using loss_type = typename MixtureT::loss_type;
+  using backend_type = typename MixtureT::backend_type;
+  static constexpr std::string_view where = "pass";
+
  public:
   using C = compute_t<S>;
+  using loss_value_type = loss_value<C, detail::part_count<loss_type>>;
 
   /// Throws if `scratch` is smaller than `workspace_bytes` says or `weights` belong to another layout.
   pass(const MixtureT& model, const parameters<S>& weights, const pass_options& options, workspace& scratch)
-      : weights_(&weights), state_(model, options, scratch) {
-    detail::require(
-        weights.layout().same_shapes(*model.layout()), where,
-        [] { return std::string("the weights belong to another layout"); }, "create them from this mixture's layout()");
-    if constexpr (detail::is_grouped<backend_type>)
-      detail::check_external(weights.owned() && weights.layout().elements() > 0, where, "the weights",
-                             "make_parameters");
+      : state_(model, options, scratch) {
+    rebind(weights);
     begin(0);
+  }
+  /// Picks up what was put down, see `mixture::resume`.
+  pass(const MixtureT& model, const parameters<S>& weights, const pass_options& options, workspace& scratch,
+       const pass_position& position, const side_inputs& inputs)
+      : state_(model, options, scratch) {
+    rebind(weights);
+    checks().batch(position.tokens, inputs);
+    detail::require(
+        position.next >= state_.memory.first && position.next <= position.reached &&
+            position.reached <= state_.memory.end && position.entries.size() == state_.at.entries.size() &&
+            position.elsewhere.size() == state_.at.elsewhere.size(),
+        where, [] { return std::string("the position is one of another pass"); },
+        "resume with the options that the pass was started with");
+    state_.at = position;
+    state_.attach(position.tokens, inputs);
   }
 
   const MixtureT& model() const { return *state_.model; }
-  index_t tokens() const { return state_.tokens; }
+  index_t tokens() const { return state_.at.tokens; }
+  /// The first layer of the range, and how many follow from there.
+  index_t first_layer() const { return state_.memory.first; }
+  index_t layers() const { return state_.memory.end - state_.memory.first; }
   /// Tokens of the batch that are not padding. Waits, where the backend works on its own.
   index_t valid_tokens() const {
     return detail::download<backend_type, index_t>(model().backend(), state_.memory.valid_tokens.data);
   }
 
+  /// Other weights of the same layout from here on, such as those that were gathered again for the way back; they must
+  /// outlive the pass.
+  void rebind(const parameters<S>& weights) {
+    detail::require(
+        detail::layout_of(weights, where)->same_shapes(*model().layout()), where,
+        [] { return std::string("the weights belong to another layout"); }, "create them from this mixture's layout()");
+    if constexpr (detail::is_grouped<backend_type>)
+      detail::check_external(weights.owned() && weights.layout().elements() > 0, where, "the weights",
+                             "make_parameters");
+    weights_ = &weights;
+  }
+  void rebind(const parameters<S>&&) = delete;
+
+  /// Where the pass stands. With a copy of the workspace's `bytes` it is all that `mixture::resume` needs.
+  const pass_position& position() const { return state_.at; }
+
   /// Starts a batch of `tokens` rows. `valid[t] == 0` marks padding, which is routed nowhere: its output and input
   /// gradient are 0, and it counts in no load and no loss. The mask is copied; the other side inputs are only viewed.
-  void begin(index_t tokens, const side_inputs& inputs = {}) {
-    detail::require(
-        tokens >= 0 && tokens <= state_.options.tokens, where,
-        [&] { return text(tokens) + " tokens were given, but it holds " + text(state_.options.tokens); },
-        "start the pass for the largest batch");
-    for (const auto& [name, size] : {std::pair<std::string_view, index_t>{"mask", inputs.valid.size},
-                                     {"list of token ids", inputs.token_ids.size},
-                                     {"list of labels", inputs.labels.size}})
-      detail::require(
-          size == 0 || size == tokens, where,
-          [&, n = name, s = size] {
-            return "the " + std::string(n) + " has " + text(s) + " entries for " + text(tokens) + " tokens";
-          },
-          "give one entry per token, or none at all");
-    state_.begin(tokens, inputs);
-    next_ = 0;
-    unwinding_ = false;
+  void begin(index_t tokens, const side_inputs& inputs = {}, const batch_options& options = {}) {
+    checks().batch(tokens, inputs);
+    state_.begin(tokens, inputs, options);
   }
+
+  // --- forward ------------------------------------------------------------------------------------------------------
 
   /// y = the mixture of layer `layer`, with x and y [tokens, width]. y may be x. Layers must be visited in order.
   void forward(index_t layer, matrix_view<const S> x, matrix_view<S> y) { forward(layer, layer_input<S>{x, {}}, y); }
 
   /// The same with an input of its own for the router; needs `pass_options::router_input`.
   void forward(index_t layer, const layer_input<S>& x, matrix_view<S> y) {
-    check_forward(layer, x, y);
-    const auto input = state_.keep(layer, x.experts, state_.options.router_input ? x.router : x.experts);
-    state_.route(layer, *weights_, input.router);
-    model().experts_executor().template forward<S, S, S>(assignments(layer), *weights_, input.experts, y,
-                                                         state_.record(layer).run, state_.memory.experts);
-    state_.gather_statistics(layer);
-    next_ = layer + 1;
+    check_input(layer, x);
+    checks().matrix("y", y);
+    route_rows(layer, state_.options.router_input ? x.router : x.experts);
+    run_rows(layer, x.experts, state_.assignments(layer), y, true);
   }
 
-  /// The balancing loss of the batch, its own weight included; 0 for `no_balancing`. Call it after the last layer. In
-  /// training it also arms the loss's gradient, multiplied by `scale`, for the backward runs that follow.
-  C balance(C scale = C(1)) { return detail::download<backend_type, C>(model().backend(), queue_balance(scale).data); }
-
-  /// The same without waiting: the loss will stand in the one element of the result, in the backend's memory.
-  vector_view<const C> queue_balance(C scale = C(1)) {
+  /// The first half of `forward`: the assignments of the tokens x [tokens, width], a [tokens, columns] rectangle by
+  /// decreasing preference, then the always-on experts with gate 1, and the next depth state. They may be copied and
+  /// edited: entries dropped (expert −1), sent to other experts, given other gates, added or left out.
+  routing<C> route(index_t layer, matrix_view<const S> x) {
+    checks().forward("route", layer, false);
+    checks().matrix("x", x);
+    route_rows(layer, x);
+    return assignments(layer);
+  }
+  /// `route` with a selection that is given, such as one that was recorded: `ids` [tokens, at most as many as the router
+  /// selects], physical ids, −1 for none. Gates and gradients are the router's own. Ids that are no candidates of the
+  /// layer are left out.
+  routing<C> replay(index_t layer, matrix_view<const S> x, matrix_view<const std::int32_t> ids) {
+    checks().forward("replay", layer, false);
+    checks().matrix("x", x);
     detail::require(
-        next_ == model().layers() && !unwinding_, where,
-        [&] { return "balance was called with " + text(next_) + " of " + text(model().layers()) + " layers run"; },
-        "call it between the last forward and the first backward");
-    const auto& memory = state_.memory;
-    state_.balanced = state_.balances && state_.training();
-    state_.operations().each_row(1, detail::balance_depth<C, loss_type>{
-                                        model().loss(), statistics_of(0), memory.valid_tokens, memory.layer_token_loss,
-                                        scale, state_.balanced, memory.loss, memory.dprobability, memory.token_scale});
-    return memory.loss;
+        ids.rows == tokens() && ids.cols <= state_.max_selected(layer) && (ids.data != nullptr || ids.empty()), where,
+        [&] { return "the ids to replay have shape " + detail::shape_text(ids.rows, ids.cols) + ", or are null"; },
+        "give [tokens, k] with k no more than the router selects");
+    route_rows(layer, x, &ids);
+    return assignments(layer);
   }
+
+  /// The second half: y = what experts make of x as `r` says. Without `pass_options::router_input` x is what was routed.
+  /// `r` is copied into the pass: the way back goes over what ran. Its gates' gradients belong to its entries and go back
+  /// to the router's columns in entry order; an entry without a column, or with one that the token did not select, sends
+  /// nothing back. What the router selected counts as demand, what ran as load.
+  void run(index_t layer, matrix_view<const S> x, const routing<C>& r, matrix_view<S> y) {
+    checks().forward("run", layer, true);
+    checks().matrix("x", x);
+    checks().matrix("y", y);
+    detail::require(
+        state_.options.router_input || x.data == routed_.data, where,
+        [] { return std::string("the experts were given another input than the router"); },
+        "set pass_options::router_input");
+    const bool own = adopt(layer, r);
+    run_rows(layer, x, state_.assignments(layer), y, own);
+  }
+  /// In place of `run`, when somebody else has run the experts as `r` says: counts, and remembers it for
+  /// `route_backward`.
+  void ran(index_t layer, const routing<C>& r) {
+    checks().forward("ran", layer, true);
+    const bool own = adopt(layer, r);
+    model().backend().dispatch(state_.assignments(layer), state_.record(layer).run.plan);
+    state_.at.elsewhere[state_.of_range(layer)] = 1;
+    finish(layer, own);
+  }
+
+  // --- the balancing loss -------------------------------------------------------------------------------------------
+
+  /// The balancing loss of the layers that have run so far, its weights included, and its parts; 0 for `no_balancing`.
+  /// Averages are over all layers of the mixture, whether or not they ran. Changes nothing. Waits, where the backend
+  /// works on its own.
+  loss_value_type balance() const { return value_of(queue_balance()); }
+  /// The same of counts that were added up over ranges of layers or over ranks.
+  loss_value_type balance(const routing_counts<C>& of_all) const {
+    if constexpr (state_type::balances) send(of_all);
+    state_.value(state_.memory.given_counts);
+    return value_of(state_.memory.loss);
+  }
+  /// The same as `balance()` without waiting: the loss will stand in the first element of the result, in the backend's
+  /// memory, and its parts behind it.
+  vector_view<const C> queue_balance() const {
+    state_.value(state_.memory.counts);
+    return state_.memory.loss;
+  }
+
+  /// Has the balancing loss send its gradient, times `scale`, back with the backward runs that follow. Until the next
+  /// `begin` or `rewind`.
+  void arm(C scale = C(1)) {
+    check_arm();
+    state_.arm(state_.memory.counts, {scale, {}});
+  }
+  /// The same with a scale for every part of a sum, [parts], or for every part at every layer, [parts, layers];
+  void arm(std::span<const C> scales) {
+    check_arm();
+    state_.arm(state_.memory.counts, {C(1), send(scales)});
+  }
+  /// and of counts that were added up over ranges of layers or over ranks.
+  void arm(std::span<const C> scales, const routing_counts<C>& of_all) {
+    check_arm();
+    if constexpr (state_type::balances) send(of_all);
+    state_.arm(state_.memory.given_counts, {C(1), send(scales)});
+  }
+
+  /// What routing did in the layers that have run so far. Allocates, and waits where the backend works on its own.
+  routing_counts<C> counts() const {
+    routing_counts<C> result;
+    const auto& from = state_.memory.counts;
+    const auto fetch = [&]<class T>(const T* data, index_t size, std::vector<T>& to) {
+      to.resize(static_cast<std::size_t>(size));
+      detail::download(model().backend(), data, std::span<T>(to));
+    };
+    fetch(from.tokens.data, from.tokens.size, result.tokens);
+    fetch(from.demand.data, from.demand.size, result.demand);
+    fetch(from.load.data, from.load.size, result.load);
+    fetch(from.probability.data, from.probability.size, result.probability);
+    fetch(from.open.data, from.open.size, result.open);
+    fetch(from.token_loss.data, from.token_loss.rows * from.token_loss.cols, result.token_loss);
+    return result;
+  }
+  /// The same as losses see it. Mean probabilities are there only with a balancing loss. Views of the workspace, valid
+  /// until the pass is asked for anything else.
+  depth_statistics<C> statistics() const {
+    const auto form = state_.former(state_.memory.counts);
+    state_.operations().each_row(1, form);
+    return form.statistics(valid_tokens());
+  }
+
+  // --- backward -----------------------------------------------------------------------------------------------------
 
   /// From dy, the gradient of layer `layer`'s output, assigns dx and adds to `into`. dx may be dy. Layers must come in
-  /// reverse order, the last first. Only in training.
+  /// reverse order, from the last that ran. Only in training.
   void backward(index_t layer, matrix_view<const S> dy, matrix_view<S> dx, gradients<C>& into) {
     backward(layer, dy, layer_gradient<S>{dx, {}}, into);
   }
 
   /// The same with the router's input gradient apart; needs `pass_options::router_input`.
   void backward(index_t layer, matrix_view<const S> dy, const layer_gradient<S>& dx, gradients<C>& into) {
-    check_backward(layer, dy, dx, into);
-    const auto given = assignments(layer);
-    auto& memory = state_.memory;
-    const auto dx_experts = state_.rows(memory.dx);
-    const vector_view<C> dgates{memory.dgates.data, given.entries()};
-    model().experts_executor().template backward<S, S, S, C>(given, *weights_, state_.saved(layer).experts, dy,
-                                                             dx_experts, dgates, into, state_.record(layer).run,
-                                                             memory.experts);
-    const auto dx_router = state_.route_backward(layer, *weights_, dgates, into);
+    checks().backward("backward", layer, false);
+    check_gradients(into);
+    checks().matrix("dy", dy);
+    check_gradient(dx);
+    const auto dgates = own_dgates(layer);
+    run_back<C>(layer, dy, state_.rows(state_.memory.dx), dgates, into);
+    const matrix_view<const C> dx_experts = state_.rows(state_.memory.dx);
+    const matrix_view<const C> dx_router = state_.route_backward(layer, *weights_, dgates, into);
     const auto ops = state_.operations();
     if (state_.options.router_input) {
       ops.each_element(tokens(), model().width(), detail::convert_element<C, S>{dx_experts, dx.experts});
@@ -136,105 +241,217 @@ class pass {
     } else {
       ops.each_element(tokens(), model().width(), detail::add_element<C, S>{dx_experts, dx_router, dx.experts});
     }
-    unwinding_ = true;
-    next_ = layer;
+    finish_backward(layer);
   }
 
-  /// Layer `layer`'s assignments: a [tokens, columns] rectangle by decreasing preference, then the always-on experts with
-  /// gate 1. Valid until the next `begin`; in inference, until the next `forward`.
+  /// The first half of `backward`: from dy assigns dx, the gradient of the experts' input, and `dgates`, those of the gates
+  /// of the entries that ran (0 where nothing ran). Adds the experts' gradients to `into`. dx may be dy.
+  void run_backward(index_t layer, matrix_view<const S> dy, matrix_view<S> dx, vector_view<C> dgates,
+                    gradients<C>& into) {
+    checks().backward("run_backward", layer, false);
+    check_gradients(into);
+    checks().matrix("dy", dy);
+    checks().matrix("dx", dx);
+    check_dgates(layer, dgates.size);
+    run_back<S>(layer, dy, dx, dgates, into);
+    state_.at.backward = state_.at.halfway = true;
+  }
+  /// The second half: from `dgates`, the gradients of the gates of the entries that ran, assigns dx, the gradient of the
+  /// router's input, and adds the router's gradients to `into`. It alone is called for layers that somebody else ran.
+  void route_backward(index_t layer, vector_view<const C> dgates, matrix_view<S> dx, gradients<C>& into) {
+    checks().backward("route_backward", layer, true);
+    check_gradients(into);
+    checks().matrix("dx", dx);
+    check_dgates(layer, dgates.size);
+    const matrix_view<const C> dx_router = state_.route_backward(layer, *weights_, dgates, into);
+    state_.operations().each_element(tokens(), model().width(), detail::convert_element<C, S>{dx_router, dx});
+    finish_backward(layer);
+  }
+
+  /// Back to where forward ended, so that backward can run again over what was saved: for several losses, or a checker of
+  /// gradients. Disarms the balancing loss. `dstate_out` keeps what it holds.
+  void rewind() {
+    detail::require(
+        state_.training() && !(state_.at.halfway && !state_.at.backward), where,
+        [] { return std::string("rewind was called where no backward can begin"); },
+        "start the pass with mode::training, and run every layer that was routed");
+    state_.at.next = state_.at.reached;
+    state_.at.backward = state_.at.halfway = state_.at.armed = false;
+  }
+  /// The input of a layer that ran, given again to a pass with external inputs that was picked up elsewhere.
+  void rebind_input(index_t layer, const layer_input<S>& x) {
+    checks().shown("inputs", layer);
+    detail::require(
+        !state_.external.empty(), where, [] { return std::string("this pass keeps inputs of its own"); },
+        "set pass_options::external_inputs for training");
+    checks().matrix("x", x.experts);
+    if (state_.options.router_input) checks().matrix("the router's x", x.router);
+    state_.external[state_.of_range(layer)] = {x.experts, state_.options.router_input ? x.router : x.experts};
+  }
+
+  // --- depth state --------------------------------------------------------------------------------------------------
+
+  /// The depth state [tokens, state_width] before the range's first layer: zeros from `begin` on, or what the caller writes
+  /// there before that layer runs, such as the `state_out` of the range before.
+  matrix_view<C> state_in() { return state_.depth_state(first_layer()); }
+  /// That after the last layer that ran; valid until the next `forward`.
+  matrix_view<const C> state_out() const { return state_.depth_state(state_.at.reached); }
+  /// The gradient of the state after the range, where that ends inside the depth, else without columns: zeros from `begin`
+  /// on, or what the caller writes there before `backward` begins, such as the `dstate_in` of the range behind.
+  matrix_view<C> dstate_out() { return state_.shaped(state_.memory.dstate_out, state_.memory.dstate_out.cols); }
+  /// The gradient of `state_in`, after the first layer's `backward`.
+  matrix_view<const C> dstate_in() const { return state_.depth_gradient(first_layer()); }
+
+  // --- what a layer did ---------------------------------------------------------------------------------------------
+
+  /// Layer `layer`'s assignments: those of the router, or, once others have run, those. Valid until the next `begin`; in
+  /// inference, until the next `forward`.
   routing<C> assignments(index_t layer) const {
-    const auto& visit = state_.record(layer);
-    const index_t entries = tokens() * (state_.max_selected(layer) + state_.always(layer));
-    return {{visit.offsets.data, tokens() + 1}, {visit.experts.data, entries}, {visit.gates.data, entries}};
+    checks().shown("the assignments", layer);
+    return state_.assignments(layer);
   }
   /// Layer `layer`'s logits [tokens, candidates]; valid as long as its `assignments`.
-  matrix_view<const C> logits(index_t layer) const { return state_.logits(layer); }
+  matrix_view<const C> logits(index_t layer) const {
+    checks().shown("the logits", layer);
+    return state_.logits(layer);
+  }
   /// Selected columns [tokens, most], best first, −1 where fewer were taken; valid as long as the `assignments`.
-  matrix_view<const std::int32_t> selected(index_t layer) const { return state_.selected(layer); }
-  /// The depth state [tokens, state_width] on entry to `layer`; `layers()` asks for the last. In inference only that of
-  /// the layer to come is there. Empty if no stage keeps state.
-  matrix_view<const C> state(index_t layer) const { return state_.depth_state(layer); }
-  /// Loads so far, for losses and for watching: shares are exact, mean probabilities are gathered only for a mixture
-  /// with a balancing loss. Valid until the next `begin`.
-  depth_statistics<C> statistics() const { return statistics_of(valid_tokens()); }
+  matrix_view<const std::int32_t> selected(index_t layer) const {
+    checks().shown("the selected columns", layer);
+    return state_.selected(layer);
+  }
+  /// The depth state [tokens, state_width] on entry to `layer`; one past the range asks for the last. In inference only
+  /// those before and after the last layer that ran are there. Empty if no stage keeps state.
+  matrix_view<const C> state(index_t layer) const {
+    detail::require(
+        layer >= first_layer() && layer <= state_.memory.end, where,
+        [&] { return "the state before layer " + std::to_string(layer) + " was asked for"; },
+        "ask for a layer of the range, or for the one behind it");
+    return state_.depth_state(layer);
+  }
 
  private:
-  using loss_type = typename MixtureT::loss_type;
-  using backend_type = typename MixtureT::backend_type;
-  static constexpr std::string_view where = "pass";
+  using state_type = detail::pass_state<MixtureT, S>;
 
-  depth_statistics<C> statistics_of(index_t valid) const {
-    const auto& memory = state_.memory;
-    return {model().layers(),         model().experts(),         valid,        memory.offsets,
-            memory.candidates_of_all, memory.exposure,           memory.share, memory.probability,
-            memory.expert_share,      memory.expert_probability, memory.open};
+  detail::pass_checks checks() const {
+    return {state_.options, state_.at, state_.memory.first, state_.memory.end, model().width()};
   }
 
-  static std::string text(index_t n) { return std::to_string(n); }
-
-  template <class T>
-  void check_matrix(std::string_view name, const matrix_view<T>& m) const {
-    detail::require(
-        m.rows == state_.tokens && m.cols == model().width(), where,
-        [&] {
-          return std::string(name) + " has shape " + detail::shape_text(m.rows, m.cols) + ", not " +
-                 detail::shape_text(state_.tokens, model().width());
-        },
-        "give [tokens, width], with the tokens of begin");
-    detail::require(
-        m.data != nullptr || m.empty(), where, [&] { return std::string(name) + " is null"; }, "point it at your data");
-    detail::require(
-        m.stride >= m.cols, where,
-        [&] { return std::string(name) + " has rows " + text(m.stride) + " elements apart"; },
-        "set its stride to at least its columns");
-  }
-
-  void check_forward(index_t layer, const layer_input<S>& x, const matrix_view<S>& y) const {
-    detail::require(
-        layer == next_ && layer < model().layers() && !unwinding_, where,
-        [&] {
-          const bool done = unwinding_ || next_ == model().layers();
-          return "forward of layer " + text(layer) + " came when " + (done ? "none" : "layer " + text(next_)) +
-                 " was due";
-        },
-        "visit layers in order, and call begin before the next batch");
-    check_matrix("x", x.experts);
-    check_matrix("y", y);
+  void check_input(index_t layer, const layer_input<S>& x) const {
+    checks().forward("forward", layer, false);
+    checks().matrix("x", x.experts);
     if (state_.options.router_input)
-      check_matrix("the router's x", x.router);
+      checks().matrix("the router's x", x.router);
     else
       detail::require(
           x.router.data == nullptr, where, [] { return std::string("the router got an input of its own"); },
           "set pass_options::router_input");
   }
-
-  void check_backward(index_t layer, const matrix_view<const S>& dy, const layer_gradient<S>& dx,
-                      const gradients<C>& into) const {
-    detail::require(
-        state_.training(), where, [] { return std::string("backward was called in inference"); },
-        "start the pass with mode::training");
-    detail::require(
-        next_ == layer + 1 && (unwinding_ || next_ == model().layers()), where,
-        [&] { return "backward of layer " + text(layer) + " came when " + text(next_) + " layers were due"; },
-        "run all layers forward, then visit them in reverse");
-    detail::require(
-        into.layout().same_shapes(*model().layout()), where,
-        [] { return std::string("the gradients belong to another layout"); },
-        "create them from this mixture's layout()");
-    check_matrix("dy", dy);
-    check_matrix("dx", dx.experts);
+  void check_gradient(const layer_gradient<S>& dx) const {
+    checks().matrix("dx", dx.experts);
     if (state_.options.router_input)
-      check_matrix("the router's dx", dx.router);
+      checks().matrix("the router's dx", dx.router);
     else
       detail::require(
           dx.router.data == nullptr, where, [] { return std::string("the router got a gradient of its own"); },
           "set pass_options::router_input");
   }
+  void check_gradients(const gradients<C>& into) const {
+    detail::require(
+        into.layout().same_shapes(*model().layout()), where,
+        [] { return std::string("the gradients belong to another layout"); },
+        "create them from this mixture's layout()");
+  }
+  void check_dgates(index_t layer, index_t size) const {
+    const index_t entries = state_.assignments(layer).entries();
+    detail::require(
+        size == entries, where,
+        [&] {
+          return std::to_string(size) + " gradients of gates were given for " + std::to_string(entries) + " entries";
+        },
+        "give one per entry of what ran");
+  }
+  void check_arm() const {
+    detail::require(
+        state_.training() && !state_.at.backward && !state_.at.halfway, where,
+        [] { return std::string("the balancing loss was armed where no backward can begin"); },
+        "arm it in training, between the last forward and the first backward");
+  }
 
-  const parameters<S>* weights_;
-  detail::pass_state<MixtureT, S> state_;
-  index_t next_ = 0;        // the layer whose forward is due; while unwinding, the number whose backward is due
-  bool unwinding_ = false;  // whether backward has begun
+  void route_rows(index_t layer, const matrix_view<const S>& x, const matrix_view<const std::int32_t>* ids = nullptr) {
+    routed_ = x;
+    state_.route(layer, *weights_, state_.save_router(layer, x), ids);
+    state_.at.halfway = true;
+  }
+  bool adopt(index_t layer, const routing<C>& r) {
+    detail::check_given(r, tokens(), state_.record(layer).experts.size);
+    return state_.adopt(layer, r);
+  }
+  void run_rows(index_t layer, const matrix_view<const S>& x, const routing<C>& r, const matrix_view<S>& y, bool own) {
+    model().experts_executor().template forward<S, S, S>(r, *weights_, state_.save_experts(layer, x), y,
+                                                         state_.record(layer).run, state_.memory.experts);
+    finish(layer, own);
+  }
+  void finish(index_t layer, bool own) {
+    state_.count(layer, own);
+    state_.at.halfway = false;
+    state_.at.next = state_.at.reached = layer + 1;
+  }
+  vector_view<C> own_dgates(index_t layer) const {
+    return {state_.memory.dentries.data, state_.assignments(layer).entries()};
+  }
+  template <class DX>
+  void run_back(index_t layer, const matrix_view<const S>& dy, const matrix_view<DX>& dx, const vector_view<C>& dgates,
+                gradients<C>& into) {
+    model().experts_executor().template backward<S, S, S, DX>(state_.assignments(layer), *weights_,
+                                                              state_.saved(layer).experts, dy, dx, dgates, into,
+                                                              state_.record(layer).run, state_.memory.experts);
+  }
+  void finish_backward(index_t layer) {
+    state_.at.backward = true;
+    state_.at.halfway = false;
+    state_.at.next = layer;
+  }
+
+  loss_value_type value_of(const vector_view<const C>& from) const {
+    std::array<C, 1 + detail::part_count<loss_type>> values{};
+    detail::download(model().backend(), from.data, std::span<C>(values));
+    loss_value_type result{values[0]};
+    std::copy(values.begin() + 1, values.end(), result.parts.begin());
+    return result;
+  }
+  /// Scales where the backend can read them.
+  vector_view<const C> send(std::span<const C> scales) const {
+    constexpr index_t parts = detail::part_count<loss_type>;
+    detail::require(
+        std::ssize(scales) == parts || std::ssize(scales) == parts * model().layers(), where,
+        [&] {
+          return std::to_string(scales.size()) + " scales were given for " + std::to_string(parts) +
+                 " parts of the balancing loss";
+        },
+        "give one per part, or one per part and layer");
+    detail::upload(model().backend(), scales, state_.memory.given_scales.data);
+    return {state_.memory.given_scales.data, std::ssize(scales)};
+  }
+  void send(const routing_counts<C>& counts) const {
+    const auto& to = state_.memory.given_counts;
+    const auto put = [&]<class T>(const std::vector<T>& from, T* data, index_t size) {
+      detail::require(
+          std::ssize(from) == size, where, [] { return std::string("the counts are those of another mixture"); },
+          "add up what pass::counts gives");
+      detail::upload(model().backend(), std::span<const T>(from), data);
+    };
+    put(counts.tokens, to.tokens.data, to.tokens.size);
+    put(counts.demand, to.demand.data, to.demand.size);
+    put(counts.load, to.load.data, to.load.size);
+    put(counts.probability, to.probability.data, to.probability.size);
+    put(counts.open, to.open.data, to.open.size);
+    put(counts.token_loss, to.token_loss.data, to.token_loss.rows * to.token_loss.cols);
+  }
+
+  const parameters<S>* weights_ = nullptr;
+  state_type state_;
+  matrix_view<const S> routed_;  // the input of a layer that is to run
 };
 
 }  // namespace moue

@@ -16,6 +16,7 @@
 #include "moue/arrays.hpp"
 #include "moue/operations.hpp"
 #include "moue/parameter.hpp"
+#include "moue/pass_options.hpp"
 #include "moue/view.hpp"
 
 namespace moue {
@@ -31,13 +32,6 @@ struct router_shape {
 struct matrix_shape {
   index_t rows = 0;
   index_t cols = 0;
-};
-
-/// What a batch brings beside activations, for stages that ask. Views that must stay alive until the next batch.
-struct side_inputs {
-  vector_view<const std::uint8_t> valid = {};      ///< [tokens] 0 marks padding; empty: all valid
-  vector_view<const std::int32_t> token_ids = {};  ///< [tokens] or empty
-  vector_view<const std::int32_t> labels = {};     ///< [tokens] or empty
 };
 
 /// One visit as the stages of a router see it. Views only; all matrices have one row per token.

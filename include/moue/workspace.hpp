@@ -20,25 +20,29 @@
 namespace moue {
 
 /// A block of scratch bytes, owned or external. Sizes come from `mixture::workspace_bytes`; the library allocates nothing
-/// else while a pass runs. Movable, not copyable. Its start is aligned to 64 bytes if owned; an external block may start
-/// anywhere (up to 63 bytes are then lost to alignment, which `workspace_bytes` already counts).
+/// else while a pass runs. Movable, not copyable. An external block may start anywhere: `bytes` begins at its first
+/// multiple of 64 (up to 63 bytes are lost, which `workspace_bytes` already counts). What lies in `bytes` is laid out
+/// relative to its start and holds no addresses, so that it may be copied to the `bytes` of another workspace.
 class workspace {
  public:
   static constexpr std::size_t alignment = 64;
 
-  explicit workspace(std::size_t bytes) : owned_(new std::byte[bytes + alignment]) {
-    void* start = owned_.get();
-    std::size_t space = bytes + alignment;
-    std::align(alignment, bytes, start, space);
-    bytes_ = {static_cast<std::byte*>(start), bytes};
-  }
+  explicit workspace(std::size_t bytes)
+      : owned_(new std::byte[bytes + alignment]), bytes_(aligned({owned_.get(), bytes + alignment}).first(bytes)) {}
   /// External `memory`; it must outlive every pass that uses the workspace.
-  explicit workspace(std::span<std::byte> memory) : bytes_(memory) {}
+  explicit workspace(std::span<std::byte> memory) : bytes_(aligned(memory)) {}
 
+  /// From the first aligned byte on.
   std::span<std::byte> bytes() const { return bytes_; }
   bool owned() const { return owned_ != nullptr; }
 
  private:
+  static std::span<std::byte> aligned(std::span<std::byte> memory) {
+    const std::size_t past = reinterpret_cast<std::uintptr_t>(memory.data()) % alignment;
+    const std::size_t lost = past == 0 ? 0 : alignment - past;
+    return memory.subspan(lost < memory.size() ? lost : memory.size());
+  }
+
   std::unique_ptr<std::byte[]> owned_;
   std::span<std::byte> bytes_;
 };
@@ -48,6 +52,7 @@ class workspace {
 class arena {
  public:
   arena() = default;
+  /// `memory` starts at a multiple of `workspace::alignment`, as `workspace::bytes` does.
   explicit arena(std::span<std::byte> memory) : begin_(memory.data()), capacity_(memory.size()), counting_(false) {}
 
   /// `count` default-valued-if-trivial elements of `T`, uninitialised. `purpose` names the buffer in errors.
@@ -59,10 +64,7 @@ class arena {
         count >= 0 && static_cast<std::size_t>(count) <= (largest - used_) / sizeof(T), "workspace",
         [&] { return std::string("the size of '") + std::string(purpose) + "' overflows"; },
         "use fewer tokens per pass");
-    auto address = counting_ ? 0 : reinterpret_cast<std::uintptr_t>(begin_);
-    const std::size_t padding =
-        (workspace::alignment - (address + used_) % workspace::alignment) % workspace::alignment;
-    const std::size_t start = used_ + padding;
+    const std::size_t start = (used_ + workspace::alignment - 1) / workspace::alignment * workspace::alignment;
     used_ = start + static_cast<std::size_t>(count) * sizeof(T);
     if (counting_) return {nullptr, count};
     detail::require(

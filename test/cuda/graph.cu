@@ -45,6 +45,7 @@ TEST_CASE("a graph of a training step repeats it to the bit") {
       const auto x = in.view(tokens, 64), out = y.view(tokens, 64), back = dx.view(tokens, 64);
       for (moue::index_t layer = 0; layer < model.layers(); ++layer) pass.forward(layer, layer == 0 ? x : out, out);
       gpu.runtime().copy(pass.queue_balance().data, loss.data(), sizeof(float));
+      pass.arm();
       for (moue::index_t layer = model.layers(); layer-- > 0;)
         pass.backward(layer, layer == model.layers() - 1 ? x : back, back, gradients);
     };

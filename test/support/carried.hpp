@@ -98,38 +98,100 @@ class carried_pass final : public any_pass<S> {
         it_((send_all(weights, weights_), model.start(weights_, options, scratch_))) {
     for (auto& buffer : rows_) buffer = carrier_.template make<S>(options.tokens * model.width());
     valid_ = carrier_.template make<std::uint8_t>(options.tokens);
-    ids_ = carrier_.template make<std::int32_t>(options.tokens);
-    labels_ = carrier_.template make<std::int32_t>(options.tokens);
+    ids_ = carrier_.template make<std::int64_t>(options.tokens);
+    labels_ = carrier_.template make<std::int64_t>(options.tokens);
   }
 
-  void begin(moue::index_t tokens, const moue::side_inputs& inputs) override {
+  moue::index_t tokens() const override { return it_.tokens(); }
+  moue::index_t valid_tokens() const override { return it_.valid_tokens(); }
+  void rebind(const moue::parameters<S>& weights) override {
+    send_all(weights, weights_);
+    it_.rebind(weights_);
+  }
+  const moue::pass_position& position() const override { return it_.position(); }
+
+  void begin(moue::index_t tokens, const moue::side_inputs& inputs, const moue::batch_options& options) override {
     carrier_.send(inputs.valid.data, valid_, inputs.valid.size);
     carrier_.send(inputs.token_ids.data, ids_, inputs.token_ids.size);
     carrier_.send(inputs.labels.data, labels_, inputs.labels.size);
-    it_.begin(tokens, {{valid_, inputs.valid.size}, {ids_, inputs.token_ids.size}, {labels_, inputs.labels.size}});
+    it_.begin(tokens, {{valid_, inputs.valid.size}, {ids_, inputs.token_ids.size}, {labels_, inputs.labels.size}},
+              options);
   }
   void forward(moue::index_t layer, const moue::layer_input<S>& x, moue::matrix_view<S> y) override {
     moue::layer_input<S> sent{carrier_.send(x.experts, rows_[0]), {}};
     if (x.router.data != nullptr) sent.router = carrier_.send(x.router, rows_[1]);
+    send_state(state_in_, it_.state_in());
     const moue::matrix_view<S> out{rows_[2], y.rows, y.cols};
     it_.forward(layer, sent, out);
     carrier_.fetch(out, y);
   }
-  C balance(C scale) override { return it_.balance(scale); }
+  moue::routing<C> route(moue::index_t layer, moue::matrix_view<const S> x) override {
+    send_state(state_in_, it_.state_in());
+    it_.route(layer, carrier_.send(x, rows_[0]));
+    return assignments(layer);
+  }
+  moue::routing<C> replay(moue::index_t layer, moue::matrix_view<const S> x,
+                          moue::matrix_view<const std::int32_t> ids) override {
+    send_state(state_in_, it_.state_in());
+    it_.replay(layer, carrier_.send(x, rows_[0]),
+               carrier_.send(ids, carrier_.template make<std::int32_t>(ids.rows * ids.cols)));
+    return assignments(layer);
+  }
+  void run(moue::index_t layer, moue::matrix_view<const S> x, const moue::routing<C>& r,
+           moue::matrix_view<S> y) override {
+    const moue::matrix_view<S> out{rows_[2], y.rows, y.cols};
+    it_.run(layer, carrier_.send(x, rows_[0]), sent(r), out);
+    carrier_.fetch(out, y);
+  }
+  void ran(moue::index_t layer, const moue::routing<C>& r) override { it_.ran(layer, sent(r)); }
+
+  moue::any_loss_value<C> balance() const override { return any_of(it_.balance()); }
+  moue::any_loss_value<C> balance(const moue::routing_counts<C>& of_all) const override {
+    return any_of(it_.balance(of_all));
+  }
+  void arm(C scale) override { it_.arm(scale); }
+  void arm(std::span<const C> scales) override { it_.arm(scales); }
+  void arm(std::span<const C> scales, const moue::routing_counts<C>& of_all) override { it_.arm(scales, of_all); }
+  moue::routing_counts<C> counts() const override { return it_.counts(); }
+
   void backward(moue::index_t layer, moue::matrix_view<const S> dy, const moue::layer_gradient<S>& dx,
                 moue::gradients<C>& into) override {
-    send_all(into, gradients_);
-    carrier_.send(static_cast<const std::uint8_t*>(into.marks().data), gradients_.marks().data, layout_->experts());
+    send_gradients(into);
     const auto sent = carrier_.send(dy, rows_[0]);
     moue::layer_gradient<S> out{{rows_[1], dx.experts.rows, dx.experts.cols}, {}};
     if (dx.router.data != nullptr) out.router = {rows_[2], dx.router.rows, dx.router.cols};
     it_.backward(layer, sent, out, gradients_);
     carrier_.fetch(out.experts, dx.experts);
     if (dx.router.data != nullptr) carrier_.fetch(out.router, dx.router);
-    for (moue::index_t i = 0; i < layout_->tensors(); ++i)
-      carrier_.template fetch<C>(gradients_[i].data, into[i].data, (*layout_)[i].size());
-    carrier_.template fetch<std::uint8_t>(gradients_.marks().data, into.marks().data, layout_->experts());
+    fetch_gradients(into);
   }
+  void run_backward(moue::index_t layer, moue::matrix_view<const S> dy, moue::matrix_view<S> dx,
+                    moue::vector_view<C> dgates, moue::gradients<C>& into) override {
+    send_gradients(into);
+    const moue::matrix_view<S> out{rows_[1], dx.rows, dx.cols};
+    const moue::vector_view<C> there{carrier_.template make<C>(dgates.size), dgates.size};
+    it_.run_backward(layer, carrier_.send(dy, rows_[0]), out, there, gradients_);
+    carrier_.fetch(out, dx);
+    carrier_.template fetch<C>(there.data, dgates.data, dgates.size);
+    fetch_gradients(into);
+  }
+  void route_backward(moue::index_t layer, moue::vector_view<const C> dgates, moue::matrix_view<S> dx,
+                      moue::gradients<C>& into) override {
+    send_gradients(into);
+    const moue::matrix_view<S> out{rows_[1], dx.rows, dx.cols};
+    C* const there = carrier_.template make<C>(dgates.size);
+    carrier_.send(dgates.data, there, dgates.size);
+    it_.route_backward(layer, {there, dgates.size}, out, gradients_);
+    carrier_.fetch(out, dx);
+    fetch_gradients(into);
+  }
+  void rewind() override { it_.rewind(); }
+  void rebind_input(moue::index_t layer, const moue::layer_input<S>& x) override { it_.rebind_input(layer, x); }
+
+  moue::matrix_view<C> state_in() override { return shadow(state_in_, it_.state_in()); }
+  moue::matrix_view<const C> state_out() const override { return fetched(it_.state_out(), state_out_); }
+  moue::matrix_view<C> dstate_out() override { return shadow(dstate_out_, it_.dstate_out()); }
+  moue::matrix_view<const C> dstate_in() const override { return fetched(it_.dstate_in(), dstate_in_); }
 
   moue::routing<C> assignments(moue::index_t layer) const override {
     const auto given = it_.assignments(layer);
@@ -137,7 +199,8 @@ class carried_pass final : public any_pass<S> {
     saved.offsets = carrier_.fetch(given.offsets.data, given.offsets.size);
     saved.experts = carrier_.fetch(given.expert.data, given.expert.size);
     saved.gates = carrier_.fetch(given.gate.data, given.gate.size);
-    return {view(saved.offsets), view(saved.experts), view(saved.gates)};
+    saved.columns = carrier_.fetch(given.column.data, given.column.size);
+    return {view(saved.offsets), view(saved.experts), view(saved.gates), view(saved.columns)};
   }
   moue::matrix_view<const C> logits(moue::index_t layer) const override {
     return fetched(it_.logits(layer), fetched_[layer].logits);
@@ -168,7 +231,7 @@ class carried_pass final : public any_pass<S> {
  private:
   struct layer_copies {
     std::vector<moue::index_t> offsets;
-    std::vector<std::int32_t> experts, selected;
+    std::vector<std::int32_t> experts, selected, columns;
     std::vector<C> gates, logits, state;
   };
 
@@ -180,6 +243,36 @@ class carried_pass final : public any_pass<S> {
   moue::matrix_view<const T> fetched(const moue::matrix_view<const T>& m, std::vector<T>& saved) const {
     saved = carrier_.fetch(m.data, m.rows * m.cols);  // what a pass shows is densely packed
     return {saved.data(), m.rows, m.cols};
+  }
+  /// A copy on the host that its owner may write; sent back before it is read.
+  moue::matrix_view<C> shadow(std::vector<C>& host, const moue::matrix_view<C>& m) const {
+    host = carrier_.fetch(static_cast<const C*>(m.data), m.rows * m.cols);
+    return {host.data(), m.rows, m.cols};
+  }
+  void send_state(std::vector<C>& host, const moue::matrix_view<C>& m) const {
+    if (!host.empty()) carrier_.send(static_cast<const C*>(host.data()), m.data, m.rows * m.cols);
+    host.clear();
+  }
+  moue::routing<C> sent(const moue::routing<C>& r) {
+    const auto send = [&]<class T>(const moue::vector_view<const T>& v) {
+      T* const there = carrier_.template make<T>(v.size);
+      carrier_.send(v.data, there, v.size);
+      return moue::vector_view<const T>{v.size > 0 ? there : nullptr, v.size};
+    };
+    return {send(r.offsets), send(r.expert), send(r.gate), send(r.column)};
+  }
+  static moue::any_loss_value<C> any_of(const auto& value) {
+    return {value.total, {value.parts.begin(), value.parts.end()}};
+  }
+  void send_gradients(moue::gradients<C>& into) {
+    send_state(dstate_out_, it_.dstate_out());
+    send_all(into, gradients_);
+    carrier_.send(static_cast<const std::uint8_t*>(into.marks().data), gradients_.marks().data, layout_->experts());
+  }
+  void fetch_gradients(moue::gradients<C>& into) {
+    for (moue::index_t i = 0; i < layout_->tensors(); ++i)
+      carrier_.template fetch<C>(gradients_[i].data, into[i].data, (*layout_)[i].size());
+    carrier_.template fetch<std::uint8_t>(gradients_.marks().data, into.marks().data, layout_->experts());
   }
   template <class T>
   std::vector<T*> tensors() {
@@ -204,21 +297,26 @@ class carried_pass final : public any_pass<S> {
   moue::pass<MixtureT, S> it_;
   S* rows_[3] = {};
   std::uint8_t* valid_ = nullptr;
-  std::int32_t* ids_ = nullptr;
-  std::int32_t* labels_ = nullptr;
+  std::int64_t* ids_ = nullptr;
+  std::int64_t* labels_ = nullptr;
   mutable std::map<moue::index_t, layer_copies> fetched_;
   mutable std::vector<moue::index_t> offsets_;
   mutable std::vector<std::int32_t> candidates_;
   mutable std::vector<std::uint8_t> open_;
   mutable std::vector<C> tables_[5];
+  std::vector<C> state_in_, dstate_out_;
+  mutable std::vector<C> state_out_, dstate_in_;
 };
 
 template <class MixtureT, moue::Storage S>
-struct carried_model final : described_model<MixtureT, S> {
-  using described_model<MixtureT, S>::described_model;
-  std::unique_ptr<any_pass<S>> start(const moue::parameters<S>& weights, const moue::pass_options& options,
-                                     moue::workspace&) const override {
-    return std::make_unique<carried_pass<MixtureT, S>>(this->it, weights, options);
+class carried_model final : public moue::detail::erased_model<MixtureT, S> {
+ public:
+  using moue::detail::erased_model<MixtureT, S>::erased_model;
+
+ private:
+  std::unique_ptr<any_pass<S>> make_pass(const moue::parameters<S>& weights, const moue::pass_options& options,
+                                         moue::workspace&) const override {
+    return std::make_unique<carried_pass<MixtureT, S>>(this->it_, weights, options);
   }
 };
 

@@ -17,7 +17,7 @@ template <class ExpertT, class TopologyT, class RouterT, class LossT, class Back
 model_pointer<double> finish(const recipe& r, ExpertT expert, TopologyT topology, RouterT router, LossT loss,
                              BackendT backend) {
   router.on_non_finite = r.on_non_finite;
-  return erase<double>(moue::mixture<ExpertT, TopologyT, RouterT, LossT, BackendT>(
+  return test::erase<double>(moue::mixture<ExpertT, TopologyT, RouterT, LossT, BackendT>(
       std::move(expert), std::move(topology), std::move(router), std::move(loss), std::move(backend)));
 }
 

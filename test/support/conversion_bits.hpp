@@ -22,8 +22,8 @@ void check_bits(const source_recipe& recipe, const ScoreT& score, const BackendT
   const auto source = make_source(recipe, score, backend);
   const auto plan = ring_plan(source);
   const auto converted = moue::convert::moe_to_moue(source, plan);
-  const auto a = erase<S>(source);
-  const auto b = erase<S>(converted);
+  const auto a = test::erase<S>(source);
+  const auto b = test::erase<S>(converted);
   const auto old = random_weights<S>(*a, 11);
   const auto weights = moue::convert::start(converted, source, old, plan, moue::convert::home_row{2});
   CHECK(first_difference(old, weights) == "");

@@ -113,7 +113,8 @@ stack_result<moue::compute_t<S>> run_stack(const any_model<S>& model, const moue
     for (std::size_t i = 0; i < size; ++i) x[i] += static_cast<C>(y[i]);
   }
   result.last_state = to_vector(pass->state(layers));
-  result.balance = pass->balance(C(1));
+  result.balance = pass->balance();
+  if (how == moue::mode::training) pass->arm();
   const auto statistics = pass->statistics();
   result.share.assign(statistics.share.begin(), statistics.share.end());
   result.probability.assign(statistics.probability.begin(), statistics.probability.end());

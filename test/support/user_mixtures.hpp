@@ -31,20 +31,20 @@ model_pointer<double> mixture(std::string_view name, const BackendT& backend) {
   const moue::staggered_rotation ring{.depth = 3, .pool = 7, .window = 4, .stride = 2};
   if (name == "rows" || name == "long_rows") {
     const auto topology = name == "rows" ? ring : moue::staggered_rotation{.depth = 1, .pool = 260, .window = 260};
-    return erase<double>(
+    return test::erase<double>(
         moue::mixture{moue::expert_pool{[](moue::index_t e) { return e % 3; }, scaled_expert{6}, shifted_expert{6},
                                         moue::swiglu{6, 5}},
                       topology, moue::router{square_score{}, all_above{0.7}, squared_sigmoid{}}.with(flat_softmax{}),
                       moue::sum_of_losses{bounded_loss{0.3}, share_loss{0.4}}, backend});
   }
   if (name == "table")
-    return erase<double>(
+    return test::erase<double>(
         moue::mixture{scaled_expert{6}, moue::always_on{ring, 1},
                       moue::router{moue::keyed_score{}, in_turn{}, squared_sigmoid{}}.with(moue::biased_logits{}),
                       moue::switch_loss{0.3}, backend});
   if (name == "extended") {  // candidates that a layer gained, one of them closed by `check`
     const moue::extended_score home{moue::score_sum{moue::linear_score{}, moue::trajectory{3, 0.5}}, 2};
-    return erase<double>(moue::mixture{
+    return test::erase<double>(moue::mixture{
         moue::swiglu{6, 5}, ring,
         moue::router{moue::score_sum{home, moue::foreign_bias{2}}, moue::top_k{2}, moue::softmax_of_selected{}},
         moue::switch_loss{0.3}, backend});

@@ -45,9 +45,10 @@ int allocations_of_a_step(const test::any_model<double>& model, moue::mode how) 
   const int before = allocations;
   pass->begin(tokens, {.valid = {valid.data(), tokens}});
   for (moue::index_t l = 0; l < model.layers(); ++l) pass->forward(l, {view, {}}, view);
-  pass->balance(1);
-  if (how == moue::mode::training)
+  if (how == moue::mode::training) {
+    pass->arm();
     for (moue::index_t l = model.layers(); l-- > 0;) pass->backward(l, view, {view, {}}, gradients);
+  }
   gradients.zero();
   return allocations - before;
 }

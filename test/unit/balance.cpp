@@ -102,7 +102,7 @@ numbers logit_gradient(const L& loss, const numbers& z, moue::index_t tokens, do
   moue::gradients<double> into{model.layout()};
   pass.begin(tokens);
   pass.forward(0, {x.data(), tokens, tokens}, {y.data(), tokens, tokens});
-  pass.balance(scale);
+  pass.arm(scale);
   pass.backward(0, {y.data(), tokens, tokens}, {x.data(), tokens, tokens}, into);
   for (moue::index_t t = 0; t < tokens; ++t)
     for (moue::index_t e = 0; e < experts; ++e)
@@ -286,6 +286,7 @@ TEST_CASE("candidates that are closed to every token count in no loss") {
       pass.forward(layer, {x.data(), tokens, width}, {y.data(), tokens, width});
     look(pass.statistics());
     const double value = pass.balance();
+    pass.arm();
     moue::gradients<double> into(model.layout());
     for (moue::index_t layer = 2; layer-- > 0;)
       pass.backward(layer, {y.data(), tokens, width}, {x.data(), tokens, width}, into);

@@ -118,7 +118,8 @@ trip run(test::any_pass<double>& pass, const test::any_model<double>& model, con
     pass.forward(l, {view(b.x), {}}, view(y));
     result.y.insert(result.y.end(), y.begin(), y.end());
   }
-  result.balance = pass.balance(1);
+  result.balance = pass.balance();
+  pass.arm();
   for (moue::index_t l = model.layers(); l-- > 0;) {
     pass.backward(l, view(b.dy), {view(y), {}}, into);
     result.dx.insert(result.dx.end(), y.begin(), y.end());

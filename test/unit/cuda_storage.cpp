@@ -61,6 +61,7 @@ step_result step_on_host(const moue::parameters<float>& weights, const std::vect
   pass.begin(tokens);
   for (moue::index_t layer = 0; layer < model.layers(); ++layer) pass.forward(layer, y, y);
   result.balance = pass.balance();
+  pass.arm();
   for (moue::index_t layer = model.layers(); layer-- > 0;) pass.backward(layer, dx, dx, *result.gradients);
   return result;
 }
@@ -101,6 +102,7 @@ TEST_CASE("a training step in memory of the backend; steps after the first alloc
     const auto rows = y.view(tokens, model.width()), drows = dx.view(tokens, model.width());
     for (moue::index_t layer = 0; layer < model.layers(); ++layer) pass.forward(layer, rows, rows);
     const float balance = pass.balance();
+    pass.arm();
     for (moue::index_t layer = model.layers(); layer-- > 0;) pass.backward(layer, drows, drows, gradients);
     step_result result{y.download(), dx.download(), balance, std::make_unique<moue::gradients<float>>(model.layout())};
     gradients.copy_to(*result.gradients);

@@ -53,6 +53,7 @@ trained train_on_host(moue::index_t tokens, moue::index_t width, int steps) {
       add(x, y);
     }
     result.loss = pass.balance();
+    pass.arm();
     const double part = 1 / static_cast<double>(x.size());
     for (std::size_t i = 0; i < x.size(); ++i) {
       const double error = x[i] - std::abs(input[i]);

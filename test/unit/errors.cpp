@@ -99,8 +99,7 @@ TEST_CASE("mixtures whose parts do not fit") {
       [&] {
         moue::mixture(expert, borrowing{{4, {{0, 1, 3}, {2, 3}}}, 0}, moue::linear_router(1));
       },
-      "mixture", "layer 1 uses the router of layer 0",
-      "tie routers only to an earlier layer with as many candidates");
+      "mixture", "layer 1 uses the router of layer 0", "tie routers only to an earlier layer with as many candidates");
   check_throws([] { moue::executor(moue::copy_expert{0}, 2, moue::reference{}); }, "executor", "experts have width 0",
                "give them a positive width");
   check_throws([] { moue::expert_pool([](moue::index_t) { return 0; }, moue::copy_expert{4}, moue::zero_expert{5}); },
@@ -184,13 +183,14 @@ TEST_CASE("workspaces") {
 TEST_CASE("passes that are made or begun wrongly") {
   fixture f;
   const auto other = test::compose("linear_bias", {.width = 7}, moue::reference{});
-  check_throws([&] { f.model->start(test::random_weights(*other, 1), f.options, f.scratch); }, "pass",
-               "the weights belong to another layout", "create them from this mixture's layout()");
+  const auto others = test::random_weights(*other, 1);
+  check_throws([&] { f.model->start(others, f.options, f.scratch); }, "pass", "the weights belong to another layout",
+               "create them from this mixture's layout()");
   for (const moue::index_t n : {5, -1})
     check_throws([&] { f.pass->begin(n, {}); }, "pass", std::to_string(n) + " tokens were given, but it holds 4",
                  "start the pass for the largest batch");
   const std::vector<std::uint8_t> mask(3, 1);
-  const std::vector<std::int32_t> ids(5, 1);
+  const std::vector<std::int64_t> ids(5, 1);
   const std::string fix = "give one entry per token, or none at all";
   check_throws(
       [&] {
@@ -213,24 +213,24 @@ TEST_CASE("layers out of order") {
   fixture f;
   const auto forward = [&](moue::index_t l) { return [&f, l] { f.pass->forward(l, {f.m, {}}, f.m); }; };
   const auto backward = [&](moue::index_t l) { return [&f, l] { f.pass->backward(l, f.m, {f.m, {}}, f.gradients); }; };
-  const auto balance = [&f] { f.pass->balance(1); };
+  const auto arm = [&f] { f.pass->arm(); };
   const std::string visit = "visit layers in order, and call begin before the next batch";
-  const std::string unwind = "run all layers forward, then visit them in reverse";
-  const std::string between = "call it between the last forward and the first backward";
+  const std::string unwind = "visit the layers that ran in reverse order; after run_backward comes route_backward";
+  const std::string between = "arm it in training, between the last forward and the first backward";
+  check_throws(backward(0), "pass", "backward of layer 0 came when none was due", unwind);
   check_throws(forward(1), "pass", "forward of layer 1 came when layer 0 was due", visit);
   forward(0)();
   check_throws(forward(0), "pass", "forward of layer 0 came when layer 1 was due", visit);
-  check_throws(backward(0), "pass", "backward of layer 0 came when 1 layers were due", unwind);
-  check_throws(balance, "pass", "balance was called with 1 of 3 layers run", between);
+  check_throws(backward(1), "pass", "backward of layer 1 came when backward of layer 0 was due", unwind);
   forward(1)(), forward(2)();
   check_throws(forward(3), "pass", "forward of layer 3 came when none was due", visit);
-  check_throws(backward(1), "pass", "backward of layer 1 came when 3 layers were due", unwind);
-  balance();
+  check_throws(backward(1), "pass", "backward of layer 1 came when backward of layer 2 was due", unwind);
+  arm();
   backward(2)();
-  check_throws(balance, "pass", "balance was called with 2 of 3 layers run", between);
+  check_throws(arm, "pass", "the balancing loss was armed where no backward can begin", between);
   check_throws(forward(2), "pass", "forward of layer 2 came when none was due", visit);
   backward(1)(), backward(0)();
-  check_throws(backward(0), "pass", "backward of layer 0 came when 0 layers were due", unwind);
+  check_throws(backward(0), "pass", "backward of layer 0 came when none was due", unwind);
 
   fixture inference(moue::mode::inference);
   inference.forward_all();

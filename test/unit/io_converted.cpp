@@ -47,7 +47,7 @@ result run(const Mixture& model, const moue::parameters<double>& weights) {
   const moue::matrix_view<double> x{r.out.data(), tokens, model.width()}, dx{r.dx.data(), tokens, model.width()};
   pass.begin(tokens);
   for (moue::index_t layer = 0; layer < model.layers(); ++layer) pass.forward(layer, x, x);
-  pass.balance();
+  pass.arm();
   for (moue::index_t layer = model.layers(); layer-- > 0;) pass.backward(layer, dx, dx, r.gradients);
   return r;
 }

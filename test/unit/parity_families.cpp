@@ -73,7 +73,7 @@ void reproduce(const std::string& name, const std::string& answers) {
     CHECK(distance(out.data(), y) <= output_tolerance * largest(y));
   }
   moue::gradients<float> gradients(model.layout());
-  pass.balance();
+  pass.arm();
   for (index_t layer = model.layers() - 1; layer >= 0; --layer) {
     CAPTURE(layer);
     const auto dy = answer(layer, "dy"), dx = answer(layer, "dx");

@@ -126,7 +126,7 @@ TEST_CASE("weights and gradients may be external") {
     for (std::size_t i = 0; i < x.size(); ++i) x[i] += y[i];
   }
   CHECK(test::same_bits(x, expected.output));
-  pass->balance(1);
+  pass->arm();
   std::vector<double> dx = input.loss_weight;
   for (moue::index_t l = model->layers(); l-- > 0;) {
     pass->backward(l, view(dx), {view(y), {}}, into);

@@ -251,6 +251,7 @@ class host {
     }
     const double balance = pass_.balance();
     if (backward) {
+      pass_.arm();
       into.zero();
       dx_ = r_;
       for (moue::index_t layer = model_.layers(); layer-- > 0;) {

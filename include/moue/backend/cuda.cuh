@@ -31,8 +31,7 @@ namespace moue {
 /// to cuBLAS waits at every layer. Sums run in an order that depends on shapes, the choice and the device's number of
 /// multiprocessors alone, so equal runs on one device give equal bits.
 ///
-/// `dispatch` cannot throw on what a routing holds: ids out of range are left out, see `refused_entries`, and an expert
-/// that a token names twice runs twice.
+/// `dispatch` cannot throw on what a routing holds: ids out of range are left out, see `refused_entries`.
 template <class RuntimeT>
 class basic_cuda {
   static_assert(check_runtime<RuntimeT>());

@@ -13,18 +13,20 @@
 
 namespace moue {
 
-/// The sum of its parts, each with its own weight.
+/// The sum of its parts, each with its own weight. A pass shows their values apart and may weigh their gradients apart.
 template <class... Losses>
 class sum_of_losses {
   static_assert((check_balance<Losses>() && ...));
 
  public:
+  static constexpr index_t part_count = sizeof...(Losses);
+
   constexpr explicit sum_of_losses(Losses... losses) : losses_(std::move(losses)...) {}
 
   template <class C, class Lanes = one_lane>
   MOUE_HD C value(const depth_statistics<C>& s, const Lanes& lanes = {}) const requires(DepthLoss<Losses> || ...) {
     C sum = C(0);
-    each([&](const auto& loss) {
+    each_part([&](const auto& loss, index_t) {
       if constexpr (DepthLoss<std::remove_cvref_t<decltype(loss)>>) sum += detail::depth_value(loss, s, lanes);
     });
     return sum;
@@ -32,7 +34,7 @@ class sum_of_losses {
   template <class C, class Lanes = one_lane>
   MOUE_HD void gradient(const depth_statistics<C>& s, vector_view<C> d, const Lanes& lanes = {}) const
       requires(DepthLoss<Losses> || ...) {
-    each([&](const auto& loss) {
+    each_part([&](const auto& loss, index_t) {
       if constexpr (DepthLoss<std::remove_cvref_t<decltype(loss)>>) detail::depth_gradient(loss, s, d, lanes);
     });
   }
@@ -40,7 +42,7 @@ class sum_of_losses {
   MOUE_HD C token_value(vector_view<const C> logits, vector_view<const C> p, const Lanes& lanes = {}) const
       requires(TokenLoss<Losses> || ...) {
     C sum = C(0);
-    each([&](const auto& loss) {
+    each_part([&](const auto& loss, index_t) {
       if constexpr (TokenLoss<std::remove_cvref_t<decltype(loss)>>) sum += detail::token_value(loss, logits, p, lanes);
     });
     return sum;
@@ -48,18 +50,20 @@ class sum_of_losses {
   template <class C, class Lanes = one_lane>
   MOUE_HD void token_gradient(vector_view<const C> logits, vector_view<const C> p, C scale, vector_view<C> dlogits,
                               const Lanes& lanes = {}) const requires(TokenLoss<Losses> || ...) {
-    each([&](const auto& loss) {
+    each_part([&](const auto& loss, index_t) {
       if constexpr (TokenLoss<std::remove_cvref_t<decltype(loss)>>)
         detail::token_gradient(loss, logits, p, scale, dlogits, lanes);
     });
   }
 
- private:
+  /// Calls `f(loss, position)` for every part.
   template <class F>
-  MOUE_HD void each(F&& f) const {
-    std::apply([&](const auto&... loss) { (f(loss), ...); }, losses_);
+  MOUE_HD void each_part(const F& f) const {
+    index_t position = 0;
+    std::apply([&](const auto&... loss) { (f(loss, position++), ...); }, losses_);
   }
 
+ private:
   std::tuple<Losses...> losses_;
 };
 

@@ -9,6 +9,7 @@
 
 #include "moue/dispatch.hpp"
 #include "moue/lanes.hpp"
+#include "moue/routing.hpp"
 #include "moue/view.hpp"
 
 namespace moue::detail {
@@ -27,22 +28,35 @@ struct gather_tokens {
   }
 };
 
+/// The gate of each row: the sum of those of its entries.
 template <class C>
 struct gather_gate {
-  vector_view<const C> gate;
+  routing<C> entries;
+  vector_view<const std::int32_t> row_token;
   vector_view<const index_t> row_entry;
   index_t first;
   vector_view<C> out;
-  MOUE_HD void operator()(index_t i) const { out[i] = gate[row_entry[first + i]]; }
+  MOUE_HD void operator()(index_t i) const {
+    C sum = C(0);
+    each_entry_of_row(entries, row_token[first + i], row_entry[first + i],
+                      [&](index_t entry) { sum += entries.gate[entry]; });
+    out[i] = sum;
+  }
 };
 
+/// The gradient of a row's gate, to each of its entries.
 template <class C>
 struct scatter_gate {
   vector_view<const C> rows;
+  routing<C> entries;
+  vector_view<const std::int32_t> row_token;
   vector_view<const index_t> row_entry;
   index_t first;
-  vector_view<C> entries;
-  MOUE_HD void operator()(index_t i) const { entries[row_entry[first + i]] = rows[i]; }
+  vector_view<C> dgate;
+  MOUE_HD void operator()(index_t i) const {
+    each_entry_of_row(entries, row_token[first + i], row_entry[first + i],
+                      [&](index_t entry) { dgate[entry] = rows[i]; });
+  }
 };
 
 template <class C>
@@ -99,7 +113,7 @@ MOUE_HD void add_by_lanes(const dispatch_plan& plan, index_t t, const Lanes& lan
 template <class C, class Y>
 struct combine {
   dispatch_plan plan;
-  vector_view<const C> gate;
+  vector_view<const C> gate;  // [rows]
   matrix_view<const C> rows;
   matrix_view<Y> y;
   MOUE_HD void operator()(index_t t) const {
@@ -108,7 +122,7 @@ struct combine {
       C sum[combine_block] = {};
       for (index_t i = plan.token_offsets[t]; i < plan.token_offsets[t + 1]; ++i) {
         const index_t row = plan.token_rows[i];
-        const C weight = gate[plan.row_entry[row]];
+        const C weight = gate[row];
         for (index_t l = 0; l < width; ++l) sum[l] += weight * rows(row, j + l);
       }
       for (index_t l = 0; l < width; ++l) y(t, j + l) = static_cast<Y>(sum[l]);
@@ -117,7 +131,7 @@ struct combine {
   template <class Lanes>
   MOUE_HD void operator()(index_t t, const Lanes& lanes) const {
     add_by_lanes(
-        plan, t, lanes, y, [&](index_t row) { return gate[plan.row_entry[row]]; },
+        plan, t, lanes, y, [&](index_t row) { return gate[row]; },
         [&](C weight, index_t row, index_t j) { return weight * rows(row, j); });
   }
 };

@@ -6,6 +6,7 @@
 /// The memory of a pass, carved from a workspace: what each visit leaves behind, and scratch that visits share.
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <limits>
 #include <string>
@@ -14,6 +15,8 @@
 
 #include "moue/executor.hpp"
 #include "moue/mixture.hpp"
+#include "moue/pass/statistics.hpp"
+#include "moue/routing_counts.hpp"
 #include "moue/workspace.hpp"
 
 namespace moue::detail {
@@ -24,10 +27,13 @@ struct visit_record {
   matrix_view<S> x;                    ///< [tokens, width] the experts' input
   matrix_view<S> router_x;             ///< [tokens, width] the router's, if given apart
   matrix_view<C> logits;               ///< [tokens, candidates]
-  matrix_view<std::int32_t> selected;  ///< [tokens, most] selected, best first, then −1
-  matrix_view<std::int32_t> experts;   ///< [tokens, most + always] physical ids or −1
-  matrix_view<C> gates;                ///< [tokens, most + always]
-  vector_view<index_t> offsets;        ///< [tokens + 1] of the rectangle above
+  matrix_view<std::int32_t> selected;  ///< [tokens, most] columns, best first, then −1
+  matrix_view<C> gates;                ///< [tokens, most] of the selected columns
+  // Assignments: those of the router, [tokens, most + always], until others have run.
+  vector_view<index_t> offsets;       ///< [tokens + 1]
+  vector_view<std::int32_t> experts;  ///< [entries] physical ids or −1
+  vector_view<C> entry_gates;         ///< [entries]
+  vector_view<std::int32_t> columns;  ///< [entries] where each gate comes from, or −1
   expert_record<C> run;
 };
 
@@ -40,7 +46,9 @@ struct pass_memory {
   static constexpr index_t count_block = 256;  ///< rows whose valid tokens are counted together
   static constexpr bool balances = !std::is_same_v<typename MixtureT::loss_type, no_balancing>;
 
-  std::vector<visit_record<S, C>> visits;  ///< one per layer in training, else one for all
+  index_t first;                           ///< layer of the range
+  index_t end;                             ///< of the range: one past its last layer
+  std::vector<visit_record<S, C>> visits;  ///< one per layer of the range in training, else one for all
   std::vector<matrix_view<C>> states;      ///< depth state before each layer and after the last; two in inference
   vector_view<std::uint8_t> valid;
   vector_view<index_t> valid_parts;   ///< valid tokens of each block of rows
@@ -60,24 +68,23 @@ struct pass_memory {
   matrix_view<C> dfeatures;
   matrix_view<C> dlogits;
   matrix_view<C> dense_dgates;
-  vector_view<C> dgates;
-  matrix_view<C> dstate;
-  matrix_view<C> dnext_state;
-  matrix_view<C> token_losses;  ///< [tokens, 1]
+  matrix_view<C> dgates;                  ///< [tokens, most] of the selected columns
+  vector_view<C> dentries;                ///< [entries] of the gates of what ran
+  std::array<matrix_view<C>, 2> dstates;  ///< of the depth state before layer l: the one at l % 2
+  matrix_view<C> dstate_out;              ///< of the state after the range, if that ends inside the depth
+  matrix_view<C> token_losses;            ///< [tokens, parts]
 
   vector_view<const index_t> offsets;                 ///< [layers + 1] of the candidates below
   vector_view<const std::int32_t> candidates_of_all;  ///< layer after layer
   vector_view<const std::int32_t> always_of_all;
-  vector_view<C> exposure;
-  vector_view<C> share;
-  vector_view<C> probability;
-  vector_view<C> dprobability;
-  vector_view<C> expert_share;
-  vector_view<C> expert_probability;
-  vector_view<std::uint8_t> open;
-  matrix_view<C> layer_token_loss;  ///< [1, layers]
-  vector_view<C> loss;              ///< [1] the balancing loss
-  vector_view<C> token_scale;       ///< [1] what a token loss's gradient is multiplied by
+  counts_view<C> counts;
+  counts_view<C> given_counts;  ///< of all ranges or ranks, where a loss is asked of them
+  statistics_tables<C> tables;
+  vector_view<C> loss;          ///< [1 + parts] the balancing loss and its parts
+  vector_view<C> dprobability;  ///< [columns]
+  vector_view<C> of_part;       ///< [columns] gradients of one part of several
+  vector_view<C> given_scales;  ///< [parts, layers]
+  matrix_view<C> token_scale;   ///< [layers, parts] what token losses' gradients are multiplied by
 
   pass_memory(const MixtureT& model, const pass_options& options, arena& memory) {
     const auto& connections = model.connections();
@@ -92,29 +99,46 @@ struct pass_memory {
         "split the batch: one pass holds at most 2147483647");
     const bool training = options.how == mode::training;
     const index_t layers = connections.layers();
+    require(
+        options.first >= 0 && options.first <= layers && (options.count < 0 || options.count <= layers - options.first),
+        "pass",
+        [&] {
+          return "layers " + std::to_string(options.first) + " to " + std::to_string(options.first + options.count) +
+                 " of " + std::to_string(layers) + " were asked for";
+        },
+        "ask for a range of the mixture's layers");
+    first = options.first;
+    end = options.count < 0 ? layers : first + options.count;
+    require(
+        options.entries >= 0, "pass",
+        [&] { return "it was asked to hold " + std::to_string(options.entries) + " entries"; }, "ask for 0 or more");
     const index_t candidates = connections.max_candidates();
     const index_t most = model.router().select.max_selected(candidates);
-    const index_t entries = tokens * (most + connections.max_always());
+    const index_t entries = std::max(options.entries, tokens * (most + connections.max_always()));
     const index_t state = model.state_width();
     const index_t backward_tokens = training ? tokens : 0;
+    const index_t saved_tokens = options.external_inputs ? 0 : backward_tokens;
 
-    for (index_t layer = 0; layer < (training ? layers : 1); ++layer) {
+    for (index_t layer = first; layer < (training ? end : first + 1); ++layer) {
       const index_t n = training ? static_cast<index_t>(connections.candidates(layer).size()) : candidates;
       const index_t always =
           training ? static_cast<index_t>(connections.always(layer).size()) : connections.max_always();
       const index_t taken = model.router().select.max_selected(n);
+      const index_t of_layer = std::max(options.entries, tokens * (taken + always));
       visit_record<S, C> visit;
-      visit.x = memory.take<S>(backward_tokens, model.width(), "layer inputs");
-      visit.router_x = memory.take<S>(options.router_input ? backward_tokens : 0, model.width(), "router inputs");
+      visit.x = memory.take<S>(saved_tokens, model.width(), "layer inputs");
+      visit.router_x = memory.take<S>(options.router_input ? saved_tokens : 0, model.width(), "router inputs");
       visit.logits = memory.take<C>(tokens, n, "logits");
       visit.selected = memory.take<std::int32_t>(tokens, taken, "selected columns");
-      visit.experts = memory.take<std::int32_t>(tokens, taken + always, "selected experts");
-      visit.gates = memory.take<C>(tokens, taken + always, "gates");
+      visit.gates = memory.take<C>(tokens, taken, "gates");
       visit.offsets = memory.take<index_t>(tokens + 1, "routing offsets");
-      visit.run = run.template take_record<C>(memory, tokens, tokens * (taken + always));
+      visit.experts = memory.take<std::int32_t>(of_layer, "selected experts");
+      visit.entry_gates = memory.take<C>(of_layer, "gates of entries");
+      visit.columns = memory.take<std::int32_t>(of_layer, "columns of entries");
+      visit.run = run.template take_record<C>(memory, tokens, of_layer);
       visits.push_back(std::move(visit));
     }
-    for (index_t i = 0; i < (state == 0 ? 0 : training ? layers + 1 : 2); ++i)
+    for (index_t i = 0; i < (state == 0 ? 0 : training ? end - first + 1 : 2); ++i)
       states.push_back(memory.take<C>(tokens, state, "depth state"));
     valid = memory.take<std::uint8_t>(tokens, "padding mask");
     valid_parts = memory.take<index_t>((tokens + count_block - 1) / count_block, "valid tokens of blocks");
@@ -145,25 +169,30 @@ struct pass_memory {
     dfeatures = memory.take<C>(own_features ? backward_tokens : 0, features_width, "feature gradients");
     dlogits = memory.take<C>(backward_tokens, candidates, "logit gradients");
     dense_dgates = memory.take<C>(state > 0 ? backward_tokens : 0, candidates, "dense gate gradients");
-    dgates = memory.take<C>(training ? entries : 0, "gate gradients");
-    dstate = memory.take<C>(backward_tokens, state, "state gradients");
-    dnext_state = memory.take<C>(backward_tokens, state, "next state gradients");
-    token_losses = memory.take<C>(balances ? tokens : 0, 1, "token losses");
+    dgates = memory.take<C>(backward_tokens, most, "gate gradients");
+    dentries = memory.take<C>(training ? entries : 0, "gradients of entries");
+    for (auto& dstate : dstates) dstate = memory.take<C>(backward_tokens, state, "state gradients");
+    dstate_out = memory.take<C>(backward_tokens, end < layers ? state : 0, "last state gradients");
+    constexpr index_t parts = part_count<typename MixtureT::loss_type>;
+    constexpr index_t token_parts = TokenLoss<typename MixtureT::loss_type> ? parts : 0;
+    token_losses = memory.take<C>(token_parts > 0 ? tokens : 0, parts, "token losses");
 
-    const index_t selected = connections.candidate_offset(layers);
+    const index_t columns = connections.candidate_offset(layers);
     offsets = table(model, memory, connections.candidate_offsets(), "candidate offsets");
     candidates_of_all = table(model, memory, connections.all_candidates(), "candidates");
     always_of_all = table(model, memory, connections.all_always(), "always-on experts");
-    exposure = memory.take<C>(connections.experts(), "exposure");
-    share = memory.take<C>(selected, "shares");
-    probability = memory.take<C>(selected, "mean probabilities");
-    dprobability = memory.take<C>(training ? selected : 0, "probability gradients");
-    expert_share = memory.take<C>(connections.experts(), "expert shares");
-    expert_probability = memory.take<C>(connections.experts(), "expert probabilities");
-    open = memory.take<std::uint8_t>(selected, "open candidates");
-    layer_token_loss = memory.take<C>(1, layers, "layer token losses");
-    loss = memory.take<C>(1, "balancing loss");
-    token_scale = memory.take<C>(1, "scale of token losses");
+    counts = counts_view<C>::take(memory, layers, columns, token_parts);
+    given_counts = counts_view<C>::take(memory, layers, balances ? columns : 0, token_parts);
+    tables.exposure = memory.take<C>(connections.experts(), "exposure");
+    tables.share = memory.take<C>(columns, "shares");
+    tables.probability = memory.take<C>(columns, "mean probabilities");
+    tables.expert_share = memory.take<C>(connections.experts(), "expert shares");
+    tables.expert_probability = memory.take<C>(connections.experts(), "expert probabilities");
+    loss = memory.take<C>(1 + parts, "balancing loss");
+    dprobability = memory.take<C>(training && balances ? columns : 0, "probability gradients");
+    of_part = memory.take<C>(training && parts > 1 ? columns : 0, "probability gradients of a part");
+    given_scales = memory.take<C>(training ? parts * layers : 0, "scales of losses");
+    token_scale = memory.take<C>(training ? layers : 0, parts, "scales of token losses");
   }
 
   /// Elements that a stage's scratch takes: every matrix begins where vectors of any type do.

@@ -55,18 +55,21 @@ struct prefer_row {
 };
 
 /// One token's way from logits to assignments: prefer → select → gate, its probabilities, and where its entries begin.
-/// A selection that sees the whole table has run before, and the preference before that. Row `tokens`, one past the last,
-/// ends the last token's entries.
+/// A selection that sees the whole table has run before, and the preference before that; columns that were given are there
+/// as well. Row `tokens`, one past the last, ends the last token's entries.
 template <class C, class RouterT, class P, bool Probabilities>
 struct route_row {
   prefer_row<C, RouterT, P> prefer;
   vector_view<const std::int32_t> candidates;
   vector_view<const std::int32_t> always;
+  bool given;                    // whether the columns are not to be selected
   matrix_view<C> probabilities;  // not touched unless Probabilities
   matrix_view<std::int32_t> selected;
-  matrix_view<std::int32_t> experts;
   matrix_view<C> gates;
   vector_view<index_t> offsets;
+  matrix_view<std::int32_t> experts;
+  matrix_view<C> entry_gates;
+  matrix_view<std::int32_t> columns_of_entries;
 
   index_t columns() const { return candidates.size; }
   template <class Lanes = one_lane>
@@ -81,15 +84,20 @@ struct route_row {
       count = select(t, lanes);
       gate(z, {selected.row(t).data, count}, {gates.row(t).data, count}, lanes);
     }
+    lanes.wait();
     for (index_t i = lanes.first(); i < selected.cols; i += lanes.step()) {
-      const bool taken = i < count;
-      if (!taken) selected(t, i) = -1;
-      experts(t, i) = taken ? candidates[selected(t, i)] : -1;
-      if (!taken) gates(t, i) = C(0);
+      if (i >= count) {
+        selected(t, i) = -1;
+        gates(t, i) = C(0);
+      }
+      columns_of_entries(t, i) = selected(t, i);
+      experts(t, i) = i < count ? candidates[selected(t, i)] : -1;
+      entry_gates(t, i) = gates(t, i);
     }
     for (index_t i = lanes.first(); i < always.size; i += lanes.step()) {
+      columns_of_entries(t, selected.cols + i) = -1;
       experts(t, selected.cols + i) = valid ? always[i] : -1;
-      gates(t, selected.cols + i) = valid ? C(1) : C(0);
+      entry_gates(t, selected.cols + i) = valid ? C(1) : C(0);
     }
     if constexpr (Probabilities) probability(z, valid, probabilities.row(t), lanes);
   }
@@ -100,18 +108,21 @@ struct route_row {
   template <class Lanes>
   MOUE_HD index_t select(index_t t, const Lanes& lanes) const {
     index_t count = 0;
-    if constexpr (has_select<select_type>) {
-      const auto& stage = prefer.router.select;
-      const auto taken = selected.row(t);
-      lanes.wait();
-      const vector_view<const C> scores = prefer.scores.row(t);
-      if constexpr (requires { stage(scores, candidates, taken, lanes); })
-        count = stage(scores, candidates, taken, lanes);
-      else
-        count = lanes.sum(lanes.leads() ? static_cast<index_t>(stage(scores, candidates, taken)) : index_t(0));
-    } else {
+    bool select = false;
+    if constexpr (has_select<select_type>) select = !given;
+    if (!select)
       while (count < selected.cols && selected(t, count) >= 0) ++count;
-    }
+    if constexpr (has_select<select_type>)
+      if (select) {
+        const auto& stage = prefer.router.select;
+        const auto taken = selected.row(t);
+        lanes.wait();
+        const vector_view<const C> scores = prefer.scores.row(t);
+        if constexpr (requires { stage(scores, candidates, taken, lanes); })
+          count = stage(scores, candidates, taken, lanes);
+        else
+          count = lanes.sum(lanes.leads() ? static_cast<index_t>(stage(scores, candidates, taken)) : index_t(0));
+      }
     lanes.wait();
     return count;
   }
@@ -146,10 +157,13 @@ struct route_backward_row {
   matrix_view<const C> logits;
   matrix_view<const std::int32_t> selected;
   matrix_view<const C> gates;
+  vector_view<const index_t> offsets;  // of the entries that ran
+  vector_view<const std::int32_t> columns_of_entries;
+  vector_view<const C> dentries;  // the gradients of their gates
   matrix_view<C> dgates;
   matrix_view<const C> dense_dgates;  // no columns where no stage keeps state
   vector_view<const C> dprobability;  // of every token; empty without an armed loss
-  vector_view<const C> token_scale;   // [1]; empty without an armed loss
+  vector_view<const C> token_scale;   // [parts]; empty without an armed loss
   matrix_view<C> probabilities;
   matrix_view<C> dlogits;
 
@@ -162,8 +176,13 @@ struct route_backward_row {
     const auto z = logits.row(t);
     index_t count = 0;
     while (count < selected.cols && selected(t, count) >= 0) ++count;
-    if (dense_dgates.cols > 0)
-      for (index_t i = lanes.first(); i < count; i += lanes.step()) dgates(t, i) += dense_dgates(t, selected(t, i));
+    for (index_t i = lanes.first(); i < count; i += lanes.step()) {
+      C sum = C(0);
+      for (index_t j = offsets[t]; j < offsets[t + 1]; ++j)
+        if (columns_of_entries[j] == selected(t, i)) sum += dentries[j];
+      if (dense_dgates.cols > 0) sum += dense_dgates(t, selected(t, i));
+      dgates(t, i) = sum;
+    }
     lanes.wait();
     gate(z, {selected.row(t).data, count}, {gates.row(t).data, count}, {dgates.row(t).data, count}, dz, lanes);
     if constexpr (!std::is_same_v<LossT, no_balancing>) {
@@ -171,7 +190,10 @@ struct route_backward_row {
       lanes.wait();
       const auto p = probabilities.row(t);
       probability(z, p, dz, lanes);
-      if constexpr (TokenLoss<LossT>) token_gradient(loss, z, vector_view<const C>(p), token_scale[0], dz, lanes);
+      each_part(loss, [&](const auto& part, index_t position) {
+        if constexpr (TokenLoss<std::remove_cvref_t<decltype(part)>>)
+          token_gradient(part, z, vector_view<const C>(p), token_scale[position], dz, lanes);
+      });
     }
   }
 

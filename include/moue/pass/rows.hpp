@@ -9,7 +9,6 @@
 #include <string>
 #include <type_traits>
 
-#include "moue/balance.hpp"
 #include "moue/error.hpp"
 #include "moue/lanes.hpp"
 #include "moue/router.hpp"
@@ -98,6 +97,36 @@ struct reject_broken_row {
   }
 };
 
+/// columns(t, i) = the column of expert id(t, i), or -1 where that is no candidate or the token no valid one; what is
+/// selected stands first.
+struct columns_of_ids {
+  matrix_view<const std::int32_t> ids;
+  vector_view<const std::int32_t> candidates;
+  vector_view<const std::uint8_t> valid;
+  matrix_view<std::int32_t> selected;
+  MOUE_HD void operator()(index_t t) const {
+    index_t count = 0;
+    for (index_t i = 0; i < ids.cols && valid[t]; ++i)
+      for (index_t column = 0; column < candidates.size; ++column)
+        if (candidates[column] == ids(t, i)) selected(t, count++) = static_cast<std::int32_t>(column);
+    for (; count < selected.cols; ++count) selected(t, count) = -1;
+  }
+};
+
+/// to[i] = from[i].
+template <class T>
+struct copy_entry {
+  vector_view<const T> from;
+  vector_view<T> to;
+  MOUE_HD void operator()(index_t i) const { to[i] = from[i]; }
+};
+
+/// No entry comes from a router.
+struct no_column {
+  vector_view<std::int32_t> columns;
+  MOUE_HD void operator()(index_t i) const { columns[i] = -1; }
+};
+
 /// dense(t, column) = the column's gate, or 0 where it was not selected.
 template <class C>
 struct spread_gates {
@@ -107,104 +136,6 @@ struct spread_gates {
   MOUE_HD void operator()(index_t t) const {
     for (index_t j = 0; j < dense.cols; ++j) dense(t, j) = C(0);
     for (index_t i = 0; i < selected.cols && selected(t, i) >= 0; ++i) dense(t, selected(t, i)) = gates(t, i);
-  }
-};
-
-/// values(t, 0) = the token loss of a valid row, else 0.
-template <class C, class LossT>
-struct token_loss_row {
-  LossT loss;
-  vector_view<const std::uint8_t> valid;
-  matrix_view<const C> logits;
-  matrix_view<const C> probabilities;
-  matrix_view<C> values;
-  template <class Lanes = one_lane>
-  MOUE_HD void operator()(index_t t, const Lanes& lanes = {}) const {
-    C value = C(0);
-    if (valid[t]) value = token_value(loss, logits.row(t), probabilities.row(t), lanes);
-    if (lanes.leads()) values(t, 0) = value;
-  }
-};
-
-/// One candidate's statistics of a layer, from counts and summed probabilities to shares and means. Whether it is open is
-/// settled by the first tokens, as a rule.
-template <class C>
-struct finish_candidate {
-  vector_view<const std::int32_t> candidates;
-  vector_view<const index_t> expert_offsets;
-  vector_view<const index_t> valid_tokens;
-  index_t always;  // experts that take every valid token and do not count
-  vector_view<const std::uint8_t> valid;
-  matrix_view<const C> logits;
-  vector_view<C> share;
-  vector_view<C> probability;
-  vector_view<std::uint8_t> open;
-  vector_view<C> exposure;
-  vector_view<C> expert_share;
-  vector_view<C> expert_probability;
-  template <class Lanes = one_lane>
-  MOUE_HD void operator()(index_t column, const Lanes& lanes = {}) const {
-    index_t t = lanes.first();
-    while (t < logits.rows && (!valid[t] || logits(t, column) == minus_infinity<C>())) t += lanes.step();
-    const bool is_open = lanes.sum(index_t(t < logits.rows)) > 0;
-    if (lanes.leads()) finish(column, is_open);
-  }
-
- private:
-  MOUE_HD void finish(index_t column, bool is_open) const {
-    const index_t e = candidates[column], tokens = valid_tokens[0];
-    const index_t assignments = expert_offsets[expert_offsets.size - 1] - tokens * always;
-    const C per_assignment = assignments > 0 ? C(1) / C(assignments) : C(0);
-    const C per_token = tokens > 0 ? C(1) / C(tokens) : C(0);
-    open[column] = is_open ? 1 : 0;
-    exposure[e] += C(open[column]);
-    share[column] = C(expert_offsets[e + 1] - expert_offsets[e]) * per_assignment;
-    probability[column] *= per_token;
-    expert_share[e] += share[column];
-    expert_probability[e] += probability[column];
-  }
-};
-
-/// sum(0, 0) becomes a mean over the valid tokens.
-template <class C>
-struct divide_by_valid {
-  vector_view<const index_t> valid_tokens;
-  matrix_view<C> sum;
-  MOUE_HD void operator()(index_t) const {
-    if (valid_tokens[0] > 0) sum(0, 0) /= C(valid_tokens[0]);
-  }
-};
-
-/// The balancing loss of a depth and, if armed, what it sends back.
-template <class C, class LossT>
-struct balance_depth {
-  LossT loss;
-  depth_statistics<C> statistics;
-  vector_view<const index_t> valid_tokens;
-  matrix_view<const C> layer_token_loss;
-  C scale;
-  bool armed;
-  vector_view<C> value;
-  vector_view<C> dprobability;
-  vector_view<C> token_scale;
-
-  template <class Lanes = one_lane>
-  MOUE_HD void operator()(index_t, const Lanes& lanes = {}) const {
-    auto s = statistics;
-    s.tokens = valid_tokens[0];
-    C sum = C(0);
-    if constexpr (DepthLoss<LossT>) sum += depth_value(loss, s, lanes);
-    if constexpr (TokenLoss<LossT>)
-      for (index_t layer = 0; layer < s.layers; ++layer) sum += layer_token_loss(0, layer) / C(s.layers);
-    if (lanes.leads()) value[0] = sum;
-    if (!armed) return;
-    for (index_t i = lanes.first(); i < dprobability.size; i += lanes.step()) dprobability[i] = C(0);
-    const bool some = s.tokens > 0;  // else nobody will read what follows
-    if (lanes.leads()) token_scale[0] = some ? scale / C(s.tokens * s.layers) : C(0);
-    if (!some) return;
-    lanes.wait();
-    if constexpr (DepthLoss<LossT>) depth_gradient(loss, s, dprobability, lanes);
-    for (index_t i = lanes.first(); i < dprobability.size; i += lanes.step()) dprobability[i] *= scale / C(s.tokens);
   }
 };
 

@@ -30,14 +30,14 @@ namespace detail {
 /// Statistics of a made-up depth: three layers of different widths over six experts, some shared, the last always on.
 class depth_trial {
  public:
-  static constexpr index_t layers = 3, experts = 6, selected = 9;
+  static constexpr index_t layers = 3, experts = 6, columns = 9;
 
   /// Expert e is called `names[e]`, and column i of the plain order stands at `places[i]` (within its layer).
   explicit depth_trial(const std::array<std::int32_t, experts>& names = {0, 1, 2, 3, 4, 5},
-                       const std::array<index_t, selected>& places = {0, 1, 2, 3, 4, 5, 6, 7, 8})
-      : exposure_(1, experts, 0), probability(1, selected), share_(1, selected), f_(1, experts), g_(1, experts) {
-    constexpr std::array<std::int32_t, selected> plain{0, 1, 2, 1, 2, 3, 4, 2, 4};
-    for (index_t i = 0; i < selected; ++i) {
+                       const std::array<index_t, columns>& places = {0, 1, 2, 3, 4, 5, 6, 7, 8})
+      : exposure_(1, experts, 0), probability(1, columns), share_(1, columns), f_(1, experts), g_(1, experts) {
+    constexpr std::array<std::int32_t, columns> plain{0, 1, 2, 1, 2, 3, 4, 2, 4};
+    for (index_t i = 0; i < columns; ++i) {
       const auto at = static_cast<std::uint64_t>(i);
       const index_t to = places[static_cast<std::size_t>(i)];
       const auto e = names[static_cast<std::size_t>(plain[static_cast<std::size_t>(i)])];
@@ -56,7 +56,7 @@ class depth_trial {
   depth_statistics<double> statistics() {
     f_.fill(0);
     g_.fill(0);
-    for (index_t i = 0; i < selected; ++i) {
+    for (index_t i = 0; i < columns; ++i) {
       f_(0, candidates_[static_cast<std::size_t>(i)]) += share_(0, i);
       g_(0, candidates_[static_cast<std::size_t>(i)]) += probability(0, i);
     }
@@ -64,19 +64,19 @@ class depth_trial {
             experts,
             11,
             {offsets_.data(), layers + 1},
-            {candidates_.data(), selected},
+            {candidates_.data(), columns},
             std::as_const(exposure_).row(),
             std::as_const(share_).row(),
             std::as_const(probability).row(),
             std::as_const(f_).row(),
             std::as_const(g_).row(),
-            {open_.data(), selected}};
+            {open_.data(), columns}};
   }
 
  private:
   std::array<index_t, layers + 1> offsets_{0, 3, 7, 9};
-  std::array<std::int32_t, selected> candidates_{};
-  std::array<std::uint8_t, selected> open_{};
+  std::array<std::int32_t, columns> candidates_{};
+  std::array<std::uint8_t, columns> open_{};
   numbers exposure_;
 
  public:
@@ -94,7 +94,7 @@ template <class L>
 void check_depth_loss(law_report& report, const L& loss) {
   const auto value = [&](depth_trial& depth) { return static_cast<double>(loss.value(depth.statistics())); };
   const auto gradient = [&](depth_trial& depth, double before) {
-    numbers d(1, depth_trial::selected, before);
+    numbers d(1, depth_trial::columns, before);
     loss.gradient(depth.statistics(), d.row());
     report.expect("nothing is written beside the gradient", d.intact(),
                   [] { return std::string("memory beside the columns was written"); });
@@ -108,7 +108,7 @@ void check_depth_loss(law_report& report, const L& loss) {
   expect_gradient(report, "gradient agrees with central differences", "P", plain.probability, d,
                   [&] { return value(plain); });
 
-  constexpr std::array<index_t, depth_trial::selected> places{2, 0, 1, 6, 3, 5, 4, 8, 7};
+  constexpr std::array<index_t, depth_trial::columns> places{2, 0, 1, 6, 3, 5, 4, 8, 7};
   depth_trial renamed({3, 5, 0, 2, 1, 4}), moved({0, 1, 2, 3, 4, 5}, places);
   constexpr std::string_view law = "names and order of experts do not matter";
   for (auto* other : {&renamed, &moved})
@@ -117,9 +117,9 @@ void check_depth_loss(law_report& report, const L& loss) {
              " the value is " + text(value(*other)) + ", not " + text(base);
     });
   expect_close(report, law, "with experts renamed, the gradient of column ", gradient(renamed, 0), d);
-  numbers back(1, depth_trial::selected);
+  numbers back(1, depth_trial::columns);
   const numbers elsewhere = gradient(moved, 0);
-  for (index_t i = 0; i < depth_trial::selected; ++i) back(0, i) = elsewhere(0, places[static_cast<std::size_t>(i)]);
+  for (index_t i = 0; i < depth_trial::columns; ++i) back(0, i) = elsewhere(0, places[static_cast<std::size_t>(i)]);
   expect_close(report, law, "listed in another order, the gradient of column ", back, d);
 
   depth_trial empty;

@@ -42,6 +42,14 @@ struct dispatch_job {
   }
   __device__ std::int32_t* out_of_range() const { return plan.scratch.data; }
   __device__ bool names_expert(std::int32_t e) const { return e >= 0 && e < experts; }
+  /// The expert that entry `i` of `token` gets a row of, or -1: a token's entries that name one expert share the row of the first.
+  __device__ std::int32_t leads_row_of(index_t i, std::int32_t token) const {
+    const std::int32_t e = expert[i];
+    if (!names_expert(e)) return -1;
+    for (index_t j = starts[token]; j < i; ++j)
+      if (expert[j] == e) return -1;
+    return e;
+  }
 
   /// The token that entry `i` belongs to.
   __device__ std::int32_t token_of(std::int32_t i) const {
@@ -66,11 +74,11 @@ __device__ inline void count_chunk(const dispatch_job& job, std::int32_t chunk) 
   std::int32_t rows = 0, refused = 0;
   for (std::int32_t base = first; base < first + job.chunk && base < job.entries; base += 32) {
     const std::int32_t i = base + lane;
-    const std::int32_t e = i < job.entries ? job.expert[i] : -1;
-    const bool named = job.names_expert(e);
-    if (named) atomicAdd(&counts[e], 1);
-    rows += __popc(__ballot_sync(~0u, named));
-    refused += __popc(__ballot_sync(~0u, !named && e != -1));
+    const std::int32_t id = i < job.entries ? job.expert[i] : -1;
+    const std::int32_t e = i < job.entries ? job.leads_row_of(i, job.token_of(i)) : -1;
+    if (e >= 0) atomicAdd(&counts[e], 1);
+    rows += __popc(__ballot_sync(~0u, e >= 0));
+    refused += __popc(__ballot_sync(~0u, !job.names_expert(id) && id != -1));
   }
   if (lane == 0) {
     counts[job.experts] = rows;
@@ -143,8 +151,7 @@ __device__ inline void place_chunk(const dispatch_job& job, std::int32_t chunk) 
   const std::int32_t first = chunk * job.chunk;
   for (std::int32_t base = first; base < first + job.chunk && base <= job.entries; base += 32) {
     const std::int32_t i = base + lane;
-    std::int32_t e = i < job.entries ? job.expert[i] : -1;
-    if (!job.names_expert(e)) e = -1;
+    const std::int32_t e = i < job.entries ? job.leads_row_of(i, job.token_of(i)) : -1;
     const unsigned named = __ballot_sync(~0u, e >= 0), same = __match_any_sync(~0u, e);
     const int leader = __ffs(static_cast<int>(same)) - 1;
     std::int32_t start = 0;
@@ -162,10 +169,10 @@ __device__ inline void place_chunk(const dispatch_job& job, std::int32_t chunk) 
       const index_t row = plan.expert_offsets[e] + start + __popc(same & below);
       index_t place = earlier;  // among the rows of all tokens, a token's by ascending expert
       for (index_t j = job.starts[token]; j < job.starts[token + 1]; ++j) {
-        const std::int32_t other = job.expert[j];
-        if (!job.names_expert(other)) continue;
+        const std::int32_t other = job.leads_row_of(j, token);
+        if (other < 0) continue;
         if (j < i) --place;
-        if (other < e || (other == e && j < i)) ++place;
+        if (other < e) ++place;
       }
       plan.row_token[row] = token;
       plan.row_expert[row] = e;
@@ -220,7 +227,7 @@ inline int dispatch_chunk_for(index_t entries) {
 }
 
 /// Fills `plan` as `make_plan` does, without a look from the host. Entries whose id is neither an expert's nor −1 are
-/// left out and counted in `plan.scratch[0]`; an expert that a token names twice gets two rows.
+/// left out and counted in `plan.scratch[0]`.
 template <class RuntimeT, class C>
 void dispatch(const RuntimeT& runtime, const routing<C>& r, const dispatch_plan& plan, int chunk) {
   constexpr index_t most = std::numeric_limits<std::int32_t>::max() / 2;

@@ -1,0 +1,143 @@
+// SPDX-FileCopyrightText: 2026 The moue authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// @file
+/// What a pass refuses, and in which words.
+
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+
+#include "moue/error.hpp"
+#include "moue/mixture.hpp"
+#include "moue/router.hpp"
+#include "moue/routing.hpp"
+#include "moue/view.hpp"
+
+namespace moue::detail {
+
+/// Checks for a pass at `at` that runs layers [first, end).
+struct pass_checks {
+  static constexpr std::string_view where = "pass";
+
+  const pass_options& options;
+  const pass_position& at;
+  index_t first;
+  index_t end;
+  index_t width;
+
+  static std::string text(index_t n) { return std::to_string(n); }
+
+  void batch(index_t tokens, const side_inputs& inputs) const {
+    require(
+        tokens >= 0 && tokens <= options.tokens, where,
+        [&] { return text(tokens) + " tokens were given, but it holds " + text(options.tokens); },
+        "start the pass for the largest batch");
+    const auto list = [&](std::string_view name, const auto& v) {
+      require(
+          v.size == 0 || v.size == tokens, where,
+          [&] {
+            return "the " + std::string(name) + " has " + text(v.size) + " entries for " + text(tokens) + " tokens";
+          },
+          "give one entry per token, or none at all");
+      require(
+          v.size == 0 || v.data != nullptr, where, [&] { return "the " + std::string(name) + " is null"; },
+          "point it at your data, or give none at all");
+    };
+    list("mask", inputs.valid);
+    list("list of token ids", inputs.token_ids);
+    list("list of labels", inputs.labels);
+  }
+
+  /// Rows that are read may have any distance, none too; rows that are written must not overlap.
+  template <class T>
+  void matrix(std::string_view name, const matrix_view<T>& m) const {
+    require(
+        m.rows == at.tokens && m.cols == width, where,
+        [&] {
+          return std::string(name) + " has shape " + shape_text(m.rows, m.cols) + ", not " +
+                 shape_text(at.tokens, width);
+        },
+        "give [tokens, width], with the tokens of begin");
+    require(
+        m.data != nullptr || m.empty(), where, [&] { return std::string(name) + " is null"; }, "point it at your data");
+    require(
+        std::is_const_v<T> || m.rows < 2 || m.stride >= m.cols, where,
+        [&] { return std::string(name) + " has rows " + text(m.stride) + " elements apart"; },
+        "set its stride to at least its columns");
+  }
+
+  void forward(std::string_view what, index_t layer, bool halfway) const {
+    require(
+        layer == at.next && layer < end && !at.backward && at.halfway == halfway, where,
+        [&] {
+          const std::string due = at.backward || at.next == end ? std::string("none")
+                                  : at.halfway                  ? "run of layer " + text(at.next)
+                                                                : "layer " + text(at.next);
+          return std::string(what) + " of layer " + text(layer) + " came when " + due + " was due";
+        },
+        halfway ? "route a layer, then run it" : "visit layers in order, and call begin before the next batch");
+  }
+
+  /// A layer that somebody else ran has no activations to go back over.
+  void backward(std::string_view what, index_t layer, bool halfway) const {
+    require(
+        options.how == mode::training, where, [] { return std::string("backward was called in inference"); },
+        "start the pass with mode::training");
+    const bool ran = layer >= first && layer < end && at.elsewhere[static_cast<std::size_t>(layer - first)] == 0;
+    require(
+        at.next == layer + 1 && at.next > first && (at.backward ? at.halfway == halfway : !at.halfway) &&
+            (!halfway || at.halfway || !ran),
+        where,
+        [&] {
+          return std::string(what) + " of layer " + text(layer) + " came when " +
+                 (at.next == first ? std::string("none was due")
+                                   : std::string(at.backward && at.halfway ? "route_backward" : "backward") +
+                                         " of layer " + text(at.next - 1) + " was due");
+        },
+        "visit the layers that ran in reverse order; after run_backward comes route_backward");
+    require(
+        halfway || ran, where, [&] { return "the experts of layer " + text(layer) + " were run by somebody else"; },
+        "give the gradients of their gates to route_backward");
+  }
+
+  /// What was routed at a layer is there from its route on; in inference, until the next.
+  void shown(std::string_view what, index_t layer) const {
+    const index_t last = at.backward ? at.reached : at.next + (at.halfway ? 1 : 0);
+    require(
+        layer >= first && layer < last, where,
+        [&] {
+          return std::string(what) + " of layer " + text(layer) + " were asked for when " + text(last - first) +
+                 " layers from layer " + text(first) + " on had been routed";
+        },
+        "ask after the layer's forward");
+    require(
+        options.how == mode::training || layer + 1 == last, where,
+        [&] { return std::string(what) + " of layer " + text(layer) + " are no longer there"; },
+        "in inference a pass shows the last layer alone: start it with mode::training, or ask before the next forward");
+  }
+};
+
+/// The sizes of a routing that a caller gives; what it holds is the executor's to check.
+template <class C>
+void check_given(const routing<C>& r, index_t tokens, index_t most) {
+  const auto text = [](index_t n) { return std::to_string(n); };
+  require(
+      r.tokens() == tokens && r.offsets.size == tokens + 1, "routing",
+      [&] { return "it is of " + text(r.tokens()) + " tokens, not " + text(tokens); }, "give offsets [tokens + 1]");
+  require(
+      r.entries() <= most, "routing",
+      [&] { return "it has " + text(r.entries()) + " entries, but the pass holds " + text(most); },
+      "start the pass with pass_options::entries");
+  require(
+      r.gate.size == r.entries() && (r.column.size == r.entries() || r.column.size == 0), "routing",
+      [&] {
+        return "it has " + text(r.entries()) + " experts, " + text(r.gate.size) + " gates and " + text(r.column.size) +
+               " columns";
+      },
+      "give one of each per entry, or no columns at all");
+}
+
+}  // namespace moue::detail

@@ -1,0 +1,70 @@
+// SPDX-FileCopyrightText: 2026 The moue authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// @file
+/// What a pass is started with, what a batch brings, and where a pass stands: plain data.
+
+#include <cstdint>
+#include <vector>
+
+#include "moue/view.hpp"
+
+namespace moue {
+
+/// Whether a pass saves what backward needs.
+enum class mode { inference, training };
+
+/// What a pass has to make room for.
+struct pass_options {
+  index_t tokens = 0;  ///< at most; a batch may have fewer
+  mode how = mode::training;
+  bool router_input = false;  ///< whether routers and experts are given different inputs (see `layer_input`)
+  /// Whether the caller keeps the inputs that it gives to `forward` as they are until `backward`, so that a training pass
+  /// need not copy them. Padding must then hold finite numbers.
+  bool external_inputs = false;
+  index_t first = 0;    ///< the first layer of the range that the pass runs
+  index_t count = -1;   ///< layers of the range; −1: all that follow
+  index_t entries = 0;  ///< entries at most of a routing given to `run`, where that is more than the router's own
+};
+
+/// Where a pass stands: plain data, all of a pass that is neither in its workspace nor external.
+struct pass_position {
+  index_t tokens = 0;
+  index_t next = 0;       ///< the layer whose forward is due; on the way back, one past the layer whose backward is due
+  index_t reached = 0;    ///< one past the last layer that ran
+  bool backward = false;  ///< whether the way back has begun
+  bool halfway = false;   ///< whether a layer has been routed but not run, or run backward but not routed backward
+  bool armed = false;     ///< whether the balancing loss sends a gradient back
+  bool counts = true;     ///< whether the batch is counted
+  std::vector<index_t> entries = {};         ///< [layers of the range, or 1 in inference] of what is to run or ran
+  std::vector<std::uint8_t> elsewhere = {};  ///< [layers of the range] 1 where somebody else ran the experts
+};
+
+/// What a batch brings beside activations, for stages that ask. Views that must stay alive until the next batch.
+struct side_inputs {
+  vector_view<const std::uint8_t> valid = {};      ///< [tokens] 0 marks padding; empty: all valid
+  vector_view<const std::int64_t> token_ids = {};  ///< [tokens] or empty
+  vector_view<const std::int64_t> labels = {};     ///< [tokens] or empty
+};
+
+/// How a batch is taken.
+struct batch_options {
+  bool counts = true;  ///< whether it is counted: false for layers that are run again, which have been counted before
+};
+
+/// A layer's input, where the router reads something else than the experts. Both [tokens, width].
+template <class S>
+struct layer_input {
+  matrix_view<const S> experts = {};
+  matrix_view<const S> router = {};
+};
+
+/// The gradients of a `layer_input`.
+template <class S>
+struct layer_gradient {
+  matrix_view<S> experts = {};
+  matrix_view<S> router = {};
+};
+
+}  // namespace moue
