@@ -49,7 +49,7 @@ assignments rectangle(moue::index_t tokens, moue::index_t selected, moue::index_
   return result;
 }
 
-/// Tokens with any number of entries, some with none, the last ones too.
+/// Tokens with any number of entries, some with none, the last ones too; some name an expert more than once.
 assignments ragged(moue::index_t tokens, moue::index_t experts, unsigned seed) {
   assignments result{"ragged", experts};
   std::mt19937 random(seed);
@@ -61,7 +61,7 @@ assignments ragged(moue::index_t tokens, moue::index_t experts, unsigned seed) {
     const auto count =
         none ? 0 : std::uniform_int_distribution<moue::index_t>(0, std::min<moue::index_t>(experts, 7))(random);
     for (moue::index_t i = 0; i < count; ++i)
-      result.expert.push_back(i % 4 == 2 ? -1 : ids[static_cast<std::size_t>(i)]);
+      result.expert.push_back(i % 4 == 2 ? -1 : ids[static_cast<std::size_t>(t % 3 == 1 ? i / 2 : i)]);
     result.offsets.push_back(result.entries());
   }
   return result;

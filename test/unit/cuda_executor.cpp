@@ -127,7 +127,7 @@ TEST_CASE("ids out of range are as none, and are counted") {
   check({6, 4}, 5, of_lists(lists), of_lists(meant), 3);
 }
 
-TEST_CASE("an expert that a token names twice counts twice") {
+TEST_CASE("entries of a token that name one expert share a row") {
   const auto given = of_lists({{3, 3}, {0, 3, 0}, {2}, {1, 1, 1, -1}});
   check({6, 4}, 5, given, given);
 }

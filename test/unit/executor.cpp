@@ -68,10 +68,11 @@ struct gated_expert : plain_expert {
   }
 };
 
-/// Ragged lists with holes, a token with none, an expert with none, ids out of order.
+/// Ragged lists with holes, a token with none, an expert with none, ids out of order and named twice.
 test::assignments ragged() {
   test::assignments result;
-  const std::vector<std::vector<std::int32_t>> lists{{3, 0}, {}, {-1, 4, -1}, {0, 1, 3, 4}, {-1}, {1}, {4, 3}};
+  const std::vector<std::vector<std::int32_t>> lists{{3, 0}, {},  {-1, 4, -1}, {0, 1, 3, 4},
+                                                     {-1},   {1}, {4, 3},      {3, -1, 3, 0, 3}};
   for (const auto& list : lists) {
     for (const auto e : list) result.add(e, 0.3 + 0.1 * static_cast<double>(result.gate.size()));
     result.end_token();

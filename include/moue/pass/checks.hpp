@@ -88,8 +88,8 @@ struct pass_checks {
         "start the pass with mode::training");
     const bool ran = layer >= first && layer < end && at.elsewhere[static_cast<std::size_t>(layer - first)] == 0;
     require(
-        at.next == layer + 1 && at.next > first && (at.backward ? at.halfway == halfway : !at.halfway) &&
-            (!halfway || at.halfway || !ran),
+        at.next == layer + 1 && at.next > first &&
+            (halfway ? (at.backward && at.halfway) || (!at.halfway && !ran) : !at.halfway),
         where,
         [&] {
           return std::string(what) + " of layer " + text(layer) + " came when " +

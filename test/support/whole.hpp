@@ -1,0 +1,106 @@
+// SPDX-FileCopyrightText: 2026 The moue authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// A composition that uses all a pass has, and a host around it whose ways through the depth can be compared to the bit.
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "moue/policies.hpp"
+#include "stack.hpp"
+
+namespace test {
+
+/// Depth state, always-on experts, tied routers, and a layer-wise and a universal balance.
+template <class BackendT>
+auto whole_mixture(const BackendT& backend) {
+  const moue::staggered_rotation ring{.depth = 2, .pool = 5, .window = 3, .stride = 2, .local = 1};
+  return moue::mixture{
+      moue::swiglu{.width = 6, .hidden = 5}, moue::always_on{moue::revisit{ring, 2, true}, 1, 1},
+      moue::universal_router(2, {.rank = 3}),
+      moue::sum_of_losses{moue::switch_loss{0.3}, moue::z_loss{0.2}, moue::universal_balance{0.4, 0.7}}, backend};
+}
+
+/// A batch with padding on its way through the layers: x += y after each, tanh before the next.
+struct whole_host {
+  using numbers = std::vector<double>;
+
+  const any_model<double>& model;
+  moue::parameters<double> weights;
+  moue::index_t tokens = 9;
+  std::vector<std::uint8_t> valid{1, 1, 0, 1, 1, 1, 1, 0, 1};
+  std::vector<std::int64_t> ids{5, 3, 1, 2, 9, 4, 4, 0, 7};
+  numbers input = noise_vector(3, tokens* model.width());
+  numbers target = noise_vector(4, tokens* model.width());
+  std::vector<numbers> entered = std::vector<numbers>(static_cast<std::size_t>(model.layers()) + 1);
+  numbers dx;
+  moue::gradients<double> gradients{model.layout()};
+
+  explicit whole_host(const any_model<double>& m) : model(m), weights(random_weights(m, 1)) { entered[0] = input; }
+
+  moue::matrix_view<double> view(numbers& v) const { return {v.data(), tokens, model.width()}; }
+  numbers& at(moue::index_t layer) { return entered[static_cast<std::size_t>(layer)]; }
+  moue::side_inputs inputs() const {
+    return {.valid = {valid.data(), tokens}, .token_ids = {ids.data(), tokens}, .labels = {}};
+  }
+
+  /// What enters the layer behind `layer`, from what the layer made of its own input.
+  void leave(moue::index_t layer, const numbers& y) {
+    auto& next = at(layer + 1);
+    next = at(layer);
+    for (std::size_t i = 0; i < y.size(); ++i) next[i] = std::tanh(next[i] + y[i]);
+  }
+  void forward(any_pass<double>& pass, moue::index_t layer) {
+    numbers y(input.size());
+    pass.forward(layer, view(at(layer)), view(y));
+    leave(layer, y);
+  }
+  /// The gradient of what `layer` made of its input, and `dx` of what it takes part in otherwise.
+  numbers enter_backward(moue::index_t layer) {
+    if (layer + 1 == model.layers()) dx = target;
+    const auto& out = at(layer + 1);
+    for (std::size_t i = 0; i < dx.size(); ++i) dx[i] *= 1 - out[i] * out[i];
+    return dx;
+  }
+  void leave_backward(const numbers& from_layer) {
+    for (std::size_t i = 0; i < dx.size(); ++i) dx[i] += from_layer[i];
+  }
+  void backward(any_pass<double>& pass, moue::index_t layer) {
+    numbers dy = enter_backward(layer);
+    pass.backward(layer, view(dy), view(dy), gradients);
+    leave_backward(dy);
+  }
+
+  bool same_bits_as(const whole_host& other) const {
+    return entered == other.entered && dx == other.dx && test::same_bits(gradients, other.gradients);
+  }
+};
+
+/// A pass with the memory it works in.
+struct placed_pass {
+  moue::workspace scratch;
+  std::unique_ptr<any_pass<double>> it;
+
+  placed_pass(const whole_host& host, moue::pass_options options)
+      : scratch((options.tokens = host.tokens, host.model.workspace_bytes(options))),
+        it(host.model.start(host.weights, options, scratch)) {}
+  any_pass<double>* operator->() const { return it.get(); }
+  any_pass<double>& operator*() const { return *it; }
+};
+
+/// The whole depth in one pass, the balancing loss armed.
+inline double run_whole(whole_host& host, moue::pass_options options = {}) {
+  const placed_pass pass(host, options);
+  pass->begin(host.tokens, host.inputs());
+  for (moue::index_t l = 0; l < host.model.layers(); ++l) host.forward(*pass, l);
+  const double balance = pass->balance();
+  pass->arm();
+  for (moue::index_t l = host.model.layers(); l-- > 0;) host.backward(*pass, l);
+  return balance;
+}
+
+}  // namespace test

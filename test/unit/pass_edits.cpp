@@ -1,0 +1,250 @@
+// SPDX-FileCopyrightText: 2026 The moue authors
+// SPDX-License-Identifier: Apache-2.0
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "message_of.hpp"
+#include "moue/backend/cpu.hpp"
+#include "moue/backend/reference.hpp"
+#include "whole.hpp"
+
+// Assignments that a caller edits between the router and the experts: what runs, what is counted, who gets which gradient.
+
+namespace {
+
+using test::placed_pass;
+using test::whole_host;
+using numbers = std::vector<double>;
+
+test::model_pointer<double> whole_model() { return test::erase<double>(test::whole_mixture(moue::reference{})); }
+
+void check_throws(const auto& f, const std::string& where, const std::string& what, const std::string& fix) {
+  CHECK(message_of(f) == "moue: " + where + ": " + what + "; " + fix);
+}
+
+/// A routing of a caller, with the factors that he gave the router's gates.
+struct edited {
+  std::vector<moue::index_t> offsets{0};
+  std::vector<std::int32_t> experts, columns;
+  numbers gates, factors;
+
+  void add(std::int32_t expert, double gate, std::int32_t column, double factor = 0) {
+    experts.push_back(expert);
+    gates.push_back(gate);
+    columns.push_back(column);
+    factors.push_back(factor);
+  }
+  moue::routing<double> view() const {
+    return {{offsets.data(), std::ssize(offsets)},
+            {experts.data(), std::ssize(experts)},
+            {gates.data(), std::ssize(gates)},
+            {columns.data(), std::ssize(columns)}};
+  }
+};
+
+/// Per token in turn: the second choice dropped, sent to another expert, halved, split into two entries of one expert;
+/// and an expert of the caller's added with a gate of his own, one that the token has already.
+edited edit(const moue::routing<double>& r) {
+  edited e;
+  for (moue::index_t t = 0; t < r.tokens(); ++t) {
+    for (moue::index_t i = r.offsets[t]; i < r.offsets[t + 1]; ++i) {
+      const bool second = i == r.offsets[t] + 1;
+      const std::int32_t expert = r.expert[i], column = r.column[i];
+      const double gate = r.gate[i];
+      if (second && expert >= 0 && t % 4 == 0) {
+        e.add(-1, gate, column, 1);
+      } else if (second && expert >= 0 && t % 4 == 1) {
+        e.add(0, gate, column, 1);
+      } else if (second && expert >= 0 && t % 4 == 3) {
+        e.add(expert, 0.25 * gate, column, 0.25);
+        e.add(expert, 0.75 * gate, column, 0.75);
+      } else {
+        const double factor = second ? 0.5 : 1;
+        e.add(expert, factor * gate, column, factor);
+      }
+    }
+    if (r.expert[r.offsets[t]] >= 0) e.add(r.expert[r.offsets[t]], 0.3, -1);
+    e.offsets.push_back(std::ssize(e.experts));
+  }
+  return e;
+}
+
+/// The loss <output, target> plus the balancing loss with every layer's assignments edited; gradients if asked for.
+double run_edited(whole_host& host, bool backward) {
+  const placed_pass pass(host, {.entries = 60});
+  pass->begin(host.tokens, host.inputs());
+  std::vector<edited> edits;
+  for (moue::index_t l = 0; l < host.model.layers(); ++l) {
+    const auto x = host.view(host.at(l));
+    edits.push_back(edit(pass->route(l, x)));
+    numbers y(host.input.size());
+    pass->run(l, x, edits.back().view(), host.view(y));
+    host.leave(l, y);
+  }
+  double loss = pass->balance();
+  const auto& out = host.at(host.model.layers());
+  for (std::size_t i = 0; i < out.size(); ++i) loss += out[i] * host.target[i];
+  if (!backward) return loss;
+  pass->arm();
+  for (moue::index_t l = host.model.layers(); l-- > 0;) {
+    auto dy = host.enter_backward(l);
+    auto& e = edits[static_cast<std::size_t>(l)];
+    numbers dgates(e.gates.size()), router(dy.size());
+    const moue::vector_view<double> dgate{dgates.data(), std::ssize(dgates)};
+    pass->run_backward(l, host.view(dy), host.view(dy), dgate, host.gradients);
+    for (std::size_t i = 0; i < dgates.size(); ++i) {
+      if (e.experts[i] < 0) CHECK(dgates[i] == 0);
+      dgates[i] *= e.factors[i];
+    }
+    pass->route_backward(l, dgate, host.view(router), host.gradients);
+    for (std::size_t i = 0; i < dy.size(); ++i) dy[i] += router[i];
+    host.leave_backward(dy);
+  }
+  return loss;
+}
+
+}  // namespace
+
+TEST_CASE("gradients of edited assignments agree with central differences") {
+  const auto model = whole_model();
+  whole_host host(*model);
+  run_edited(host, true);
+  constexpr double step = 1e-5;
+  double worst = 0;
+  const auto check = [&](double& value, double gradient) {
+    const double center = value;
+    const auto at = [&](double v) {
+      value = v;
+      host.entered[0] = host.input;
+      return run_edited(host, false);
+    };
+    const double difference = (at(center + step) - at(center - step)) / (2 * step);
+    value = center;
+    worst = std::max(worst, std::abs(difference - gradient) / std::max(1.0, std::abs(gradient)));
+  };
+  for (moue::index_t i = 0; i < host.weights.layout().tensors(); ++i)
+    for (moue::index_t j = 0; j < host.weights.layout()[i].size(); j += 1 + host.weights.layout()[i].size() / 7)
+      check(host.weights[i].data[j], host.gradients[i].data[j]);
+  for (std::size_t i = 0; i < host.input.size(); i += 5) check(host.input[i], host.dx[i]);
+  CHECK(worst < 1e-7);
+}
+
+TEST_CASE("demand is counted by the router's columns, load by the rows that ran") {
+  const auto model = whole_model();
+  whole_host host(*model);
+  const placed_pass plain(host, {}), pass(host, {.entries = 60});
+  host.at(1) = host.input;
+  plain->begin(host.tokens, host.inputs());
+  plain->forward(0, host.view(host.at(0)), host.view(host.at(1)));
+  pass->begin(host.tokens, host.inputs());
+  const auto e = edit(pass->route(0, host.view(host.at(0))));
+  pass->run(0, host.view(host.at(0)), e.view(), host.view(host.at(1)));
+  const auto expected = plain->counts(), counts = pass->counts();
+  CHECK(counts.demand == expected.demand);
+  CHECK(counts.load != expected.load);
+  CHECK(counts.tokens == std::vector<std::int64_t>{7, 0, 0, 0});
+  CHECK(expected.demand == expected.load);
+  // Rows by hand: a token's entries of one expert are one row.
+  const auto candidates = model->connections().candidates(0);
+  std::vector<std::int64_t> rows(candidates.size(), 0);
+  for (moue::index_t t = 0; t < host.tokens; ++t)
+    for (std::size_t c = 0; c < candidates.size(); ++c) {
+      const auto first = e.experts.begin() + e.offsets[static_cast<std::size_t>(t)],
+                 last = e.experts.begin() + e.offsets[static_cast<std::size_t>(t) + 1];
+      rows[c] += std::find(first, last, candidates[c]) != last;
+    }
+  CHECK(std::equal(rows.begin(), rows.end(), counts.load.begin()));
+  const auto share = pass->statistics().share, before = plain->statistics().share;
+  CHECK(numbers(share.begin(), share.end()) == numbers(before.begin(), before.end()));
+}
+
+TEST_CASE("experts that somebody else ran are the experts that the pass would have run") {
+  const auto mixture = test::whole_mixture(moue::cpu{});
+  const auto model = test::erase<double>(mixture);
+  whole_host whole(*model), host(*model);
+  test::run_whole(whole);
+  const auto& executor = mixture.experts_executor();
+  const placed_pass pass(host, {});
+  pass->begin(host.tokens, host.inputs());
+  const moue::index_t entries = host.tokens * 4;
+  std::vector<moue::workspace> blocks;
+  std::vector<moue::expert_memory<double>> memories;
+  // Padding must be finite where a caller runs experts himself; its rows are never gathered.
+  for (moue::index_t l = 0; l < model->layers(); ++l) {
+    blocks.emplace_back(executor.workspace_bytes<double>(host.tokens, entries));
+    memories.push_back(executor.carve<double>(blocks.back(), host.tokens, entries));
+    const auto x = host.view(host.at(l));
+    const auto r = pass->route(l, x);
+    numbers y(host.input.size());
+    executor.forward(r, host.weights, x, host.view(y), memories.back());
+    pass->ran(l, r);
+    host.leave(l, y);
+  }
+  pass->arm();
+  for (moue::index_t l = model->layers(); l-- > 0;) {
+    auto dy = host.enter_backward(l);
+    numbers dgates(static_cast<std::size_t>(entries)), dx(dy.size()), router(dy.size());
+    const moue::vector_view<double> dgate{dgates.data(), entries};
+    executor.backward(pass->assignments(l), host.weights, host.view(host.at(l)), host.view(dy), host.view(dx), dgate,
+                      host.gradients, memories[static_cast<std::size_t>(l)]);
+    check_throws([&] { pass->run_backward(l, host.view(dy), host.view(dy), dgate, host.gradients); }, "pass",
+                 "the experts of layer " + std::to_string(l) + " were run by somebody else",
+                 "give the gradients of their gates to route_backward");
+    pass->route_backward(l, dgate, host.view(router), host.gradients);
+    for (std::size_t i = 0; i < dx.size(); ++i) dx[i] += router[i];
+    host.leave_backward(dx);
+  }
+  CHECK(host.same_bits_as(whole));
+}
+
+TEST_CASE("steps that are not due, and what is no longer there") {
+  const auto model = whole_model();
+  whole_host host(*model);
+  const auto x = host.view(host.input);
+  numbers out(host.input.size());
+  const auto y = host.view(out);
+  const placed_pass pass(host, {});
+  const auto mine = pass->position();
+  CHECK(mine.tokens == 0);
+  pass->begin(host.tokens, host.inputs());
+  check_throws([&] { pass->logits(0); }, "pass",
+               "the logits of layer 0 were asked for when 0 layers from layer 0 on had been routed",
+               "ask after the layer's forward");
+  const auto r = pass->route(0, x);
+  check_throws([&] { pass->route(0, x); }, "pass", "route of layer 0 came when run of layer 0 was due",
+               "visit layers in order, and call begin before the next batch");
+  check_throws([&] { pass->forward(0, x, y); }, "pass", "forward of layer 0 came when run of layer 0 was due",
+               "visit layers in order, and call begin before the next batch");
+  check_throws([&] { pass->rewind(); }, "pass", "rewind was called where no backward can begin",
+               "start the pass with mode::training, and run every layer that was routed");
+  check_throws([&] { pass->run(0, y, r, y); }, "pass", "the experts were given another input than the router",
+               "set pass_options::router_input");
+  auto longer = r;
+  longer.expert.size = longer.gate.size = longer.column.size = r.entries() + 1;
+  check_throws([&] { pass->run(0, x, longer, y); }, "routing", "it has 37 entries, but the pass holds 36",
+               "start the pass with pass_options::entries");
+  pass->run(0, x, r, y);
+  check_throws([&] { pass->run(0, x, r, y); }, "pass", "run of layer 0 came when layer 1 was due",
+               "route a layer, then run it");
+  CHECK(pass->logits(0).rows == host.tokens);
+  for (const moue::index_t layer : {1, 4, -1})
+    check_throws([&] { pass->selected(layer); }, "pass",
+                 "the selected columns of layer " + std::to_string(layer) +
+                     " were asked for when 1 layers from layer 0 on had been routed",
+                 "ask after the layer's forward");
+
+  const placed_pass inference(host, {.how = moue::mode::inference});
+  inference->begin(host.tokens, host.inputs());
+  for (moue::index_t l = 0; l < 2; ++l) inference->forward(l, x, y);
+  CHECK(inference->assignments(1).tokens() == host.tokens);
+  check_throws([&] { inference->assignments(0); }, "pass", "the assignments of layer 0 are no longer there",
+               "in inference a pass shows the last layer alone: start it with mode::training, or ask before the next "
+               "forward");
+  check_throws([&] { placed_pass(host, {.first = 2, .count = 3}); }, "pass", "layers 2 to 5 of 4 were asked for",
+               "ask for a range of the mixture's layers");
+}
