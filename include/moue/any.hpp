@@ -55,6 +55,7 @@ class any_pass {
 
   virtual any_loss_value<C> balance() const = 0;
   virtual any_loss_value<C> balance(const routing_counts<C>& of_all) const = 0;
+  virtual vector_view<const C> queue_balance() const = 0;
   virtual void arm(C scale = C(1)) = 0;
   virtual void arm(std::span<const C> scales) = 0;
   virtual void arm(std::span<const C> scales, const routing_counts<C>& of_all) = 0;

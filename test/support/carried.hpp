@@ -149,6 +149,7 @@ class carried_pass final : public any_pass<S> {
   moue::any_loss_value<C> balance(const moue::routing_counts<C>& of_all) const override {
     return any_of(it_.balance(of_all));
   }
+  moue::vector_view<const C> queue_balance() const override { return it_.queue_balance(); }
   void arm(C scale) override { it_.arm(scale); }
   void arm(std::span<const C> scales) override { it_.arm(scales); }
   void arm(std::span<const C> scales, const moue::routing_counts<C>& of_all) override { it_.arm(scales, of_all); }

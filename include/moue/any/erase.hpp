@@ -45,6 +45,7 @@ class erased_pass final : public any_pass<S> {
 
   any_loss_value<C> balance() const override { return any_of(it_.balance()); }
   any_loss_value<C> balance(const routing_counts<C>& of_all) const override { return any_of(it_.balance(of_all)); }
+  vector_view<const C> queue_balance() const override { return it_.queue_balance(); }
   void arm(C scale) override { it_.arm(scale); }
   void arm(std::span<const C> scales) override { it_.arm(scales); }
   void arm(std::span<const C> scales, const routing_counts<C>& of_all) override { it_.arm(scales, of_all); }

@@ -207,6 +207,7 @@ struct gradient_of_depth {
         token_scale(layer, position) = scale(layer) / C(s.layers);
       if constexpr (DepthLoss<std::remove_cvref_t<decltype(part)>>) {
         const auto& d = only ? dprobability : of_part;
+        lanes.wait();  // the part before may still be read
         if (!only) clear(d);
         lanes.wait();
         depth_gradient(part, s, d, lanes);
