@@ -53,14 +53,26 @@ int allocations_of_a_step(const test::any_model<double>& model, moue::mode how) 
   return allocations - before;
 }
 
+/// Threads of the host that allocate nothing themselves.
+struct in_turn {
+  moue::index_t size() const { return 3; }
+  void run(moue::index_t count, const auto& f) const {
+    for (moue::index_t task = 0; task < count; ++task) f(task);
+  }
+};
+
 }  // namespace
 
 TEST_CASE("a step allocates nothing") {
+  const moue::cpu two(2);  // whose first run makes a thread
+  allocations_of_a_step(*test::compose("linear_bias", {}, two), moue::mode::inference);
+  const moue::cpu host{in_turn()};
   for (const auto& name : test::compositions())
     for (const auto how : {moue::mode::training, moue::mode::inference}) {
       CAPTURE(name);
       CHECK(allocations_of_a_step(*test::compose(name, {}, moue::reference{}), how) == 0);
       CHECK(allocations_of_a_step(*test::compose(name, {}, moue::cpu{}), how) == 0);
-      CHECK(allocations_of_a_step(*test::compose(name, {}, moue::cpu{2}), how) == 0);
+      CHECK(allocations_of_a_step(*test::compose(name, {}, two), how) == 0);
+      CHECK(allocations_of_a_step(*test::compose(name, {}, host), how) == 0);
     }
 }

@@ -11,26 +11,12 @@
 #include <vector>
 
 #include "compositions.hpp"
+#include "large_stack.hpp"
 #include "moue/error.hpp"
-#include "stack.hpp"
 
-namespace {
-
-// Large enough for the pool to be used: several blocks of 256 rows for an expert and for its weights' gradients, several
-// of 64 rows for a row functor, and products of more than 2^19 terms.
-constexpr moue::index_t tokens = 600;
-const test::recipe large{
-    .width = 48, .hidden = 260, .ring = {.depth = 2, .pool = 5, .window = 3, .stride = 2, .local = 1}, .rank = 8};
-
-bool same(const test::stack_result<double>& a, const test::stack_result<double>& b) {
-  for (std::size_t l = 0; l < a.visits.size(); ++l)
-    if (!test::same_bits(a.visits[l].logits, b.visits[l].logits) || a.visits[l].experts != b.visits[l].experts)
-      return false;
-  return test::same_bits(a.output, b.output) && test::same_bits(a.dx, b.dx) &&
-         test::same_bits(a.gradients, b.gradients) && a.balance == b.balance;
-}
-
-}  // namespace
+using test::large;
+using test::same;
+constexpr auto tokens = test::large_batch;
 
 TEST_CASE("results are the same bits for any number of threads") {
   for (const auto* name : {"keyed_trajectory", "always_on", "mixed_pool", "uneven_widths"}) {

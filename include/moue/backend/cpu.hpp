@@ -7,13 +7,15 @@
 
 #include <Eigen/Core>
 #include <algorithm>
+#include <concepts>
 #include <memory>
-#include <string>
 #include <type_traits>
+#include <utility>
 
 #include "moue/backend.hpp"
+#include "moue/backend/cpu/any_threads.hpp"
 #include "moue/backend/cpu/thread_pool.hpp"
-#include "moue/error.hpp"
+#include "moue/backend/host_threads.hpp"
 
 namespace moue {
 namespace detail {
@@ -35,7 +37,7 @@ eigen_map<T> map(const matrix_view<T>& m) {
 template <class C>
 class cpu_operations {
  public:
-  cpu_operations(thread_pool* pool, vector_view<C> conversion) : pool_(pool), conversion_(conversion) {}
+  cpu_operations(any_threads* pool, vector_view<C> conversion) : pool_(pool), conversion_(conversion) {}
 
   template <class X, class W>
   void linear(const X& x, const W& w, const matrix_view<C>& y, store mode = store::assign) const {
@@ -146,23 +148,30 @@ class cpu_operations {
     }
   }
 
-  thread_pool* pool_;
+  any_threads* pool_;
   vector_view<C> conversion_;
 };
 
 }  // namespace detail
 
-/// Runs on `threads` threads of its own (none beside the caller's by default), with products by Eigen. Copies share the
-/// threads. Results are bit-identical for any number of threads. Eigen takes its packing buffers from the stack or, for
-/// blocks over 128 KiB, from the heap; the library itself allocates nothing while a pass runs.
+/// Runs on the caller's thread, on threads of its own or on the host's, with products by Eigen. Copies share the threads.
+/// Results are bit-identical for any number and kind of threads. A run that starts inside a task of another is done by the
+/// thread that starts it. Eigen takes its packing buffers from the stack or, for blocks over 128 KiB, from the heap; the
+/// library itself allocates nothing while a pass runs, but for the first run on threads of its own, which makes them.
 class cpu {
  public:
   cpu() = default;
-  /// Throws unless `threads` is at least 1.
-  explicit cpu(index_t threads) {
-    detail::require(
-        threads >= 1, "cpu", [&] { return std::to_string(threads) + " threads were asked for"; }, "ask for at least 1");
-    if (threads > 1) pool_ = std::make_shared<detail::thread_pool>(threads);
+  /// `threads` in all, the caller's among them. The others are made by the first run that has work for them, in a forked
+  /// child by its first, and end with the last copy. Throws unless `threads` is at least 1; a run throws `moue::error` if
+  /// they cannot be made.
+  explicit cpu(index_t threads) : pool_(std::make_shared<detail::thread_pool>(threads)) {}
+  /// On threads of the host, see `HostThreads`: `cpu{pool}` refers to a pool, which must outlive all copies of the
+  /// backend, and `cpu{handle()}` keeps what it is given. Their `size()` is asked for once, here.
+  template <class P>
+    requires(!std::convertible_to<P, index_t> && !std::same_as<std::remove_cvref_t<P>, cpu>)
+  explicit cpu(P&& threads) {
+    if constexpr (check_host_threads<std::remove_reference_t<P>>())
+      pool_ = std::make_shared<detail::threads_of<P>>(std::forward<P>(threads));
   }
 
   index_t workers() const { return pool_ ? pool_->size() : 1; }
@@ -197,7 +206,7 @@ class cpu {
   }
 
  private:
-  std::shared_ptr<detail::thread_pool> pool_;
+  std::shared_ptr<detail::any_threads> pool_;
 };
 
 }  // namespace moue
