@@ -37,7 +37,7 @@ int main() {
   moue::workspace scratch(model.workspace_bytes<float>(options));
   auto pass = model.start(weights, options, scratch);
 
-  const std::vector<std::int32_t> ids{17, 4, 17, 99, 4, 17};
+  const std::vector<std::int64_t> ids{17, 4, 17, 99, 4, 17};
   std::vector<float> x(tokens * width, 1), y(x.size());
   pass.begin(tokens, {.token_ids = {ids.data(), tokens}});
   pass.forward(0, {x.data(), tokens, width}, {y.data(), tokens, width});

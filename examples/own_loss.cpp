@@ -69,6 +69,6 @@ int main() {
   double x[8] = {1, 2, 3, 4, 5, 6, 7, 8};
   pass.begin(2);
   for (moue::index_t layer = 0; layer < 2; ++layer) pass.forward(layer, {x, 2, 4}, {x, 2, 4});
-  std::printf("1 + log 3 = %.4f\n", pass.balance());
+  std::printf("1 + log 3 = %.4f\n", pass.balance().total);
   return depth && token ? 0 : 1;
 }

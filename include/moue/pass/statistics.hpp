@@ -112,9 +112,9 @@ struct form_statistics {
       std::int64_t part = 0;
       for (index_t i = offsets[layer] + lanes.first(); i < offsets[layer + 1]; i += lanes.step())
         part += counts.demand[i];
-      const std::int64_t assignments = lanes.sum(part), tokens = counts.tokens[layer];
+      const std::int64_t assignments = lanes.sum(part), valid = counts.tokens[layer];
       const C per_assignment = assignments > 0 ? C(1) / C(assignments) : C(0);
-      const C per_token = tokens > 0 ? C(1) / C(tokens) : C(0);
+      const C per_token = valid > 0 ? C(1) / C(valid) : C(0);
       for (index_t i = offsets[layer] + lanes.first(); i < offsets[layer + 1]; i += lanes.step()) {
         const index_t e = candidates[i];
         tables.share[i] = C(counts.demand[i]) * per_assignment;
@@ -135,7 +135,7 @@ struct form_statistics {
   }
   MOUE_HD index_t most_tokens() const {
     std::int64_t most = 0;
-    for (const std::int64_t tokens : counts.tokens) most = tokens > most ? tokens : most;
+    for (const std::int64_t of_layer : counts.tokens) most = of_layer > most ? of_layer : most;
     return static_cast<index_t>(most);
   }
 };
@@ -200,8 +200,8 @@ struct gradient_of_depth {
     each_part(loss, [&](const auto& part, index_t position) {
       const bool only = part_count<LossT> == 1;
       const auto scale = [&](index_t layer) {
-        const std::int64_t tokens = form.counts.tokens[layer];
-        return tokens > 0 ? scales(position, layer, s.layers, part_count<LossT>) / C(tokens) : C(0);
+        const std::int64_t valid = form.counts.tokens[layer];
+        return valid > 0 ? scales(position, layer, s.layers, part_count<LossT>) / C(valid) : C(0);
       };
       for (index_t layer = lanes.first(); layer < s.layers; layer += lanes.step())
         token_scale(layer, position) = scale(layer) / C(s.layers);
