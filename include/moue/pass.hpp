@@ -61,6 +61,9 @@ class pass {
     state_.attach(position.tokens, inputs);
   }
 
+  pass(const MixtureT&&, const parameters<S>&, const pass_options&, workspace&) = delete;
+  pass(const MixtureT&, const parameters<S>&&, const pass_options&, workspace&) = delete;
+
   const MixtureT& model() const { return *state_.model; }
   index_t tokens() const { return state_.at.tokens; }
   /// The first layer of the range, and how many follow from there.
