@@ -53,8 +53,10 @@ class pass {
     checks().batch(position.tokens, inputs);
     detail::require(
         position.next >= state_.memory.first && position.next <= position.reached &&
-            position.reached <= state_.memory.end && position.entries.size() == state_.at.entries.size() &&
-            position.elsewhere.size() == state_.at.elsewhere.size(),
+            position.reached <= state_.memory.end && position.elsewhere.size() == state_.at.elsewhere.size() &&
+            std::equal(position.entries.begin(), position.entries.end(), state_.memory.visits.begin(),
+                       state_.memory.visits.end(),
+                       [](index_t n, const auto& visit) { return n >= 0 && n <= visit.experts.size; }),
         where, [] { return std::string("the position is one of another pass"); },
         "resume with the options that the pass was started with");
     state_.at = position;
@@ -142,9 +144,10 @@ class pass {
     checks().matrix("x", x);
     checks().matrix("y", y);
     detail::require(
-        state_.options.router_input || x.data == routed_.data, where,
+        state_.options.router_input || routed_.data == nullptr || x.data == routed_.data, where,
         [] { return std::string("the experts were given another input than the router"); },
         "set pass_options::router_input");
+    if (state_.training() && !state_.options.router_input) check_there(layer, state_.saved(layer).experts);
     const bool own = adopt(layer, r);
     run_rows(layer, x, state_.assignments(layer), y, own);
   }
@@ -233,6 +236,8 @@ class pass {
     check_gradients(into);
     checks().matrix("dy", dy);
     check_gradient(dx);
+    check_there(layer, state_.saved(layer).experts);
+    check_there(layer, state_.saved(layer).router);
     const auto dgates = own_dgates(layer);
     run_back<C>(layer, dy, state_.rows(state_.memory.dx), dgates, into);
     const matrix_view<const C> dx_experts = state_.rows(state_.memory.dx);
@@ -256,6 +261,7 @@ class pass {
     checks().matrix("dy", dy);
     checks().matrix("dx", dx);
     check_dgates(layer, dgates.size);
+    check_there(layer, state_.saved(layer).experts);
     run_back<S>(layer, dy, dx, dgates, into);
     state_.at.backward = state_.at.halfway = true;
   }
@@ -266,6 +272,7 @@ class pass {
     check_gradients(into);
     checks().matrix("dx", dx);
     check_dgates(layer, dgates.size);
+    check_there(layer, state_.saved(layer).router);
     const matrix_view<const C> dx_router = state_.route_backward(layer, *weights_, dgates, into);
     state_.operations().each_element(tokens(), model().width(), detail::convert_element<C, S>{dx_router, dx});
     finish_backward(layer);
@@ -374,6 +381,13 @@ class pass {
         },
         "give one per entry of what ran");
   }
+  /// What is external is not there once a pass was picked up.
+  void check_there(index_t layer, const matrix_view<const S>& input) const {
+    detail::require(
+        input.data != nullptr || tokens() == 0, where,
+        [&] { return "the external input of layer " + std::to_string(layer) + " is not there"; },
+        "give it to rebind_input after resume");
+  }
   void check_arm() const {
     detail::require(
         state_.training() && !state_.at.backward && !state_.at.halfway, where,
@@ -454,7 +468,7 @@ class pass {
 
   const parameters<S>* weights_ = nullptr;
   state_type state_;
-  matrix_view<const S> routed_;  // the input of a layer that is to run
+  matrix_view<const S> routed_;  // the input of a layer that is to run; unknown once picked up
 };
 
 }  // namespace moue
