@@ -131,7 +131,7 @@ class pass {
         ids.rows == tokens() && ids.cols <= state_.max_selected(layer) && (ids.data != nullptr || ids.empty()), where,
         [&] { return "the ids to replay have shape " + detail::shape_text(ids.rows, ids.cols) + ", or are null"; },
         "give [tokens, k] with k no more than the router selects");
-    route_rows(layer, x, &ids);
+    route_rows(layer, x, detail::ids_select{ids});
     return assignments(layer);
   }
 
@@ -395,9 +395,10 @@ class pass {
         "arm it in training, between the last forward and the first backward");
   }
 
-  void route_rows(index_t layer, const matrix_view<const S>& x, const matrix_view<const std::int32_t>* ids = nullptr) {
+  template <class Given = detail::router_selects>
+  void route_rows(index_t layer, const matrix_view<const S>& x, const Given& given = {}) {
     routed_ = x;
-    state_.route(layer, *weights_, state_.save_router(layer, x), ids);
+    state_.route(layer, *weights_, state_.save_router(layer, x), given);
     state_.at.halfway = true;
   }
   bool adopt(index_t layer, const routing<C>& r) {

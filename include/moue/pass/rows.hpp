@@ -97,6 +97,9 @@ struct reject_broken_row {
   }
 };
 
+/// Nobody says which columns are selected but the router.
+struct router_selects {};
+
 /// columns(t, i) = the column of expert id(t, i), or -1 where that is no candidate or the token no valid one; what is
 /// selected stands first.
 struct columns_of_ids {
@@ -110,6 +113,15 @@ struct columns_of_ids {
       for (index_t column = 0; column < candidates.size; ++column)
         if (candidates[column] == ids(t, i)) selected(t, count++) = static_cast<std::int32_t>(column);
     for (; count < selected.cols; ++count) selected(t, count) = -1;
+  }
+};
+
+/// Expert ids that a caller gives.
+struct ids_select {
+  matrix_view<const std::int32_t> ids;
+  void operator()(const auto& ops, const vector_view<const std::int32_t>& candidates,
+                  const vector_view<const std::uint8_t>& valid, const matrix_view<std::int32_t>& selected) const {
+    ops.each_row(selected.rows, columns_of_ids{ids, candidates, valid, selected});
   }
 };
 

@@ -201,9 +201,11 @@ struct pass_state {
     return dense;
   }
 
-  /// From the router's input to the layer's assignments and the next depth state. With `ids` the selection is given.
-  void route(index_t layer, const parameters<S>& values, const matrix_view<const S>& x,
-             const matrix_view<const std::int32_t>* ids = nullptr) {
+  /// From the router's input to the layer's assignments and the next depth state. `Given` says which columns are selected
+  /// in place of the router, if it may be called.
+  template <class Given>
+  void route(index_t layer, const parameters<S>& values, const matrix_view<const S>& x, const Given& given) {
+    constexpr bool selects = std::is_same_v<Given, router_selects>;
     const index_t tokens = at.tokens;
     const auto ops = operations();
     const stages_type stages(model->router());
@@ -227,15 +229,15 @@ struct pass_state {
                                                              scores};
     if constexpr (!has_select<std::remove_cvref_t<decltype(model->router().select)>>) {
       ops.each_row(tokens, prefer);
-      if (ids == nullptr)
+      if constexpr (selects)
         model->router().select.table(ops, matrix_view<const C>(scores), valid(), frame.candidates, selected(layer));
     }
-    if (ids != nullptr) ops.each_row(tokens, columns_of_ids{*ids, frame.candidates, valid(), selected(layer)});
-    ops.each_row(tokens + 1, route_row<C, router_type, parameters_type, balances>{
-                                 prefer, frame.candidates, always_ids, ids != nullptr,
-                                 shaped(memory.probabilities, candidates(layer)), selected(layer), gates(layer),
-                                 visit.offsets, rectangle(visit.experts, width), rectangle(visit.entry_gates, width),
-                                 rectangle(visit.columns, width)});
+    if constexpr (!selects) given(ops, frame.candidates, valid(), selected(layer));
+    ops.each_row(tokens + 1,
+                 route_row<C, router_type, parameters_type, balances>{
+                     prefer, frame.candidates, always_ids, !selects, shaped(memory.probabilities, candidates(layer)),
+                     selected(layer), gates(layer), visit.offsets, rectangle(visit.experts, width),
+                     rectangle(visit.entry_gates, width), rectangle(visit.columns, width)});
     at.entries[place(layer)] = tokens * width;
     if (stages.state_width() > 0) {
       frame.gates = spread(layer);
