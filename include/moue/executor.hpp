@@ -268,7 +268,8 @@ class executor {
     else
       backend_.each_group(plan, scratch.conversion, [&](const auto& group, index_t e, index_t first, index_t rows) {
         pool_.visit_kind(kinds_[static_cast<std::size_t>(e)], [&](const auto& kind) {
-          body(group, kind, detail::group_place{e, static_cast<index_t>(kinds_[static_cast<std::size_t>(e)]), first, rows});
+          body(group, kind,
+               detail::group_place{e, static_cast<index_t>(kinds_[static_cast<std::size_t>(e)]), first, rows});
         });
       });
   }

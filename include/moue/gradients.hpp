@@ -156,8 +156,8 @@ class gradients {
 
   template <class T>
   matrix_view<T> at(index_t tensor) const {
-    C* const data = pointers_[static_cast<std::size_t>(tensor)];
     const auto& info = layout()[tensor];
+    C* const data = pointers_[static_cast<std::size_t>(tensor)];
     if (data == nullptr) return {};
     return {data, info.rows, info.cols};
   }

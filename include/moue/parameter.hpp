@@ -167,7 +167,8 @@ class parameters {
     detail::require(
         tensor >= 0 && tensor < layout().tensors(), where,
         [&] {
-          return "tensor " + std::to_string(tensor) + " of " + std::to_string(layout().tensors()) + " was to be rebound";
+          return "tensor " + std::to_string(tensor) + " of " + std::to_string(layout().tensors()) +
+                 " was to be rebound";
         },
         "give the position of a tensor in the layout");
     detail::require(

@@ -122,9 +122,8 @@ struct island_group {
     dw.set_written();
   }
   void column_sum(const auto& x, const auto& out, moue::store mode = moue::store::add) const {
-    each_expert([&](moue::index_t e, auto rows_of) {
-      moue::reference_operations{}.column_sum(rows_of(x), out.of(e), mode);
-    });
+    each_expert(
+        [&](moue::index_t e, auto rows_of) { moue::reference_operations{}.column_sum(rows_of(x), out.of(e), mode); });
   }
   template <class C>
   void column_sum(const auto& x, const moue::grouped_target<C>& out) const {

@@ -153,7 +153,8 @@ struct square_score {
                 const auto& p, const auto&, const auto& dp) const {
     using P = std::remove_cvref_t<decltype(p[0])>;
     const auto dweights = moue::accumulate(ops, dp[0]);
-    ops.each_element(dweights.rows, dweights.cols, square_weight_gradient<C>{frame.features, gradient.logits, dweights});
+    ops.each_element(dweights.rows, dweights.cols,
+                     square_weight_gradient<C>{frame.features, gradient.logits, dweights});
     ops.each_element(frame.features.rows, frame.features.cols,
                      square_feature_gradient<C, P>{frame.features, p[0], gradient.logits, gradient.features});
   }

@@ -161,7 +161,7 @@ struct faulty_expert {
                 moue::matrix_view<const C> dy, moue::matrix_view<C> dx, const auto& dp) const {
     const bool wanted = !dp[0].empty();
     const auto held = has(expert_fault::dp_not_cleared) && wanted ? dp[0].values() : moue::accumulate(ops, dp[0]);
-    if (has(expert_fault::dp_not_cleared)) dp[0].set_written();
+    if (has(expert_fault::dp_not_cleared) && wanted) dp[0].set_written();
     if (has(expert_fault::row_zero_assumed) && wanted) held(0, 0) += 1;
     for (moue::index_t i = 0; i < x.rows; ++i)
       for (moue::index_t j = 0; j < x.cols; ++j) {

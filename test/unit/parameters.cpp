@@ -176,12 +176,12 @@ TEST_CASE("external tensors are used in place") {
   const auto own = external.clone();
   CHECK(own["a"].data != memory.data());
   CHECK(own["a"](1, 0) == 9);
-  CHECK_THROWS_WITH_AS(moue::parameters<float>(external), doctest::Contains("say clone()"), moue::error);
+  CHECK_THROWS_WITH_AS(moue::parameters<float>{external}, doctest::Contains("say clone()"), moue::error);
   CHECK_THROWS_WITH_AS(moue::parameters<float>() = external, doctest::Contains("say clone()"), moue::error);
   CHECK_THROWS_WITH_AS(moue::parameters<float>(layout, std::span<float* const>(tensors).first(1)),
                        doctest::Contains("1 pointers were given for 2 tensors"), moue::error);
   tensors[0] = nullptr;
-  CHECK_THROWS_WITH_AS(moue::parameters<float>(layout, tensors), doctest::Contains("external for 'a' is null"),
+  CHECK_THROWS_WITH_AS(moue::parameters<float>(layout, tensors), doctest::Contains("given for 'a' is null"),
                        moue::error);
 }
 

@@ -64,6 +64,9 @@ TEST_CASE("masters follow weights that something else changed") {
   auto memory = there.memory(moue::adamw<moue::bf16>::workspace_bytes(*there.layout));
   moue::adamw optimiser(there.backend, there.weights, there.grads, memory, {.weight_decay = 0});
   const auto before = there.fetch(there.weights);
+  moue::gradients<float> zeros(there.layout);
+  touch_all(zeros);
+  there.send(zeros);
   fill(weights, 2);
   there.send(weights, there.weights);
   optimiser.step(there.operations(), there.weights, there.grads, 0);

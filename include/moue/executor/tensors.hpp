@@ -96,7 +96,8 @@ class kind_targets {
  public:
   template <class E>
   kind_targets(const E& kind, index_t position, const grouped_tables& tables, const dispatch_plan& plan)
-      : settled_{tables.marks.there.data, plan.expert_offsets, tables.kind_of, static_cast<std::int32_t>(position), {}} {
+      : settled_{
+            tables.marks.there.data, plan.expert_offsets, tables.kind_of, static_cast<std::int32_t>(position), {}} {
     const auto values = tensors_of_kind<C>(kind, tables.gradients, plan);
     for (std::size_t i = 0; i < N; ++i) {
       const auto first = static_cast<index_t>(i) * plan.experts();

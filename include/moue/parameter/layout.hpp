@@ -104,7 +104,8 @@ class parameter_layout {
     detail::require(
         spec.cols == 0 || spec.rows <= (most - elements_) / spec.cols, "parameters",
         [&] {
-          return "with '" + name + "' " + detail::shape_text(spec.rows, spec.cols) + " the number of elements overflows";
+          return "with '" + name + "' " + detail::shape_text(spec.rows, spec.cols) +
+                 " the number of elements overflows";
         },
         "give smaller sizes");
     infos_.push_back(

@@ -168,8 +168,8 @@ void check_expert_backward(law_report& report, const E& expert) {
   const auto dp = trial.dp;
   expect_close(report, "backward assigns dx", "dx" + form, dx, dx);
   for (std::size_t i = 0; i < dp.size(); ++i)
-    expect_close(report, "backward assigns gradients that hold nothing", "d " + std::string(specs[i].name) + form, dp[i],
-                 dp[i]);
+    expect_close(report, "backward assigns gradients that hold nothing", "d " + std::string(specs[i].name) + form,
+                 dp[i], dp[i]);
   trial.set_gradients(2.5, true);
   trial.template backward<Gated>(-1e3);
   report.expect("backward reads no scratch it did not write and repeats itself",

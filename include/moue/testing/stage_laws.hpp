@@ -30,15 +30,16 @@ void check_stage_gradients(law_report& report, Trial& trial, const std::string& 
   std::vector<numbers> added;
   trial.each_read([&](const auto&, auto&, numbers& d) { added.push_back(d); });
   for (std::size_t i = 0; i < specs.size(); ++i)
-    expect_close(report, which + " assigns gradients that hold nothing", "d " + std::string(specs[i].name),
-                 trial.dp[i], trial.dp[i]);
+    expect_close(report, which + " assigns gradients that hold nothing", "d " + std::string(specs[i].name), trial.dp[i],
+                 trial.dp[i]);
   trial.clear_gradients(0);
   trial.states.unwanted.fill(true);
   run(poison<double>());
   trial.states.unwanted.fill(false);
   std::size_t seen = 0;
   trial.each_read([&](const std::string& name, auto&, numbers& d) {
-    const bool parameter = std::any_of(trial.dp.begin(), trial.dp.end(), [&](const numbers& own) { return &own == &d; });
+    const bool parameter =
+        std::any_of(trial.dp.begin(), trial.dp.end(), [&](const numbers& own) { return &own == &d; });
     report.expect("any gradient of a parameter may be unwanted", parameter || d.same(added[seen]),
                   [&] { return "without all of them " + which + " gives another d " + name; });
     ++seen;

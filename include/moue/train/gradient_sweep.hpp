@@ -202,8 +202,7 @@ class gradient_sweep {
   static pieces parts(arena& memory, const parameter_layout& layout) {
     constexpr index_t block = detail::square_sums<C, sum_type>::block;
     const index_t runs = detail::count_runs(layout);
-    return {memory.take<C*>(layout.tensors(), "addresses"),
-            memory.take<detail::tensor_run>(runs, "runs of elements"),
+    return {memory.take<C*>(layout.tensors(), "addresses"), memory.take<detail::tensor_run>(runs, "runs of elements"),
             memory.take<sum_type>((runs + block - 1) / block * detail::tensor_run::lanes, "sums of squares"),
             memory.take<sum_type>(1, "norm")};
   }

@@ -207,17 +207,17 @@ class muon {
   template <class Ops>
   void step(const Ops& ops, parameters<S>& weights, const gradients<compute_type>& grads, double learning_rate) {
     state_.check(weights, grads, learning_rate);
-    state_.each(
-        ops, weights, grads, options_.skip_untouched,
-        [&](index_t i, std::int64_t t, matrix_view<compute_type> w, matrix_view<const compute_type> g) {
-          const auto& info = (*state_.layout())[i];
-          if (is_matrix(i))
-            update_matrix(ops, info, w, g, momentum_[i], learning_rate);
-          else
-            ops.each_element(info.rows, info.cols,
-                             detail::adamw_element<compute_type>(options_.adamw, learning_rate * options_.adamw_rate, t,
-                                                                 info.decayed, w, g, momentum_[i], second_[i]));
-        });
+    state_.each(ops, weights, grads, options_.skip_untouched,
+                [&](index_t i, std::int64_t t, matrix_view<compute_type> w, matrix_view<const compute_type> g) {
+                  const auto& info = (*state_.layout())[i];
+                  if (is_matrix(i))
+                    update_matrix(ops, info, w, g, momentum_[i], learning_rate);
+                  else
+                    ops.each_element(
+                        info.rows, info.cols,
+                        detail::adamw_element<compute_type>(options_.adamw, learning_rate * options_.adamw_rate, t,
+                                                            info.decayed, w, g, momentum_[i], second_[i]));
+                });
   }
 
   void adopt(const parameters<S>& weights) { state_.adopt(weights); }

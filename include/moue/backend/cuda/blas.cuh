@@ -74,8 +74,8 @@ gemm_call rows_call(matrix_view<const X> x, matrix_view<const X> w, matrix_view<
 template <class X, class C>
 gemm_call gradient_call(matrix_view<const X> dy, matrix_view<const X> x, matrix_view<C> dw, store mode = store::add,
                         bool tf32 = false) {
-  return {dw.cols,      dw.rows,    x.rows, stored(x, false), stored(dy, true), number_of<X>, dw.data, dw.stride,
-          number_of<C>, mode,       tf32};
+  return {dw.cols,      dw.rows, x.rows, stored(x, false), stored(dy, true), number_of<X>, dw.data, dw.stride,
+          number_of<C>, mode,    tf32};
 }
 
 /// Calls that differ in sizes and addresses alone; those without a result are left out. They can be made one by one or,

@@ -129,8 +129,7 @@ struct tensor_places {
   template <class T>
   std::vector<T*> pointers(std::byte* start) const {
     std::vector<T*> result;
-    for (const std::size_t at : starts)
-      result.push_back(at == nowhere ? nullptr : reinterpret_cast<T*>(start + at));
+    for (const std::size_t at : starts) result.push_back(at == nowhere ? nullptr : reinterpret_cast<T*>(start + at));
     return result;
   }
 };
@@ -138,11 +137,6 @@ struct tensor_places {
 struct every_tensor {
   bool operator()(const tensor_info&) const { return true; }
 };
-
-inline const std::shared_ptr<const parameter_layout>& require_layout(
-    const std::shared_ptr<const parameter_layout>& layout) {
-  return detail::require_layout(layout, "device memory", "the weights or gradients");
-}
 
 template <class C>
 struct clear_unmarked_element {
@@ -185,12 +179,15 @@ class device_parameters : private device_memory<RuntimeT>, public parameters<S> 
  public:
   /// All zero.
   device_parameters(const RuntimeT& runtime, std::shared_ptr<const parameter_layout> layout)
-      : device_parameters(runtime, layout, places(*detail::gpu::require_layout(layout), sizeof(S), 0, detail::gpu::every_tensor{})) {
+      : device_parameters(runtime, layout,
+                          places(*detail::require_layout(layout, "device memory", "the weights"), sizeof(S), 0,
+                                 detail::gpu::every_tensor{})) {
     memory::zero();
   }
   device_parameters(const RuntimeT& runtime, const parameters<S>& host)
-      : device_parameters(runtime, host.shared_layout(),
-                          places(*detail::gpu::require_layout(host.shared_layout()), sizeof(S), 0, detail::gpu::every_tensor{})) {
+      : device_parameters(
+            runtime, host.shared_layout(),
+            places(*detail::layout_of(host, "device memory"), sizeof(S), 0, detail::gpu::every_tensor{})) {
     copy_from(host);
   }
 
@@ -219,9 +216,10 @@ class device_gradients : private device_memory<RuntimeT>, public gradients<C> {
   /// `wanted` is asked once for every trained tensor; the others, and those it does not want, have no memory.
   template <class Wanted = every_trained>
   device_gradients(const RuntimeT& runtime, std::shared_ptr<const parameter_layout> layout, const Wanted& wanted = {})
-      : device_gradients(runtime, layout,
-                         places(*detail::gpu::require_layout(layout), sizeof(C), marks_of(*layout),
-                                [&](const tensor_info& info) { return info.trained && wanted(info); })) {
+      : device_gradients(
+            runtime, layout,
+            places(*detail::require_layout(layout, "device memory", "the gradients"), sizeof(C), marks_of(*layout),
+                   [&](const tensor_info& info) { return info.trained && wanted(info); })) {
     zero();
   }
 

@@ -76,7 +76,7 @@ weight_table<T> table_of(const matrix_view<T>& w) {
 template <class C>
 struct gradient_table {
   weight_table<C> values;
-  store mode;                 // where there are no marks
+  store mode;                  // where there are no marks
   void* const* mark_of_group;  // beside `values.of_group`
   const std::uint8_t* mark;    // beside `values.dense`
 

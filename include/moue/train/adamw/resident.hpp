@@ -27,7 +27,7 @@ template <class S>
 struct adamw_tensor {
   using C = compute_t<S>;
   S* weight = nullptr;
-  C* master = nullptr;  // the weight itself, unless it is stored in a narrower type
+  C* master = nullptr;          // the weight itself, unless it is stored in a narrower type
   const C* gradient = nullptr;  // null: not wanted
   C* first = nullptr;
   C* second = nullptr;
@@ -161,8 +161,7 @@ class resident_adamw {
         master = memory.master[at];
       else
         master = weights[i].data;
-      sent_.push_back(
-          {weights[i].data, master, grads[i].data, memory.first[at], memory.second[at], layout[i].decayed});
+      sent_.push_back({weights[i].data, master, grads[i].data, memory.first[at], memory.second[at], layout[i].decayed});
     }
     const auto runs = list_runs(layout);
     upload(backend, std::span<const adamw_tensor<S>>(sent_), memory.tensors.data);
