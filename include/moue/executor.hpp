@@ -204,7 +204,7 @@ class executor {
       group.each_row(at.rows, detail::gather_tokens<C, DY>{dy, plan.row_token, at.first, dout});
       group.each_row(at.rows, detail::gather_gate<C>{r.gate, plan.row_entry, at.first, gate});
       const auto p = weights_of<S>(kind, weights, scratch.tables.weights, plan, at);
-      const auto written = targets_of(kind, into, scratch.tables, plan, at);
+      auto written = targets_of(kind, into, scratch.tables, plan, at);
       const auto& dp = written.targets();
       const auto saved = detail::row_matrices<grouped, const C>(kind.saved(), record.saved, saved_width_, at);
       const auto temporaries =
