@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "moue/balance.hpp"
+#include "moue/gradients.hpp"
 #include "moue/parameter.hpp"
 #include "moue/pass_options.hpp"
 #include "moue/routing.hpp"

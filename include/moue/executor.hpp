@@ -21,6 +21,7 @@
 #include "moue/executor/rows.hpp"
 #include "moue/executor/tensors.hpp"
 #include "moue/expert.hpp"
+#include "moue/gradients.hpp"
 
 namespace moue {
 
@@ -112,6 +113,7 @@ class executor {
       scratch.tables.kind_of = memory.take<std::int32_t>(experts(), "kinds of experts");
       scratch.tables.weights.there = memory.take<void*>(most_tensors_ * experts(), "pointers to weights");
       scratch.tables.gradients.there = memory.take<void*>(most_tensors_ * experts(), "pointers to gradients");
+      scratch.tables.marks.there = memory.take<void*>(most_tensors_ * experts(), "pointers to marks");
     }
     return scratch;
   }
@@ -166,7 +168,7 @@ class executor {
   }
 
   /// After `forward` with the same routing, weights, x and record: assigns `dx` [tokens, width] and `dgate` [entries, 0
-  /// where empty], adds to `into` and marks the experts touched. `x` and `dy` must still be what they were.
+  /// where empty], writes the gradients that `into` wants: the first write of a tensor since `reset` assigns. `x` and `dy` must still be what they were.
   template <Storage S, class X, class DY, class DX, class C = compute_t<S>>
   void backward(const routing<C>& r, const parameters<S>& weights, matrix_view<const X> x, matrix_view<const DY> dy,
                 matrix_view<DX> dx, vector_view<C> dgate, gradients<C>& into, const expert_record<C>& record,
@@ -188,11 +190,11 @@ class executor {
         [] { return std::string("the scratch was taken for inference"); }, "take it for training");
     const auto ops = backend_.operations(scratch.conversion);
     const auto& plan = record.plan;
-    ops.each_row(experts(), detail::touch_expert{plan.expert_offsets, into.marks()});
     ops.each_row(dgate.size, detail::clear_entry<C>{dgate});
     if constexpr (grouped) {
       send_weights(weights, scratch.tables);
       send(scratch.tables.gradients, into.layout(), [&](index_t tensor) { return into[tensor].data; });
+      send(scratch.tables.marks, into.layout(), [&](index_t tensor) { return into.marks().data + tensor; });
     }
     each_group<S>(plan, r.entries(), scratch, [&](const auto& group, const auto& kind, const auto& at) {
       using kind_type = std::remove_cvref_t<decltype(kind)>;
@@ -205,7 +207,8 @@ class executor {
       group.each_row(at.rows, detail::gather_tokens<C, DY>{dy, plan.row_token, at.first, dout});
       group.each_row(at.rows, detail::gather_gate<C>{r, plan.row_token, plan.row_entry, at.first, gate});
       const auto p = weights_of<S>(kind, weights, scratch.tables.weights, plan, at);
-      const auto dp = gradients_of(kind, into, scratch.tables.gradients, plan, at);
+      auto written = targets_of(kind, into, scratch.tables, plan, at);
+      const auto& dp = written.targets();
       const auto saved = detail::row_matrices<grouped, const C>(kind.saved(), record.saved, saved_width_, at);
       const auto temporaries =
           detail::row_matrices<grouped, C>(kind.temporaries(), scratch.temporaries, temporary_width_, at);
@@ -218,6 +221,10 @@ class executor {
         kind.backward(group, p, matrix_view<const C>(in), saved, temporaries, matrix_view<const C>(dout), din, dp);
       }
       group.each_row(at.rows, detail::scatter_gate<C>{dgate_rows, r, plan.row_token, plan.row_entry, at.first, dgate});
+      if constexpr (grouped)
+        written.settle(ops);
+      else
+        written.settle(group);
     });
     ops.each_row(r.tokens(), detail::sum_rows<C, DX>{plan, scratch.out, dx});
   }
@@ -259,12 +266,13 @@ class executor {
     if constexpr (grouped)
       pool_.for_each_kind([&](std::size_t position, const auto& kind) {
         body(group_of_kind<S>(plan, scratch, static_cast<index_t>(position)), kind,
-             detail::group_place{-1, 0, entries});
+             detail::group_place{-1, static_cast<index_t>(position), 0, entries});
       });
     else
       backend_.each_group(plan, scratch.conversion, [&](const auto& group, index_t e, index_t first, index_t rows) {
         pool_.visit_kind(kinds_[static_cast<std::size_t>(e)], [&](const auto& kind) {
-          body(group, kind, detail::group_place{e, first, rows});
+          body(group, kind,
+               detail::group_place{e, static_cast<index_t>(kinds_[static_cast<std::size_t>(e)]), first, rows});
         });
       });
   }
@@ -308,12 +316,13 @@ class executor {
       return detail::tensors_of_expert<const S, E>(weights, at.expert);
   }
   template <class C, class E>
-  static auto gradients_of(const E& kind, gradients<C>& into, const detail::pointer_table& table,
-                           const dispatch_plan& plan, const detail::group_place& at) {
+  static auto targets_of(const E& kind, gradients<C>& into, const detail::grouped_tables& tables,
+                         const dispatch_plan& plan, const detail::group_place& at) {
     if constexpr (grouped)
-      return detail::tensors_of_kind<C>(kind, table, plan);
+      return detail::kind_targets<C, detail::parameter_count<E>>(kind, at.kind, tables, plan);
     else
-      return detail::tensors_of_expert<C, E>(into, at.expert);
+      return detail::call_targets<C, detail::parameter_count<E>>(
+          into, [first = into.layout().expert_first(at.expert)](index_t i) { return first + i; });
   }
 
   pool_type pool_;

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "moue/error.hpp"
+#include "moue/gradients/targets.hpp"
 #include "moue/operations.hpp"
 #include "moue/parameter.hpp"
 #include "moue/view.hpp"
@@ -72,7 +73,7 @@ template <class E, class DY, class C = double>
 concept has_expert_backward_of = has_expert_parameters<E> && has_saved<E> && has_temporaries<E> &&
     requires(const E e, const archetype_operations& ops, views<const C, parameter_count<E>> p, matrix_view<const C> x,
              views<const C, saved_count<E>> saved, views<C, temporary_count<E>> temporary, DY dy, matrix_view<C> dx,
-             views<C, parameter_count<E>> dp) {
+             std::array<gradient_target<C>, parameter_count<E>> dp) {
   e.backward(ops, p, x, saved, temporary, dy, dx, dp);
 };
 
@@ -93,11 +94,15 @@ concept has_gated_backward = has_expert_backward_of<E, gated_gradient<double>>;
 ///     void backward(const auto& ops, const auto& p, auto x, const auto& saved, const auto& temporary,
 ///                   auto dy, auto dx, const auto& dp) const;
 ///
-/// `ops` offers the bulk operations of the backend (`moue/operations.hpp`); `p`, `saved`, `temporary`, `dp` are arrays of
-/// matrix views in the order declared. `forward` assigns `y` and `saved`; `backward` assigns `dx` and adds to `dp`. Rows
-/// may number zero. A second form of `backward` takes a `gated_gradient` in place of `dy` (see there).
+/// `ops` offers the bulk operations of the backend (`moue/operations.hpp`); `p`, `saved`, `temporary` are arrays of matrix
+/// views in the order declared. `forward` assigns `y` and `saved`; `backward` assigns `dx`. Rows may number zero. A second
+/// form of `backward` takes a `gated_gradient` in place of `dy` (see there).
 ///
-/// Some backends run all experts of a kind at once. `p` and `dp` are then `grouped_matrix`es, so that row functors read a
+/// `dp` is an array of targets (`moue/gradients/targets.hpp`), to be written by `ops.weight_gradient` and `ops.column_sum`,
+/// which assign or add as the tensor needs. A target is `empty()` where nobody wants that gradient: what only serves it
+/// need not be computed.
+///
+/// Some backends run all experts of a kind at once. `p` are then `grouped_matrix`es, and `dp` targets of such, so that row functors read a
 /// weight of row i as `p[n].for_row(i)(0, j)`, which works everywhere; and a call to `ops` is about the rows of `x`, all
 /// of them: `each_row(x.rows, f)`, never a number of one's own.
 ///

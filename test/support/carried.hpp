@@ -92,7 +92,7 @@ class carried_pass final : public any_pass<S> {
       : carrier_(model.backend()),
         layout_(model.layout()),
         weights_(layout_, tensors<S>()),
-        gradients_(layout_, tensors<C>(), carrier_.template make<std::uint8_t>(layout_->experts())),
+        gradients_(layout_, tensors<C>(), carrier_.template make<std::uint8_t>(layout_->tensors())),
         bytes_(model.template workspace_bytes<S>(options)),
         scratch_(std::span<std::byte>(carrier_.template make<std::byte>(static_cast<moue::index_t>(bytes_)), bytes_)),
         it_((send_all(weights, weights_), model.start(weights_, options, scratch_))) {
@@ -268,12 +268,12 @@ class carried_pass final : public any_pass<S> {
   void send_gradients(moue::gradients<C>& into) {
     send_state(dstate_out_, it_.dstate_out());
     send_all(into, gradients_);
-    carrier_.send(static_cast<const std::uint8_t*>(into.marks().data), gradients_.marks().data, layout_->experts());
+    carrier_.send(static_cast<const std::uint8_t*>(into.marks().data), gradients_.marks().data, layout_->tensors());
   }
   void fetch_gradients(moue::gradients<C>& into) {
     for (moue::index_t i = 0; i < layout_->tensors(); ++i)
-      carrier_.template fetch<C>(gradients_[i].data, into[i].data, (*layout_)[i].size());
-    carrier_.template fetch<std::uint8_t>(gradients_.marks().data, into.marks().data, layout_->experts());
+      if (into.wanted(i)) carrier_.template fetch<C>(gradients_[i].data, into[i].data, (*layout_)[i].size());
+    carrier_.template fetch<std::uint8_t>(gradients_.marks().data, into.marks().data, layout_->tensors());
   }
   template <class T>
   std::vector<T*> tensors() {
@@ -284,6 +284,7 @@ class carried_pass final : public any_pass<S> {
   void send_all(const auto& from, auto& to) const {
     for (moue::index_t i = 0; i < layout_->tensors(); ++i) {
       const auto source = from[i];
+      if (source.empty()) continue;
       carrier_.template send<std::remove_const_t<std::remove_pointer_t<decltype(source.data)>>>(source.data, to[i].data,
                                                                                                 (*layout_)[i].size());
     }

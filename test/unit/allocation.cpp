@@ -49,7 +49,7 @@ int allocations_of_a_step(const test::any_model<double>& model, moue::mode how) 
     pass->arm();
     for (moue::index_t l = model.layers(); l-- > 0;) pass->backward(l, view, {view, {}}, gradients);
   }
-  gradients.zero();
+  gradients.reset();
   return allocations - before;
 }
 

@@ -74,14 +74,16 @@ class cpu_operations {
   }
 
   template <class DY, class X>
-  void weight_gradient(const DY& dy, const X& x, const matrix_view<C>& dw) const {
-    if (dw.empty() || x.rows == 0) return;
+  void weight_gradient(const DY& dy, const X& x, const matrix_view<C>& dw, store mode = store::add) const {
+    if (dw.empty() || (x.rows == 0 && mode == store::add)) return;
     const matrix_view<const C> g = dy;
     const matrix_view<const C> in = x;
     row_blocks(dw.rows, dw.cols * in.rows, [&](index_t first, index_t rows) {
       const auto a = map(g.column_block(first, rows));
       const auto b = map(in);
       auto out = map(dw.row_block(first, rows));
+      if (mode == store::assign) out.setZero();
+      if (in.rows == 0) return;
       if (in.rows <= few_rows || tiny(rows, dw.cols, in.rows))
         for (index_t j = 0; j < rows; ++j)
           for (index_t t = 0; t < in.rows; ++t) out.row(j) += a(t, j) * b.row(t);
@@ -90,10 +92,20 @@ class cpu_operations {
     });
   }
 
+  template <class DY, class X>
+  void weight_gradient(const DY& dy, const X& x, const gradient_target<C>& dw) const {
+    detail::write_target(dw, [&](const matrix_view<C>& to, store mode) { weight_gradient(dy, x, to, mode); });
+  }
+
   template <class X>
-  void column_sum(const X& x, const matrix_view<C>& out) const {
+  void column_sum(const X& x, const matrix_view<C>& out, store mode = store::add) const {
     const matrix_view<const C> in = x;
+    if (mode == store::assign && !out.empty()) map(out).row(0).setZero();
     for (index_t i = 0; i < in.rows; ++i) map(out).row(0) += map(in).row(i);
+  }
+  template <class X>
+  void column_sum(const X& x, const gradient_target<C>& out) const {
+    detail::write_target(out, [&](const matrix_view<C>& to, store mode) { column_sum(x, to, mode); });
   }
 
   template <class F>

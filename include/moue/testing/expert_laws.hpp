@@ -28,6 +28,7 @@ struct expert_trial {
   watched<C> x, y, dy, dx, gate, dgate;
   std::array<watched<S>, parameters> p;
   std::array<watched<C>, parameters> dp;
+  target_states<parameters> states;
   std::array<watched<C>, moue::detail::saved_count<E>> saved;
   std::array<watched<C>, moue::detail::temporary_count<E>> temporary;
 
@@ -73,15 +74,18 @@ struct expert_trial {
     for (auto& t : temporary) t.fill(stale);
     const auto call = [&](auto out) {
       expert.backward(reference_operations{}, const_views(p), std::as_const(x).view(), const_views(saved),
-                      views(temporary), out, dx.view(), views(dp));
+                      views(temporary), out, dx.view(), states.targets(dp));
+      states.finish(dp);
     };
     if constexpr (Gated)
       call(gated_gradient<C>{std::as_const(dy).view(), std::as_const(gate).row(), dgate.row()});
     else
       call(std::as_const(dy).view());
   }
-  void clear_gradients(C value = C(0)) {
+  /// Gradients that hold `value`, or nothing but what `value` stands for.
+  void set_gradients(C value, bool held) {
     for (auto& d : dp) d.fill(value);
+    states.marks.fill(held ? 1 : 0);
   }
   template <bool Gated>
   double loss() {
@@ -134,17 +138,39 @@ void check_expert_storage(law_report& report, const E& expert) {
       });
 }
 
+/// Without one of the gradients, and without all of them, the others must be the same.
+template <bool Gated, class E, std::size_t N>
+void check_expert_unwanted(law_report& report, const E& expert, const numbers& dx, const numbers& dgate,
+                           const std::array<numbers, N>& dp) {
+  for (std::size_t without = 0; N > 0 && without <= N; ++without) {
+    expert_trial<E> trial(expert, 0, 5);
+    for (std::size_t i = 0; i < N; ++i) trial.states.unwanted[i] = without == N || i == without;
+    trial.forward();
+    trial.template backward<Gated>();
+    bool same = trial.dx.same(dx) && (!Gated || trial.dgate.same(dgate));
+    for (std::size_t i = 0; i < N; ++i) same = same && (trial.states.unwanted[i] || trial.dp[i].same(dp[i]));
+    report.expect("any gradient of a parameter may be unwanted", same, [&] {
+      return "something else changes without " +
+             (without == N ? "all of them" : "that of " + std::string(expert.parameters()[without].name));
+    });
+  }
+}
+
 template <bool Gated, class E>
 void check_expert_backward(law_report& report, const E& expert) {
   const std::string form = Gated ? " (gated form)" : " (plain form)";
   const auto specs = expert.parameters();
   expert_trial<E> trial(expert, 0, 5);
   trial.forward();
+  trial.set_gradients(poison<double>(), false);
   trial.template backward<Gated>();
   const numbers dx = trial.dx, dgate = trial.dgate;
   const auto dp = trial.dp;
   expect_close(report, "backward assigns dx", "dx" + form, dx, dx);
-  trial.clear_gradients(2.5);
+  for (std::size_t i = 0; i < dp.size(); ++i)
+    expect_close(report, "backward assigns gradients that hold nothing", "d " + std::string(specs[i].name) + form,
+                 dp[i], dp[i]);
+  trial.set_gradients(2.5, true);
   trial.template backward<Gated>(-1e3);
   report.expect("backward reads no scratch it did not write and repeats itself",
                 trial.dx.same(dx) && (!Gated || trial.dgate.same(dgate)),
@@ -154,6 +180,7 @@ void check_expert_backward(law_report& report, const E& expert) {
     expect_close(report, "backward adds to dp", "what was added to d " + std::string(specs[i].name) + form, trial.dp[i],
                  dp[i]);
   }
+  check_expert_unwanted<Gated>(report, expert, dx, dgate, dp);
   report.expect("nothing is written beside the outputs", trial.untouched_padding(),
                 [&] { return "backward wrote outside a view (views have a stride)" + form; });
 
@@ -198,6 +225,7 @@ void check_expert_forms(law_report& report, const E& expert) {
 template <class E>
 void check_expert_empty(law_report& report, const E& expert) {
   expert_trial<E> none(expert, 0, 0);
+  none.set_gradients(poison<double>(), false);
   none.forward();
   bool zero = true;
   const auto look = [&] {
@@ -214,7 +242,7 @@ void check_expert_empty(law_report& report, const E& expert) {
 }  // namespace detail
 
 /// Checks that an expert is one: `forward` assigns and `backward` agrees with central differences, in each form;
-/// gradients of parameters are added to; rows are independent; zero rows are legal; views may have a stride and weights
+/// gradients of parameters are assigned if they hold nothing, else added to, and any may be unwanted; rows are independent; zero rows are legal; views may have a stride and weights
 /// a narrower type. Works in double precision on plain loops and on few rows; single entries of large parameters are
 /// sampled.
 template <Expert E>
