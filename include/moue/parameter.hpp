@@ -123,8 +123,8 @@ class parameter_layout {
   index_t elements_ = 0;
 };
 
-/// The numbers behind a layout, stored as `S`: either owned in one contiguous buffer, or external, tensor by tensor, from
-/// the caller, who keeps them alive. Row-major, rows densely packed.
+/// The numbers behind a layout, stored as `S`: either owned in one contiguous buffer, or in external memory, a piece
+/// per tensor, which the caller keeps alive. Row-major, rows densely packed.
 template <Storage S>
 class parameters {
  public:
@@ -150,8 +150,7 @@ class parameters {
     for (index_t i = 0; i < layout_->tensors(); ++i)
       detail::require(
           tensors[static_cast<std::size_t>(i)] != nullptr || (*layout_)[i].size() == 0, "parameters",
-          [&] { return "the pointer given for '" + (*layout_)[i].name + "' is null"; },
-          "give memory for every tensor");
+          [&] { return "the pointer given for '" + (*layout_)[i].name + "' is null"; }, "give memory for every tensor");
   }
   parameters(const parameters& other) : layout_(other.layout_), storage_(other.storage_), pointers_(other.pointers_) {
     rebase(other);
@@ -199,8 +198,8 @@ class gradients {
  public:
   explicit gradients(std::shared_ptr<const parameter_layout> layout)
       : values_(std::move(layout)), touched_(static_cast<std::size_t>(values_.layout().experts()), 0) {}
-  /// In external memory, which may lie on a device: a tensor each, and `marks` [experts], all of them zero. Null `marks`
-  /// are owned, hence on the host.
+  /// In external memory, which may lie on a device: a tensor each, and `marks` [experts], all of them zero. Null
+  /// `marks` are owned, hence on the host.
   gradients(std::shared_ptr<const parameter_layout> layout, std::span<C* const> tensors, std::uint8_t* marks = nullptr)
       : values_(std::move(layout), tensors),
         touched_(marks != nullptr ? 0 : static_cast<std::size_t>(values_.layout().experts()), 0),

@@ -198,29 +198,29 @@ concept FeatureStage = std::copyable<T> && detail::has_features_width<T> && deta
 ///     void backward(const auto& ops, const auto& frame, const auto& gradient, const auto& p, const auto& temporary,
 ///                   const auto& dp) const;
 ///
-/// `forward` adds to `frame.logits`; `backward` reads `gradient.logits` and adds to `gradient.features` and `dp`.
-/// A stage that carries state from layer to layer also has `index_t state_width() const`, `advance(ops, frame, p,
-/// temporary)`, which assigns `frame.next_state` from `frame.state` and `frame.gates`, and `advance_backward(ops, frame,
-/// gradient, p, temporary, dp)`, which reads `gradient.next_state` and adds to `gradient.state` and `gradient.gates`.
-/// State starts at zero, never crosses tokens, and its gradient flows through every layer.
+/// `forward` adds to `frame.logits`; `backward` reads `gradient.logits` and adds to `gradient.features` and `dp`. A
+/// stage that carries state from layer to layer also has `index_t state_width() const`, `advance(ops, frame, p,
+/// temporary)`, which assigns `frame.next_state` from `frame.state` and `frame.gates`, and `advance_backward(ops,
+/// frame, gradient, p, temporary, dp)`, which reads `gradient.next_state` and adds to `gradient.state` and
+/// `gradient.gates`. State starts at zero, never crosses tokens, and its gradient flows through every layer.
 template <class T>
 concept ScoreStage =
     std::copyable<T> && detail::has_score_forward<T> && detail::has_score_backward<T> && detail::keeps_state_whole<T>;
 
-/// The score that selection reads, per row: `void operator()(logits, p, scores) const`, device-callable. Has no gradient.
-/// This and the stages below, if they work per row, may take `lanes` at the end of each member (see lanes.hpp): on
-/// backends where several threads share a row they all call it, else one thread alone.
+/// The score that selection reads, per row: `void operator()(logits, p, scores) const`, device-callable. Has no
+/// gradient. This and the stages below, if they work per row, may take `lanes` at the end of each member (see
+/// lanes.hpp): on backends where several threads share a row they all call it, else one thread alone.
 template <class T>
 concept PreferenceStage = std::copyable<T> && detail::has_prefer<T>;
 
-/// Which candidates a token takes, per row and device-callable: `index_t max_selected(index_t candidates) const`, an upper bound that
-/// never falls as candidates are added, and
-/// `index_t operator()(scores, candidates, selected) const`, which writes distinct columns and returns how many. A score of
-/// minus infinity closes a candidate. Ties go to the lowest expert id.
+/// Which candidates a token takes, per row and device-callable: `index_t max_selected(index_t candidates) const`, an
+/// upper bound that never falls as candidates are added, and `index_t operator()(scores, candidates, selected) const`,
+/// which writes distinct columns and returns how many. A score of minus infinity closes a candidate. Ties go to the
+/// lowest expert id.
 ///
 /// A selection that must see all tokens at once (expert choice, balanced assignment) has in place of the call operator
-/// `void table(ops, scores, valid, candidates, selected) const`: it fills `selected` [tokens, most], each row with distinct
-/// columns first and -1 after them, and only -1 where a token is not valid.
+/// `void table(ops, scores, valid, candidates, selected) const`: it fills `selected` [tokens, max_selected], each row
+/// with distinct columns first and -1 after them, and only -1 where a token is not valid.
 template <class T>
 concept SelectStage = std::copyable<T> && detail::has_most<T> &&(detail::has_select<T> || detail::has_select_table<T>);
 

@@ -20,18 +20,18 @@
 
 namespace moue::testing {
 
-/// A host that says what happens between two layers: `forward` assigns the input of the next layer (of the last one, the
-/// output of the model) from a layer's input x and output y; `backward` assigns dx, without the part that goes through the
-/// layer, and dy. All are [tokens, width].
+/// A host that says what happens between two layers: `forward` assigns the input of the next layer (of the last one,
+/// the output of the model) from a layer's input x and output y; `backward` assigns dx, without the part that goes
+/// through the layer, and dy. All are [tokens, width].
 template <class H>
 concept LayerHost = requires(H& host, index_t layer, matrix_view<const double> in, matrix_view<double> out) {
   host.forward(layer, in, in, out);
   host.backward(layer, in, in, in, out, out);
 };
 
-/// A host that takes a batch through the whole pass itself, after `begin`: `forward` assigns the output of the model from
-/// x, and `backward` assigns dx from dout and adds to `into`, both [tokens, width]. The loss is armed in between. It may keep
-/// what it needs in its members; any number of forwards may follow each other.
+/// A host that takes a batch through the whole pass itself, after `begin`: `forward` assigns the output of the model
+/// from x, and `backward` assigns dx from dout and adds to `into`, both [tokens, width]. The loss is armed in between.
+/// It may keep what it needs in its members; any number of forwards may follow each other.
 template <class H>
 concept ModelHost = requires(H& host, any_pass<double>& pass, matrix_view<const double> in, matrix_view<double> out,
                              gradients<double>& into) {
@@ -313,13 +313,13 @@ void check_model(law_report& report, const any_model<double>& model, H& host, co
 
 /// Checks that every gradient of `model` in a host model is that of the loss: trained tensors, the input, and the depth
 /// state on entry, for a batch with padding and an armed balancing loss. `host` is a `LayerHost` or a `ModelHost`; a
-/// residual stack by default. `options` may choose a range of layers; with `router_input`, or where assignments are edited,
-/// write a `ModelHost`. Every tensor is probed at up to 32 entries and along two directions, so a batch goes forward some
-/// 100 times per tensor: choose small sizes.
+/// residual stack by default. `options` may choose a range of layers; with `router_input`, or where assignments are
+/// edited, write a `ModelHost`. Every tensor is probed at up to 32 entries and along two directions, so a batch goes
+/// forward some 100 times per tensor: choose small sizes.
 ///
-/// The report names the worst tensor and entry, and as notes the others that are wrong, differences that moved a selection
-/// and were left out, and tensors that nothing reached. `seed` draws weights and batch. Memory is the host's: of a mixture
-/// on a device, check `model.on(moue::reference{})`.
+/// The report names the worst tensor and entry, and as notes the others that are wrong, differences that moved a
+/// selection and were left out, and tensors that nothing reached. `seed` draws weights and batch. Memory is the host's:
+/// of a mixture on a device, check `model.on(moue::reference{})`.
 template <class H = residual>
 law_report check_gradients(const any_model<double>& model, H host = {}, const pass_options& options = {.tokens = 7},
                            std::uint64_t seed = 1) {
