@@ -8,8 +8,11 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstddef>
+#include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "moue/backend/reference.hpp"
 #include "moue/policies.hpp"
@@ -111,6 +114,52 @@ struct tanh_residual {
   }
 };
 
+/// A residual stack that squares the router's gates and drops an entry of every other token, with a fault if `forgets`: it
+/// does not apply the derivative of the square.
+struct editing_host {
+  moue::index_t layers;
+  bool forgets = false;
+  std::vector<std::vector<double>> gates = {};
+
+  using rows = std::vector<double>;
+  static moue::matrix_view<double> view(rows& v, const auto& like) { return {v.data(), like.rows, like.cols}; }
+
+  void forward(moue::any_pass<double>& pass, moue::matrix_view<const double> x, moue::matrix_view<double> out) {
+    rows stream, y(static_cast<std::size_t>(x.rows * x.cols));
+    for (moue::index_t t = 0; t < x.rows; ++t) stream.insert(stream.end(), x.row(t).begin(), x.row(t).end());
+    gates.clear();
+    for (moue::index_t layer = 0; layer < layers; ++layer) {
+      auto edited = pass.route(layer, view(stream, x));
+      std::vector<std::int32_t> experts(edited.expert.begin(), edited.expert.end());
+      for (moue::index_t t = 0; t < x.rows; t += 2) experts[static_cast<std::size_t>(edited.offsets[t] + 1)] = -1;
+      gates.emplace_back(edited.gate.begin(), edited.gate.end());
+      rows squares = gates.back();
+      for (auto& g : squares) g *= g;
+      edited.expert = {experts.data(), std::ssize(experts)};
+      edited.gate = {squares.data(), std::ssize(squares)};
+      pass.run(layer, view(stream, x), edited, view(y, x));
+      for (std::size_t i = 0; i < y.size(); ++i) stream[i] += y[i];
+    }
+    moue::testing::detail::assign(out, view(stream, x));
+  }
+  void backward(moue::any_pass<double>& pass, moue::matrix_view<const double> dout, moue::matrix_view<double> dx,
+                moue::gradients<double>& into) {
+    rows experts_dx(static_cast<std::size_t>(dout.rows * dout.cols)), router_dx = experts_dx;
+    moue::testing::detail::assign(dx, dout);
+    for (moue::index_t layer = layers; layer-- > 0;) {
+      const auto& g = gates[static_cast<std::size_t>(layer)];
+      rows dgates(g.size());
+      const moue::vector_view<double> list{dgates.data(), std::ssize(dgates)};
+      pass.run_backward(layer, dx, view(experts_dx, dx), list, into);
+      if (!forgets)
+        for (std::size_t i = 0; i < g.size(); ++i) dgates[i] *= 2 * g[i];
+      pass.route_backward(layer, list, view(router_dx, dx), into);
+      for (moue::index_t t = 0; t < dx.rows; ++t)
+        for (moue::index_t j = 0; j < dx.cols; ++j) dx(t, j) += view(experts_dx, dx)(t, j) + view(router_dx, dx)(t, j);
+    }
+  }
+};
+
 void holds(const moue::testing::law_report& report) { CHECK_MESSAGE(static_cast<bool>(report), report.summary()); }
 const moue::testing::law& law_of(const moue::testing::law_report& report, std::string_view name) {
   for (const auto& law : report.laws())
@@ -138,6 +187,14 @@ TEST_CASE("ranges of layers pass, with the depth state that enters and leaves th
   const auto report = moue::testing::check_gradients(*model, tanh_residual{}, {.tokens = 6, .first = 1, .count = 2});
   holds(report);
   CHECK_FALSE(law_of(report, "the gradient of the depth state agrees with central differences").name.empty());
+}
+
+TEST_CASE("a host that takes the whole trip edits assignments, and answers for its gates") {
+  const auto model = moue::erase<double>(model_with(fault::none));
+  holds(moue::testing::check_gradients(*model, editing_host{.layers = model->layers()}));
+  const auto report = moue::testing::check_gradients(*model, editing_host{.layers = model->layers(), .forgets = true});
+  CHECK(report.broke(parameters_agree));
+  CHECK(report.broke(input_agrees));
 }
 
 TEST_CASE("faults are found, and the worst tensor is named") {
