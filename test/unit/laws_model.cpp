@@ -20,7 +20,7 @@
 
 namespace {
 
-enum class fault { none, expert, score, trajectory, tie };
+enum class fault { none, expert, score, trajectory, loss, tie };
 
 constexpr std::string_view parameters_agree = "gradients of parameters agree with central differences";
 constexpr std::string_view input_agrees = "the gradient of the input agrees with central differences";
@@ -83,6 +83,16 @@ struct faulty_trajectory : moue::trajectory {
   }
 };
 
+struct faulty_loss : moue::switch_loss {
+  fault what;
+
+  template <class C>
+  void gradient(const moue::depth_statistics<C>& s, moue::vector_view<C> d) const {
+    switch_loss::gradient(s, d);
+    if (what == fault::loss) d[0] += C(0.01);
+  }
+};
+
 /// Depth state, always-on experts, routers tied across visits, and two losses, one of them over the whole depth.
 auto model_with(fault what) {
   const moue::staggered_rotation ring{.depth = 2, .pool = 5, .window = 4, .stride = 2};
@@ -90,7 +100,7 @@ auto model_with(fault what) {
                        moue::router{moue::score_sum{faulty_score{{.deviation = what == fault::tie ? 1e-9 : 1}, what},
                                                     faulty_trajectory{{.rank = 3}, what}},
                                     moue::top_k{2}, moue::softmax_of_selected{}},
-                       moue::sum_of_losses{moue::switch_loss{0.3}, moue::universal_balance{0.4}}, moue::reference{}};
+                       moue::sum_of_losses{faulty_loss{{0.3}, what}, moue::universal_balance{0.4}}, moue::reference{}};
 }
 
 /// The next layer reads x + tanh(y).
@@ -202,6 +212,7 @@ TEST_CASE("faults are found, and the worst tensor is named") {
   names(check(fault::expert), parameters_agree, "experts.");
   names(check(fault::score), parameters_agree, "layers.");
   names(check(fault::trajectory), parameters_agree, "router.trajectory_key");
+  names(check(fault::loss), parameters_agree, "layers.0.router.");
   CHECK(check(fault::trajectory).broke(input_agrees));
   CHECK_FALSE(check(fault::score).broke(input_agrees));
   names(moue::testing::check_gradients(model_with(fault::none), tanh_residual{.wrong = true}), input_agrees, "x(");

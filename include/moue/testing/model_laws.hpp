@@ -30,8 +30,8 @@ concept LayerHost = requires(H& host, index_t layer, matrix_view<const double> i
 };
 
 /// A host that takes a batch through the whole pass itself, after `begin`: `forward` assigns the output of the model
-/// from x, and `backward` assigns dx from dout and adds to `into`, both [tokens, width]. The loss is armed in between.
-/// It may keep what it needs in its members; any number of forwards may follow each other.
+/// from x, and `backward` assigns dx from dout and adds to `into`, both [tokens, width]. The balancing loss is armed in
+/// between. It may keep what it needs in its members; any number of forwards may follow each other.
 template <class H>
 concept ModelHost = requires(H& host, any_pass<double>& pass, matrix_view<const double> in, matrix_view<double> out,
                              gradients<double>& into) {
@@ -59,7 +59,7 @@ inline void assign(const matrix_view<double>& to, const matrix_view<const double
     for (index_t j = 0; j < to.cols; ++j) to(i, j) = from(i, j);
 }
 
-/// The way of a `LayerHost` through layers [first, end).
+/// Takes a batch through layers [first, end) with a `LayerHost` between them.
 template <LayerHost H>
 class layer_stack {
  public:
@@ -218,9 +218,9 @@ struct worst_difference {
 template <class Trial>
 worst_difference compare_tensor(law_report& report, Trial& trial, const std::string& name,
                                 const matrix_view<double>& values, const numbers& gradient) {
-  // With a loss below 100, rounding and curvature each leave about 1e-9 in a difference over 1e-5; gradients are expected
-  // to be right to 1e-6 of the tensor's largest, or of 0.01 if that is more. The second step is for differences over
-  // which a selection or a slope jumps.
+  // With a loss below 100, rounding and curvature each leave about 1e-9 in a difference over 1e-5. Gradients are to be
+  // right to 1e-6 of the tensor's largest, or of 0.01 if that is more. The second step is for differences over which a
+  // selection or a slope jumps.
   constexpr double least_scale = 1e-2, steps[]{1e-5, 1e-6};
   double scale = least_scale;
   for (index_t i = 0; i < gradient.rows(); ++i)
@@ -283,7 +283,7 @@ void check_model(law_report& report, const any_model<double>& model, H& host, co
   const auto settle = [&](std::string_view law) {
     std::stable_sort(found.begin(), found.end(), [](const auto& a, const auto& b) { return a.error > b.error; });
     report.expect(law, found.empty(), [&] { return found.front().text; });
-    for (std::size_t i = 1; i < found.size(); ++i) report.note("so it is elsewhere: " + found[i].text);
+    for (std::size_t i = 1; i < found.size(); ++i) report.note("also wrong: " + found[i].text);
     found.clear();
   };
   std::string idle;
@@ -306,7 +306,7 @@ void check_model(law_report& report, const any_model<double>& model, H& host, co
     compare("state_in", trial.state.view(), dstate);
     settle("the gradient of the depth state agrees with central differences");
   }
-  if (!idle.empty()) report.note("0 everywhere is the gradient of " + idle + "; more tokens may reach it");
+  if (!idle.empty()) report.note("gradients that are 0 everywhere: " + idle + "; more tokens may reach them");
 }
 
 }  // namespace detail
@@ -318,8 +318,8 @@ void check_model(law_report& report, const any_model<double>& model, H& host, co
 /// forward some 100 times per tensor: choose small sizes.
 ///
 /// The report names the worst tensor and entry, and as notes the others that are wrong, differences that moved a
-/// selection and were left out, and tensors that nothing reached. `seed` draws weights and batch. Memory is the host's:
-/// of a mixture on a device, check `model.on(moue::reference{})`.
+/// selection and were left out, and tensors that nothing reached. `seed` draws weights and batch. Everything lies in
+/// host memory: for a mixture on a device, check `model.on(moue::reference{})`.
 template <class H = residual>
 law_report check_gradients(const any_model<double>& model, H host = {}, const pass_options& options = {.tokens = 7},
                            std::uint64_t seed = 1) {
