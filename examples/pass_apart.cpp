@@ -179,40 +179,38 @@ struct program {
   }
 
   void checkpointed() const {
-    struct block {
-      pass_type& pass;
-      numbers x, state;
-    };
-    trip front(*this, {.tokens = tokens, .count = 2}), back(*this, {.tokens = tokens, .first = 2});
-    std::array<block, 2> blocks{block{front.pass, {}, {}}, block{back.pass, {}, {}}};
+    const index_t block = 2;
+    const moue::pass_options options{.tokens = tokens, .count = block};
+    moue::workspace scratch(model.workspace_bytes<double>(options));  // all blocks are of one size here
     moue::gradients<double> gradients(model.layout());
     moue::routing_counts<double> counts;
+    std::vector<numbers> inputs, states;
     numbers x = input, state(tokens * model.state_width()), dstate = state;
-    const auto states = [&](numbers& v) { return moue::matrix_view<double>{v.data(), tokens, model.state_width()}; };
-    const auto run = [&](block& b, numbers& through, const moue::batch_options& how) {
-      b.pass.begin(tokens, {}, how);
-      copy(states(b.state), b.pass.state_in());
-      for (index_t i = 0; i < b.pass.layers(); ++i)
-        b.pass.forward(b.pass.first_layer() + i, rows(through), rows(through));
+    const auto narrow = [&](numbers& v) { return moue::matrix_view<double>{v.data(), tokens, model.state_width()}; };
+    const auto run = [&](index_t first, numbers& s, numbers& through, const moue::batch_options& how) {
+      auto pass = model.start(weights, {.tokens = tokens, .first = first, .count = block}, scratch);
+      pass.begin(tokens, {}, how);
+      copy(narrow(s), pass.state_in());
+      for (index_t i = 0; i < block; ++i) pass.forward(first + i, rows(through), rows(through));
+      return pass;
     };
 
-    for (auto& b : blocks) {
-      b.x = x;  // all that is saved of a block: its input and the depth state on entry
-      b.state = state;
-      run(b, x, {});
-      copy(b.pass.state_out(), states(state));
-      counts += b.pass.counts();
+    for (index_t first = 0; first < model.layers(); first += block) {
+      inputs.push_back(x);
+      states.push_back(state);
+      const auto pass = run(first, state, x, {});
+      copy(pass.state_out(), narrow(state));
+      counts += pass.counts();
     }
     const numbers result = x;
-    for (index_t i = 2; i-- > 0;) {
-      auto& b = blocks[i];
-      numbers again = b.x;
-      run(b, again, {.counts = false});  // these layers have been counted
-      b.pass.arm(once, counts);
-      if (i == 0) copy(states(dstate), b.pass.dstate_out());
-      for (index_t j = b.pass.layers(); j-- > 0;)
-        b.pass.backward(b.pass.first_layer() + j, rows(x), rows(x), gradients);
-      copy(b.pass.dstate_in(), states(dstate));
+    for (index_t first = model.layers() - block; first >= 0; first -= block) {
+      auto pass = run(first, states.back(), inputs.back(), {.counts = false});  // these layers have been counted
+      if (pass.dstate_out().cols > 0) copy(narrow(dstate), pass.dstate_out());
+      pass.arm(once, counts);
+      for (index_t i = block; i-- > 0;) pass.backward(first + i, rows(x), rows(x), gradients);
+      copy(pass.dstate_in(), narrow(dstate));
+      inputs.pop_back();
+      states.pop_back();
     }
     report("checkpointed", result, x, gradients);
   }
