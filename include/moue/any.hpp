@@ -3,8 +3,8 @@
 #pragma once
 
 /// @file
-/// Mixtures and passes behind virtual functions: what crosses the line between the one translation unit that knows a
-/// composition and hosts that know none. `erase` (moue/any/erase.hpp) makes them.
+/// Mixtures and passes behind virtual functions: the interface between the one translation unit that knows a
+/// composition and hosts that need not. `erase` (moue/any/erase.hpp) makes them.
 
 #include <cstddef>
 #include <cstdint>
@@ -33,8 +33,8 @@ struct any_loss_value {
   operator C() const { return total; }
 };
 
-/// A `pass` of a mixture that nobody needs to name; members are those of `pass`. It lives as long as its model, weights
-/// and workspace do.
+/// A `pass` of a mixture whose type is hidden; its members mean what they do in `pass`. Its model, weights and
+/// workspace must outlive it.
 template <Storage S>
 class any_pass {
  public:
@@ -84,7 +84,7 @@ class any_pass {
   virtual matrix_view<const C> state(index_t layer) const = 0;
 };
 
-/// A `mixture` that nobody needs to name; members are those of `mixture`.
+/// A `mixture` whose type is hidden; its members mean what they do in `mixture`.
 template <Storage S>
 class any_model {
  public:

@@ -18,9 +18,10 @@
 
 namespace moue {
 
-/// What routing did, over all layers of a depth at once, formed from counts (`routing_counts`) in layer order. Only valid
-/// (unpadded) tokens count. Layer `l`'s candidates stand at `[offsets[l], offsets[l + 1])` of the per-candidate tables.
-/// Candidates closed to every token, and all of a layer that did not run, are listed with all their numbers zero.
+/// What routing did, over all layers of a depth at once, formed from counts (`routing_counts`) in layer order. Only
+/// valid (unpadded) tokens count. Layer `l`'s candidates stand at `[offsets[l], offsets[l + 1])` of the per-candidate
+/// tables. Candidates that were closed to every token, and all candidates of a layer that did not run, are listed with
+/// zeros.
 template <class C>
 struct depth_statistics {
   index_t layers = 0;
@@ -121,14 +122,14 @@ inline constexpr index_t part_count<L> = L::part_count;
 }  // namespace detail
 
 /// A function of the depth's statistics: `C value(const depth_statistics<C>&) const`, and `void gradient(const
-/// depth_statistics<C>&, vector_view<C> d) const`, which adds d value / d P to `d` [columns]. Device-callable. Both may take
-/// `lanes` at the end, see lanes.hpp.
+/// depth_statistics<C>&, vector_view<C> d) const`, which adds d value / d P to `d` [columns]. Device-callable. Both may
+/// take `lanes` at the end, see lanes.hpp.
 template <class L>
 concept DepthLoss = std::copyable<L> && detail::has_depth_value<L> && detail::has_depth_gradient<L>;
 
-/// A mean over valid tokens, averaged over layers, of a function of one row: `C token_value(logits, p) const`, and `void
-/// token_gradient(logits, p, scale, dlogits) const`, which adds scale times its derivative. Device-callable. Both may take
-/// `lanes` at the end, see lanes.hpp.
+/// A mean over valid tokens, averaged over layers, of a function of one row: `C token_value(logits, p) const`, and
+/// `void token_gradient(logits, p, scale, dlogits) const`, which adds scale times its derivative. Device-callable. Both
+/// may take `lanes` at the end, see lanes.hpp.
 template <class L>
 concept TokenLoss = std::copyable<L> && detail::has_token_value<L> && detail::has_token_gradient<L>;
 
@@ -139,7 +140,8 @@ template <>
 inline constexpr index_t part_count<no_balancing> = 0;
 }  // namespace detail
 
-/// The value of a balancing loss, and those of the losses that it is the sum of, in their order; all with their weights.
+/// The value of a balancing loss, and those of the losses that it is the sum of, in their order; all with their
+/// weights.
 template <class C, index_t Parts>
 struct loss_value {
   C total = C(0);

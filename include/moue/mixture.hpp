@@ -100,9 +100,9 @@ class mixture {
   template <Storage S>
   void start(const parameters<S>&& weights, const pass_options& options, workspace& scratch) const = delete;
 
-  /// A pass put down elsewhere, picked up again: `scratch` holds a copy of what lay in the `bytes` of its workspace, and
-  /// the options are the same. What is external is given again: weights, token ids and labels of the batch (the mask lies
-  /// in the workspace), and external inputs by `pass::rebind_input`.
+  /// Goes on with a pass that was put down, here or elsewhere: `scratch` holds a copy of the `bytes` of its workspace,
+  /// and the options are the same. What a pass only views is given again: weights, token ids and labels of the batch
+  /// (the mask lies in the workspace), and external inputs by `pass::rebind_input`.
   template <Storage S>
   pass<mixture, S> resume(const parameters<S>& weights, const pass_options& options, workspace& scratch,
                           const pass_position& position, const side_inputs& inputs = {}) const& {

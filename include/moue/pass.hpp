@@ -19,16 +19,16 @@
 
 namespace moue {
 
-/// A batch on its way through a range of layers, all of them by default: `begin`, then `forward` for the layers in order,
-/// then (in training) `backward` for those that ran, in reverse. The host model does its own work in between.
+/// A batch on its way through a range of layers, all of them by default: `begin`, then `forward` for the layers in
+/// order, then (in training) `backward` for those that ran, in reverse. The host model does its own work in between.
 ///
 /// Each half of a layer is a step of its own as well: `forward` is `route` and then `run`, `backward` is `run_backward`
 /// and then `route_backward`; what goes from one to the other may be read, changed, and run elsewhere.
 ///
 /// All memory comes from the caller's workspace; nothing is allocated after construction, but for lists of addresses on
 /// the host at the first run on backends with memory of their own. `S` is the storage type of weights, inputs and
-/// outputs, `C` the type of all arithmetic. Moves, and is not copied. Not thread-safe; any number of passes may run over
-/// the same mixture and weights at once, each with a workspace of its own.
+/// outputs, `C` the type of all arithmetic. Moves, and is not copied. Not thread-safe; any number of passes may run
+/// over the same mixture and weights at once, each with a workspace of its own.
 template <class MixtureT, Storage S>
 class pass {
   using loss_type = typename MixtureT::loss_type;
@@ -71,13 +71,13 @@ class pass {
   /// The first layer of the range, and how many follow from there.
   index_t first_layer() const { return state_.memory.first; }
   index_t layers() const { return state_.memory.end - state_.memory.first; }
-  /// Tokens of the batch that are not padding. Waits, where the backend works on its own.
+  /// Tokens of the batch that are not padding. Waits where the backend works asynchronously.
   index_t valid_tokens() const {
     return detail::download<backend_type, index_t>(model().backend(), state_.memory.valid_tokens.data);
   }
 
-  /// Other weights of the same layout from here on, such as those that were gathered again for the way back; they must
-  /// outlive the pass.
+  /// Uses other weights of the same layout from now on, such as weights that were gathered again for backward. They
+  /// must outlive the pass.
   void rebind(const parameters<S>& weights) {
     detail::require(
         detail::layout_of(weights, where)->same_shapes(*model().layout()), where,
@@ -121,9 +121,9 @@ class pass {
     route_rows(layer, x);
     return assignments(layer);
   }
-  /// `route` with a selection that is given, such as one that was recorded: `ids` [tokens, at most as many as the router
-  /// selects], physical ids, −1 for none. Gates and gradients are the router's own. Ids that are no candidates of the
-  /// layer are left out.
+  /// `route` with a selection that is given, such as one that was recorded: `ids` [tokens, at most as many as the
+  /// router selects], physical ids, −1 for none. Gates and gradients are the router's own. Ids that are no candidates
+  /// of the layer are left out.
   routing<C> replay(index_t layer, matrix_view<const S> x, matrix_view<const std::int32_t> ids) {
     checks().forward("replay", layer, false);
     checks().matrix("x", x);
@@ -135,10 +135,10 @@ class pass {
     return assignments(layer);
   }
 
-  /// The second half: y = what experts make of x as `r` says. Without `pass_options::router_input` x is what was routed.
-  /// `r` is copied into the pass: the way back goes over what ran. Its gates' gradients belong to its entries and go back
-  /// to the router's columns in entry order; an entry without a column, or with one that the token did not select, sends
-  /// nothing back. What the router selected counts as demand, what ran as load.
+  /// The second half: y = the outputs of the experts for x, combined as `r` says. Without `pass_options::router_input`,
+  /// x is what was routed. `r` is copied into the pass, and backward goes over what ran. The gradients of its gates
+  /// belong to its entries and go back to the router's columns in entry order; an entry without a column, or with one
+  /// that the token did not select, sends nothing back. What the router selected counts as demand, what ran as load.
   void run(index_t layer, matrix_view<const S> x, const routing<C>& r, matrix_view<S> y) {
     checks().forward("run", layer, true);
     checks().matrix("x", x);
@@ -164,8 +164,8 @@ class pass {
   // --- the balancing loss -------------------------------------------------------------------------------------------
 
   /// The balancing loss of the layers that have run so far, its weights included, and its parts; 0 for `no_balancing`.
-  /// Averages are over all layers of the mixture, whether or not they ran. Changes nothing. Waits, where the backend
-  /// works on its own.
+  /// Averages are over all layers of the mixture, whether or not they ran. Changes nothing. Waits where the backend
+  /// works asynchronously.
   loss_value_type balance() const { return value_of(queue_balance()); }
   /// The same of counts that were added up over ranges of layers or over ranks.
   loss_value_type balance(const routing_counts<C>& of_all) const {
@@ -180,25 +180,25 @@ class pass {
     return state_.memory.loss;
   }
 
-  /// Has the balancing loss send its gradient, times `scale`, back with the backward runs that follow. Until the next
-  /// `begin` or `rewind`.
+  /// Makes the balancing loss take part in the backward runs that follow, its gradient multiplied by `scale`, until the
+  /// next `begin` or `rewind`. Call it between the last forward and the first backward.
   void arm(C scale = C(1)) {
     check_arm();
     state_.arm(state_.memory.counts, {scale, {}});
   }
-  /// The same with a scale for every part of a sum, [parts], or for every part at every layer, [parts, layers];
+  /// The same with a scale for every part of a sum, [parts], or for every part at every layer, [parts, layers].
   void arm(std::span<const C> scales) {
     check_arm();
     state_.arm(state_.memory.counts, {C(1), send(scales)});
   }
-  /// and of counts that were added up over ranges of layers or over ranks.
+  /// The same for the loss of counts that were added up over ranges of layers or over ranks.
   void arm(std::span<const C> scales, const routing_counts<C>& of_all) {
     check_arm();
     if constexpr (state_type::balances) send(of_all);
     state_.arm(state_.memory.given_counts, {C(1), send(scales)});
   }
 
-  /// What routing did in the layers that have run so far. Allocates, and waits where the backend works on its own.
+  /// What routing did in the layers that have run so far. Allocates, and waits where the backend works asynchronously.
   routing_counts<C> counts() const {
     routing_counts<C> result;
     const auto& from = state_.memory.counts;
@@ -214,8 +214,8 @@ class pass {
     fetch(from.token_loss.data, from.token_loss.rows * from.token_loss.cols, result.token_loss);
     return result;
   }
-  /// The same as losses see it. Mean probabilities are there only with a balancing loss. Views of the workspace, valid
-  /// until the pass is asked for anything else.
+  /// The same in the form that losses read. Mean probabilities are zeros without a balancing loss. Views of the
+  /// workspace, valid until the next call to the pass.
   depth_statistics<C> statistics() const {
     const auto form = state_.former(state_.memory.counts);
     state_.operations().each_row(1, form);
@@ -252,8 +252,8 @@ class pass {
     finish_backward(layer);
   }
 
-  /// The first half of `backward`: from dy assigns dx, the gradient of the experts' input, and `dgates`, those of the gates
-  /// of the entries that ran (0 where nothing ran). Adds the experts' gradients to `into`. dx may be dy.
+  /// The first half of `backward`: from dy assigns dx, the gradient of the experts' input, and `dgates`, those of the
+  /// gates of the entries that ran (0 where nothing ran). Adds the experts' gradients to `into`. dx may be dy.
   void run_backward(index_t layer, matrix_view<const S> dy, matrix_view<S> dx, vector_view<C> dgates,
                     gradients<C>& into) {
     checks().backward("run_backward", layer, false);
@@ -265,8 +265,9 @@ class pass {
     run_back<S>(layer, dy, dx, dgates, into);
     state_.at.backward = state_.at.halfway = true;
   }
-  /// The second half: from `dgates`, the gradients of the gates of the entries that ran, assigns dx, the gradient of the
-  /// router's input, and adds the router's gradients to `into`. It alone is called for layers that somebody else ran.
+  /// The second half: from `dgates`, the gradients of the gates of the entries that ran, assigns dx, the gradient of
+  /// the router's input, and adds the router's gradients to `into`. It alone is called for layers that somebody else
+  /// ran.
   void route_backward(index_t layer, vector_view<const C> dgates, matrix_view<S> dx, gradients<C>& into) {
     checks().backward("route_backward", layer, true);
     check_gradients(into);
@@ -278,8 +279,8 @@ class pass {
     finish_backward(layer);
   }
 
-  /// Back to where forward ended, so that backward can run again over what was saved: for several losses, or a checker of
-  /// gradients. Disarms the balancing loss. `dstate_out` keeps what it holds.
+  /// Back to where forward ended, so that backward can run again over what was saved: for several losses, or for a
+  /// check of gradients. Disarms the balancing loss. `dstate_out` keeps what it holds.
   void rewind() {
     detail::require(
         state_.training() && !(state_.at.halfway && !state_.at.backward), where,
@@ -288,7 +289,7 @@ class pass {
     state_.at.next = state_.at.reached;
     state_.at.backward = state_.at.halfway = state_.at.armed = false;
   }
-  /// The input of a layer that ran, given again to a pass with external inputs that was picked up elsewhere.
+  /// Gives a pass with external inputs, which was picked up elsewhere, the input of a layer that ran.
   void rebind_input(index_t layer, const layer_input<S>& x) {
     checks().shown("inputs", layer);
     detail::require(
@@ -301,21 +302,21 @@ class pass {
 
   // --- depth state --------------------------------------------------------------------------------------------------
 
-  /// The depth state [tokens, state_width] before the range's first layer: zeros from `begin` on, or what the caller writes
-  /// there before that layer runs, such as the `state_out` of the range before.
+  /// The depth state [tokens, state_width] before the range's first layer: zeros from `begin` on, or what the caller
+  /// writes there before that layer runs, such as the `state_out` of the range before.
   matrix_view<C> state_in() { return state_.depth_state(first_layer()); }
   /// That after the last layer that ran; valid until the next `forward`.
   matrix_view<const C> state_out() const { return state_.depth_state(state_.at.reached); }
-  /// The gradient of the state after the range, where that ends inside the depth, else without columns: zeros from `begin`
-  /// on, or what the caller writes there before `backward` begins, such as the `dstate_in` of the range behind.
+  /// The gradient of the state after the range, where that ends inside the depth, else without columns: zeros from
+  /// `begin` on, or what the caller writes there before `backward` begins, such as the `dstate_in` of the range behind.
   matrix_view<C> dstate_out() { return state_.shaped(state_.memory.dstate_out, state_.memory.dstate_out.cols); }
   /// The gradient of `state_in`, after the first layer's `backward`.
   matrix_view<const C> dstate_in() const { return state_.depth_gradient(first_layer()); }
 
   // --- what a layer did ---------------------------------------------------------------------------------------------
 
-  /// Layer `layer`'s assignments: those of the router, or, once others have run, those. Valid until the next `begin`; in
-  /// inference, until the next `forward`.
+  /// Layer `layer`'s assignments: those of the router or, once edited ones have run, those that ran. Valid until the
+  /// next `begin`; in inference, until the next `forward`.
   routing<C> assignments(index_t layer) const {
     checks().shown("the assignments", layer);
     return state_.assignments(layer);
@@ -325,7 +326,8 @@ class pass {
     checks().shown("the logits", layer);
     return state_.logits(layer);
   }
-  /// Selected columns [tokens, most], best first, −1 where fewer were taken; valid as long as the `assignments`.
+  /// Selected columns [tokens, max_selected], best first, −1 where fewer were taken; valid as long as the
+  /// `assignments`.
   matrix_view<const std::int32_t> selected(index_t layer) const {
     checks().shown("the selected columns", layer);
     return state_.selected(layer);

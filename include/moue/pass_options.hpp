@@ -17,18 +17,19 @@ enum class mode { inference, training };
 
 /// What a pass has to make room for.
 struct pass_options {
-  index_t tokens = 0;  ///< at most; a batch may have fewer
+  index_t tokens = 0;  ///< the most a batch may have
   mode how = mode::training;
   bool router_input = false;  ///< whether routers and experts are given different inputs (see `layer_input`)
-  /// Whether the caller keeps the inputs that it gives to `forward` as they are until `backward`, so that a training pass
-  /// need not copy them. Padding must then hold finite numbers.
+  /// Whether the caller leaves the inputs that it gives to `forward` unchanged until `backward`, so that a training
+  /// pass need not copy them. Padding must then hold finite numbers.
   bool external_inputs = false;
   index_t first = 0;    ///< the first layer of the range that the pass runs
   index_t count = -1;   ///< layers of the range; −1: all that follow
-  index_t entries = 0;  ///< entries at most of a routing given to `run`, where that is more than the router's own
+  index_t entries = 0;  ///< the most entries of a routing given to `run`, if that is more than the router makes
 };
 
-/// Where a pass stands: plain data, all of a pass that is neither in its workspace nor external.
+/// Where a pass stands: plain data. With the bytes of its workspace it is all of a pass, but for what `resume` is given
+/// again.
 struct pass_position {
   index_t tokens = 0;
   index_t next = 0;       ///< the layer whose forward is due; on the way back, one past the layer whose backward is due

@@ -210,20 +210,20 @@ template <class T>
 concept ScoreStage =
     std::copyable<T> && detail::has_score_forward<T> && detail::has_score_backward<T> && detail::keeps_state_whole<T>;
 
-/// The score that selection reads, per row: `void operator()(logits, p, scores) const`, device-callable. Has no gradient.
-/// This and the stages below, if they work per row, may take `lanes` at the end of each member (see lanes.hpp): on
-/// backends where several threads share a row they all call it, else one thread alone.
+/// The score that selection reads, per row: `void operator()(logits, p, scores) const`, device-callable. Has no
+/// gradient. This and the stages below, if they work per row, may take `lanes` at the end of each member (see
+/// lanes.hpp): on backends where several threads share a row they all call it, else one thread alone.
 template <class T>
 concept PreferenceStage = std::copyable<T> && detail::has_prefer<T>;
 
-/// Which candidates a token takes, per row and device-callable: `index_t max_selected(index_t candidates) const`, an upper bound that
-/// never falls as candidates are added, and
-/// `index_t operator()(scores, candidates, selected) const`, which writes distinct columns and returns how many. A score of
-/// minus infinity closes a candidate. Ties go to the lowest expert id.
+/// Which candidates a token takes, per row and device-callable: `index_t max_selected(index_t candidates) const`, an
+/// upper bound that never falls as candidates are added, and `index_t operator()(scores, candidates, selected) const`,
+/// which writes distinct columns and returns how many. A score of minus infinity closes a candidate. Ties go to the
+/// lowest expert id.
 ///
 /// A selection that must see all tokens at once (expert choice, balanced assignment) has in place of the call operator
-/// `void table(ops, scores, valid, candidates, selected) const`: it fills `selected` [tokens, most], each row with distinct
-/// columns first and -1 after them, and only -1 where a token is not valid.
+/// `void table(ops, scores, valid, candidates, selected) const`: it fills `selected` [tokens, max_selected], each row
+/// with distinct columns first and -1 after them, and only -1 where a token is not valid.
 template <class T>
 concept SelectStage = std::copyable<T> && detail::has_most<T> &&(detail::has_select<T> || detail::has_select_table<T>);
 

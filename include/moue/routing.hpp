@@ -3,7 +3,7 @@
 #pragma once
 
 /// @file
-/// The seam between routers and experts: (token, expert, gate) assignments as plain arrays.
+/// The interface between routers and experts: (token, expert, gate) assignments as plain arrays.
 
 #include <cstdint>
 
@@ -12,9 +12,9 @@
 namespace moue {
 
 /// Assignments of `tokens` tokens to experts. Token `t` owns the entries `[offsets[t], offsets[t + 1])`; an entry whose
-/// expert is −1 runs nowhere, so rectangles with holes and ragged lists are both spelt this way. Entries of one token
-/// that name the same expert share one row, whose gate is their sum in entry order. Views only: bring arrays from
-/// anywhere. All but `offsets` have `offsets[tokens]` elements.
+/// expert is −1 runs nowhere, so that rectangles with holes and ragged lists have the same form. Entries of one token
+/// that name the same expert share one row, whose gate is their sum in entry order. Views only: the arrays may come
+/// from anywhere. All but `offsets` have `offsets[tokens]` elements.
 template <class C>
 struct routing {
   vector_view<const index_t> offsets;      ///< [tokens + 1], ascending from 0
@@ -28,8 +28,8 @@ struct routing {
   constexpr index_t tokens() const { return offsets.size > 0 ? offsets.size - 1 : 0; }
   constexpr index_t entries() const { return expert.size; }
 
-  /// Whether entry `i` of token `t` runs in a row of its own: it names an expert, and no earlier entry of the token names
-  /// the same. O(entries of the token).
+  /// Whether entry `i` of token `t` runs in a row of its own: it names an expert, and no earlier entry of the token
+  /// names the same. O(entries of the token).
   MOUE_HD constexpr bool leads_row(index_t t, index_t i) const {
     if (expert[i] < 0) return false;
     for (index_t j = offsets[t]; j < i; ++j)
@@ -40,8 +40,8 @@ struct routing {
 
 namespace detail {
 
-/// Calls `f(entry)` for every entry that shares the row of `first`, in order: `first` is the row's first entry, of token
-/// `t`.
+/// Calls `f(entry)` for every entry that shares the row of `first`, in order: `first` is the row's first entry, of
+/// token `t`.
 template <class C, class F>
 MOUE_HD void each_entry_of_row(const routing<C>& r, index_t t, index_t first, const F& f) {
   const std::int32_t e = r.expert[first];

@@ -48,9 +48,9 @@ concept has_parameter_layer = requires(const T t, index_t layer) {
 ///     index_t experts() const;                      // physical experts, numbered 0 .. experts() - 1
 ///     void candidates(index_t layer, auto append) const;  // calls append(expert) once per candidate
 ///
-/// Laws (`testing::check_topology_laws`): every appended id is in range; no id is appended twice for one layer; the answer
-/// depends on the arguments alone. The order of emission is the order of the layer's logits and router rows.
-/// A layer is a *visit*: a host model that runs the same block twice gives it two layers.
+/// Laws (`testing::check_topology_laws`): every appended id is in range; no id is appended twice for one layer; the
+/// answer depends on the arguments alone. The order of the calls is the order of the layer's logits and router rows. A
+/// layer is a *visit*: a host model that runs the same block twice gives it two layers.
 template <class T>
 concept Topology = std::copyable<T> && detail::has_layers<T> && detail::has_experts<T> && detail::has_candidates<T>;
 

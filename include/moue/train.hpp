@@ -3,7 +3,7 @@
 #pragma once
 
 /// @file
-/// Optimiser: what changes weights by their gradients. The contract, and what every optimiser keeps.
+/// Optimiser: what changes weights by their gradients. The contract, and the state that every optimiser has.
 
 #include <cmath>
 #include <concepts>

@@ -19,10 +19,11 @@
 
 namespace moue {
 
-/// A block of scratch bytes, owned or external. Sizes come from `mixture::workspace_bytes`; the library allocates nothing
-/// else while a pass runs. Movable, not copyable. An external block may start anywhere: `bytes` begins at its first
-/// multiple of 64 (up to 63 bytes are lost, which `workspace_bytes` already counts). What lies in `bytes` is laid out
-/// relative to its start and holds no addresses, so that it may be copied to the `bytes` of another workspace.
+/// A block of scratch bytes, owned or in external memory, which the caller provides. Sizes come from
+/// `mixture::workspace_bytes`; the library allocates nothing else while a pass runs. Movable, not copyable. An external
+/// block may start anywhere: `bytes` begins at its first multiple of 64 (up to 63 bytes are lost, which
+/// `workspace_bytes` already counts). What lies in `bytes` is laid out relative to its start and holds no addresses, so
+/// that it may be copied to the `bytes` of another workspace.
 class workspace {
  public:
   static constexpr std::size_t alignment = 64;

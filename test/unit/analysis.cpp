@@ -113,6 +113,29 @@ TEST_CASE("empty entries are nothing to have in common") {
   CHECK(reuse(1, 2) == 1);
 }
 
+TEST_CASE("a reuse matrix follows what ran, however many entries a token has") {
+  const auto model = biased_depth();
+  auto weights = model.initialize<double>(1);
+  weights["layers.0.router.bias"](0, 2) = weights["layers.1.router.bias"](0, 2) = -1;
+  const moue::pass_options options{.tokens = 2};
+  moue::workspace scratch{model.workspace_bytes<double>(options)};
+  auto pass = model.start(weights, options, scratch);
+  std::vector<double> x(6, 1.0), y(6);
+  pass.begin(2);
+  pass.forward(0, {x.data(), 2, 3}, {y.data(), 2, 3});  // {0, 1} for both tokens
+  pass.route(1, {x.data(), 2, 3});
+  const std::array<moue::index_t, 3> offsets{0, 1, 3};
+  const std::array<std::int32_t, 3> experts{1, 2, 0}, columns{0, 1, -1};  // the last entry is the caller's
+  const std::array<double, 3> gates{1, 1, 1};
+  pass.run(1, {x.data(), 2, 3}, {{offsets.data(), 3}, {experts.data(), 3}, {gates.data(), 3}, {columns.data(), 3}},
+           {y.data(), 2, 3});
+  pass.forward(2, {x.data(), 2, 3}, {y.data(), 2, 3});
+  const auto reuse = moue::reuse_matrix(pass);
+  CHECK(reuse(1, 1) == 1);
+  CHECK(reuse(1, 0) == 0.5);   // 1 is in {0, 1}, 2 is not
+  CHECK(reuse(0, 1) == 0.25);  // half of {0, 1} for the first token, nothing for the second
+}
+
 TEST_CASE("a reuse matrix of an inference pass is refused") {
   CHECK_THROWS_WITH_AS(reuse_of(moue::mode::inference), doctest::Contains("mode::training"), moue::error);
 }

@@ -87,7 +87,8 @@ struct layer_matrix {
 
 /// Entry (a, b): of the experts that a token was routed to at layer a, the share that it was also routed to at layer b;
 /// the mean over tokens that were routed anywhere at a. Entries (l, l + 1) are the reuse rate of MoRE (arXiv
-/// 2609.18176), for which uniform routing over one pool of n gives k / n. Always-on experts do not count. Call it after
+/// 2609.18176), for which uniform routing over one pool of n gives k / n. Always-on experts do not count, nor entries
+/// that a caller added. Call it after
 /// the last `forward` of a training pass; throws in inference, where only one layer's assignments are there.
 /// O(layers² tokens k²).
 template <class PassT>
@@ -98,22 +99,24 @@ layer_matrix reuse_matrix(const PassT& pass) {
       "reuse_matrix", [] { return std::string("the pass keeps one layer's assignments at a time"); },
       "start the pass with mode::training");
   layer_matrix result{layers, std::vector<double>(static_cast<std::size_t>(layers * layers), 0)};
-  const auto routed = [&](index_t layer, index_t t) {
-    const auto given = pass.assignments(layer);
-    return vector_view<const std::int32_t>{given.expert.data + given.offsets[t], pass.selected(layer).cols};
-  };
+  const auto routed = [](const auto& r, index_t i) { return r.expert[i] >= 0 && r.column[i] >= 0; };
   for (index_t a = 0; a < layers; ++a)
     for (index_t b = 0; b < layers; ++b) {
+      const auto from = pass.assignments(a), to = pass.assignments(b);
       double sum = 0;
       index_t tokens = 0;
       for (index_t t = 0; t < pass.tokens(); ++t) {
-        const auto from = routed(a, t);
-        const auto to = routed(b, t);
-        const auto taken = std::count_if(from.begin(), from.end(), [](std::int32_t e) { return e >= 0; });
+        index_t taken = 0, common = 0;
+        for (index_t i = from.offsets[t]; i < from.offsets[t + 1]; ++i) {
+          if (!routed(from, i)) continue;
+          ++taken;
+          for (index_t j = to.offsets[t]; j < to.offsets[t + 1]; ++j)
+            if (routed(to, j) && to.expert[j] == from.expert[i]) {
+              ++common;
+              break;
+            }
+        }
         if (taken == 0) continue;
-        const auto common = std::count_if(from.begin(), from.end(), [&](std::int32_t e) {
-          return e >= 0 && std::find(to.begin(), to.end(), e) != to.end();
-        });
         sum += static_cast<double>(common) / static_cast<double>(taken);
         ++tokens;
       }

@@ -21,8 +21,8 @@
 
 namespace moue::convert {
 
-/// Physical ids of a source's topology: `std::vector<index> operator()(const wiring& source) const`. Their order is that
-/// of the positions a target topology speaks of.
+/// Physical ids of a source's topology: `std::vector<index_t> operator()(const wiring& source) const`. Their order is
+/// that of the positions a target topology speaks of.
 template <class P>
 concept UniversalChoice = std::copyable<P> && requires(const P choose, const wiring& source) {
   { choose(source) } -> std::convertible_to<std::vector<index_t>>;
@@ -88,8 +88,8 @@ inline std::vector<index_t> highest(const wiring& source, index_t count, bool pe
 
 }  // namespace detail
 
-/// The `count` experts (of every layer if `per_layer`) that carry the highest `load`, one number per physical expert, such
-/// as the expert shares of a pass's statistics summed over batches.
+/// The `count` experts (of every layer if `per_layer`) that carry the highest `load`, one number per physical expert,
+/// such as the expert shares of a pass's statistics summed over batches.
 struct most_used {
   index_t count = 0;
   std::vector<double> load;
@@ -101,8 +101,8 @@ struct most_used {
 };
 
 /// The `count` experts (of every layer if `per_layer`) that have the closest kin in other layers: by the mean, over the
-/// layers that do not reach the expert, of its highest similarity to one of their candidates. `similarity` is
-/// [experts, experts] and stays the caller's; entries that are not finite are passed over (moue/analysis/similarity.hpp).
+/// layers that do not reach the expert, of its highest similarity to one of their candidates. `similarity` is [experts,
+/// experts] and stays the caller's; entries that are not finite are passed over (moue/analysis/similarity.hpp).
 struct most_similar {
   index_t count = 0;
   matrix_view<const double> similarity;

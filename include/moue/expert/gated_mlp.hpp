@@ -77,7 +77,7 @@ struct gated_backward_row {
 }  // namespace detail
 
 /// y = W_down (act(W_gate x + b_gate) * (W_up x + b_up)) + b_down, or with act(gate, up) in place of the product, with
-/// W_gate, W_up [hidden, width] and W_down [width, hidden]; no biases unless `Biased`. Keeps both pre-activations.
+/// W_gate, W_up [hidden, width] and W_down [width, hidden]; no biases unless `Biased`. Saves both pre-activations.
 /// 6 width hidden FLOPs a row forward, twice that backward.
 template <class ActivationT, bool Biased = false>
 struct gated_mlp {

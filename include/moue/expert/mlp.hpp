@@ -49,7 +49,7 @@ struct mlp_backward_row {
 }  // namespace detail
 
 /// y = W_down act(W_up x + b_up) + b_down, with W_up [hidden, width] and W_down [width, hidden]; no biases unless
-/// `Biased`. Keeps the pre-activation only. 4 width hidden FLOPs a row forward, twice that backward.
+/// `Biased`. Saves the pre-activation only. 4 width hidden FLOPs a row forward, twice that backward.
 template <Activation ActivationT, bool Biased = false>
 struct mlp {
   index_t width = 1;

@@ -3,7 +3,7 @@
 #pragma once
 
 /// @file
-/// An expert that keeps nothing from its forward run.
+/// An expert that saves nothing in its forward run.
 
 #include <array>
 #include <utility>
@@ -13,8 +13,9 @@
 
 namespace moue {
 
-/// Any expert E, with the same tensors, outputs and gradients to the bit, that runs E's `forward` once more in `backward`
-/// instead of keeping what that needs: a forward run's time for the memory of E's kept matrices, a layer each.
+/// Any expert E, with the same tensors, outputs and gradients to the bit, that runs E's `forward` once more in
+/// `backward` instead of saving what that needs: it costs the time of a forward run, and takes E's saved matrices out
+/// of every layer.
 template <class ExpertT>
 struct recomputed {
   static_assert(check_expert<ExpertT>());
@@ -26,7 +27,7 @@ struct recomputed {
 
   auto parameters() const { return expert.parameters(); }
   auto saved() const { return std::array<index_t, 0>{}; }
-  /// E's kept matrices, its scratch, and outputs that nobody reads.
+  /// E's saved matrices, its scratch, and outputs that nobody reads.
   auto temporaries() const {
     return detail::join_arrays(detail::join_arrays(expert.saved(), expert.temporaries()),
                                std::array<index_t, 1>{width});

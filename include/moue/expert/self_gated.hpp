@@ -53,7 +53,7 @@ struct scale_by_self_gate {
 }  // namespace detail
 
 /// y = sigmoid(w · x) E(x) with any expert E and `self_gate` w [1, width], whose tensor stands behind E's: the shared
-/// expert of Qwen2-MoE (arXiv 2407.10671). Keeps the gate, and outputs only if E has no gated `backward`.
+/// expert of Qwen2-MoE (arXiv 2407.10671). Saves the gate, and outputs only if E has no gated `backward`.
 template <class ExpertT>
 struct self_gated {
   static_assert(check_expert<ExpertT>());

@@ -51,7 +51,7 @@ struct pass_checks {
     list("list of labels", inputs.labels);
   }
 
-  /// Rows that are read may have any distance, none too; rows that are written must not overlap.
+  /// Rows that are read may be any number of elements apart, also 0; rows that are written must not overlap.
   template <class T>
   void matrix(std::string_view name, const matrix_view<T>& m) const {
     require(

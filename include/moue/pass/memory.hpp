@@ -27,8 +27,8 @@ struct visit_record {
   matrix_view<S> x;                    ///< [tokens, width] the experts' input
   matrix_view<S> router_x;             ///< [tokens, width] the router's, if given apart
   matrix_view<C> logits;               ///< [tokens, candidates]
-  matrix_view<std::int32_t> selected;  ///< [tokens, most] columns, best first, then −1
-  matrix_view<C> gates;                ///< [tokens, most] of the selected columns
+  matrix_view<std::int32_t> selected;  ///< [tokens, max_selected] columns, best first, then −1
+  matrix_view<C> gates;                ///< [tokens, max_selected] of the selected columns
   // Assignments: those of the router, [tokens, most + always], until others have run.
   vector_view<index_t> offsets;       ///< [tokens + 1]
   vector_view<std::int32_t> experts;  ///< [entries] physical ids or −1
@@ -68,7 +68,7 @@ struct pass_memory {
   matrix_view<C> dfeatures;
   matrix_view<C> dlogits;
   matrix_view<C> dense_dgates;
-  matrix_view<C> dgates;                  ///< [tokens, most] of the selected columns
+  matrix_view<C> dgates;                  ///< [tokens, max_selected] of the selected columns
   vector_view<C> dentries;                ///< [entries] of the gates of what ran
   std::array<matrix_view<C>, 2> dstates;  ///< of the depth state before layer l: the one at l % 2
   matrix_view<C> dstate_out;              ///< of the state after the range, if that ends inside the depth

@@ -45,7 +45,7 @@ struct pass_state {
   pass_memory<MixtureT, S> memory;
   side_inputs batch;
   pass_position at;
-  std::vector<inputs> external;  ///< [layers of the range] what the caller keeps
+  std::vector<inputs> external;  ///< [layers of the range] in the caller's memory
 
   pass_state(const MixtureT& mixture, const pass_options& wanted, workspace& scratch)
       : model(&mixture), options(wanted), memory(carve(mixture, wanted, scratch)) {
@@ -75,7 +75,7 @@ struct pass_state {
     if (memory.dstate_out.cols > 0) clear(rows(memory.dstate_out));
     ops.each_row(std::max(memory.counts.demand.size, memory.counts.tokens.size), clear_counts<C>{memory.counts});
   }
-  /// Views of a batch whose numbers are there.
+  /// Sets the views of a batch whose numbers are already in the workspace.
   void attach(index_t count, const side_inputs& given) {
     at.tokens = count;
     batch = given;
@@ -157,7 +157,8 @@ struct pass_state {
 
   // --- forward ------------------------------------------------------------------------------------------------------
 
-  /// What backward will read of an input: in training a copy, since the caller may overwrite his, unless he does not.
+  /// What backward will read of an input: in training a copy, since the caller may overwrite the original, unless the
+  /// inputs are external.
   matrix_view<const S> save(const matrix_view<const S>& from, const matrix_view<S>& to) const {
     if (!training() || options.external_inputs) return from;
     operations().each_element(at.tokens, from.cols, keep_element<S>{valid(), from, rows(to)});

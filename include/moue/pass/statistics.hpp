@@ -127,7 +127,7 @@ struct form_statistics {
     lanes.wait();
   }
 
-  /// What has been formed. Counts may lie on a device: the number of tokens is the caller's affair.
+  /// What has been formed. Counts may lie on a device, so the caller says how many tokens there were.
   MOUE_HD depth_statistics<C> statistics(index_t tokens) const {
     return {counts.tokens.size,  tables.exposure.size,      tokens,       offsets,
             candidates,          tables.exposure,           tables.share, tables.probability,

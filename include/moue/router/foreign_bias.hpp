@@ -3,7 +3,7 @@
 #pragma once
 
 /// @file
-/// A learned liking of a layer for experts it gained.
+/// A learned bias on the logits of experts that a layer gained.
 
 #include <array>
 

@@ -14,18 +14,19 @@
 
 namespace moue {
 
-/// How `group_limited` cuts candidates into groups and how many of these it keeps.
+/// How `group_limited` cuts candidates into groups, and how many of these a token may use.
 struct column_groups {
   index_t size = 1;   ///< neighbouring columns in a group; the last group may have fewer
   index_t saved = 1;  ///< groups a token may use
   index_t best = 1;   ///< members whose scores add up to the group's
 };
 
-/// The k best candidates of the `saved` groups with the highest scores, a group's score being the sum of its `best` best.
-/// DeepSeek-V2 has best = 1 (arXiv 2405.04434), DeepSeek-V3 best = 2 with `biased_sigmoid` (arXiv 2412.19437). Order and
-/// ties are those of `top_k`; between groups of equal score the one whose best member comes first wins. Closed candidates
-/// are absent: a group is worth what its open members are, and nothing without any. So a token may get fewer than k, and
-/// candidates outside the kept groups never make up for it. O(candidates (kept best + k)) per token.
+/// The k best candidates of the `saved` groups with the highest scores, a group's score being the sum of its `best`
+/// best. DeepSeek-V2 has best = 1 (arXiv 2405.04434), DeepSeek-V3 best = 2 with `biased_sigmoid` (arXiv 2412.19437).
+/// Order and ties are those of `top_k`; between groups of equal score the one whose best member comes first wins.
+/// Closed candidates are absent: a group is worth what its open members are, and nothing without any. So a token may
+/// get fewer than k, and candidates outside the chosen groups never make up for it. O(candidates (saved best + k)) per
+/// token.
 class group_limited {
  public:
   /// Throws if k is negative or the groups make no sense.
@@ -36,7 +37,7 @@ class group_limited {
         groups.size > 0 && groups.saved > 0 && groups.best > 0, "group_limited",
         [&] {
           return "groups have size " + std::to_string(groups.size) + ", " + std::to_string(groups.saved) +
-                 " are kept, and " + std::to_string(groups.best) + " members count";
+                 " may be used, and " + std::to_string(groups.best) + " members count";
         },
         "give at least 1 for each");
   }
@@ -106,7 +107,7 @@ class group_limited {
     return result;
   }
 
-  /// The last of the groups that are kept, found in the same way.
+  /// The last of the groups that a token may use, found in the same way.
   template <class C>
   MOUE_HD rank<C> last_saved(vector_view<const C> scores, vector_view<const std::int32_t> candidates) const {
     rank<C> last;

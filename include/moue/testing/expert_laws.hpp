@@ -108,7 +108,7 @@ void check_expert_forward(law_report& report, const E& expert) {
   expect_close(report, "forward assigns y from x and the parameters", "y", y, y);  // NaN differs from itself
   all.forward(1e3);
   report.expect("forward reads no scratch it did not write and repeats itself", all.y.same(y),
-                [] { return std::string("y differs when y, kept and temporary hold other numbers on entry"); });
+                [] { return std::string("y differs when y, saved and temporary hold other numbers on entry"); });
   for (index_t first = 0; first < 5; first += 2) {
     const index_t rows = first < 4 ? 2 : 1;
     expert_trial<E> some(expert, first, rows);

@@ -14,6 +14,7 @@
 #include "moue/testing/balance_laws.hpp"
 #include "moue/testing/expert_laws.hpp"
 #include "moue/testing/extension_laws.hpp"
+#include "moue/testing/model_laws.hpp"
 #include "moue/testing/report.hpp"
 #include "moue/testing/row_laws.hpp"
 #include "moue/testing/select_laws.hpp"

@@ -23,8 +23,8 @@ namespace moue::testing {
 /// What a select stage is checked with.
 struct select_shape {
   index_t candidates = 7;
-  /// Whether the stage may look at positions, not at scores and ids alone (groups of columns do). Candidates then come in
-  /// ascending id order, and permuting them is not tried.
+  /// Whether the stage may look at positions, not at scores and ids alone (groups of columns do). Candidates then come
+  /// in ascending id order, and permuting them is not tried.
   bool columns_matter = false;
 };
 
@@ -63,7 +63,7 @@ inline std::string scores_text(vector_view<const double> scores) {
   return result;
 }
 
-/// Runs a stage on a table of rows, whichever form it has: columns [rows, most], −1 where fewer were taken.
+/// Runs a stage on a table of rows, whichever form it has: columns [rows, max_selected], −1 where fewer were taken.
 template <class T>
 class select_trial {
  public:
@@ -199,9 +199,9 @@ void check_select_order(law_report& report, const T& stage, index_t n) {
 
 }  // namespace detail
 
-/// Checks that a select stage is one, in the row or the table form: columns distinct, in range and no more than `most`;
-/// closed candidates never taken; ties to the lowest expert id; the same answer each time and for any order of the
-/// candidates; all of it also for NaN and infinite scores.
+/// Checks that a select stage is one, in the row or the table form: columns distinct, in range and no more than
+/// `max_selected`; closed candidates never taken; ties to the lowest expert id; the same answer each time and for any
+/// order of the candidates; all of it also for NaN and infinite scores.
 template <SelectStage T>
 law_report check_select_laws(const T& stage, const select_shape& shape = {}) {
   law_report report("select stage");

@@ -191,48 +191,63 @@ inline void expect_close(law_report& report, std::string_view law, std::string_v
 inline constexpr double step = 1e-6;
 inline constexpr double difference_tolerance = 1e-6;
 
-/// Expects `gradient` to be that of the scalar function `f` with respect to `values`: at up to 32 entries and along two
-/// directions that all entries have a part in. `values` is left as it was.
-template <class F>
-void expect_gradient(law_report& report, std::string_view law, std::string_view what, numbers& values,
-                     const numbers& gradient, F&& f) {
-  const index_t count = values.rows() * values.cols();
-  const auto expect = [&](double stated, double measured, auto&& where) {
-    report.expect(law, close(stated, measured, difference_tolerance), [&] {
-      return "d " + std::string(what) + where() + " is " + text(stated) + ", central differences give " +
-             text(measured);
-    });
-  };
+/// Compares `gradient` with central differences of the scalar function `f` with respect to `values`, at up to 32 entries and,
+/// where there are more, along two directions that all entries have a part in. Calls `visit(stated, difference, where)` for
+/// each: what `gradient` says, `difference(step)` as a function of its step, and `where()` as text. `values` is left as it
+/// was.
+template <class F, class Visit>
+void each_difference(const matrix_view<double>& values, const numbers& gradient, F&& f, Visit&& visit) {
+  const index_t count = values.rows * values.cols;
   constexpr index_t entries = 32;
   for (index_t at = 0; at < std::min(count, entries); ++at) {
     const index_t position = count <= entries ? at
                                               : static_cast<index_t>(moue::detail::mix(static_cast<std::uint64_t>(at)) %
                                                                      static_cast<std::uint64_t>(count));
-    const index_t i = position / values.cols(), j = position % values.cols();
+    const index_t i = position / values.cols, j = position % values.cols;
     double& value = values(i, j);
     const double before = value;
-    value = before + step;
-    const double up = f();
-    value = before - step;
-    const double down = f();
-    value = before;
-    expect(gradient(i, j), (up - down) / (2 * step), [&] { return place(i, j); });
+    const auto move = [&](double length) {
+      value = before + length;
+      const double result = f();
+      value = before;
+      return result;
+    };
+    visit(
+        gradient(i, j), [&](double h) { return (move(h) - move(-h)) / (2 * h); }, [&] { return place(i, j); });
   }
   if (count <= entries) return;
+  numbers before(values.rows, values.cols);
+  before.each([&](double& v, index_t i, index_t j) { v = values(i, j); });
   for (std::uint64_t key = 1; key <= 2; ++key) {
-    const numbers before = values;
-    numbers direction(values.rows(), values.cols());
+    numbers direction(values.rows, values.cols);
     direction.randomise(key, 1 / std::sqrt(static_cast<double>(count)));
     double stated = 0;
     direction.each([&](double& v, index_t i, index_t j) { stated += v * gradient(i, j); });
     const auto move = [&](double length) {
-      values.each([&](double& v, index_t i, index_t j) { v = before(i, j) + length * direction(i, j); });
+      direction.each([&](double& v, index_t i, index_t j) { values(i, j) = before(i, j) + length * v; });
       return f();
     };
-    const double measured = (move(step) - move(-step)) / (2 * step);
-    values = before;
-    expect(stated, measured, [] { return std::string(" along a random direction"); });
+    visit(
+        stated, [&](double h) { return (move(h) - move(-h)) / (2 * h); },
+        [] { return std::string(" along a random direction"); });
+    before.each([&](double& v, index_t i, index_t j) { values(i, j) = v; });
   }
+}
+
+/// What a gradient that differs from its difference is reported as.
+inline std::string difference_text(std::string_view what, double stated, double measured) {
+  return "d " + std::string(what) + " is " + text(stated) + ", central differences give " + text(measured);
+}
+
+/// Expects `gradient` to be that of the scalar function `f` with respect to `values`.
+template <class F>
+void expect_gradient(law_report& report, std::string_view law, std::string_view what, numbers& values,
+                     const numbers& gradient, F&& f) {
+  each_difference(values.view(), gradient, f, [&](double stated, const auto& difference, const auto& where) {
+    const double measured = difference(step);
+    report.expect(law, close(stated, measured, difference_tolerance),
+                  [&] { return difference_text(std::string(what) + where(), stated, measured); });
+  });
 }
 
 inline double dot(const numbers& a, const numbers& b) {
