@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: 2026 The moue authors
 # SPDX-License-Identifier: Apache-2.0
 
-# Runs PROGRAM and fails unless it succeeds and prints exactly the content of EXPECTED.
+# Runs PROGRAM, by LAUNCHER if given, and fails unless it succeeds and prints exactly the content of EXPECTED.
 set(actual ${PROGRAM}.actual)
-execute_process(COMMAND ${PROGRAM} OUTPUT_FILE ${actual} RESULT_VARIABLE status)
+execute_process(COMMAND ${LAUNCHER} ${PROGRAM} OUTPUT_FILE ${actual} RESULT_VARIABLE status)
 if(NOT status EQUAL 0)
   message(FATAL_ERROR "${PROGRAM} ended with status ${status}")
 endif()

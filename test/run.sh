@@ -2,8 +2,9 @@
 # SPDX-FileCopyrightText: 2026 The moue authors
 # SPDX-License-Identifier: Apache-2.0
 #
-# Usage: test/run.sh [--fast | --dev | --tsan | --fuzz | --tidy]...
-# Without a flag: everything that a change has to pass. --fast is the format check and the release build alone.
+# Usage: test/run.sh [--fast | --dev | --tsan | --fuzz | --tidy | --hosts]...
+# Without a flag: everything that a change has to pass. --fast is the format check and the release build alone;
+# --hosts what works inside other frameworks: MPI.
 # The last line reads "N passed, N failed"; a build, a check and a CTest test count one each.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
@@ -16,6 +17,7 @@ install_missing() {
                 libbenchmark-dev)
   case " $* " in *dev*) wanted+=(gcovr llvm) ;; esac
   case " $* " in *dev* | *fuzz*) wanted+=(libclang-rt-14-dev libomp-14-dev) ;; esac
+  case " $* " in *hosts*) wanted+=(libopenmpi-dev openmpi-bin) ;; esac
   case " $* " in *tidy*) wanted+=(clang-tidy) ;; esac
   command -v apt-get >/dev/null || return 0 # not Debian: CMake names what it does not find
 
@@ -91,8 +93,8 @@ steps=()
 for flag in "$@"; do
   case $flag in
     --fast) steps+=(format release) ;;
-    --dev | --tsan | --fuzz | --tidy) steps+=("${flag#--}") ;;
-    *) sed -n '5,7s/^# //p' "$0"; exit 2 ;;
+    --dev | --tsan | --fuzz | --tidy | --hosts) steps+=("${flag#--}") ;;
+    *) sed -n '5,8s/^# //p' "$0"; exit 2 ;;
   esac
 done
 [ ${#steps[@]} -gt 0 ] || steps=(format release dev tsan fuzz)

@@ -86,16 +86,17 @@ struct pass_checks {
     require(
         options.how == mode::training, where, [] { return std::string("backward was called in inference"); },
         "start the pass with mode::training");
-    const bool ran = layer >= first && layer < end && at.elsewhere[static_cast<std::size_t>(layer - first)] == 0;
+    const auto here = [&](index_t l) { return at.elsewhere[static_cast<std::size_t>(l - first)] == 0; };
+    const bool ran = layer >= first && layer < end && here(layer);
     require(
-        at.next == layer + 1 && at.next > first &&
-            (halfway ? (at.backward && at.halfway) || (!at.halfway && !ran) : !at.halfway),
+        at.next == layer + 1 && at.next > first && at.halfway == (halfway && ran) && (at.backward || !at.halfway),
         where,
         [&] {
+          const bool second = at.next > first && (at.halfway || !here(at.next - 1));
           return std::string(what) + " of layer " + text(layer) + " came when " +
                  (at.next == first ? std::string("none was due")
-                                   : std::string(at.backward && at.halfway ? "route_backward" : "backward") +
-                                         " of layer " + text(at.next - 1) + " was due");
+                                   : std::string(second ? "route_backward" : "backward") + " of layer " +
+                                         text(at.next - 1) + " was due");
         },
         "visit the layers that ran in reverse order; after run_backward comes route_backward");
     require(

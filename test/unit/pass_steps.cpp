@@ -1,7 +1,8 @@
 // SPDX-FileCopyrightText: 2026 The moue authors
 // SPDX-License-Identifier: Apache-2.0
 
-// A pass put down within a layer, what is external given again, and positions that are refused.
+// A pass put down within a layer, what is external given again, positions that are refused, and layers whose experts
+// somebody else ran.
 
 #include <doctest/doctest.h>
 
@@ -109,4 +110,55 @@ TEST_CASE_FIXTURE(fixture, "positions of other passes are refused") {
   CHECK(refused([](auto& p) { p.entries[0] = tokens * 2 + 1; }));
   CHECK(refused([](auto& p) { p.entries[0] = -1; }));
   CHECK(refused([](auto& p) { p.elsewhere.clear(); }));
+}
+
+TEST_CASE_FIXTURE(fixture, "somebody else runs the experts of several layers") {
+  const moue::pass_options options{.tokens = tokens};
+  const auto& run = model.experts_executor();
+  moue::gradients<double> expected_gradients(model.layout());
+  auto expected = x;
+  {
+    moue::workspace block = room(options);
+    auto pass = model.start(weights, options, block);
+    pass.begin(tokens);
+    for (moue::index_t layer = 0; layer < 3; ++layer) pass.forward(layer, rows(expected), rows(expected));
+    for (moue::index_t layer = 3; layer-- > 0;)
+      pass.backward(layer, rows(expected), rows(expected), expected_gradients);
+  }
+
+  moue::workspace block = room(options);
+  auto pass = model.start(weights, options, block);
+  pass.begin(tokens);
+  const auto bytes = run.workspace_bytes<double>(tokens, tokens * 2);
+  std::vector<moue::workspace> blocks;
+  std::vector<moue::expert_memory<double>> memories;
+  std::vector<std::vector<double>> inputs;
+  for (moue::index_t layer = 0; layer < 2; ++layer) {
+    inputs.push_back(x);
+    const auto r = pass.route(layer, rows(inputs.back()));
+    memories.push_back(run.carve<double>(blocks.emplace_back(bytes), tokens, r.entries()));
+    run.forward(r, weights, rows(inputs.back()), rows(x), memories.back());
+    pass.ran(layer, r);
+  }
+  pass.forward(2, rows(x), rows(x));
+
+  std::vector<double> dgates(static_cast<std::size_t>(tokens * 2)), of_experts = x;
+  const moue::vector_view<double> given{dgates.data(), std::ssize(dgates)};
+  CHECK(contains(message_of([&] { pass.route_backward(2, given, rows(dx), gradients); }),
+                 "route_backward of layer 2 came when backward of layer 2 was due"));
+  pass.backward(2, rows(x), rows(x), gradients);
+  CHECK(contains(message_of([&] { pass.backward(0, rows(x), rows(x), gradients); }), "route_backward of layer 1"));
+  CHECK(contains(message_of([&] { pass.backward(1, rows(x), rows(x), gradients); }), "run by somebody else"));
+  for (moue::index_t layer = 2; layer-- > 0;) {
+    const auto at = static_cast<std::size_t>(layer);
+    run.backward(pass.assignments(layer), weights, rows(inputs[at]), rows(x), rows(of_experts), given, gradients,
+                 memories[at]);
+    pass.route_backward(layer, given, rows(dx), gradients);
+    for (std::size_t i = 0; i < x.size(); ++i) x[i] = of_experts[i] + dx[i];
+  }
+  CHECK(x == expected);
+  for (moue::index_t i = 0; i < gradients.layout().tensors(); ++i) {
+    CHECK(gradients.live(i) == expected_gradients.live(i));
+    CHECK(std::equal(gradients[i].data, gradients[i].data + gradients.layout()[i].size(), expected_gradients[i].data));
+  }
 }

@@ -1,0 +1,151 @@
+// SPDX-FileCopyrightText: 2026 The moue authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Expert parallelism over MPI: every rank has tokens of its own, all routers, and its share of the experts. Outputs, input
+// gradients and the experts' gradients have the bits of one rank that does it all.
+
+#include <mpi.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <moue/moue.hpp>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "remote_experts.hpp"
+
+namespace {
+
+constexpr moue::index_t tokens = 48, width = 16, depth = 3, experts = 8;  // tokens of a rank
+
+const moue::swiglu expert{.width = width, .hidden = 24};
+const moue::staggered_rotation topology{.depth = depth, .pool = experts, .window = 6, .stride = 2};
+const moue::mixture model{expert, topology, moue::universal_router(2), moue::universal_balance{.weight = 0.01},
+                          moue::cpu{1}};
+// The same without experts: what a rank needs to route.
+const moue::mixture routers{moue::zero_expert{.width = width}, topology, moue::universal_router(2),
+                            moue::universal_balance{.weight = 0.01}, moue::cpu{1}};
+
+using floats = std::vector<float>;
+moue::matrix_view<float> view(floats& v) { return {v.data(), std::ssize(v) / width, width}; }
+
+/// Forward and backward on the tokens of all ranks; the gradient of y is y. Returns y and then dx.
+std::pair<floats, floats> on_one_rank(const moue::parameters<float>& weights, floats x, moue::gradients<float>& into,
+                                      float& balance) {
+  const moue::pass_options options{.tokens = std::ssize(x) / width};
+  moue::workspace scratch(model.workspace_bytes<float>(options));
+  auto pass = model.start(weights, options, scratch);
+  pass.begin(options.tokens);
+  for (moue::index_t layer = 0; layer < depth; ++layer) pass.forward(layer, view(x), view(x));
+  balance = pass.balance();
+  const floats y = x;
+  for (moue::index_t layer = depth; layer-- > 0;) pass.backward(layer, view(x), view(x), into);
+  return {y, x};
+}
+
+template <class T>
+void add_over_ranks(std::vector<T>& values, MPI_Datatype type, MPI_Op op = MPI_SUM) {
+  MPI_Allreduce(MPI_IN_PLACE, values.data(), static_cast<int>(values.size()), type, op, MPI_COMM_WORLD);
+}
+
+/// The same on the tokens of this rank. `into` is of the routers, `own` of the experts that this rank owns.
+std::pair<floats, floats> on_this_rank(const moue::parameters<float>& weights, const auto& remote, floats x,
+                                       moue::gradients<float>& into, moue::gradients<float>& own, float& balance) {
+  const moue::pass_options options{.tokens = tokens};
+  moue::workspace scratch(routers.workspace_bytes<float>(options));
+  auto pass = routers.start(weights, options, scratch);
+  std::vector<typename std::remove_cvref_t<decltype(remote)>::visit> visits(depth);
+  pass.begin(tokens);
+  for (moue::index_t layer = 0; layer < depth; ++layer) {
+    const auto assignments = pass.route(layer, view(x));
+    remote.forward(assignments, view(x), view(x), visits[static_cast<std::size_t>(layer)]);
+    pass.ran(layer, assignments);
+  }
+  const floats y = x;
+
+  auto counts = pass.counts();  // a balancing loss looks at the tokens of all ranks
+  add_over_ranks(counts.tokens, MPI_INT64_T);
+  add_over_ranks(counts.demand, MPI_INT64_T);
+  add_over_ranks(counts.load, MPI_INT64_T);
+  add_over_ranks(counts.probability, MPI_FLOAT);
+  add_over_ranks(counts.open, MPI_UINT8_T, MPI_MAX);
+  balance = pass.balance(counts);
+
+  floats dgates, of_router(x.size());
+  for (moue::index_t layer = depth; layer-- > 0;) {
+    remote.backward(pass.assignments(layer), view(x), view(x), dgates, own, visits[static_cast<std::size_t>(layer)]);
+    pass.route_backward(layer, {dgates.data(), std::ssize(dgates)}, view(of_router), into);
+    for (std::size_t i = 0; i < x.size(); ++i) x[i] += of_router[i];
+  }
+  return {y, x};
+}
+
+bool same_bits(const float* a, const float* b, std::size_t count) {
+  return std::memcmp(a, b, count * sizeof(float)) == 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  MPI_Init(&argc, &argv);
+  int rank = 0, ranks = 1;
+  MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+  MPI_Comm_size(MPI_COMM_WORLD, &ranks);
+  const std::size_t mine = tokens * width;
+  floats x(mine * static_cast<std::size_t>(ranks));
+  for (std::size_t i = 0; i < x.size(); ++i) x[i] = std::sin(static_cast<float>(i));
+  const floats here(x.begin() + static_cast<std::ptrdiff_t>(mine) * rank,
+                    x.begin() + static_cast<std::ptrdiff_t>(mine) * (rank + 1));
+
+  const auto all = model.initialize<float>(7);
+  moue::gradients<float> of_all(model.layout());
+  float balance_of_all = 0, balance = 0;
+  const auto [y_of_all, dx_of_all] = on_one_rank(all, x, of_all, balance_of_all);
+
+  // The experts of this rank, and the routers: both have the weights that the whole has.
+  const moue::index_t own = experts / ranks;
+  const moue::executor run{expert, own, moue::cpu{1}};
+  moue::parameters<float> weights(run.layout());
+  const moue::index_t first = model.layout()->expert_first(rank * own);
+  for (moue::index_t i = 0; i < weights.layout().tensors(); ++i)
+    std::copy_n(all[first + i].data, weights.layout()[i].size(), weights[i].data);
+  const auto of_routers = routers.initialize<float>(7);
+  moue::gradients<float> into(routers.layout()), own_gradients(weights.shared_layout());
+  const remote_experts<std::remove_const_t<decltype(run)>> remote{MPI_COMM_WORLD, run, weights};
+  const auto [y, dx] = on_this_rank(of_routers, remote, here, into, own_gradients, balance);
+
+  int same[] = {same_bits(y.data(), y_of_all.data() + mine * static_cast<std::size_t>(rank), mine),
+                same_bits(dx.data(), dx_of_all.data() + mine * static_cast<std::size_t>(rank), mine), 1,
+                std::abs(balance - balance_of_all) <= 1e-5f * balance_of_all};
+  for (moue::index_t i = 0; i < weights.layout().tensors(); ++i)
+    if (own_gradients.live(i))
+      same[2] = same[2] && same_bits(own_gradients[i].data, of_all[first + i].data,
+                                     static_cast<std::size_t>(weights.layout()[i].size()));
+  MPI_Allreduce(MPI_IN_PLACE, same, 4, MPI_INT, MPI_LAND, MPI_COMM_WORLD);
+
+  bool close = true;  // routers' gradients are sums of every rank's sum, and rounded accordingly
+  for (moue::index_t i = 0; i < into.layout().tensors(); ++i) {
+    const moue::matrix_view<float> sum = into[i];
+    const auto expected = std::as_const(of_all)[into.layout()[i].name];
+    MPI_Allreduce(MPI_IN_PLACE, sum.data, static_cast<int>(into.layout()[i].size()), MPI_FLOAT, MPI_SUM,
+                  MPI_COMM_WORLD);
+    float largest = 0, error = 0;
+    for (moue::index_t j = 0; j < into.layout()[i].size(); ++j) {
+      largest = std::max(largest, std::abs(expected.data[j]));
+      error = std::max(error, std::abs(sum.data[j] - expected.data[j]));
+    }
+    close = close && error <= 1e-5f * largest;
+  }
+  if (rank == 0) {
+    std::printf("%d ranks, %td experts each\n", ranks, own);
+    const char* const names[] = {"outputs", "input gradients", "experts' gradients"};
+    for (int i = 0; i < 3; ++i) std::printf("%s: %s\n", names[i], same[i] ? "same bits as on one rank" : "differ");
+    std::printf("balancing loss: %s\n", same[3] ? "equal to rounding" : "differs");
+    std::printf("routers' gradients: %s\n", close ? "equal to rounding" : "differ");
+  }
+  MPI_Finalize();
+  return same[0] && same[1] && same[2] && same[3] && close ? 0 : 1;
+}
