@@ -46,7 +46,7 @@ class pass {
     detail::require(
         weights.layout().same_shapes(*model.layout()), where,
         [] { return std::string("the weights belong to another layout"); }, "create them from this mixture's layout()");
-    if constexpr (detail::is_grouped<backend_type>)
+    if constexpr (!detail::on_host<backend_type>)
       detail::check_external(weights.owned() && weights.layout().elements() > 0, where, "the weights",
                              "make_parameters");
     begin(0);

@@ -98,7 +98,7 @@ struct carried_model;  // carried.hpp
 
 template <moue::Storage S, class MixtureT>
 model_pointer<S> erase(MixtureT model) {
-  if constexpr (moue::detail::is_grouped<typename MixtureT::backend_type>)
+  if constexpr (!moue::detail::on_host<typename MixtureT::backend_type>)
     return std::make_shared<carried_model<MixtureT, S>>(std::move(model));
   else
     return std::make_shared<erased_model<MixtureT, S>>(std::move(model));

@@ -7,11 +7,13 @@
 
 #include <Eigen/Core>
 #include <algorithm>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <type_traits>
 
 #include "moue/backend.hpp"
+#include "moue/backend/blocks.hpp"
 #include "moue/backend/cpu/thread_pool.hpp"
 #include "moue/error.hpp"
 
@@ -155,7 +157,7 @@ class cpu_operations {
 /// Runs on `threads` threads of its own (none beside the caller's by default), with products by Eigen. Copies share the
 /// threads. Results are bit-identical for any number of threads. Eigen takes its packing buffers from the stack or, for
 /// blocks over 128 KiB, from the heap; the library itself allocates nothing while a pass runs.
-class cpu {
+class cpu : public host_transfers {
  public:
   cpu() = default;
   /// Throws unless `threads` is at least 1.
@@ -177,18 +179,34 @@ class cpu {
     make_plan(r, plan);
   }
 
+  /// An expert with many rows may want all threads at once, the others run side by side: rows for both.
+  template <class S>
+  block_needs needs(index_t entries, index_t, index_t largest) const {
+    using C = compute_t<S>;
+    return {.rows = workers() * rows_of_worker(entries),
+            .gathers = true,
+            .converted = std::is_same_v<S, C> ? 0 : detail::padded(largest)};
+  }
+
   /// Experts with a large share of the rows run one after another on all threads, the others side by side.
-  template <class C, class Body>
-  void each_group(const dispatch_plan& plan, matrix_view<C> conversion, const Body& body) const {
+  template <class S, class C, class Body>
+  void each_block(const dispatch_plan& plan, index_t, vector_view<const std::int32_t> kinds, index_t,
+                  const block_scratch<C>& scratch, const Body& body) const {
+    const index_t own_rows = scratch.gathered.rows / workers();
     const index_t large = pool_ ? plan.rows() / pool_->size() : plan.rows() + 1;
     const auto is_large = [&](index_t e) { return plan.expert_rows(e) > large; };
-    const auto run = [&](index_t e, const detail::cpu_operations<C>& ops) {
-      body(ops, e, plan.expert_offsets[e], plan.expert_rows(e));
+    const auto run = [&](index_t e, index_t worker, const detail::cpu_operations<C>& ops) {
+      for (index_t at = plan.expert_offsets[e], end = plan.expert_offsets[e + 1]; at < end; at += detail::block_rows) {
+        const plan_block block{at, std::min(end - at, detail::block_rows), worker * own_rows};
+        body(block_operations<detail::cpu_operations<C>, C>(ops, plan, block, e,
+                                                            scratch.gathered.row_block(block.scratch, block.rows)),
+             kinds[e], block);
+      }
     };
-    for (index_t e = 0; e < plan.experts(); ++e)
-      if (is_large(e)) run(e, operations(conversion));
+    for (index_t e = 0; pool_ && e < plan.experts(); ++e)
+      if (is_large(e)) run(e, 0, operations(scratch.conversion));
     const auto run_on_one = [&](index_t e, index_t worker) {
-      if (plan.expert_rows(e) > 0 && !is_large(e)) run(e, detail::cpu_operations<C>(nullptr, conversion.row(worker)));
+      if (!is_large(e)) run(e, worker, detail::cpu_operations<C>(nullptr, scratch.conversion.row(worker)));
     };
     if (pool_)
       pool_->run(plan.experts(), run_on_one);
@@ -197,6 +215,10 @@ class cpu {
   }
 
  private:
+  index_t rows_of_worker(index_t entries) const {
+    return std::min((entries + workers() - 1) / workers(), detail::block_rows);
+  }
+
   std::shared_ptr<detail::thread_pool> pool_;
 };
 

@@ -3,12 +3,14 @@
 #pragma once
 
 /// @file
-/// What one call of an expert's member gets: row matrices, and the tensors of one expert or of all experts of its kind.
+/// What one call of an expert's member gets: row matrices, and the tensors of all experts of its kind.
 
 #include <array>
 #include <cstddef>
+#include <cstdint>
 #include <vector>
 
+#include "moue/backend.hpp"
 #include "moue/dispatch.hpp"
 #include "moue/expert.hpp"
 #include "moue/grouped.hpp"
@@ -16,55 +18,34 @@
 
 namespace moue::detail {
 
-/// The rows that one call of an expert's member runs over.
-struct group_place {
-  index_t expert = -1;  // -1 where all experts of a kind run at once
-  index_t first = 0;
-  index_t rows = 0;
-};
-
-/// Columns that a matrix of `width` takes in a row of a flat buffer: where matrices lie side by side, enough for each to
-/// begin where vectors of any type do.
-template <bool SideBySide>
-constexpr index_t padded(index_t width) {
-  return SideBySide ? (width + 31) / 32 * 32 : width;
-}
-template <bool SideBySide>
+/// Columns of a row of a flat buffer in which matrices of these widths lie side by side.
 index_t row_width(const auto& widths) {
   index_t sum = 0;
-  for (const index_t width : widths) sum += padded<SideBySide>(width);
+  for (const index_t width : widths) sum += padded(width);
   return sum;
 }
 
-/// The row matrices of a group in a flat buffer with `width` elements a row: one after another in an expert's part of it,
-/// or, where rows of several kinds are mixed, side by side.
-template <bool SideBySide, class T, std::size_t N, class C>
-std::array<matrix_view<T>, N> row_matrices(const std::array<index_t, N>& widths, vector_view<C> buffer, index_t width,
-                                           const group_place& at) {
+/// The matrices of `widths` that lie side by side in `buffer` from column `column` on, in `rows` rows from `first` on.
+template <class T, std::size_t N, class C>
+std::array<matrix_view<T>, N> row_matrices(const std::array<index_t, N>& widths, const matrix_view<C>& buffer,
+                                           index_t first, index_t rows, index_t column = 0) {
   std::array<matrix_view<T>, N> result;
-  auto* next = buffer.data + at.first * width;
-  for (auto cols = widths.begin(); auto& m : result) {
-    m = {next, at.rows, *cols, SideBySide ? width : *cols};
-    next += SideBySide ? padded<true>(*cols) : at.rows * *cols;
-    ++cols;
+  for (auto width = widths.begin(); auto& m : result) {
+    m = buffer.row_block(first, rows).column_block(column, *width);
+    column += padded(*width++);
   }
   return result;
 }
 
+/// The tensors of all experts of a kind, for the rows of a block.
 template <class T, class E>
-auto tensors_of_expert(auto& values, index_t expert) {
-  std::array<matrix_view<T>, parameter_count<E>> result;
-  for (index_t place = values.layout().expert_first(expert); auto& tensor : result) tensor = values[place++];
-  return result;
-}
-
-template <class T, class E>
-auto tensors_of_kind(const E& kind, const pointer_table& table, const dispatch_plan& plan) {
+auto tensors_of_kind(const E& kind, const pointer_table& table, const dispatch_plan& plan, const plan_block& at) {
   std::array<grouped_matrix<T>, parameter_count<E>> result;
   const auto specs = kind.parameters();
+  const vector_view<const std::int32_t> row_expert{plan.row_expert.data + at.first, at.rows};
   for (auto spec = specs.begin(); auto& tensor : result) {
     const index_t first = (spec - specs.begin()) * plan.experts();
-    tensor = {table.there.data + first, plan.row_expert, spec->rows, spec->cols, table.sent.data() + first};
+    tensor = {table.there.data + first, row_expert, spec->rows, spec->cols, table.sent.data() + first};
     ++spec;
   }
   return result;

@@ -46,7 +46,7 @@ struct pass_state {
 
   pass_state(const MixtureT& mixture, const pass_options& wanted, workspace& scratch)
       : model(&mixture), options(wanted), memory(carve(mixture, wanted, scratch)) {
-    if constexpr (is_grouped<typename MixtureT::backend_type>)
+    if constexpr (!on_host<typename MixtureT::backend_type>)
       require(
           mixture.router().on_non_finite != non_finite::reject, "pass",
           [] { return std::string("non_finite::reject was asked of a backend that cannot throw"); },
@@ -96,7 +96,9 @@ struct pass_state {
     return memory.visits[training() ? static_cast<std::size_t>(layer) : 0];
   }
   matrix_view<C> logits(index_t layer) const { return shaped(record(layer).logits, candidates(layer)); }
-  matrix_view<std::int32_t> selected(index_t layer) const { return shaped(record(layer).selected, max_selected(layer)); }
+  matrix_view<std::int32_t> selected(index_t layer) const {
+    return shaped(record(layer).selected, max_selected(layer));
+  }
   matrix_view<C> gates(index_t layer) const { return shaped(record(layer).gates, max_selected(layer) + always(layer)); }
   vector_view<const std::uint8_t> valid() const { return batch.valid; }
   vector_view<const std::int32_t> candidate_ids(index_t layer) const {
@@ -182,7 +184,7 @@ struct pass_state {
     auto frame = make_frame(layer, x);
     stages.make_features(ops, frame, weights, scratch);
     stages.make_logits(ops, frame, weights, scratch);
-    if constexpr (!is_grouped<typename MixtureT::backend_type>)
+    if constexpr (on_host<typename MixtureT::backend_type>)
       if (model->router().on_non_finite == non_finite::reject)
         ops.each_row(tokens, reject_broken_row<C>{frame.logits, valid(), layer});
 
@@ -284,7 +286,7 @@ struct pass_state {
 
  private:
   static pass_memory<MixtureT, S> carve(const MixtureT& mixture, const pass_options& options, workspace& scratch) {
-    if constexpr (is_grouped<typename MixtureT::backend_type>)
+    if constexpr (!on_host<typename MixtureT::backend_type>)
       check_external(scratch.owned(), "pass", "workspaces", "make_workspace");
     arena cursor(scratch.bytes());
     return pass_memory<MixtureT, S>(mixture, options, cursor);

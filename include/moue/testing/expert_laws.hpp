@@ -5,10 +5,13 @@
 /// @file
 /// The laws of experts.
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "moue/backend/reference.hpp"
 #include "moue/expert.hpp"
@@ -17,17 +20,19 @@
 namespace moue::testing {
 namespace detail {
 
-/// One expert with everything it is called with, on rows [first, first + rows) of a fixed sequence. `S` stores weights.
+/// A block of rows [first, first + rows) of a fixed sequence, with everything an expert is called with. The first rows of
+/// the sequence belong to expert 0, the others to expert 1, and tokens lie in reverse order. `S` stores weights.
 template <class E, class S = double>
 struct expert_trial {
   using C = compute_t<S>;
   static constexpr std::size_t parameters = moue::detail::parameter_count<E>;
+  static constexpr index_t rows_of_first = 3;  // in the sequence
 
   const E& expert;
   index_t rows;
   watched<C> x, y, dy, dx, gate, dgate;
-  std::array<watched<S>, parameters> p;
-  std::array<watched<C>, parameters> dp;
+  std::array<watched<S>, parameters> p, second_p;  // of expert 0 and of expert 1
+  std::array<watched<C>, parameters> dp, second_dp;
   std::array<watched<C>, moue::detail::saved_count<E>> saved;
   std::array<watched<C>, moue::detail::temporary_count<E>> temporary;
 
@@ -39,14 +44,20 @@ struct expert_trial {
         dy(rows, e.width),
         dx(rows, e.width),
         gate(1, rows),
-        dgate(1, rows) {
+        dgate(1, rows),
+        offsets_{0, std::min(std::max(rows_of_first - first, index_t{0}), rows), rows} {
     const auto specs = e.parameters();
-    for (std::size_t i = 0; i < parameters; ++i) {
-      const numbers values = parameter_values(specs[i], 100 + i);
-      p[i] = watched<S>(specs[i].rows, specs[i].cols);
-      p[i].each([&](S& v, index_t r, index_t c) { v = S(static_cast<C>(values(r, c))); });
-      dp[i] = watched<C>(specs[i].rows, specs[i].cols, C(0));
-    }
+    const auto fill = [&](std::array<watched<S>, parameters>& weights, std::uint64_t key) {
+      for (std::size_t i = 0; i < parameters; ++i) {
+        const numbers values = parameter_values(specs[i], key + i);
+        weights[i] = watched<S>::dense(specs[i].rows, specs[i].cols);
+        weights[i].each([&](S& v, index_t r, index_t c) { v = S(static_cast<C>(values(r, c))); });
+      }
+    };
+    fill(p, 100);
+    fill(second_p, 200);
+    for (std::size_t i = 0; i < parameters; ++i)
+      dp[i] = second_dp[i] = watched<C>::dense(specs[i].rows, specs[i].cols, C(0));
     for (std::size_t i = 0; i < saved.size(); ++i) saved[i] = watched<C>(rows, e.saved()[i]);
     for (std::size_t i = 0; i < temporary.size(); ++i) temporary[i] = watched<C>(rows, e.temporaries()[i]);
     const auto normal = [&](std::uint64_t key, index_t r, index_t c) {
@@ -55,6 +66,10 @@ struct expert_trial {
     x.each([&](C& v, index_t r, index_t c) { v = normal(1, r, c); });
     dy.each([&](C& v, index_t r, index_t c) { v = normal(2, r, c); });
     gate.each([&](C& v, index_t, index_t r) { v = first + r == 2 ? C(0) : normal(3, r, 0); });  // one gate is closed
+    for (index_t i = 0; i < rows; ++i) {
+      row_token_.push_back(static_cast<std::int32_t>(rows - 1 - i));
+      row_expert_.push_back(i < offsets_[1] ? 0 : 1);
+    }
   }
 
   /// Outputs and scratch hold `stale` on entry.
@@ -62,8 +77,8 @@ struct expert_trial {
     y.fill(stale);
     for (auto& k : saved) k.fill(stale);
     for (auto& t : temporary) t.fill(stale);
-    expert.forward(reference_operations{}, const_views(p), std::as_const(x).view(), views(saved), views(temporary),
-                   y.view());
+    const watched<C> tokens = by_token(x);
+    expert.forward(operations(), weights(), rows_of(tokens), views(saved), views(temporary), y.view());
   }
   /// With `Gated`, the gradient of sum_i gate_i <dy_i, y_i>; otherwise that of <dy, y>.
   template <bool Gated>
@@ -71,17 +86,19 @@ struct expert_trial {
     dx.fill(stale);
     dgate.fill(stale);
     for (auto& t : temporary) t.fill(stale);
+    const watched<C> tokens = by_token(x), dtokens = by_token(dy);
     const auto call = [&](auto out) {
-      expert.backward(reference_operations{}, const_views(p), std::as_const(x).view(), const_views(saved),
-                      views(temporary), out, dx.view(), views(dp));
+      expert.backward(operations(), weights(), rows_of(tokens), const_views(saved), views(temporary), out, dx.view(),
+                      targets());
     };
     if constexpr (Gated)
-      call(gated_gradient<C>{std::as_const(dy).view(), std::as_const(gate).row(), dgate.row()});
+      call(gated_gradient<C>{rows_of(dtokens), std::as_const(gate).row(), dgate.row()});
     else
       call(std::as_const(dy).view());
   }
   void clear_gradients(C value = C(0)) {
-    for (auto& d : dp) d.fill(value);
+    for (auto* all : {&dp, &second_dp})
+      for (auto& d : *all) d.fill(value);
   }
   template <bool Gated>
   double loss() {
@@ -92,9 +109,51 @@ struct expert_trial {
     return sum;
   }
   bool untouched_padding() const {
-    return y.intact() && dx.intact() && dgate.intact() && intact(dp) && intact(saved) && intact(temporary);
+    return y.intact() && dx.intact() && dgate.intact() && intact(dp) && intact(second_dp) && intact(saved) &&
+           intact(temporary);
   }
+
+ private:
+  /// The operations over the block, on plain loops.
+  auto operations() {
+    plan_.expert_offsets = {offsets_.data(), std::ssize(offsets_)};
+    return block_operations<reference_operations, C>({}, plan_, {0, rows, 0}, 0, {nullptr, rows, 0});
+  }
+  watched<C> by_token(const watched<C>& m) const {
+    watched<C> result(m.rows(), m.cols());
+    result.each([&](C& v, index_t t, index_t j) { v = m(m.rows() - 1 - t, j); });
+    return result;
+  }
+  token_rows<C> rows_of(const watched<C>& tokens) const {
+    return {tokens.view(), {row_token_.data(), std::ssize(row_token_)}};
+  }
+  template <class T, class W>
+  std::array<grouped_matrix<T>, parameters> tensors(std::array<W, parameters>& first, std::array<W, parameters>& second,
+                                                    std::array<std::array<void*, 2>, parameters>& table) {
+    std::array<grouped_matrix<T>, parameters> result;
+    for (std::size_t i = 0; i < parameters; ++i) {
+      table[i] = {first[i].view().data, second[i].view().data};
+      result[i] = {table[i].data(),
+                   {row_expert_.data(), std::ssize(row_expert_)},
+                   first[i].rows(),
+                   first[i].cols(),
+                   table[i].data()};
+    }
+    return result;
+  }
+  auto weights() { return tensors<const S>(p, second_p, weight_table_); }
+  auto targets() { return tensors<C>(dp, second_dp, gradient_table_); }
+
+  std::array<index_t, 3> offsets_;
+  std::vector<std::int32_t> row_token_, row_expert_;
+  dispatch_plan plan_;
+  std::array<std::array<void*, 2>, parameters> weight_table_{}, gradient_table_{};
 };
+
+template <std::size_t N>
+std::vector<index_t> listed(const std::array<index_t, N>& widths) {
+  return {widths.begin(), widths.end()};
+}
 
 template <class E>
 void check_expert_forward(law_report& report, const E& expert) {
@@ -122,7 +181,7 @@ template <class E>
 void check_expert_storage(law_report& report, const E& expert) {
   expert_trial<E, bf16> narrow(expert, 0, 3);
   expert_trial<E, float> wide(expert, 0, 3);
-  for (std::size_t i = 0; i < wide.p.size(); ++i)
+  for (std::size_t i = 0; i < wide.p.size(); ++i)  // all rows belong to expert 0
     wide.p[i].each([&](float& v, index_t r, index_t c) { v = static_cast<float>(narrow.p[i](r, c)); });
   narrow.forward();
   wide.forward();
@@ -142,7 +201,7 @@ void check_expert_backward(law_report& report, const E& expert) {
   trial.forward();
   trial.template backward<Gated>();
   const numbers dx = trial.dx, dgate = trial.dgate;
-  const auto dp = trial.dp;
+  const auto dp = trial.dp, second_dp = trial.second_dp;
   expect_close(report, "backward assigns dx", "dx" + form, dx, dx);
   trial.clear_gradients(2.5);
   trial.template backward<Gated>(-1e3);
@@ -150,18 +209,25 @@ void check_expert_backward(law_report& report, const E& expert) {
                 trial.dx.same(dx) && (!Gated || trial.dgate.same(dgate)),
                 [&] { return "dx or dgate differ when dx, dgate and temporary hold other numbers on entry" + form; });
   for (std::size_t i = 0; i < dp.size(); ++i) {
-    trial.dp[i].each([](double& v, index_t, index_t) { v -= 2.5; });
-    expect_close(report, "backward adds to dp", "what was added to d " + std::string(specs[i].name) + form, trial.dp[i],
-                 dp[i]);
+    const auto added = [&](numbers& now, const numbers& before) {
+      now.each([](double& v, index_t, index_t) { v -= 2.5; });
+      expect_close(report, "backward adds to dp", "what was added to d " + std::string(specs[i].name) + form, now,
+                   before);
+    };
+    added(trial.dp[i], dp[i]);
+    added(trial.second_dp[i], second_dp[i]);
   }
   report.expect("nothing is written beside the outputs", trial.untouched_padding(),
                 [&] { return "backward wrote outside a view (views have a stride)" + form; });
 
   const auto loss = [&] { return trial.template loss<Gated>(); };
   expect_gradient(report, "dx agrees with central differences", "x" + form, trial.x, dx, loss);
-  for (std::size_t i = 0; i < dp.size(); ++i)
-    expect_gradient(report, "dp agrees with central differences", std::string(specs[i].name) + form, trial.p[i], dp[i],
-                    loss);
+  for (std::size_t i = 0; i < dp.size(); ++i) {
+    const auto name = std::string(specs[i].name) + form;
+    expect_gradient(report, "dp agrees with central differences", name, trial.p[i], dp[i], loss);
+    expect_gradient(report, "dp agrees with central differences", name + " of another expert of the block",
+                    trial.second_p[i], second_dp[i], loss);
+  }
   if constexpr (Gated) {
     trial.forward();
     for (index_t i = 0; i < trial.rows; ++i) {
@@ -192,7 +258,10 @@ void check_expert_forms(law_report& report, const E& expert) {
   gated.template backward<true>();
   plain.template backward<false>();
   expect_close(report, law, "gated dx", gated.dx, plain.dx);
-  for (std::size_t i = 0; i < gated.dp.size(); ++i) expect_close(report, law, "gated dp", gated.dp[i], plain.dp[i]);
+  for (std::size_t i = 0; i < gated.dp.size(); ++i) {
+    expect_close(report, law, "gated dp", gated.dp[i], plain.dp[i]);
+    expect_close(report, law, "gated dp", gated.second_dp[i], plain.second_dp[i]);
+  }
 }
 
 template <class E>
@@ -201,7 +270,8 @@ void check_expert_empty(law_report& report, const E& expert) {
   none.forward();
   bool zero = true;
   const auto look = [&] {
-    for (auto& d : none.dp) d.each([&](double& v, index_t, index_t) { zero = zero && v == 0; });
+    for (auto* all : {&none.dp, &none.second_dp})
+      for (auto& d : *all) d.each([&](double& v, index_t, index_t) { zero = zero && v == 0; });
   };
   if constexpr (moue::detail::has_gated_backward<E>) none.template backward<true>();
   look();
@@ -214,14 +284,18 @@ void check_expert_empty(law_report& report, const E& expert) {
 }  // namespace detail
 
 /// Checks that an expert is one: `forward` assigns and `backward` agrees with central differences, in each form;
-/// gradients of parameters are added to; rows are independent; zero rows are legal; views may have a stride and weights
-/// a narrower type. Works in double precision on plain loops and on few rows; single entries of large parameters are
+/// gradients of parameters are added to; rows are independent, and so are the experts of a block; tokens are found by
+/// index; zero rows are legal; views may have a stride and weights a narrower type. Works in double precision on plain loops and on few rows; single entries of large parameters are
 /// sampled.
 template <Expert E>
 law_report check_expert_laws(const E& expert) {
   law_report report("expert");
   report.expect("the width is positive", expert.width > 0, [&] { return "it is " + std::to_string(expert.width); });
   detail::expect_declarations(report, expert.parameters());
+  for (const auto& widths : {detail::listed(expert.saved()), detail::listed(expert.temporaries())})
+    for (const index_t width : widths)
+      report.expect("widths of row matrices are not negative", width >= 0,
+                    [&] { return "one of saved() or temporaries() is " + std::to_string(width); });
   if (!report) return report;
   report.attempt("forward", [&] { detail::check_expert_forward(report, expert); });
   report.attempt("forward with bf16 weights", [&] { detail::check_expert_storage(report, expert); });

@@ -140,8 +140,8 @@ class gradient_sweep {
     for (index_t i = 0; i < layout.tensors(); ++i)
       tensors.push_back({grads[i].data, static_cast<std::int32_t>(layout[i].expert), layout[i].trained});
     const auto runs = detail::list_runs(layout);
-    detail::upload(backend, std::span<const detail::gradient_tensor<C>>(tensors), there.tensors.data);
-    detail::upload(backend, std::span<const detail::tensor_run>(runs), there.runs.data);
+    backend.upload(std::span<const detail::gradient_tensor<C>>(tensors), there.tensors.data);
+    backend.upload(std::span<const detail::tensor_run>(runs), there.runs.data);
     live_.tensors = there.tensors;
     runs_ = there.runs;
     sums_ = there.sums;
