@@ -131,7 +131,7 @@ void run(benchmark::State& state, const shape& s, index_t tokens, scope what, in
       if (what == scope::training) {
         pass.balance();
         pass.backward(0, {dy.data(), tokens, s.width}, {dx.data(), tokens, s.width}, gradients);
-        gradients.zero();
+        gradients.reset();
       }
     }
     benchmark::ClobberMemory();

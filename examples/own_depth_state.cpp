@@ -32,7 +32,8 @@ struct avoid_visited {
     ops.each_element(frame.logits.rows, frame.logits.cols, [=, a = p[0]](moue::index_t t, moue::index_t j) {
       gradient.state(t, frame.candidates[j]) -= static_cast<C>(a(0, 0)) * gradient.logits(t, j);
     });
-    ops.each_row(1, [=, da = dp[0]](moue::index_t) {  // one row: every token adds to the same number
+    const auto da = moue::accumulate(ops, dp[0]);
+    ops.each_row(da.rows, [=](moue::index_t) {  // one row: every token adds to the same number
       for (moue::index_t t = 0; t < frame.logits.rows; ++t)
         for (moue::index_t j = 0; j < frame.logits.cols; ++j)
           da(0, 0) -= frame.state(t, frame.candidates[j]) * gradient.logits(t, j);

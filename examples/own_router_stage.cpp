@@ -35,9 +35,9 @@ struct distance_score {
     const auto slope = [=, place = p[0]](moue::index_t t, moue::index_t e, moue::index_t j) {
       return gradient.logits(t, e) * 2 * (static_cast<C>(place(e, j)) - frame.features(t, j)) / C(place.cols);
     };
-    const auto& dplace = dp[0];
+    const auto dplace = moue::accumulate(ops, dp[0]);
     ops.each_element(frame.features.rows, frame.features.cols, [=](moue::index_t t, moue::index_t j) {
-      for (moue::index_t e = 0; e < dplace.rows; ++e) gradient.features(t, j) += slope(t, e, j);
+      for (moue::index_t e = 0; e < gradient.logits.cols; ++e) gradient.features(t, j) += slope(t, e, j);
     });
     ops.each_element(dplace.rows, dplace.cols, [=](moue::index_t e, moue::index_t j) {
       for (moue::index_t t = 0; t < frame.features.rows; ++t) dplace(e, j) -= slope(t, e, j);

@@ -49,7 +49,7 @@ int main() {
       for (std::size_t i = 0; i < size; ++i) dx[i] += dy[i];
     }
     optimiser.step(weights, gradients, 0.01);
-    gradients.zero();
+    gradients.reset();
   }
   std::printf("the loss fell to less than a tenth: %s\n", last < first / 10 ? "yes" : "no");
 }

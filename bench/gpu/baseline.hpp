@@ -248,7 +248,7 @@ class baseline {
   }
   void add_gradients(phase& to, const moue::matrix_view<S>& dy, const moue::matrix_view<S>& x,
                      const std::vector<void*>& dw) const {
-    add(to, moue::detail::gpu::gradient_calls<S, Gradient>(groups_, dy, x, dw.data(), false));
+    add(to, moue::detail::gpu::gradient_calls<S, Gradient>(groups_, dy, x, dw.data(), moue::store::add, false));
   }
   void run(const phase& all) const {
     for (const auto& p : all)

@@ -133,7 +133,7 @@ class measurements {
            forward);
     }
     pass_type pass(gpu_, layer_, tokens_, moue::mode::training);
-    layer_.gradients->zero();
+    layer_.gradients->reset();
     pass.forward(at_.x, at_.y);
     pass.backward(at_.dy, at_.dx);  // without the balancing loss, which the oracle does not know
     auto given = outputs(pass.routing(), true);
@@ -185,7 +185,7 @@ class measurements {
   template <class Forward, class Backward, class Collect>
   void measure_both(const std::string& implementation, double scratch, const moue::routing<C>& routing,
                     const Forward& forward, const Backward& backward, const Collect& collect) {
-    layer_.gradients->zero();
+    layer_.gradients->reset();
     forward();
     backward();
     collect();

@@ -162,7 +162,8 @@ class transformer {
 
   void zero_gradients() {
     dense_gradients.zero();
-    expert_gradients.zero();
+    for (moue::index_t i = 0; i < layout.tensors->tensors(); ++i) dense_gradients.set_live(i);  // backward adds to all
+    expert_gradients.reset();
   }
 
   const dense_layout layout;

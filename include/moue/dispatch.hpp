@@ -48,7 +48,7 @@ struct dispatch_plan {
 /// number of entries, an id is out of range, or a token names an expert twice; `plan` is then unspecified.
 template <class C>
 void make_plan(const routing<C>& r, dispatch_plan& plan) {
-  detail::check_offsets(r);
+  detail::check_offsets(r.offsets, r.entries());
   const index_t experts = plan.experts();
   for (index_t e = 0; e <= experts; ++e) plan.expert_offsets[e] = 0;
   for (index_t t = 0; t < r.tokens(); ++t) {

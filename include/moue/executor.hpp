@@ -23,6 +23,7 @@
 #include "moue/executor/rows.hpp"
 #include "moue/executor/tensors.hpp"
 #include "moue/expert.hpp"
+#include "moue/gradients.hpp"
 #include "moue/token_rows.hpp"
 
 namespace moue {
@@ -126,6 +127,7 @@ class executor {
     scratch.tables.kind_of = memory.take<std::int32_t>(experts(), "kinds of experts");
     table(scratch.tables.weights, "pointers to weights");
     table(scratch.tables.gradients, "pointers to gradients");
+    table(scratch.tables.marks, "pointers to marks");
     return scratch;
   }
   /// Scratch for weights of up to `elements` that are stored in a narrower type than they are computed in.
@@ -180,7 +182,7 @@ class executor {
   }
 
   /// After `forward` with the same routing, weights, x and record: assigns `dx` [tokens, width] and `dgate` [entries, 0
-  /// where empty], adds to `into` and marks the experts touched. `x` and `dy` must still be what they were.
+  /// where empty], writes the gradients that `into` wants: the first write of a tensor since `reset` assigns. `x` and `dy` must still be what they were.
   template <Storage S, class X, class DY, class DX, class C = compute_t<S>>
   void backward(const routing<C>& r, const parameters<S>& weights, matrix_view<const X> x, matrix_view<const DY> dy,
                 matrix_view<DX> dx, vector_view<C> dgate, gradients<C>& into, const expert_record<C>& record,
@@ -202,10 +204,10 @@ class executor {
         "take it for training and for the largest batch");
     const auto batch_ops = backend_.operations(scratch.conversion);
     const auto& plan = record.plan;
-    batch_ops.each_row(experts(), detail::touch_expert{plan.expert_offsets, into.marks()});
     batch_ops.each_row(dgate.size, detail::clear_entry<C>{dgate});
     send_weights(weights, scratch.tables);
     send(scratch.tables.gradients, into.layout(), [&](index_t tensor) { return into[tensor].data; });
+    send(scratch.tables.marks, into.layout(), [&](index_t tensor) { return into.marks().data + tensor; });
     each_block<S>(plan, r.entries(), scratch, [&](const auto& ops, const auto& kind, const plan_block& at) {
       using kind_type = std::remove_cvref_t<decltype(kind)>;
       const auto dout = rows_of<C>(dy, plan, at);
@@ -214,7 +216,8 @@ class executor {
       const vector_view<C> dgate_rows{scratch.dgate.data + at.first, at.rows};
       ops.each_row(at.rows, detail::gather_gate<C>{r.gate, plan.row_entry, at.first, gate});
       const auto p = detail::tensors_of_kind<const S>(kind, scratch.tables.weights, plan, at);
-      const auto dp = detail::tensors_of_kind<C>(kind, scratch.tables.gradients, plan, at);
+      detail::block_targets<C, detail::parameter_count<kind_type>> written(kind, scratch.tables, plan, at);
+      const auto& dp = written.targets();
       const auto saved = detail::row_matrices<const C>(kind.saved(), record.saved, at.first, at.rows);
       const auto temporaries = temporaries_of(kind, scratch, at);
       if constexpr (detail::has_gated_backward<kind_type>) {
@@ -227,6 +230,7 @@ class executor {
         kind.backward(ops, p, rows_of<C>(x, plan, at), saved, temporaries, matrix_view<const C>(scaled), din, dp);
       }
       ops.each_row(at.rows, detail::scatter_gate<C>{dgate_rows, plan.row_entry, at.first, dgate});
+      written.settle(ops);
     });
     batch_ops.each_row(r.tokens(), detail::sum_rows<C, DX>{plan, scratch.out, dx});
   }

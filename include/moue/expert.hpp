@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "moue/error.hpp"
+#include "moue/gradients/targets.hpp"
 #include "moue/grouped.hpp"
 #include "moue/operations.hpp"
 #include "moue/parameter.hpp"
@@ -78,7 +79,7 @@ template <class E, class DY, class T, class C>
 concept has_backward_of = has_expert_parameters<E> && has_saved<E> && has_temporaries<E> &&
     requires(const E e, const archetype_operations& ops, grouped_views<const T, parameter_count<E>> p,
              token_rows<T, C> x, views<const C, saved_count<E>> saved, views<C, temporary_count<E>> temporary, DY dy,
-             matrix_view<C> dx, grouped_views<C, parameter_count<E>> dp) {
+             matrix_view<C> dx, std::array<grouped_target<C>, parameter_count<E>> dp) {
   e.backward(ops, p, x, saved, temporary, dy, dx, dp);
 };
 
@@ -114,13 +115,16 @@ concept has_narrow_backward = (!has_plain_backward<E> || has_backward_of<E, matr
 /// the backend's choice, so that an expert is written once and runs on every backend.
 /// - `ops` are the bulk operations of the backend (`moue/operations.hpp`) over the rows of the block, all of them:
 ///   `each_row(x.rows, f)`, never a number of one's own.
-/// - `p` and `dp` are arrays of `grouped_matrix`es, in the order declared. Products take them and multiply every row with
-///   the matrix of its own expert; a row functor reads a weight of row i as `p[n].for_row(i)(row, col)`.
+/// - `p` is an array of `grouped_matrix`es, in the order declared. Products take them and multiply every row with the
+///   matrix of its own expert; a row functor reads a weight of row i as `p[n].for_row(i)(row, col)`.
+/// - `dp` is an array of targets (`moue/gradients/targets.hpp`), to be written by `ops.weight_gradient` and
+///   `ops.column_sum`, which assign or add as each expert's tensor needs. A target is `empty()` where nobody wants that
+///   gradient: what only serves it need not be computed.
 /// - `x` is a `token_rows`: the tokens' rows where they lie, which products gather as they load and row functors read as
 ///   `x(i, j)`.
 /// - `saved` and `temporary` are arrays of matrices, one row per row of the block.
 ///
-/// `forward` assigns `y` and `saved`; `backward` assigns `dx` and adds to `dp`. `dy` [rows, width] is a matrix, already
+/// `forward` assigns `y` and `saved`; `backward` assigns `dx` and writes `dp`. `dy` [rows, width] is a matrix, already
 /// scaled by the gates, or, in a second form, a `gated_gradient<C, T>` (see there). Rows may number zero.
 ///
 /// Laws (`testing::check_expert_laws`): rows are independent, of one expert and of several; `backward` agrees with

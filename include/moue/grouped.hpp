@@ -32,7 +32,13 @@ struct grouped_matrix {
   index_t cols = 0;
   void* const* on_host = nullptr;  ///< a copy of `of_expert` that the host may read, if there is one
 
-  MOUE_HD constexpr matrix_view<T> of(index_t expert) const { return {static_cast<T*>(of_expert[expert]), rows, cols}; }
+  /// Of what can be written, an expert may have none: its matrix is empty. Weights are always there.
+  MOUE_HD constexpr matrix_view<T> of(index_t expert) const {
+    T* const data = static_cast<T*>(of_expert[expert]);
+    if constexpr (!std::is_const_v<T>)
+      if (data == nullptr) return {nullptr, 0, 0};
+    return {data, rows, cols};
+  }
   MOUE_HD constexpr matrix_view<T> for_row(index_t i) const { return of(row_expert[i]); }
   MOUE_HD constexpr bool empty() const { return rows == 0 || cols == 0; }
 
@@ -62,19 +68,11 @@ struct grouped_tables {
   bool kinds_sent = false;
   pointer_table weights = {};
   pointer_table gradients = {};
+  pointer_table marks = {};  ///< of those gradients
 
   grouped_tables() = default;
   grouped_tables(grouped_tables&&) = default;
   grouped_tables& operator=(grouped_tables&&) = default;
-};
-
-/// mark[e] = 1 where expert `e` has rows.
-struct touch_expert {
-  vector_view<const index_t> expert_offsets;
-  vector_view<std::uint8_t> marks;
-  MOUE_HD void operator()(index_t e) const {
-    if (expert_offsets[e + 1] > expert_offsets[e]) marks[e] = 1;
-  }
 };
 
 }  // namespace detail

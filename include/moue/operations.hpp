@@ -5,13 +5,11 @@
 /// @file
 /// The bulk operations policies are written with. Every backend offers them; a policy sees nothing else of a backend.
 
+#include "moue/gradients/targets.hpp"
+#include "moue/store.hpp"
 #include "moue/view.hpp"
 
 namespace moue {
-
-/// Whether an operation replaces its output or adds to it.
-enum class store { assign, add };
-
 namespace detail {
 
 /// The operations in their simplest form, with empty bodies: what concepts check policies against.
@@ -30,14 +28,23 @@ struct archetype_operations {
   void input_gradient(const DY& dy, const W& w, const DX& dx, store mode = store::assign) const {
     (void)dy, (void)w, (void)dx, (void)mode;
   }
-  /// dw += dyᵀ x, with dy [m, n], x [m, k], dw [n, k].
+  /// dw (=|+=) dyᵀ x, with dy [m, n], x [m, k], dw [n, k]. Zero rows that are assigned write zeros.
   template <class DY, class X, class DW>
-  void weight_gradient(const DY& dy, const X& x, const DW& dw) const {
+  void weight_gradient(const DY& dy, const X& x, const DW& dw, store mode = store::add) const {
+    (void)dy, (void)x, (void)dw, (void)mode;
+  }
+  /// The same for a `gradient_target`, which knows whether it is assigned.
+  template <class DY, class X, class C>
+  void weight_gradient(const DY& dy, const X& x, const gradient_target<C>& dw) const {
     (void)dy, (void)x, (void)dw;
   }
-  /// out += the sum of the rows of x, with x [m, n], out [1, n].
+  /// out (=|+=) the sum of the rows of x, with x [m, n], out [1, n].
   template <class X, class Out>
-  void column_sum(const X& x, const Out& out) const {
+  void column_sum(const X& x, const Out& out, store mode = store::add) const {
+    (void)x, (void)out, (void)mode;
+  }
+  template <class X, class C>
+  void column_sum(const X& x, const gradient_target<C>& out) const {
     (void)x, (void)out;
   }
   /// f(row) for every row in [0, rows).
@@ -74,7 +81,7 @@ void input_gradient_pair(const auto& ops, const DY& dy0, const W& w0, const DY& 
     ops.input_gradient(dy1, w1, dx, store::add);
   }
 }
-/// dw0 += dy0ᵀ x and dw1 += dy1ᵀ x.
+/// dw0 (=|+=) dy0ᵀ x and dw1 (=|+=) dy1ᵀ x, of targets.
 template <class DY, class X, class DW>
 void weight_gradient_pair(const auto& ops, const DY& dy0, const DY& dy1, const X& x, const DW& dw0, const DW& dw1) {
   if constexpr (requires { ops.weight_gradient_pair(dy0, dy1, x, dw0, dw1); }) {
@@ -94,13 +101,17 @@ struct functor_archetype {
 
 /// Offers the operations described at `detail::archetype_operations`.
 template <class O, class C = double>
-concept Operations = requires(const O ops, matrix_view<C> m, matrix_view<const C> c) {
+concept Operations = requires(const O ops, matrix_view<C> m, matrix_view<const C> c, gradient_target<C> target) {
   ops.linear(c, c, m);
   ops.linear(c, c, m, store::add);
   ops.input_gradient(c, c, m);
   ops.input_gradient(c, c, m, store::add);
   ops.weight_gradient(c, c, m);
+  ops.weight_gradient(c, c, m, store::assign);
+  ops.weight_gradient(c, c, target);
   ops.column_sum(c, m);
+  ops.column_sum(c, m, store::assign);
+  ops.column_sum(c, target);
   ops.each_row(index_t{}, detail::functor_archetype{});
   ops.each_element(index_t{}, index_t{}, detail::functor_archetype{});
 };

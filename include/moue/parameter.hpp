@@ -3,128 +3,64 @@
 #pragma once
 
 /// @file
-/// Named parameters: what a policy declares, where the numbers live, and their gradients.
+/// Named parameters: where the numbers of a model lie.
 
 #include <algorithm>
-#include <array>
 #include <cmath>
+#include <concepts>
 #include <cstdint>
+#include <iterator>
 #include <memory>
 #include <span>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
 #include "moue/error.hpp"
+#include "moue/parameter/layout.hpp"
 #include "moue/scalar.hpp"
 #include "moue/view.hpp"
 
 namespace moue {
 
-/// How a fresh parameter is filled.
-struct initializer {
-  enum class kind { constant, normal, uniform };
-  kind what = kind::constant;
-  double value = 0;  ///< the constant, the standard deviation, or the half-width of the interval around 0
+namespace detail {
 
-  static constexpr initializer constant(double value) { return {kind::constant, value}; }
-  static constexpr initializer normal(double deviation) { return {kind::normal, deviation}; }
-  static constexpr initializer uniform(double bound) { return {kind::uniform, bound}; }
+template <class T, class S>
+concept pointers_to = requires(const T& list) {
+  { std::size(list) } -> std::convertible_to<std::size_t>;
+  requires std::is_same_v<std::remove_cvref_t<decltype(*std::data(list))>, S*>;
 };
 
-/// What a parameter belongs to: one tensor for the whole model, one per layer, or one per physical expert.
-enum class scope { model, layer, expert };
+inline void require_pointers(const parameter_layout& layout, std::size_t given, std::string_view where) {
+  require(
+      static_cast<index_t>(given) == layout.tensors(), where,
+      [&] {
+        return std::to_string(given) + " pointers were given for " + std::to_string(layout.tensors()) + " tensors";
+      },
+      "give one pointer per tensor, in the order of the layout");
+}
 
-/// One parameter as a policy declares it. A matrix `[rows, cols]`; vectors are one row.
-struct parameter_spec {
-  std::string_view name;
-  index_t rows = 1;
-  index_t cols = 1;
-  initializer init = {};
-  scope per = scope::layer;
-  bool trained = true;   ///< false: a buffer that a controller sets; it gets no gradient
-  bool decayed = false;  ///< whether weight decay suits it (weight matrices, not scales and biases)
-};
+/// The layout itself, unless there is none: of what was default-constructed or moved from.
+inline const std::shared_ptr<const parameter_layout>& require_layout(
+    const std::shared_ptr<const parameter_layout>& layout, std::string_view where, std::string_view what) {
+  require(
+      layout != nullptr, where,
+      [&] { return std::string(what) + " are empty: they were made without a layout, or moved from"; },
+      "give those that were made with a mixture's layout()");
+  return layout;
+}
 
-/// One tensor of a model: a declared parameter with its place.
-struct tensor_info {
-  std::string name;  ///< such as "experts.3.up" or "layers.0.router.weight"
-  index_t rows = 0;
-  index_t cols = 0;
-  index_t offset = 0;   ///< first element, counted in elements of the owned buffer
-  index_t layer = -1;   ///< the layer it belongs to, or -1
-  index_t expert = -1;  ///< the physical expert it belongs to, or -1
-  initializer init;
-  bool trained = true;
-  bool decayed = false;
-
-  index_t size() const { return rows * cols; }
-};
-
-/// The list of a model's tensors, in a fixed order: model-wide, then per layer, then per expert. Built by
-/// `mixture::layout`; immutable and shared by weights, gradients, optimisers and files.
-class parameter_layout {
- public:
-  index_t tensors() const { return static_cast<index_t>(infos_.size()); }
-  /// Elements of all tensors together.
-  index_t elements() const { return elements_; }
-  const tensor_info& operator[](index_t tensor) const { return infos_[static_cast<std::size_t>(tensor)]; }
-  auto begin() const { return infos_.begin(); }
-  auto end() const { return infos_.end(); }
-
-  index_t experts() const { return static_cast<index_t>(expert_first_.size()); }
-  /// Position of the first tensor of physical expert `e`.
-  index_t expert_first(index_t e) const { return expert_first_[static_cast<std::size_t>(e)]; }
-  /// Position of the tensor that router parameter `column` uses at `layer`.
-  index_t router(index_t layer, index_t column) const {
-    return router_[static_cast<std::size_t>(layer * router_tensors_ + column)];
-  }
-  index_t router_tensors() const { return router_tensors_; }
-
-  /// Position of the tensor called `name`. Linear in the number of tensors. Throws if there is none.
-  index_t find(std::string_view name) const {
-    for (index_t i = 0; i < tensors(); ++i)
-      if ((*this)[i].name == name) return i;
-    throw error("parameters", "no tensor is called '" + std::string(name) + "'",
-                tensors() ? "names look like '" + (*this)[0].name + "' and '" + (*this)[tensors() - 1].name + "'"
-                          : std::string("the model has no tensors"));
-  }
-
-  /// Whether the tensors of `other` have the same shapes in the same order, so that numbers can be exchanged.
-  bool same_shapes(const parameter_layout& other) const {
-    return this == &other || std::equal(begin(), end(), other.begin(), other.end(), [](const auto& a, const auto& b) {
-             return a.rows == b.rows && a.cols == b.cols && a.expert == b.expert;
-           });
-  }
-
-  /// Appends a tensor; used while a model describes itself.
-  index_t add(std::string name, const parameter_spec& spec, index_t layer, index_t expert) {
-    detail::require(
-        spec.rows >= 0 && spec.cols >= 0, "parameters",
-        [&] { return "'" + name + "' has shape " + detail::shape_text(spec.rows, spec.cols); },
-        "give sizes that are not negative");
-    infos_.push_back(
-        {std::move(name), spec.rows, spec.cols, elements_, layer, expert, spec.init, spec.trained, spec.decayed});
-    elements_ += spec.rows * spec.cols;
-    return tensors() - 1;
-  }
-  void begin_expert() { expert_first_.push_back(tensors()); }
-  void set_router(index_t selected, std::vector<index_t> table) {
-    router_tensors_ = selected;
-    router_ = std::move(table);
-  }
-
- private:
-  std::vector<tensor_info> infos_;
-  std::vector<index_t> expert_first_;
-  std::vector<index_t> router_;
-  index_t router_tensors_ = 0;
-  index_t elements_ = 0;
-};
+}  // namespace detail
 
 /// The numbers behind a layout, stored as `S`: either owned in one contiguous buffer, or external, tensor by tensor, from
-/// the caller, who keeps them alive. Row-major, rows densely packed.
+/// the caller, who keeps them alive. Row-major, rows densely packed. External memory may be read-only, such as a mapped
+/// file: all that reads works, and what would write throws.
+///
+/// A copy of owned numbers is a copy. Of external ones nobody can tell whether a copy means the numbers or the memory, so
+/// copying throws: say `clone()` or `alias()`. Without a layout (default-constructed, or moved from) every use but
+/// assignment and `shared_layout` throws.
 template <Storage S>
 class parameters {
  public:
@@ -133,28 +69,29 @@ class parameters {
   parameters() = default;
   /// Owned, all zero.
   explicit parameters(std::shared_ptr<const parameter_layout> layout) : layout_(std::move(layout)) {
+    detail::require_layout(layout_, where, "the parameters");
     storage_.assign(static_cast<std::size_t>(layout_->elements()), S(0));
     pointers_.reserve(static_cast<std::size_t>(layout_->tensors()));
     for (const auto& info : *layout_) pointers_.push_back(storage_.data() + info.offset);
   }
-  /// External: `tensors[i]` points at the elements of tensor `i`.
-  parameters(std::shared_ptr<const parameter_layout> layout, std::span<S* const> tensors)
-      : layout_(std::move(layout)), pointers_(tensors.begin(), tensors.end()) {
+  /// External: `tensors[i]`, of type `S*`, points at the elements of tensor `i`.
+  template <detail::pointers_to<S> Pointers>
+  parameters(std::shared_ptr<const parameter_layout> layout, const Pointers& tensors)
+      : parameters(std::move(layout), std::span<const S* const>(to_read(tensors)), true) {}
+  /// The same with pointers of type `const S*`, to memory that is only read.
+  template <detail::pointers_to<const S> Pointers>
+  parameters(std::shared_ptr<const parameter_layout> layout, const Pointers& tensors)
+      : parameters(std::move(layout), std::span<const S* const>(std::data(tensors), std::size(tensors)), false) {}
+
+  /// Throws if the memory is external.
+  parameters(const parameters& other)
+      : layout_(other.layout_), storage_(other.storage_), pointers_(other.pointers_), writable_(other.writable_) {
     detail::require(
-        static_cast<index_t>(tensors.size()) == layout_->tensors(), "parameters",
-        [&] {
-          return std::to_string(tensors.size()) + " pointers were given for " + std::to_string(layout_->tensors()) +
-                 " tensors";
-        },
-        "give one pointer per tensor, in the order of the layout");
-    for (index_t i = 0; i < layout_->tensors(); ++i)
-      detail::require(
-          tensors[static_cast<std::size_t>(i)] != nullptr || (*layout_)[i].size() == 0, "parameters",
-          [&] { return "the pointer given for '" + (*layout_)[i].name + "' is null"; },
-          "give memory for every tensor");
-  }
-  parameters(const parameters& other) : layout_(other.layout_), storage_(other.storage_), pointers_(other.pointers_) {
-    rebase(other);
+        layout_ == nullptr || other.owned(), where,
+        [] { return std::string("a copy of external memory was asked for"); },
+        "say clone() for numbers of its own, alias() for the same memory, or move");
+    for (std::size_t i = 0; i < pointers_.size(); ++i)
+      pointers_[i] = storage_.data() + (other.pointers_[i] - other.storage_.data());
   }
   parameters& operator=(const parameters& other) {
     if (this != &other) *this = parameters(other);
@@ -164,80 +101,89 @@ class parameters {
   parameters& operator=(parameters&&) noexcept = default;
   ~parameters() = default;
 
-  const parameter_layout& layout() const { return *layout_; }
-  const std::shared_ptr<const parameter_layout>& shared_layout() const { return layout_; }
-  bool owned() const { return !storage_.empty() || layout_->elements() == 0; }
+  /// Numbers of its own, read from memory that the host can read.
+  parameters clone() const {
+    parameters result(shared_layout());
+    for (index_t i = 0; i < layout().tensors(); ++i) std::copy_n((*this)[i].data, layout()[i].size(), result[i].data);
+    return result;
+  }
+  /// The same memory, which has to outlive the result.
+  parameters alias() {
+    parameters result;
+    result.layout_ = detail::require_layout(layout_, where, "the parameters");
+    result.pointers_ = pointers_;
+    result.writable_ = writable_;
+    return result;
+  }
 
+  const parameter_layout& layout() const { return *detail::require_layout(layout_, where, "the parameters"); }
+  /// Null if there is none.
+  const std::shared_ptr<const parameter_layout>& shared_layout() const { return layout_; }
+  bool owned() const { return !storage_.empty() || layout().elements() == 0; }
+  /// Whether tensor `i` may be changed.
+  bool writable(index_t tensor) const { return writable_.empty() || writable_[static_cast<std::size_t>(tensor)] != 0; }
+
+  /// Lets external tensor `i` lie elsewhere from now on. Passes over these weights may live, but none of their members,
+  /// nor an optimiser, may be running. What its new memory holds counts at the next call that reads it.
+  void rebind(index_t tensor, S* memory) { rebind(tensor, memory, true); }
+  void rebind(index_t tensor, const S* memory) { rebind(tensor, memory, false); }
+
+  /// Throws if the memory is read-only.
   matrix_view<S> operator[](index_t tensor) {
-    const auto& info = (*layout_)[tensor];
-    return {pointers_[static_cast<std::size_t>(tensor)], info.rows, info.cols};
+    const auto& info = layout()[tensor];
+    detail::require(
+        writable(tensor), where, [&] { return "'" + info.name + "' was to be changed, but its memory is read-only"; },
+        "give memory that may be written, or read through a const reference");
+    return {const_cast<S*>(pointers_[static_cast<std::size_t>(tensor)]), info.rows, info.cols};
   }
   matrix_view<const S> operator[](index_t tensor) const {
-    const auto& info = (*layout_)[tensor];
+    const auto& info = layout()[tensor];
     return {pointers_[static_cast<std::size_t>(tensor)], info.rows, info.cols};
   }
   /// The tensor called `name`; linear search, not for the hot path.
-  matrix_view<S> operator[](std::string_view name) { return (*this)[layout_->find(name)]; }
-  matrix_view<const S> operator[](std::string_view name) const { return (*this)[layout_->find(name)]; }
+  matrix_view<S> operator[](std::string_view name) { return (*this)[layout().find(name)]; }
+  matrix_view<const S> operator[](std::string_view name) const { return (*this)[layout().find(name)]; }
 
  private:
-  void rebase(const parameters& other) {
-    if (storage_.empty()) return;
-    for (std::size_t i = 0; i < pointers_.size(); ++i)
-      pointers_[i] = storage_.data() + (other.pointers_[i] - other.storage_.data());
+  static constexpr std::string_view where = "parameters";
+
+  parameters(std::shared_ptr<const parameter_layout> layout, std::span<const S* const> tensors, bool writable)
+      : layout_(std::move(layout)), pointers_(tensors.begin(), tensors.end()) {
+    detail::require_layout(layout_, where, "the parameters");
+    detail::require_pointers(*layout_, tensors.size(), where);
+    for (index_t i = 0; i < layout_->tensors(); ++i) require_memory(i, tensors[static_cast<std::size_t>(i)]);
+    if (!writable) writable_.assign(tensors.size(), 0);
+  }
+  static std::vector<const S*> to_read(const auto& tensors) {
+    return {std::data(tensors), std::data(tensors) + std::size(tensors)};
+  }
+  void require_memory(index_t tensor, const S* memory) const {
+    detail::require(
+        memory != nullptr || (*layout_)[tensor].size() == 0, where,
+        [&] { return "the pointer given for '" + (*layout_)[tensor].name + "' is null"; },
+        "give memory for every tensor");
+  }
+  void rebind(index_t tensor, const S* memory, bool writable) {
+    detail::require(
+        tensor >= 0 && tensor < layout().tensors(), where,
+        [&] {
+          return "tensor " + std::to_string(tensor) + " of " + std::to_string(layout().tensors()) +
+                 " was to be rebound";
+        },
+        "give the position of a tensor in the layout");
+    detail::require(
+        !owned(), where, [] { return std::string("a tensor that lies in owned memory was to be rebound"); },
+        "make the parameters of external memory");
+    require_memory(tensor, memory);
+    if (writable_.empty()) writable_.assign(pointers_.size(), 1);
+    pointers_[static_cast<std::size_t>(tensor)] = memory;
+    writable_[static_cast<std::size_t>(tensor)] = writable ? 1 : 0;
   }
 
   std::shared_ptr<const parameter_layout> layout_;
   std::vector<S> storage_;
-  std::vector<S*> pointers_;
-};
-
-/// One gradient buffer per parameter, in the compute type, plus a mark per physical expert. Passes add to it. An expert
-/// that no token reached keeps exact zeros and an unset mark, so that an optimiser can leave it alone.
-template <class C>
-class gradients {
- public:
-  explicit gradients(std::shared_ptr<const parameter_layout> layout)
-      : values_(std::move(layout)), touched_(static_cast<std::size_t>(values_.layout().experts()), 0) {}
-  /// In external memory, which may lie on a device: a tensor each, and `marks` [experts], all of them zero. Null `marks`
-  /// are owned, hence on the host.
-  gradients(std::shared_ptr<const parameter_layout> layout, std::span<C* const> tensors, std::uint8_t* marks = nullptr)
-      : values_(std::move(layout), tensors),
-        touched_(marks != nullptr ? 0 : static_cast<std::size_t>(values_.layout().experts()), 0),
-        external_(marks) {}
-
-  const parameter_layout& layout() const { return values_.layout(); }
-  matrix_view<C> operator[](index_t tensor) { return values_[tensor]; }
-  matrix_view<const C> operator[](index_t tensor) const { return values_[tensor]; }
-  matrix_view<C> operator[](std::string_view name) { return values_[name]; }
-  matrix_view<const C> operator[](std::string_view name) const { return values_[name]; }
-
-  /// This and what builds on it read the marks: not on the host if they lie on a device.
-  bool touched(index_t expert) const { return (external_ != nullptr ? external_ : touched_.data())[expert] != 0; }
-  void touch(index_t expert) { marks()[expert] = 1; }
-  bool owns_marks() const { return external_ == nullptr; }
-  /// [experts] not 0 where an expert was touched.
-  vector_view<std::uint8_t> marks() { return {external_ != nullptr ? external_ : touched_.data(), layout().experts()}; }
-  vector_view<const std::uint8_t> marks() const {
-    return {external_ != nullptr ? external_ : touched_.data(), layout().experts()};
-  }
-  /// Whether tensor `i` may hold anything but zeros: always for the router, only if touched for an expert.
-  bool live(index_t tensor) const {
-    const index_t expert = layout()[tensor].expert;
-    return expert < 0 || touched(expert);
-  }
-
-  /// Back to zero. Costs nothing for experts that were not touched.
-  void zero() {
-    for (index_t i = 0; i < layout().tensors(); ++i)
-      if (live(i)) std::fill_n(values_[i].data, layout()[i].size(), C(0));
-    for (auto& mark : marks()) mark = 0;
-  }
-
- private:
-  parameters<C> values_;
-  std::vector<std::uint8_t> touched_;
-  std::uint8_t* external_ = nullptr;
+  std::vector<const S*> pointers_;
+  std::vector<std::uint8_t> writable_;  // of each tensor; empty: all
 };
 
 namespace detail {
@@ -245,10 +191,7 @@ namespace detail {
 /// Throws if the weights have none.
 template <Storage S>
 const std::shared_ptr<const parameter_layout>& layout_of(const parameters<S>& weights, std::string_view where) {
-  require(
-      weights.shared_layout() != nullptr, where, [] { return std::string("the weights are empty"); },
-      "give it weights that have a layout");
-  return weights.shared_layout();
+  return require_layout(weights.shared_layout(), where, "the weights");
 }
 
 /// A counter-based generator (SplitMix64's mixing function): the same number for the same position everywhere.

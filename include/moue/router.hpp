@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "moue/arrays.hpp"
+#include "moue/gradients/targets.hpp"
 #include "moue/operations.hpp"
 #include "moue/parameter.hpp"
 #include "moue/view.hpp"
@@ -127,7 +128,7 @@ concept has_score_backward = requires(const T t, const archetype_operations& ops
                                       const router_gradient<C>& gradient,
                                       std::array<matrix_view<const C>, stage_parameter_count<T>> p,
                                       std::array<matrix_view<C>, stage_temporary_count<T>> temporary,
-                                      std::array<matrix_view<C>, stage_parameter_count<T>> dp) {
+                                      std::array<gradient_target<C>, stage_parameter_count<T>> dp) {
   t.backward(ops, frame, gradient, p, temporary, dp);
 };
 template <class T, class C = double>
@@ -141,7 +142,7 @@ concept has_advance_backward = requires(const T t, const archetype_operations& o
                                         const router_gradient<C>& gradient,
                                         std::array<matrix_view<const C>, stage_parameter_count<T>> p,
                                         std::array<matrix_view<C>, stage_temporary_count<T>> temporary,
-                                        std::array<matrix_view<C>, stage_parameter_count<T>> dp) {
+                                        std::array<gradient_target<C>, stage_parameter_count<T>> dp) {
   t.advance_backward(ops, frame, gradient, p, temporary, dp);
 };
 template <class T>
@@ -204,7 +205,9 @@ concept FeatureStage = std::copyable<T> && detail::has_features_width<T> && deta
 ///     void backward(const auto& ops, const auto& frame, const auto& gradient, const auto& p, const auto& temporary,
 ///                   const auto& dp) const;
 ///
-/// `forward` adds to `frame.logits`; `backward` reads `gradient.logits` and adds to `gradient.features` and `dp`.
+/// `forward` adds to `frame.logits`; `backward` reads `gradient.logits`, adds to `gradient.features` and writes `dp`, which
+/// are targets (`moue/gradients/targets.hpp`): `ops.weight_gradient` and `ops.column_sum` assign or add as the tensor
+/// needs, functors add to the matrix that `accumulate(ops, dp[i])` gives.
 /// A stage that carries state from layer to layer also has `index_t state_width() const`, `advance(ops, frame, p,
 /// temporary)`, which assigns `frame.next_state` from `frame.state` and `frame.gates`, and `advance_backward(ops, frame,
 /// gradient, p, temporary, dp)`, which reads `gradient.next_state` and adds to `gradient.state` and `gradient.gates`.

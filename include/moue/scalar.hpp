@@ -86,10 +86,10 @@ struct compute_type<half> {
 template <class S>
 using compute_t = typename compute_type<S>::type;
 
-/// A type tensors may be stored in: trivially copyable and convertible to and from its compute type.
+/// A type tensors may be stored in: trivially copyable and convertible to and from its compute type, which is no integer.
 template <class S>
-concept Storage =
-    std::is_trivially_copyable_v<S> && std::convertible_to<S, compute_t<S>> && std::constructible_from<S, compute_t<S>>;
+concept Storage = std::is_trivially_copyable_v<S> && !std::is_integral_v<compute_t<S>> &&
+                  std::convertible_to<S, compute_t<S>> && std::constructible_from<S, compute_t<S>>;
 
 namespace detail {
 

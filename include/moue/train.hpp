@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "moue/error.hpp"
+#include "moue/gradients.hpp"
 #include "moue/operations.hpp"
 #include "moue/parameter.hpp"
 
@@ -38,7 +39,8 @@ struct visitor_archetype {
 ///     void visit(auto f);                          // f(std::string_view name, parameters<C>& values)
 ///     std::span<std::int64_t> steps();             // updates so far, one number per tensor
 ///
-/// `step` allocates nothing, leaves tensors that are not `trained` alone and decays only those that are `decayed`. What
+/// `step` allocates nothing, leaves tensors that are not `trained`, or whose gradient is not wanted, alone, reads gradients
+/// that are live and no others, and decays only tensors that are `decayed`. Weights in read-only memory are refused. What
 /// `visit` and `steps` show is all that is remembered: put back into an optimiser built alike, it resumes bit for bit.
 /// Weights stored in a narrower type than they are computed in have a master copy in the compute type; `step` changes
 /// the master and rounds it into the weights, so that updates below the storage's resolution are not lost.
@@ -111,6 +113,11 @@ class training_state {
     require(
         std::isfinite(learning_rate) && learning_rate >= 0, where_,
         [&] { return "the learning rate is " + std::to_string(learning_rate); }, "pass a finite rate of at least 0");
+    for (index_t i = 0; i < layout_->tensors(); ++i)
+      require(
+          weights.writable(i) || !(*layout_)[i].trained || !grads.wanted(i), where_,
+          [&] { return "the weights of '" + (*layout_)[i].name + "' lie in read-only memory"; },
+          "give weights that may be written, or gradients that leave this tensor out");
   }
 
   void adopt(const parameters<S>& weights) {
@@ -121,20 +128,22 @@ class training_state {
           master_[i].data[j] = static_cast<compute_type>(weights[i].data[j]);
   }
 
-  /// Calls `update(tensor, step, w)` for every tensor that is due: `step` counts from 1, `w` is to be changed. Reads
-  /// marks and counts, so all of it has to lie on the host.
+  /// Calls `update(tensor, step, w, g)` for every tensor that is due: `step` counts from 1, `w` is to be changed, and `g`
+  /// is empty where the gradient is zero. Reads marks and counts, so all of it has to lie on the host.
   template <class Ops, class Update>
   void each(const Ops& ops, parameters<S>& weights, const gradients<compute_type>& grads, bool skip_untouched,
             const Update& update) {
     for (index_t i = 0; i < layout_->tensors(); ++i) {
       const auto& info = (*layout_)[i];
-      if (!info.trained || (skip_untouched && !grads.live(i))) continue;
+      const bool live = grads.live(i);
+      if (!info.trained || !grads.wanted(i) || (skip_untouched && !live)) continue;
       const std::int64_t step = ++steps_[static_cast<std::size_t>(i)];
+      const matrix_view<const compute_type> g = live ? grads[i] : matrix_view<const compute_type>{};
       if constexpr (has_master) {
-        update(i, step, master_[i]);
+        update(i, step, master_[i], g);
         ops.each_element(info.rows, info.cols, round_element<S, compute_type>{master_[i], weights[i]});
       } else {
-        update(i, step, weights[i]);
+        update(i, step, weights[i], g);
       }
     }
   }

@@ -40,7 +40,7 @@ TEST_CASE("a graph of a training step repeats it to the bit") {
     const auto loss = gpu.make_array<float>(1);
     in.upload(numbers);
     const auto step = [&] {
-      gradients.zero();
+      gradients.reset();
       pass.begin(tokens);
       const auto x = in.view(tokens, 64), out = y.view(tokens, 64), back = dx.view(tokens, 64);
       for (moue::index_t layer = 0; layer < model.layers(); ++layer) pass.forward(layer, layer == 0 ? x : out, out);
@@ -56,7 +56,7 @@ TEST_CASE("a graph of a training step repeats it to the bit") {
       add(dx.download());
       add(loss.download());
       for (moue::index_t i = 0; i < host.layout().tensors(); ++i)
-        all.insert(all.end(), host[i].data, host[i].data + host.layout()[i].size());
+        all.insert(all.end(), host[i].data, host[i].data + host[i].rows * host[i].cols);
       return all;
     };
     step();  // sends the tables of pointers

@@ -92,7 +92,7 @@ class carried_pass final : public any_pass<S> {
       : carrier_(model.backend()),
         layout_(model.layout()),
         weights_(layout_, tensors<S>()),
-        gradients_(layout_, tensors<C>(), carrier_.template make<std::uint8_t>(layout_->experts())),
+        gradients_(layout_, tensors<C>(), carrier_.template make<std::uint8_t>(layout_->tensors())),
         bytes_(model.template workspace_bytes<S>(options)),
         scratch_(std::span<std::byte>(carrier_.template make<std::byte>(static_cast<moue::index_t>(bytes_)), bytes_)),
         it_((send_all(weights, weights_), model.start(weights_, options, scratch_))) {
@@ -119,7 +119,7 @@ class carried_pass final : public any_pass<S> {
   void backward(moue::index_t layer, moue::matrix_view<const S> dy, const moue::layer_gradient<S>& dx,
                 moue::gradients<C>& into) override {
     send_all(into, gradients_);
-    carrier_.send(static_cast<const std::uint8_t*>(into.marks().data), gradients_.marks().data, layout_->experts());
+    carrier_.send(static_cast<const std::uint8_t*>(into.marks().data), gradients_.marks().data, layout_->tensors());
     const auto sent = carrier_.send(dy, rows_[0]);
     moue::layer_gradient<S> out{{rows_[1], dx.experts.rows, dx.experts.cols}, {}};
     if (dx.router.data != nullptr) out.router = {rows_[2], dx.router.rows, dx.router.cols};
@@ -127,8 +127,8 @@ class carried_pass final : public any_pass<S> {
     carrier_.fetch(out.experts, dx.experts);
     if (dx.router.data != nullptr) carrier_.fetch(out.router, dx.router);
     for (moue::index_t i = 0; i < layout_->tensors(); ++i)
-      carrier_.template fetch<C>(gradients_[i].data, into[i].data, (*layout_)[i].size());
-    carrier_.template fetch<std::uint8_t>(gradients_.marks().data, into.marks().data, layout_->experts());
+      if (into.wanted(i)) carrier_.template fetch<C>(gradients_[i].data, into[i].data, (*layout_)[i].size());
+    carrier_.template fetch<std::uint8_t>(gradients_.marks().data, into.marks().data, layout_->tensors());
   }
 
   moue::routing<C> assignments(moue::index_t layer) const override {
@@ -190,6 +190,7 @@ class carried_pass final : public any_pass<S> {
   void send_all(const auto& from, auto& to) const {
     for (moue::index_t i = 0; i < layout_->tensors(); ++i) {
       const auto source = from[i];
+      if (source.empty()) continue;
       carrier_.template send<std::remove_const_t<std::remove_pointer_t<decltype(source.data)>>>(source.data, to[i].data,
                                                                                                 (*layout_)[i].size());
     }

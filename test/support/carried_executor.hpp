@@ -41,10 +41,10 @@ inline carried_result run_carried(const auto& executor, const moue::parameters<d
   carried_result result{{std::vector<double>(x.size()), std::vector<double>(x.size()),
                          std::vector<double>(given.gate.size()), moue::gradients<double>(weights.shared_layout())}};
   moue::gradients<double> gradients(weights.shared_layout(), tensors(),
-                                    sent(std::vector<std::uint8_t>(static_cast<std::size_t>(layout.experts()))));
+                                    sent(std::vector<std::uint8_t>(static_cast<std::size_t>(layout.tensors()))));
   for (moue::index_t i = 0; i < layout.tensors(); ++i) {
     there.send(weights[i].data, own[i].data, layout[i].size());
-    there.send(result.gradients[i].data, gradients[i].data, layout[i].size());
+    if (gradients.wanted(i)) there.send(result.gradients[i].data, gradients[i].data, layout[i].size());
   }
   const auto bytes = executor.template workspace_bytes<double>(tokens + spare, entries + spare);
   moue::workspace scratch(std::span(there.template make<std::byte>(static_cast<moue::index_t>(bytes)), bytes));
@@ -61,8 +61,8 @@ inline carried_result run_carried(const auto& executor, const moue::parameters<d
   there.fetch(dx.data, result.dx.data(), tokens * width);
   there.fetch(dgate.data, result.dgate.data(), entries);
   for (moue::index_t i = 0; i < layout.tensors(); ++i)
-    there.fetch(gradients[i].data, result.gradients[i].data, layout[i].size());
-  there.fetch(gradients.marks().data, result.gradients.marks().data, layout.experts());
+    if (gradients.wanted(i)) there.fetch(gradients[i].data, result.gradients[i].data, layout[i].size());
+  there.fetch(gradients.marks().data, result.gradients.marks().data, layout.tensors());
   if constexpr (requires { backend.refused_entries(memory.record.plan); })
     result.refused = backend.refused_entries(memory.record.plan);
   return result;

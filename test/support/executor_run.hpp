@@ -84,7 +84,7 @@ inline executor_result run_naively(const moue::parameters<double>& weights, moue
       const double* in = &x[static_cast<std::size_t>(t * width)];
       const double* dout = &dy[static_cast<std::size_t>(t * width)];
       const double gate = given.gate[entry];
-      result.gradients.touch(given.expert[entry]);
+      for (const char* own : {".up", ".down"}) result.gradients.set_live(weights.layout().find(prefix + own));
       for (moue::index_t h = 0; h < up.rows; ++h) {
         double pre = 0, dh = 0;
         for (moue::index_t j = 0; j < width; ++j) pre += up(h, j) * in[j];

@@ -74,13 +74,13 @@ struct island_operations {
     const entry open(*memory);
     moue::reference_operations{}.input_gradient(dy, w, dx, mode);
   }
-  void weight_gradient(const auto& dy, const auto& x, const auto& dw) const {
+  void weight_gradient(const auto& dy, const auto& x, const auto& dw, auto... mode) const {
     const entry open(*memory);
-    moue::reference_operations{}.weight_gradient(dy, x, dw);
+    moue::reference_operations{}.weight_gradient(dy, x, dw, mode...);
   }
-  void column_sum(const auto& x, const auto& out) const {
+  void column_sum(const auto& x, const auto& out, auto... mode) const {
     const entry open(*memory);
-    moue::reference_operations{}.column_sum(x, out);
+    moue::reference_operations{}.column_sum(x, out, mode...);
   }
   void each_row(moue::index_t rows, const auto& f) const {
     const entry open(*memory);
@@ -109,13 +109,30 @@ struct island_group {
       moue::reference_operations{}.input_gradient(rows_of(dy), w.of(e), rows_of(dx), mode);
     });
   }
-  void weight_gradient(const auto& dy, const auto& x, const auto& dw) const {
+  void weight_gradient(const auto& dy, const auto& x, const auto& dw, moue::store mode = moue::store::add) const {
     each_expert([&](moue::index_t e, auto rows_of) {
-      moue::reference_operations{}.weight_gradient(rows_of(dy), rows_of(x), dw.of(e));
+      moue::reference_operations{}.weight_gradient(rows_of(dy), rows_of(x), dw.of(e), mode);
     });
   }
-  void column_sum(const auto& x, const auto& out) const {
-    each_expert([&](moue::index_t e, auto rows_of) { moue::reference_operations{}.column_sum(rows_of(x), out.of(e)); });
+  template <class C>
+  void weight_gradient(const auto& dy, const auto& x, const moue::grouped_target<C>& dw) const {
+    if (dw.empty()) return;
+    each_expert([&](moue::index_t e, auto rows_of) {
+      moue::reference_operations{}.weight_gradient(rows_of(dy), rows_of(x), dw.of(e), dw.mode(e));
+    });
+    dw.set_written();
+  }
+  void column_sum(const auto& x, const auto& out, moue::store mode = moue::store::add) const {
+    each_expert(
+        [&](moue::index_t e, auto rows_of) { moue::reference_operations{}.column_sum(rows_of(x), out.of(e), mode); });
+  }
+  template <class C>
+  void column_sum(const auto& x, const moue::grouped_target<C>& out) const {
+    if (out.empty()) return;
+    each_expert([&](moue::index_t e, auto rows_of) {
+      if (!out.of(e).empty()) moue::reference_operations{}.column_sum(rows_of(x), out.of(e), out.mode(e));
+    });
+    out.set_written();
   }
   void each_row(moue::index_t, const auto& f) const {
     const entry open(*memory);

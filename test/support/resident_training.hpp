@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <span>
 #include <string>
@@ -49,7 +50,7 @@ struct resident {
         carrier(b),
         layout(host.shared_layout()),
         weights(layout, make<S>()),
-        grads(layout, make<C>(), carrier.template make<std::uint8_t>(layout->experts())) {
+        grads(layout, make<C>(), carrier.template make<std::uint8_t>(layout->tensors())) {
     send(host, weights);
     send(moue::gradients<C>(layout));
   }
@@ -64,11 +65,12 @@ struct resident {
   auto operations() const { return backend.operations(moue::matrix_view<C>{}); }
 
   void send(const auto& from, auto& to) const {
-    for (moue::index_t i = 0; i < layout->tensors(); ++i) carrier.send(from[i], to[i].data);
+    for (moue::index_t i = 0; i < layout->tensors(); ++i)
+      if (!from[i].empty()) carrier.send(from[i], to[i].data);
   }
   void send(const moue::gradients<C>& host) {
     send(host, grads);
-    carrier.send(host.marks().data, grads.marks().data, layout->experts());
+    carrier.send(host.marks().data, grads.marks().data, layout->tensors());
   }
   template <class T>
   moue::parameters<T> fetch(const moue::parameters<T>& from) const {
@@ -80,8 +82,8 @@ struct resident {
   moue::gradients<C> fetch_gradients() const {
     moue::gradients<C> result(layout);
     for (moue::index_t i = 0; i < layout->tensors(); ++i)
-      carrier.fetch(grads[i].data, result[i].data, (*layout)[i].size());
-    carrier.fetch(grads.marks().data, result.marks().data, layout->experts());
+      if (grads.wanted(i)) carrier.fetch(grads[i].data, result[i].data, (*layout)[i].size());
+    carrier.fetch(grads.marks().data, result.marks().data, layout->tensors());
     return result;
   }
   std::vector<std::int64_t> steps(moue::adamw<S>& optimiser) const {
@@ -105,9 +107,11 @@ moue::gradients<C> step_gradients(const std::shared_ptr<const moue::parameter_la
                                   const std::vector<moue::index_t>& reached) {
   moue::gradients<C> grads(layout);
   fill(grads, key);
-  for (const auto e : reached) grads.touch(e);
-  for (moue::index_t i = 0; i < layout->tensors(); ++i)
-    if (!grads.live(i)) std::fill_n(grads[i].data, (*layout)[i].size(), C(0));
+  touch_routers(grads);
+  for (const auto e : reached) touch(grads, e);
+  for (moue::index_t i = 0; i < layout->tensors(); ++i)  // nobody may read what holds nothing
+    if (grads.wanted(i) && !grads.live(i))
+      std::fill_n(grads[i].data, (*layout)[i].size(), std::numeric_limits<C>::quiet_NaN());
   return grads;
 }
 

@@ -157,7 +157,9 @@ struct square_score {
   void backward(const auto& ops, const moue::router_frame<C>& frame, const moue::router_gradient<C>& gradient,
                 const auto& p, const auto&, const auto& dp) const {
     using P = std::remove_cvref_t<decltype(p[0])>;
-    ops.each_element(p[0].rows, p[0].cols, square_weight_gradient<C>{frame.features, gradient.logits, dp[0]});
+    const auto dweights = moue::accumulate(ops, dp[0]);
+    ops.each_element(dweights.rows, dweights.cols,
+                     square_weight_gradient<C>{frame.features, gradient.logits, dweights});
     ops.each_element(frame.features.rows, frame.features.cols,
                      square_feature_gradient<C, P>{frame.features, p[0], gradient.logits, gradient.features});
   }

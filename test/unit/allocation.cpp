@@ -48,7 +48,7 @@ int allocations_of_a_step(const test::any_model<double>& model, moue::mode how) 
   pass->balance(1);
   if (how == moue::mode::training)
     for (moue::index_t l = model.layers(); l-- > 0;) pass->backward(l, view, {view, {}}, gradients);
-  gradients.zero();
+  gradients.reset();
   return allocations - before;
 }
 

@@ -66,7 +66,8 @@ TEST_CASE("private copies compute the same bits, and their gradients add up to t
     for (moue::index_t e = 0; e < target.experts(); ++e)
       for (moue::index_t i = 0;
            from->expert_first(e) + i < from->tensors() && (*from)[from->expert_first(e) + i].expert == e; ++i)
-        for (moue::index_t j = 0; j < (*from)[from->expert_first(e) + i].size(); ++j)
+        for (moue::index_t j = 0;
+             y.gradients.wanted(from->expert_first(e) + i) && j < (*from)[from->expert_first(e) + i].size(); ++j)
           sum[source.layout()->expert_first(given.origin[static_cast<std::size_t>(e)]) + i].data[j] +=
               y.gradients[from->expert_first(e) + i].data[j];
     for (moue::index_t i = 0; i < source.layout()->tensors(); ++i) {

@@ -44,7 +44,7 @@ struct trial {
     const auto ops = gpu.operations(moue::matrix_view<C>{});
     bench::fill_normal(ops, rows(x), 2);
     bench::fill_normal(ops, rows(dy), 3);
-    layer.gradients->zero();
+    layer.gradients->reset();
   }
   static moue::matrix_view<S> rows(const auto& array) { return array.view(tokens, tiny.width); }
   bench::layer_run<S> run(const moue::routing<C>& routing) const {
@@ -101,7 +101,7 @@ TEST_CASE_TEMPLATE("experts with the same ids and gates agree with the oracle", 
   trial<S> t;
   const bench::kept_routing<gpu_type, float> routing(t.gpu, t.run_pass().routing);
   bench::experts_run<gpu_type, S> experts(t.gpu, t.layer, routing.view());
-  t.layer.gradients->zero();
+  t.layer.gradients->reset();
   t.y.zero();
   t.dx.zero();
   experts.forward(t.rows(t.x), t.rows(t.y));

@@ -96,7 +96,7 @@ TEST_CASE("a training step in memory of the backend; steps after the first alloc
   const auto step = [&] {
     y.upload(x);
     dx.upload(x);
-    gradients.zero();
+    gradients.reset();
     pass.begin(tokens);
     const auto rows = y.view(tokens, model.width()), drows = dx.view(tokens, model.width());
     for (moue::index_t layer = 0; layer < model.layers(); ++layer) pass.forward(layer, rows, rows);

@@ -65,7 +65,7 @@ trained train_on_host(moue::index_t tokens, moue::index_t width, int steps) {
     }
     moue::clip_gradients(gradients, 1.0);
     optimiser.step(result.weights, gradients, 0.01);
-    gradients.zero();
+    gradients.reset();
   }
   return result;
 }

@@ -136,7 +136,7 @@ TEST_CASE("parameters") {
   check_throws([&] { moue::parameters<double>(layout, pointers); }, where,
                "the pointer given for 'layers.0.router.bias' is null", "give memory for every tensor");
   pointers.resize(3);
-  check_throws([&] { moue::gradients<double>(layout, pointers); }, where,
+  check_throws([&] { moue::gradients<double>(layout, pointers); }, "gradients",
                "3 pointers were given for " + std::to_string(layout->tensors()) + " tensors",
                "give one pointer per tensor, in the order of the layout");
 }

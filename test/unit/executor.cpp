@@ -193,13 +193,13 @@ TEST_CASE("offsets that do not ascend from 0 to the number of entries are refuse
             weights, moue::matrix_view(x.data(), tokens, width), moue::matrix_view(y.data(), tokens, width), memory),
         doctest::Contains(what.c_str()), moue::error);
   };
-  refused({0, 6, 2, 3, 4}, 4, "the routing's offsets fall from 6 to 2 at token 1");
-  refused({0, 1000000, 2, 3, 4}, 4, "the routing's offsets fall from 1000000 to 2 at token 1");
-  refused({-3, 1, 2, 3, 4}, 4, "the routing's offsets begin with -3");
-  refused({2, 2, 2, 3, 4}, 4, "the routing's offsets begin with 2");
-  refused({0, 3, 1, 3, 4}, 4, "the routing's offsets fall from 3 to 1 at token 1");
-  refused({0, 1, 2, 3, 5}, 4, "the routing's offsets end at 5, but it has 4 experts");
-  refused({0, 1, 2, 3, 3}, 4, "the routing's offsets end at 3, but it has 4 experts");
+  refused({0, 6, 2, 3, 4}, 4, "its offsets fall from 6 to 2 at token 1");
+  refused({0, 1000000, 2, 3, 4}, 4, "its offsets fall from 1000000 to 2 at token 1");
+  refused({-3, 1, 2, 3, 4}, 4, "its offsets begin with -3");
+  refused({2, 2, 2, 3, 4}, 4, "its offsets begin with 2");
+  refused({0, 3, 1, 3, 4}, 4, "its offsets fall from 3 to 1 at token 1");
+  refused({0, 1, 2, 3, 5}, 4, "its offsets end at 5, but it has 4 experts");
+  refused({0, 1, 2, 3, 3}, 4, "its offsets end at 3, but it has 4 experts");
 }
 
 TEST_CASE("a single row has no stride, and what is only read may repeat a row") {

@@ -116,6 +116,8 @@ enum class expert_fault {
   dx_reads_scratch,
   dp_wrong,
   dp_assigned,
+  dp_not_cleared,
+  dp_assumed,
   dgate_wrong,
   dgate_divided,
   forms_differ,
@@ -155,16 +157,23 @@ struct faulty_expert {
       }
   }
   template <class C>
-  void backward(const auto&, const auto& p, const auto& x, const auto& saved, const auto& temporary,
+  void backward(const auto& ops, const auto& p, const auto& x, const auto& saved, const auto& temporary,
                 moue::matrix_view<const C> dy, moue::matrix_view<C> dx, const auto& dp) const {
-    if (has(expert_fault::row_zero_assumed)) dp[0].of(0)(0, 0) += 1;
+    const bool wanted = !dp[0].empty();
+    const auto held = has(expert_fault::dp_not_cleared) && wanted ? dp[0].values() : moue::accumulate(ops, dp[0]);
+    if (has(expert_fault::dp_not_cleared) && wanted) dp[0].set_written();
+    if (has(expert_fault::row_zero_assumed) && wanted) held.of(0)(0, 0) += 1;
     for (moue::index_t i = 0; i < x.rows; ++i)
       for (moue::index_t j = 0; j < x.cols; ++j) {
         C slope = (has(expert_fault::dx_wrong) ? 3 : 2) * dy(i, j) * p[0].for_row(i)(0, j) * x(i, j);
         if (has(expert_fault::dx_reads_scratch) && temporary[0](i, j) < 0) slope += 1;
         dx(i, j) = has(expert_fault::dx_added) ? dx(i, j) + slope : slope;
         const C part = (has(expert_fault::dp_wrong) ? 2 : 1) * dy(i, j) * saved[0](i, j);
-        dp[0].for_row(i)(0, j) = has(expert_fault::dp_assigned) && i == 0 ? part : dp[0].for_row(i)(0, j) + part;
+        if (!wanted && has(expert_fault::dp_assumed)) dx(i, j) = 0;
+        if (wanted) {
+          C& sum = held.for_row(i)(0, j);
+          sum = has(expert_fault::dp_assigned) && i == 0 ? part : sum + part;
+        }
         if (has(expert_fault::backward_writes_beside)) dx(i, dx.cols) = 0;
       }
   }
@@ -203,6 +212,8 @@ TEST_CASE("faults of experts are named") {
   names(check(expert_fault::dx_reads_scratch), "backward reads no scratch it did not write and repeats itself");
   names(check(expert_fault::dp_wrong), "dp agrees with central differences");
   names(check(expert_fault::dp_assigned), "backward adds to dp");
+  names(check(expert_fault::dp_not_cleared), "backward assigns gradients that hold nothing");
+  names(check(expert_fault::dp_assumed), "any gradient of a parameter may be unwanted");
   names(check(expert_fault::dgate_wrong), "dgate is <dy, y>");
   names(check(expert_fault::dgate_divided), "dgate is <dy, y>");
   names(check(expert_fault::forms_differ), "both forms of backward agree");

@@ -32,6 +32,10 @@ enum class backend_fault {
   input_wrong,
   weight_assigned,
   sum_assigned,
+  weight_added,
+  sum_added,
+  mark_ignored,
+  sum_unsaid,
   moody,
   last_row,
   last_element,
@@ -71,15 +75,27 @@ struct faulty_operations {
     if (has(backend_fault::input_wrong) && !dx.empty()) dx(dx.rows - 1, 0) += 1;
   }
   template <class DY, class X, class C>
-  void weight_gradient(const DY& dy, const X& x, const moue::matrix_view<C>& dw) const {
-    if (has(backend_fault::weight_assigned))
-      for (moue::index_t i = 0; i < dw.rows; ++i) std::fill(dw.row(i).begin(), dw.row(i).end(), C(0));
+  void weight_gradient(const DY& dy, const X& x, const moue::matrix_view<C>& dw,
+                       moue::store mode = moue::store::add) const {
+    if (has(backend_fault::weight_assigned)) mode = moue::store::assign;
+    if (has(backend_fault::weight_added)) mode = moue::store::add;
+    plain.weight_gradient(dy, x, dw, mode);
+  }
+  template <class DY, class X, class C>
+  void weight_gradient(const DY& dy, const X& x, const moue::gradient_target<C>& dw) const {
     plain.weight_gradient(dy, x, dw);
+    if (has(backend_fault::mark_ignored) && !dw.empty()) plain.weight_gradient(dy, x, dw.values());
   }
   template <class X, class C>
-  void column_sum(const X& x, const moue::matrix_view<C>& out) const {
-    if (has(backend_fault::sum_assigned)) std::fill(out.row(0).begin(), out.row(0).end(), C(0));
-    plain.column_sum(x, out);
+  void column_sum(const X& x, const moue::matrix_view<C>& out, moue::store mode = moue::store::add) const {
+    if (has(backend_fault::sum_assigned)) mode = moue::store::assign;
+    if (has(backend_fault::sum_added)) mode = moue::store::add;
+    plain.column_sum(x, out, mode);
+  }
+  template <class X, class C>
+  void column_sum(const X& x, const moue::gradient_target<C>& out) const {
+    if (!has(backend_fault::sum_unsaid)) return plain.column_sum(x, out);
+    if (!out.empty()) plain.column_sum(x, out.values(), out.mode());
   }
   template <class F>
   void each_row(moue::index_t rows, const F& f) const {
@@ -156,6 +172,10 @@ TEST_CASE("faults of backends are named") {
   names(check(backend_fault::input_wrong), "input_gradient agrees with plain loops");
   names(check(backend_fault::weight_assigned), "weight_gradient agrees with plain loops");
   names(check(backend_fault::sum_assigned), "column_sum agrees with plain loops");
+  names(check(backend_fault::weight_added), "weight_gradient agrees with plain loops");
+  names(check(backend_fault::sum_added), "column_sum agrees with plain loops");
+  names(check(backend_fault::mark_ignored), "weight_gradient agrees with plain loops");
+  names(check(backend_fault::sum_unsaid), "products with a target say that they wrote it");
   names(check(backend_fault::moody), "linear repeats itself bit for bit");
   names(check(backend_fault::last_row), "each_row visits every row once");
   names(check(backend_fault::last_element), "each_element visits every element once");

@@ -32,6 +32,8 @@ enum class stage_fault {
   widened_twice,
   read_wrong,
   read_assigned,
+  not_cleared,
+  assumed,
   weight_wrong,
   state_forgotten,
   buffer_trained,
@@ -77,20 +79,24 @@ struct faulty_stage {
     }
   }
   template <class C>
-  void backward(const auto&, const moue::router_frame<C>& frame, const moue::router_gradient<C>& gradient,
+  void backward(const auto& ops, const moue::router_frame<C>& frame, const moue::router_gradient<C>& gradient,
                 const auto& p, const auto&, const auto& dp) const {
+    const bool wanted = !dp[0].empty();
+    const auto weight = has(stage_fault::not_cleared) && wanted ? dp[0].values() : moue::accumulate(ops, dp[0]);
+    if (has(stage_fault::not_cleared) && wanted) dp[0].set_written();
     const auto& u = Features ? frame.input : moue::matrix_view<const C>(frame.features);
     const auto& du = Features ? gradient.input : gradient.features;
     const auto& out = Features ? moue::matrix_view<const C>(gradient.features) : gradient.logits;
-    if (has(stage_fault::token_zero_assumed)) dp[0](0, 0) += 1;
-    if (has(stage_fault::buffer_trained)) dp[1](0, 0) += 1;
+    if (has(stage_fault::token_zero_assumed) && wanted) weight(0, 0) += 1;
+    if (has(stage_fault::buffer_trained) && !dp[1].empty()) moue::accumulate(ops, dp[1])(0, 0) += 1;
     for (moue::index_t t = 0; t < out.rows; ++t)
       for (moue::index_t j = 0; j < out.cols; ++j) {
         const C d = out(t, j);
         for (moue::index_t i = Features ? j : 0; i < (Features ? j + 1 : u.cols); ++i) {
           const C slope = (has(stage_fault::read_wrong) ? 3 : 2) * d * p[0](0, i) * u(t, i);
           du(t, i) = has(stage_fault::read_assigned) ? slope : du(t, i) + slope;
-          dp[0](0, i) += (has(stage_fault::weight_wrong) ? 2 : 1) * d * u(t, i) * u(t, i);
+          if (!wanted && has(stage_fault::assumed)) du(t, i) = 0;
+          if (wanted) weight(0, i) += (has(stage_fault::weight_wrong) ? 2 : 1) * d * u(t, i) * u(t, i);
         }
         if (!has(stage_fault::state_forgotten) && frame.state.cols > 0) gradient.state(t, 0) += d * p[1](0, 0);
       }
@@ -106,8 +112,9 @@ struct faulty_stage {
     }
   }
   template <class C>
-  void advance_backward(const auto&, const moue::router_frame<C>& frame, const moue::router_gradient<C>& gradient,
+  void advance_backward(const auto& ops, const moue::router_frame<C>& frame, const moue::router_gradient<C>& gradient,
                         const auto& p, const auto&, const auto& dp) const {
+    const auto factor = moue::accumulate(ops, dp[2]);
     for (moue::index_t t = 0; t < frame.state.rows && frame.state.cols > 0; ++t) {
       const C d = gradient.next_state(t, 0), through = d * p[2](0, 0);
       C sum = frame.state(t, 0);
@@ -115,7 +122,7 @@ struct faulty_stage {
       gradient.state(t, 0) += through;
       if (!has(stage_fault::gates_forgotten))
         for (moue::index_t j = 0; j < frame.gates.cols; ++j) gradient.gates(t, j) += through;
-      dp[2](0, 0) += (has(stage_fault::next_weight_wrong) ? 2 : 1) * d * sum;
+      if (!factor.empty()) factor(0, 0) += (has(stage_fault::next_weight_wrong) ? 2 : 1) * d * sum;
     }
   }
 };
@@ -137,6 +144,8 @@ void stage_faults_are_named(const Check& check_laws) {
   names(check(stage_fault::widened_twice), "weights may be stored in a narrower type");
   names(check(stage_fault::read_wrong), backward);
   names(check(stage_fault::read_assigned), "backward adds to gradients");
+  names(check(stage_fault::not_cleared), "backward assigns gradients that hold nothing");
+  names(check(stage_fault::assumed), "any gradient of a parameter may be unwanted");
   names(check(stage_fault::weight_wrong), backward);
   names(check(stage_fault::state_forgotten), backward);
   names(check(stage_fault::buffer_trained), "buffers get no gradient");

@@ -171,29 +171,18 @@ TEST_CASE("external tensors are used in place") {
   CHECK(external["a"](1, 0) == 3);
   external["a"](1, 0) = 9;
   CHECK(memory[2] == 9);
-  const auto copy = external;
-  CHECK(copy["a"].data == memory.data());
+  const auto same = external.alias();
+  CHECK(same["a"].data == memory.data());
+  const auto own = external.clone();
+  CHECK(own["a"].data != memory.data());
+  CHECK(own["a"](1, 0) == 9);
+  CHECK_THROWS_WITH_AS(moue::parameters<float>{external}, doctest::Contains("say clone()"), moue::error);
+  CHECK_THROWS_WITH_AS(moue::parameters<float>() = external, doctest::Contains("say clone()"), moue::error);
   CHECK_THROWS_WITH_AS(moue::parameters<float>(layout, std::span<float* const>(tensors).first(1)),
                        doctest::Contains("1 pointers were given for 2 tensors"), moue::error);
   tensors[0] = nullptr;
-  CHECK_THROWS_WITH_AS(moue::parameters<float>(layout, tensors), doctest::Contains("external for 'a' is null"),
+  CHECK_THROWS_WITH_AS(moue::parameters<float>(layout, tensors), doctest::Contains("given for 'a' is null"),
                        moue::error);
-}
-
-TEST_CASE("gradients are cleared where experts were touched, and always for routers") {
-  moue::gradients<double> into(ring.layout());
-  into["layers.0.router.weight"](0, 0) = 1;
-  into["experts.1.up"](0, 0) = 2;
-  into.touch(1);
-  CHECK(into.touched(1));
-  CHECK_FALSE(into.touched(0));
-  CHECK(into.live(ring.layout()->find("router.shared_key")));
-  CHECK(into.live(ring.layout()->find("experts.1.up")));
-  CHECK_FALSE(into.live(ring.layout()->find("experts.0.up")));
-  into.zero();
-  CHECK(into["layers.0.router.weight"](0, 0) == 0);
-  CHECK(into["experts.1.up"](0, 0) == 0);
-  CHECK_FALSE(into.touched(1));
 }
 
 TEST_CASE("layouts with the same shapes exchange numbers, others do not") {

@@ -58,9 +58,10 @@ void two_steps(auto& optimiser, moue::parameters<S>& weights, std::uint64_t key)
   fill(grads, key);
   touch_all(grads);
   optimiser.step(weights, grads, 0.01);
-  grads.zero();
+  grads.reset();
   fill(grads, key + 1);
-  grads.touch(0);
+  touch_routers(grads);
+  touch(grads, 0);
   optimiser.step(weights, grads, 0.02);
 }
 
@@ -186,10 +187,12 @@ TEST_CASE("an expert that no token reached is left alone, unless asked otherwise
     problem<double> p;
     moue::adamw optimiser(p.weights, {.skip_untouched = skip});
     optimiser.step(p.weights, p.grads, 0.1);
-    p.grads.zero();
+    p.grads.reset();
     fill(p.grads, 3);
-    for (const auto i : {up_1, scale_1}) std::fill_n(p.grads[i].data, p.grads.layout()[i].size(), 0.0);
-    p.grads.touch(0);
+    for (const auto i : {up_1, scale_1})  // holds nothing, so nobody may read it
+      std::fill_n(p.grads[i].data, p.grads.layout()[i].size(), std::nan(""));
+    touch_routers(p.grads);
+    touch(p.grads, 0);
     const auto weights = p.weights;
     const auto moment = optimiser.first_moment();
     optimiser.step(p.weights, p.grads, 0.1);
@@ -208,8 +211,8 @@ TEST_CASE("an expert that no token reached is left alone, unless asked otherwise
 TEST_CASE("a late expert's first step is corrected as a first step") {
   problem<double> p;
   p.weights[up_1](0, 0) = 0;
-  p.grads.zero();
-  p.grads.touch(0);
+  p.grads.reset();
+  touch(p.grads, 0);
   moue::adamw optimiser(p.weights, {.epsilon = 0});
   for (int t = 0; t < 5; ++t) optimiser.step(p.weights, p.grads, 0.1);
   fill(p.grads, 4);

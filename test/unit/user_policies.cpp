@@ -116,7 +116,7 @@ struct prototype_score {
   void backward(const auto& ops, const moue::router_frame<C>& frame, const moue::router_gradient<C>& gradient,
                 const auto& p, const auto&, const auto& dp) const {
     const auto prototypes = p[0];
-    const auto d = dp[0];
+    const auto d = moue::accumulate(ops, dp[0]);
     const auto along = [=](moue::index_t t, moue::index_t e, moue::index_t j) {
       return gradient.logits(t, e) * (frame.features(t, j) - static_cast<C>(prototypes(e, j)));
     };
@@ -124,7 +124,7 @@ struct prototype_score {
       for (moue::index_t t = 0; t < frame.features.rows; ++t) d(e, j) += along(t, e, j);
     });
     ops.each_element(frame.features.rows, frame.features.cols, [=](moue::index_t t, moue::index_t j) {
-      for (moue::index_t e = 0; e < d.rows; ++e) gradient.features(t, j) -= along(t, e, j);
+      for (moue::index_t e = 0; e < gradient.logits.cols; ++e) gradient.features(t, j) -= along(t, e, j);
     });
   }
 };
@@ -272,7 +272,7 @@ class host {
       CHECK_MESSAGE(std::abs((up - down) / (2 * step) - stated) < 1e-7 * (1 + std::abs(stated)), name);
     };
     for (moue::index_t i = 0; i < weights.layout().tensors(); ++i)
-      for (moue::index_t j = 0; j < weights.layout()[i].size(); ++j)
+      for (moue::index_t j = 0; into.live(i) && j < weights.layout()[i].size(); ++j)
         expect(weights[i].data[j], into[i].data[j], weights.layout()[i].name);
     for (std::size_t i = 0; i < x.size(); ++i) expect(x[i], dx_[i], "x");
   }
@@ -280,7 +280,8 @@ class host {
   void learns() {
     const double before = loss(true);
     for (moue::index_t i = 0; i < weights.layout().tensors(); ++i)
-      for (moue::index_t j = 0; j < weights.layout()[i].size(); ++j) weights[i].data[j] -= 1e-3 * into[i].data[j];
+      for (moue::index_t j = 0; into.live(i) && j < weights.layout()[i].size(); ++j)
+        weights[i].data[j] -= 1e-3 * into[i].data[j];
     CHECK(loss(false) < before);
   }
 

@@ -6,9 +6,13 @@
 /// What backends that work on the host's memory share: operations over a block of a plan, made from those over matrices.
 
 #include <algorithm>
+#include <concepts>
 #include <span>
+#include <type_traits>
+#include <utility>
 
 #include "moue/backend.hpp"
+#include "moue/gradients/targets.hpp"
 #include "moue/token_rows.hpp"
 
 namespace moue {
@@ -43,23 +47,41 @@ class block_operations {
 
   template <class X, class W>
   void linear(const X& x, const W& w, const matrix_view<C>& y, store mode = store::assign) const {
-    each_expert(factor(x, 0), w, y,
-                [&](const auto& in, const auto& own, const auto& out) { inner_.linear(in, own, out, mode); });
+    const auto in = factor(x, 0);
+    each_part(w, [&](const auto& own, index_t first, index_t rows) {
+      inner_.linear(in.row_block(first, rows), own, y.row_block(first, rows), mode);
+    });
   }
   template <class DY, class W>
   void input_gradient(const DY& dy, const W& w, const matrix_view<C>& dx, store mode = store::assign) const {
-    each_expert(factor(dy, 0), w, dx,
-                [&](const auto& in, const auto& own, const auto& out) { inner_.input_gradient(in, own, out, mode); });
+    const auto in = factor(dy, 0);
+    each_part(w, [&](const auto& own, index_t first, index_t rows) {
+      inner_.input_gradient(in.row_block(first, rows), own, dx.row_block(first, rows), mode);
+    });
   }
-  template <class DY, class X, class DW>
-  void weight_gradient(const DY& dy, const X& x, const DW& dw) const {
-    each_expert(factor(dy, 1), dw, factor(x, 0),
-                [&](const auto& out, const auto& own, const auto& in) { inner_.weight_gradient(out, in, own); });
-  }
-  template <class X, class Out>
-  void column_sum(const X& x, const Out& out) const {
+  /// `dw`: targets or matrices, of every expert or one for all; matrices come with a mode.
+  template <class DY, class X, class DW, std::same_as<store>... Mode>
+  void weight_gradient(const DY& dy, const X& x, const DW& dw, Mode... mode) const {
+    if (dw.empty()) return;
+    const auto out = factor(dy, 1);
     const auto in = factor(x, 0);
-    each_expert(in, out, in, [&](const auto& rows, const auto& own, const auto&) { inner_.column_sum(rows, own); });
+    each_written(
+        dw,
+        [&](const auto& own, index_t first, index_t rows, auto... how) {
+          inner_.weight_gradient(out.row_block(first, rows), in.row_block(first, rows), own, how...);
+        },
+        mode...);
+  }
+  template <class X, class Out, std::same_as<store>... Mode>
+  void column_sum(const X& x, const Out& out, Mode... mode) const {
+    if (out.empty()) return;
+    const auto in = factor(x, 0);
+    each_written(
+        out,
+        [&](const auto& own, index_t first, index_t rows, auto... how) {
+          inner_.column_sum(in.row_block(first, rows), own, how...);
+        },
+        mode...);
   }
 
   /// As `detail::linear_pair` and `detail::weight_gradient_pair` want them: x is gathered once.
@@ -96,19 +118,34 @@ class block_operations {
     }
   }
 
-  /// f(rows of a, the expert's own matrix, rows of b) for every expert of the block; once, for all rows, where `w` is one
-  /// matrix.
-  template <class A, class W, class B, class F>
-  void each_expert(const A& a, const W& w, const B& b, const F& f) const {
-    if constexpr (detail::is_grouped_matrix<W>) {
-      index_t expert = expert_;
-      for (index_t row = first_; row < last_; ++expert) {
-        const index_t end = std::min(plan_->expert_offsets[expert + 1], last_);
-        if (end > row) f(a.row_block(row - first_, end - row), w.of(expert), b.row_block(row - first_, end - row));
-        row = std::max(row, end);
-      }
+  /// f(expert, first row, rows) for every expert of the block that has rows.
+  template <class F>
+  void each_expert(const F& f) const {
+    index_t expert = expert_;
+    for (index_t row = first_; row < last_; ++expert) {
+      const index_t end = std::min(plan_->expert_offsets[expert + 1], last_);
+      if (end > row) f(expert, row - first_, end - row);
+      row = std::max(row, end);
+    }
+  }
+  /// f(matrix, first row, rows) for every expert, or once for all rows where `w` is one matrix.
+  template <class W, class F>
+  void each_part(const W& w, const F& f) const {
+    if constexpr (detail::is_grouped_matrix<W>)
+      each_expert([&](index_t expert, index_t first, index_t rows) { f(w.of(expert), first, rows); });
+    else
+      f(w, index_t{0}, last_ - first_);
+  }
+  /// The same for what is written: f(matrix, first row, rows, mode).
+  template <class DW, class F, class... Mode>
+  void each_written(const DW& dw, const F& f, Mode... mode) const {
+    if constexpr (std::is_same_v<DW, grouped_target<C>>) {
+      each_expert([&](index_t expert, index_t first, index_t rows) {
+        if (const auto own = dw.of(expert); !own.empty()) f(own, first, rows, dw.mode(expert));
+      });
+      dw.set_written();
     } else {
-      f(a, w, b);
+      each_part(dw, [&](const auto& own, index_t first, index_t rows) { f(own, first, rows, mode...); });
     }
   }
 

@@ -41,59 +41,27 @@ class cpu_operations {
 
   template <class X, class W>
   void linear(const X& x, const W& w, const matrix_view<C>& y, store mode = store::assign) const {
-    if (y.empty()) return;
-    const matrix_view<const C> weight = in_compute_type(w);
-    const matrix_view<const C> in = x;
-    row_blocks(y.rows, y.cols * in.cols, [&](index_t first, index_t rows) {
-      const auto a = map(in.row_block(first, rows));
-      auto out = map(y.row_block(first, rows));
-      const auto b = map(weight);
-      if (mode == store::assign) out.setZero();
-      if (rows <= few_rows)
-        for (index_t i = 0; i < rows; ++i) out.row(i).transpose().noalias() += b * a.row(i).transpose();
-      else
-        out.noalias() += a * b.transpose();
-    });
+    if (!y.empty()) multiply_transposed(x, in_compute_type(w), y, mode);
   }
-
   template <class DY, class W>
   void input_gradient(const DY& dy, const W& w, const matrix_view<C>& dx, store mode = store::assign) const {
-    if (dx.empty()) return;
-    const matrix_view<const C> weight = in_compute_type(w);
-    const matrix_view<const C> in = dy;
-    row_blocks(dx.rows, dx.cols * in.cols, [&](index_t first, index_t rows) {
-      const auto a = map(in.row_block(first, rows));
-      auto out = map(dx.row_block(first, rows));
-      const auto b = map(weight);
-      if (mode == store::assign) out.setZero();
-      if (rows <= few_rows || tiny(rows, dx.cols, in.cols))
-        for (index_t i = 0; i < rows; ++i) out.row(i).noalias() += a.row(i) * b;
-      else
-        out.noalias() += a * b;
-    });
+    if (!dx.empty()) multiply(dy, in_compute_type(w), dx, mode);
   }
-
   template <class DY, class X>
-  void weight_gradient(const DY& dy, const X& x, const matrix_view<C>& dw) const {
-    if (dw.empty() || x.rows == 0) return;
-    const matrix_view<const C> g = dy;
-    const matrix_view<const C> in = x;
-    row_blocks(dw.rows, dw.cols * in.rows, [&](index_t first, index_t rows) {
-      const auto a = map(g.column_block(first, rows));
-      const auto b = map(in);
-      auto out = map(dw.row_block(first, rows));
-      if (in.rows <= few_rows || tiny(rows, dw.cols, in.rows))
-        for (index_t j = 0; j < rows; ++j)
-          for (index_t t = 0; t < in.rows; ++t) out.row(j) += a(t, j) * b.row(t);
-      else
-        out.noalias() += a.transpose() * b;
-    });
+  void weight_gradient(const DY& dy, const X& x, const matrix_view<C>& dw, store mode = store::add) const {
+    if (!dw.empty()) multiply_rows(dy, x, dw, mode);
   }
-
+  template <class DY, class X>
+  void weight_gradient(const DY& dy, const X& x, const gradient_target<C>& dw) const {
+    detail::write_target(dw, [&](const matrix_view<C>& to, store mode) { weight_gradient(dy, x, to, mode); });
+  }
   template <class X>
-  void column_sum(const X& x, const matrix_view<C>& out) const {
-    const matrix_view<const C> in = x;
-    for (index_t i = 0; i < in.rows; ++i) map(out).row(0) += map(in).row(i);
+  void column_sum(const X& x, const matrix_view<C>& out, store mode = store::add) const {
+    add_rows(x, out, mode);
+  }
+  template <class X>
+  void column_sum(const X& x, const gradient_target<C>& out) const {
+    detail::write_target(out, [&](const matrix_view<C>& to, store mode) { column_sum(x, to, mode); });
   }
 
   template <class F>
@@ -117,6 +85,55 @@ class cpu_operations {
   static constexpr index_t element_rows = 64;  // of a row functor
   static constexpr index_t least_products = 1 << 19;  // below this waking the pool costs more than it saves
   static constexpr index_t least_elements = 1 << 15;
+
+  // Of one type each, whatever the views that they were called with: a fraction of the functions.
+
+  void multiply_transposed(const matrix_view<const C>& in, const matrix_view<const C>& weight, const matrix_view<C>& y,
+                           store mode) const {
+    row_blocks(y.rows, y.cols * in.cols, [&](index_t first, index_t rows) {
+      const auto a = map(in.row_block(first, rows));
+      auto out = map(y.row_block(first, rows));
+      const auto b = map(weight);
+      if (mode == store::assign) out.setZero();
+      if (rows <= few_rows)
+        for (index_t i = 0; i < rows; ++i) out.row(i).transpose().noalias() += b * a.row(i).transpose();
+      else
+        out.noalias() += a * b.transpose();
+    });
+  }
+  void multiply(const matrix_view<const C>& in, const matrix_view<const C>& weight, const matrix_view<C>& dx,
+                store mode) const {
+    row_blocks(dx.rows, dx.cols * in.cols, [&](index_t first, index_t rows) {
+      const auto a = map(in.row_block(first, rows));
+      auto out = map(dx.row_block(first, rows));
+      const auto b = map(weight);
+      if (mode == store::assign) out.setZero();
+      if (rows <= few_rows || tiny(rows, dx.cols, in.cols))
+        for (index_t i = 0; i < rows; ++i) out.row(i).noalias() += a.row(i) * b;
+      else
+        out.noalias() += a * b;
+    });
+  }
+  void multiply_rows(const matrix_view<const C>& g, const matrix_view<const C>& in, const matrix_view<C>& dw,
+                     store mode) const {
+    if (in.rows == 0 && mode == store::add) return;
+    row_blocks(dw.rows, dw.cols * in.rows, [&](index_t first, index_t rows) {
+      const auto a = map(g.column_block(first, rows));
+      const auto b = map(in);
+      auto out = map(dw.row_block(first, rows));
+      if (mode == store::assign) out.setZero();
+      if (in.rows == 0) return;
+      if (in.rows <= few_rows || tiny(rows, dw.cols, in.rows))
+        for (index_t j = 0; j < rows; ++j)
+          for (index_t t = 0; t < in.rows; ++t) out.row(j) += a(t, j) * b.row(t);
+      else
+        out.noalias() += a.transpose() * b;
+    });
+  }
+  void add_rows(const matrix_view<const C>& in, const matrix_view<C>& out, store mode) const {
+    if (mode == store::assign && !out.empty()) map(out).row(0).setZero();
+    for (index_t i = 0; i < in.rows; ++i) map(out).row(0) += map(in).row(i);
+  }
 
   /// Whether Eigen would compute a product entry by entry: with fused multiply-add, entries then round by their alignment.
   static bool tiny(index_t rows, index_t cols, index_t depth) { return rows + cols + depth < 20; }

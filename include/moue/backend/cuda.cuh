@@ -104,10 +104,11 @@ class basic_cuda {
   device_parameters<S, RuntimeT> make_parameters(const parameters<S>& host) const {
     return {runtime_, host};
   }
-  /// and gradients, all zero.
-  template <class C>
-  device_gradients<C, RuntimeT> make_gradients(std::shared_ptr<const parameter_layout> layout) const {
-    return {runtime_, std::move(layout)};
+  /// and gradients, zeros of which nothing is live; `wanted` as `gradients` take it.
+  template <class C, class Wanted = every_trained>
+  device_gradients<C, RuntimeT> make_gradients(std::shared_ptr<const parameter_layout> layout,
+                                               const Wanted& wanted = {}) const {
+    return {runtime_, std::move(layout), wanted};
   }
 
   void* allocate(std::size_t bytes) const { return runtime_.allocate(bytes); }

@@ -36,15 +36,29 @@ struct reference_operations {
       }
   }
   template <class DY, class X, class C>
-  void weight_gradient(const DY& dy, const X& x, const matrix_view<C>& dw) const {
+  void weight_gradient(const DY& dy, const X& x, const matrix_view<C>& dw, store mode = store::add) const {
     for (index_t i = 0; i < dw.rows; ++i)
-      for (index_t j = 0; j < dw.cols; ++j)
-        for (index_t t = 0; t < x.rows; ++t) dw(i, j) += dy(t, i) * x(t, j);
+      for (index_t j = 0; j < dw.cols; ++j) {
+        C sum = mode == store::add ? dw(i, j) : C(0);
+        for (index_t t = 0; t < x.rows; ++t) sum += dy(t, i) * x(t, j);
+        dw(i, j) = sum;
+      }
+  }
+  template <class DY, class X, class C>
+  void weight_gradient(const DY& dy, const X& x, const gradient_target<C>& dw) const {
+    detail::write_target(dw, [&](const matrix_view<C>& to, store mode) { weight_gradient(dy, x, to, mode); });
   }
   template <class X, class C>
-  void column_sum(const X& x, const matrix_view<C>& out) const {
-    for (index_t j = 0; j < x.cols; ++j)
-      for (index_t i = 0; i < x.rows; ++i) out(0, j) += x(i, j);
+  void column_sum(const X& x, const matrix_view<C>& out, store mode = store::add) const {
+    for (index_t j = 0; j < x.cols; ++j) {
+      C sum = mode == store::add ? out(0, j) : C(0);
+      for (index_t i = 0; i < x.rows; ++i) sum += x(i, j);
+      out(0, j) = sum;
+    }
+  }
+  template <class X, class C>
+  void column_sum(const X& x, const gradient_target<C>& out) const {
+    detail::write_target(out, [&](const matrix_view<C>& to, store mode) { column_sum(x, to, mode); });
   }
   template <class F>
   void each_row(index_t rows, const F& f) const {

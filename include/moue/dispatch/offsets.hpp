@@ -8,36 +8,30 @@
 #include <string>
 
 #include "moue/error.hpp"
-#include "moue/routing.hpp"
+#include "moue/view.hpp"
 
 namespace moue::detail {
 
-/// Throws unless they ascend from 0 to the number of entries: what must hold before anything is read by them. Linear in
-/// tokens.
-template <class C>
-void check_offsets(const routing<C>& r) {
+/// Throws unless `offsets` ascend from 0 to `entries`: what must hold before anything is read by them. Linear in tokens.
+inline void check_offsets(vector_view<const index_t> offsets, index_t entries) {
+  if (offsets.size == 0) return;
+  index_t broken = offsets.data == nullptr || offsets[0] != 0 ? 0 : -1;
+  for (index_t t = 1; broken < 0 && t < offsets.size; ++t)
+    if (offsets[t] < offsets[t - 1]) broken = t;
+  if (broken < 0 && offsets.size > 1 && offsets[offsets.size - 1] != entries) broken = offsets.size;
   require(
-      r.tokens() == 0 || (r.offsets.data != nullptr && r.offsets[0] == 0), "routing",
+      broken < 0, "routing",
       [&] {
-        return r.offsets.data == nullptr ? std::string("the routing's offsets are null")
-                                         : "the routing's offsets begin with " + std::to_string(r.offsets[0]);
+        const auto at = [&](index_t i) { return std::to_string(offsets[i]); };
+        if (offsets.data == nullptr) return std::string("its offsets are null");
+        if (broken == 0) return "its offsets begin with " + at(0);
+        if (broken == offsets.size)
+          return "its offsets end at " + at(broken - 1) + ", but it has " + std::to_string(entries) + " experts";
+        return "its offsets fall from " + at(broken - 1) + " to " + at(broken) + " at token " +
+               std::to_string(broken - 1);
       },
-      "begin with 0");
-  for (index_t t = 0; t < r.tokens(); ++t)
-    require(
-        r.offsets[t] <= r.offsets[t + 1], "routing",
-        [&] {
-          return "the routing's offsets fall from " + std::to_string(r.offsets[t]) + " to " +
-                 std::to_string(r.offsets[t + 1]) + " at token " + std::to_string(t);
-        },
-        "let offsets ascend: token t owns the entries from offsets[t] up to offsets[t + 1]");
-  require(
-      r.tokens() == 0 || r.offsets[r.tokens()] == r.entries(), "routing",
-      [&] {
-        return "the routing's offsets end at " + std::to_string(r.offsets[r.tokens()]) + ", but it has " +
-               std::to_string(r.entries()) + " experts";
-      },
-      "give one expert and one gate per entry, and end the offsets with their number");
+      "let offsets begin with 0, ascend and end at the number of experts and gates: token t owns the entries from "
+      "offsets[t] up to offsets[t + 1]");
 }
 
 }  // namespace moue::detail

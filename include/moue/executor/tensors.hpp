@@ -5,6 +5,7 @@
 /// @file
 /// What one call of an expert's member gets: row matrices, and the tensors of all experts of its kind.
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -13,6 +14,7 @@
 #include "moue/backend.hpp"
 #include "moue/dispatch.hpp"
 #include "moue/expert.hpp"
+#include "moue/gradients.hpp"
 #include "moue/grouped.hpp"
 #include "moue/parameter.hpp"
 
@@ -50,6 +52,52 @@ auto tensors_of_kind(const E& kind, const pointer_table& table, const dispatch_p
   }
   return result;
 }
+
+/// Marks the tensors that a call wrote: those of every expert with rows in the block, once each.
+template <std::size_t N>
+struct set_expert_marks {
+  void* const* marks;  // [N, experts]
+  index_t experts;
+  vector_view<const std::int32_t> row_expert;  // [rows of the block]
+  std::array<bool, N> written;
+  MOUE_HD void operator()(index_t i) const {
+    const index_t expert = row_expert[i];
+    if (i > 0 && row_expert[i - 1] == expert) return;
+    for (std::size_t n = 0; n < N; ++n)
+      if (written[n]) *static_cast<std::uint8_t*>(marks[static_cast<index_t>(n) * experts + expert]) = 1;
+  }
+};
+
+/// What one call of an expert's `backward` may write: the targets of its N tensors, whose marks `settle` sets after the
+/// call.
+template <class C, std::size_t N>
+class block_targets {
+ public:
+  template <class E>
+  block_targets(const E& kind, const grouped_tables& tables, const dispatch_plan& plan, const plan_block& at)
+      : settled_{tables.marks.there.data, plan.experts(), {plan.row_expert.data + at.first, at.rows}, {}} {
+    const auto values = tensors_of_kind<C>(kind, tables.gradients, plan, at);
+    for (std::size_t i = 0; i < N; ++i) {
+      const auto first = static_cast<index_t>(i) * plan.experts();
+      void* const* const sent = tables.gradients.sent.data() + first;
+      if (std::any_of(sent, sent + plan.experts(), [](const void* there) { return there != nullptr; }))
+        targets_[i] = {values[i], tables.marks.there.data + first, &settled_.written[i]};
+    }
+  }
+  block_targets(const block_targets&) = delete;  // targets point here
+  block_targets& operator=(const block_targets&) = delete;
+
+  const std::array<grouped_target<C>, N>& targets() const { return targets_; }
+  /// With the operations of the block.
+  void settle(const auto& ops) const {
+    if (std::find(settled_.written.begin(), settled_.written.end(), true) != settled_.written.end())
+      ops.each_row(settled_.row_expert.size, settled_);
+  }
+
+ private:
+  std::array<grouped_target<C>, N> targets_ = {};
+  set_expert_marks<N> settled_;
+};
 
 /// Puts `address(tensor)` of every expert's tensors into `list` [most, experts]; says whether anything changed.
 template <class F>

@@ -86,6 +86,7 @@ struct gated_mlp {
     if constexpr (Biased) {
       ops.column_sum(a, dp[3]);
       ops.column_sum(du, dp[4]);
+      if (dp[5].empty()) return;
       ops.each_element(out.dy.rows, out.dy.cols, detail::scale_rows{out.dy, out.gate, temporary[3]});
       ops.column_sum(temporary[3], dp[5]);
     }

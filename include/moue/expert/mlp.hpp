@@ -102,6 +102,7 @@ struct mlp {
     ops.input_gradient(a, p[0], dx);
     if constexpr (Biased) {
       ops.column_sum(a, dp[2]);
+      if (dp[3].empty()) return;
       ops.each_element(out.dy.rows, out.dy.cols, detail::scale_rows{out.dy, out.gate, temporary[2]});
       ops.column_sum(temporary[2], dp[3]);
     }

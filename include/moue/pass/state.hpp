@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "moue/executor/rows.hpp"
+#include "moue/gradients.hpp"
 #include "moue/mixture.hpp"
 #include "moue/pass/memory.hpp"
 #include "moue/pass/route_rows.hpp"
@@ -249,7 +250,9 @@ struct pass_state {
     const auto ops = operations();
     const stages_type stages(model->router());
     const auto weights = router_weights<matrix_view<const S>>(values, layer);
-    const auto dweights = router_weights<matrix_view<C>>(into, layer);
+    const call_targets<C, stages_type::parameters> written(
+        into, [&](index_t column) { return model->layout()->router(layer, column); });
+    const auto& dweights = written.targets();
     const auto scratch = temporaries(layer);
     const index_t n = candidates(layer);
     auto frame = make_frame(layer, saved(layer).router);
@@ -280,6 +283,7 @@ struct pass_state {
                              matrix_view<C>{dgates.data, tokens, max_selected(layer) + always(layer)}, gradient.gates,
                              dprobability, scale, shaped(memory.probabilities, n), shaped(memory.dlogits, n)});
     stages.backward(ops, frame, gradient, weights, scratch, dweights);
+    written.settle(ops);
     std::swap(memory.dstate, memory.dnext_state);
     return gradient.input;
   }

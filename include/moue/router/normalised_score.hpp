@@ -50,7 +50,7 @@ struct normalise_column {
 };
 
 /// From a(column, :) = sum_t dz u: the column's part of the temperature's gradient into `part`, and the gradient of the
-/// un-normalised row added to the weights' (and the key's) gradient.
+/// un-normalised row added to the weights' (and the key's) gradient, where that is not empty.
 template <bool SharedKey, class C, class W>
 struct normalise_column_backward {
   column_row<SharedKey, C, W> row;
@@ -69,8 +69,9 @@ struct normalise_column_backward {
     const C factor = static_cast<C>(temperature(0, 0)) * inverse;
     for (index_t j = lanes.first(); j < a.cols; j += lanes.step()) {
       const C d = factor * (a(column, j) - along * inverse * row(column, j));
-      dweight(column, j) += d;
-      if constexpr (SharedKey) dkey(row.candidates[column], j) += d;
+      if (!dweight.empty()) dweight(column, j) += d;
+      if constexpr (SharedKey)
+        if (!dkey.empty()) dkey(row.candidates[column], j) += d;
     }
   }
 };
@@ -119,10 +120,11 @@ struct basic_normalised_score {
     using view = view_of<decltype(p)>;
     ops.each_row(scaled.rows, detail::normalise_column<SharedKey, C, view>{row, p[1], scaled});
     ops.input_gradient(gradient.logits, scaled, gradient.features, store::add);
-    ops.each_element(a.rows, a.cols, detail::clear_element<C>{a});
-    ops.weight_gradient(gradient.logits, frame.features, a);
-    ops.each_row(a.rows, detail::normalise_column_backward<SharedKey, C, view>{row, p[1], a, part, dp[0],
-                                                                               dp[SharedKey ? 2 : 0]});
+    const auto& dkey = dp[SharedKey ? 2 : 0];
+    if (dp[0].empty() && dp[1].empty() && dkey.empty()) return;
+    ops.weight_gradient(gradient.logits, frame.features, a, store::assign);
+    ops.each_row(a.rows, detail::normalise_column_backward<SharedKey, C, view>{
+                             row, p[1], a, part, accumulate(ops, dp[0]), accumulate(ops, dkey)});
     ops.column_sum(part, dp[1]);
   }
 

@@ -89,9 +89,7 @@ struct query_score {
     const auto& scaled = temporary[3];
     const auto& part = temporary[4];
     prepare<C>(ops, frame, p, temporary);
-    ops.each_element(dkeys.rows, dkeys.cols, detail::clear_element<C>{dkeys});
-    ops.weight_gradient(gradient.logits, scaled, dkeys);
-    ops.each_row(dkeys.rows, detail::scatter_add_rows<C>{dkeys, frame.candidates, dp[2]});
+    detail::scatter_weight_gradient(ops, gradient.logits, scaled, dkeys, frame.candidates, dp[2]);
     const auto& dquery = scaled;
     ops.input_gradient(gradient.logits, keys, dquery);
     using view = std::remove_cvref_t<decltype(p[3])>;

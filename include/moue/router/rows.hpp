@@ -7,7 +7,9 @@
 
 #include <cstdint>
 
+#include "moue/gradients/targets.hpp"
 #include "moue/lanes.hpp"
+#include "moue/store.hpp"
 #include "moue/view.hpp"
 
 namespace moue::detail {
@@ -42,6 +44,16 @@ struct scatter_add_rows {
     for (index_t j = lanes.first(); j < in.cols; j += lanes.step()) table(candidates[column], j) += in(column, j);
   }
 };
+
+/// The same for a target: its rows of `candidates` += dyᵀ x, by way of `scratch` [candidates, cols]. Nothing happens if
+/// nobody wants it.
+template <class C>
+void scatter_weight_gradient(const auto& ops, const auto& dy, const auto& x, const matrix_view<C>& scratch,
+                             vector_view<const std::int32_t> candidates, const auto& target) {
+  if (target.empty()) return;
+  ops.weight_gradient(dy, x, scratch, store::assign);
+  ops.each_row(scratch.rows, scatter_add_rows<C>{scratch, candidates, accumulate(ops, target)});
+}
 
 template <class C, class W>
 gather_rows(W, vector_view<const std::int32_t>, matrix_view<C>) -> gather_rows<C, W>;

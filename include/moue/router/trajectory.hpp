@@ -43,14 +43,12 @@ void advance_by_keys(const auto& ops, const router_frame<C>& frame, double decay
 template <class C>
 void advance_by_keys_backward(const auto& ops, const router_frame<C>& frame, const router_gradient<C>& gradient,
                               double decay, const auto& table, const matrix_view<C>& keys, const matrix_view<C>& dkeys,
-                              const matrix_view<C>& dtable) {
+                              const auto& dtable) {
   ops.each_row(keys.rows, gather_rows{table, frame.candidates, keys});
   ops.each_element(gradient.state.rows, gradient.state.cols,
                    scale_element<true, C>{gradient.next_state, C(decay), gradient.state});
   ops.linear(gradient.next_state, keys, gradient.gates, store::add);
-  ops.each_element(dkeys.rows, dkeys.cols, clear_element<C>{dkeys});
-  ops.weight_gradient(frame.gates, gradient.next_state, dkeys);
-  ops.each_row(dkeys.rows, scatter_add_rows<C>{dkeys, frame.candidates, dtable});
+  scatter_weight_gradient(ops, frame.gates, gradient.next_state, dkeys, frame.candidates, dtable);
 }
 
 }  // namespace detail
@@ -92,9 +90,7 @@ struct trajectory {
     const auto& dpath = temporary[3];
     ops.each_row(keys.rows, detail::gather_rows{p[1], frame.candidates, keys});
     ops.linear(frame.state, p[0], path);
-    ops.each_element(dkeys.rows, dkeys.cols, detail::clear_element<C>{dkeys});
-    ops.weight_gradient(gradient.logits, path, dkeys);
-    ops.each_row(dkeys.rows, detail::scatter_add_rows<C>{dkeys, frame.candidates, dp[1]});
+    detail::scatter_weight_gradient(ops, gradient.logits, path, dkeys, frame.candidates, dp[1]);
     ops.input_gradient(gradient.logits, keys, dpath);
     ops.weight_gradient(dpath, frame.state, dp[0]);
     ops.input_gradient(dpath, p[0], gradient.state, store::add);

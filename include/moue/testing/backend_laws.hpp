@@ -72,6 +72,27 @@ class backend_trial {
       compare("weight_gradient", shape, n, k, store::add,
               [&](const auto& ops, auto out) { ops.weight_gradient(cdy, cx, out); });
       compare("column_sum", shape, 1, n, store::add, [&](const auto& ops, auto out) { ops.column_sum(cdy, out); });
+      for (const store mode : {store::assign, store::add}) {
+        compare("weight_gradient", shape, n, k, mode,
+                [&](const auto& ops, auto out) { ops.weight_gradient(cdy, cx, out, mode); });
+        compare("column_sum", shape, 1, n, mode, [&](const auto& ops, auto out) { ops.column_sum(cdy, out, mode); });
+        // Through a target twice, the first time assigning unless it holds numbers.
+        const std::uint8_t mark = mode == store::add ? 1 : 0;
+        const auto twice = [&](auto out, const auto& write) {
+          bool written = false;
+          const gradient_target<C> target(out, &mark, &written);
+          write(target);
+          write(target);
+          report_.expect("products with a target say that they wrote it", written || target.empty(),
+                         [&] { return "not" + shape; });
+        };
+        compare("weight_gradient", shape, n, k, mode, [&](const auto& ops, auto out) {
+          twice(out, [&](const auto& target) { ops.weight_gradient(cdy, cx, target); });
+        });
+        compare("column_sum", shape, 1, n, mode, [&](const auto& ops, auto out) {
+          twice(out, [&](const auto& target) { ops.column_sum(cdy, target); });
+        });
+      }
     }
   }
 

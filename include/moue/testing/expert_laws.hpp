@@ -33,6 +33,8 @@ struct expert_trial {
   watched<C> x, y, dy, dx, gate, dgate;
   std::array<watched<S>, parameters> p, second_p;  // of expert 0 and of expert 1
   std::array<watched<C>, parameters> dp, second_dp;
+  std::array<std::array<std::uint8_t, 2>, parameters> marks = {};  // not 0: the tensor holds numbers
+  std::array<bool, parameters> unwanted = {};
   std::array<watched<C>, moue::detail::saved_count<E>> saved;
   std::array<watched<C>, moue::detail::temporary_count<E>> temporary;
 
@@ -56,8 +58,10 @@ struct expert_trial {
     };
     fill(p, 100);
     fill(second_p, 200);
-    for (std::size_t i = 0; i < parameters; ++i)
+    for (std::size_t i = 0; i < parameters; ++i) {
       dp[i] = second_dp[i] = watched<C>::dense(specs[i].rows, specs[i].cols, C(0));
+      marks[i].fill(1);
+    }
     for (std::size_t i = 0; i < saved.size(); ++i) saved[i] = watched<C>(rows, e.saved()[i]);
     for (std::size_t i = 0; i < temporary.size(); ++i) temporary[i] = watched<C>(rows, e.temporaries()[i]);
     const auto normal = [&](std::uint64_t key, index_t r, index_t c) {
@@ -90,15 +94,18 @@ struct expert_trial {
     const auto call = [&](auto out) {
       expert.backward(operations(), weights(), rows_of(tokens), const_views(saved), views(temporary), out, dx.view(),
                       targets());
+      finish();
     };
     if constexpr (Gated)
       call(gated_gradient<C>{rows_of(dtokens), std::as_const(gate).row(), dgate.row()});
     else
       call(std::as_const(dy).view());
   }
-  void clear_gradients(C value = C(0)) {
+  /// Gradients that hold `value`, or nothing but what `value` stands for.
+  void set_gradients(C value, bool held) {
     for (auto* all : {&dp, &second_dp})
       for (auto& d : *all) d.fill(value);
+    for (auto& of : marks) of.fill(held ? 1 : 0);
   }
   template <bool Gated>
   double loss() {
@@ -142,12 +149,34 @@ struct expert_trial {
     return result;
   }
   auto weights() { return tensors<const S>(p, second_p, weight_table_); }
-  auto targets() { return tensors<C>(dp, second_dp, gradient_table_); }
+  /// The targets of one call.
+  auto targets() {
+    const auto values = tensors<C>(dp, second_dp, gradient_table_);
+    std::array<grouped_target<C>, parameters> result;
+    written_.fill(false);
+    for (std::size_t i = 0; i < parameters; ++i) {
+      mark_table_[i] = {&marks[i][0], &marks[i][1]};
+      if (!unwanted[i]) result[i] = {values[i], mark_table_[i].data(), &written_[i]};
+    }
+    return result;
+  }
+  /// After the call all gradients hold numbers: what it did not write is zero.
+  void finish() {
+    for (std::size_t i = 0; i < parameters; ++i) {
+      const auto settle = [&](watched<C>& d, std::uint8_t& mark, bool has_rows) {
+        if (mark == 0 && !(written_[i] && has_rows)) d.fill(C(0));
+        mark = 1;
+      };
+      settle(dp[i], marks[i][0], offsets_[1] > 0);
+      settle(second_dp[i], marks[i][1], rows > offsets_[1]);
+    }
+  }
 
   std::array<index_t, 3> offsets_;
   std::vector<std::int32_t> row_token_, row_expert_;
   dispatch_plan plan_;
-  std::array<std::array<void*, 2>, parameters> weight_table_{}, gradient_table_{};
+  std::array<std::array<void*, 2>, parameters> weight_table_{}, gradient_table_{}, mark_table_{};
+  std::array<bool, parameters> written_ = {};
 };
 
 template <std::size_t N>
@@ -193,17 +222,40 @@ void check_expert_storage(law_report& report, const E& expert) {
       });
 }
 
+/// Without one of the gradients, and without all of them, the others must be the same.
+template <bool Gated, class E, std::size_t N>
+void check_expert_unwanted(law_report& report, const E& expert, const numbers& dx, const numbers& dgate,
+                           const std::array<numbers, N>& dp, const std::array<numbers, N>& second_dp) {
+  for (std::size_t without = 0; N > 0 && without <= N; ++without) {
+    expert_trial<E> trial(expert, 0, 5);
+    for (std::size_t i = 0; i < N; ++i) trial.unwanted[i] = without == N || i == without;
+    trial.forward();
+    trial.template backward<Gated>();
+    bool same = trial.dx.same(dx) && (!Gated || trial.dgate.same(dgate));
+    for (std::size_t i = 0; i < N; ++i)
+      same = same && (trial.unwanted[i] || (trial.dp[i].same(dp[i]) && trial.second_dp[i].same(second_dp[i])));
+    report.expect("any gradient of a parameter may be unwanted", same, [&] {
+      return "something else changes without " +
+             (without == N ? "all of them" : "that of " + std::string(expert.parameters()[without].name));
+    });
+  }
+}
+
 template <bool Gated, class E>
 void check_expert_backward(law_report& report, const E& expert) {
   const std::string form = Gated ? " (gated form)" : " (plain form)";
   const auto specs = expert.parameters();
   expert_trial<E> trial(expert, 0, 5);
   trial.forward();
+  trial.set_gradients(poison<double>(), false);
   trial.template backward<Gated>();
   const numbers dx = trial.dx, dgate = trial.dgate;
   const auto dp = trial.dp, second_dp = trial.second_dp;
   expect_close(report, "backward assigns dx", "dx" + form, dx, dx);
-  trial.clear_gradients(2.5);
+  for (std::size_t i = 0; i < dp.size(); ++i)
+    expect_close(report, "backward assigns gradients that hold nothing", "d " + std::string(specs[i].name) + form,
+                 dp[i], dp[i]);
+  trial.set_gradients(2.5, true);
   trial.template backward<Gated>(-1e3);
   report.expect("backward reads no scratch it did not write and repeats itself",
                 trial.dx.same(dx) && (!Gated || trial.dgate.same(dgate)),
@@ -217,6 +269,7 @@ void check_expert_backward(law_report& report, const E& expert) {
     added(trial.dp[i], dp[i]);
     added(trial.second_dp[i], second_dp[i]);
   }
+  check_expert_unwanted<Gated>(report, expert, dx, dgate, dp, second_dp);
   report.expect("nothing is written beside the outputs", trial.untouched_padding(),
                 [&] { return "backward wrote outside a view (views have a stride)" + form; });
 
@@ -267,6 +320,7 @@ void check_expert_forms(law_report& report, const E& expert) {
 template <class E>
 void check_expert_empty(law_report& report, const E& expert) {
   expert_trial<E> none(expert, 0, 0);
+  none.set_gradients(poison<double>(), false);
   none.forward();
   bool zero = true;
   const auto look = [&] {
@@ -284,8 +338,9 @@ void check_expert_empty(law_report& report, const E& expert) {
 }  // namespace detail
 
 /// Checks that an expert is one: `forward` assigns and `backward` agrees with central differences, in each form;
-/// gradients of parameters are added to; rows are independent, and so are the experts of a block; tokens are found by
-/// index; zero rows are legal; views may have a stride and weights a narrower type. Works in double precision on plain loops and on few rows; single entries of large parameters are
+/// gradients of parameters are assigned if they hold nothing, else added to, and any may be unwanted; rows are
+/// independent, and so are the experts of a block; tokens are found by index; zero rows are legal; views may have a stride
+/// and weights a narrower type. Works in double precision on plain loops and on few rows; single entries of large parameters are
 /// sampled.
 template <Expert E>
 law_report check_expert_laws(const E& expert) {

@@ -24,9 +24,26 @@ template <class Trial, class Run, class Loss>
 void check_stage_gradients(law_report& report, Trial& trial, const std::string& which, const Run& run,
                            const Loss& loss) {
   trial.clear_gradients(0);
+  trial.forget_gradients();
   run(poison<double>());
+  const auto specs = trial.declared();
   std::vector<numbers> added;
   trial.each_read([&](const auto&, auto&, numbers& d) { added.push_back(d); });
+  for (std::size_t i = 0; i < specs.size(); ++i)
+    expect_close(report, which + " assigns gradients that hold nothing", "d " + std::string(specs[i].name), trial.dp[i],
+                 trial.dp[i]);
+  trial.clear_gradients(0);
+  trial.states.unwanted.fill(true);
+  run(poison<double>());
+  trial.states.unwanted.fill(false);
+  std::size_t seen = 0;
+  trial.each_read([&](const std::string& name, auto&, numbers& d) {
+    const bool parameter =
+        std::any_of(trial.dp.begin(), trial.dp.end(), [&](const numbers& own) { return &own == &d; });
+    report.expect("any gradient of a parameter may be unwanted", parameter || d.same(added[seen]),
+                  [&] { return "without all of them " + which + " gives another d " + name; });
+    ++seen;
+  });
   trial.clear_gradients(2.5);
   run(-1e3);
   std::size_t at = 0;
@@ -34,7 +51,6 @@ void check_stage_gradients(law_report& report, Trial& trial, const std::string& 
     d.each([](double& v, index_t, index_t) { v -= 2.5; });
     expect_close(report, which + " adds to gradients", "what was added to d " + name, d, added[at++]);
   });
-  const auto specs = trial.declared();
   for (std::size_t i = 0; i < specs.size(); ++i)
     if (!specs[i].trained)
       report.expect("buffers get no gradient", trial.dp[i].same(numbers(specs[i].rows, specs[i].cols, 2.5)),
@@ -140,6 +156,7 @@ void check_stage_empty(law_report& report, const T& stage, router_shape shape) {
   shape.tokens = 0;
   stage_trial<T, Features> none(stage, shape);
   none.clear_gradients(0);
+  none.forget_gradients();
   none.forward(0);
   none.advance();
   none.advance_backward();
@@ -177,7 +194,8 @@ inline bool usable(law_report& report, const router_shape& shape) {
 inline constexpr router_shape law_shape{.tokens = 5, .width = 6, .candidates = 4, .experts = 7};
 
 /// Checks that a score stage is one: `forward` adds to the logits, `backward` and `advance_backward` add what central
-/// differences confirm, for features, input, state, gates and parameters; tokens and their states are independent.
+/// differences confirm, for features, input, state, gates and parameters, whose gradients may hold nothing yet or be
+/// unwanted; tokens and their states are independent.
 template <ScoreStage T>
 law_report check_score_laws(const T& stage, const router_shape& shape = law_shape) {
   law_report report("score stage");

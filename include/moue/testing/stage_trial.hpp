@@ -31,6 +31,7 @@ struct stage_trial {
   watched<C> dinput, dfeatures, dlogits, dgates, dstate, dnext_state;
   std::array<watched<S>, parameters> p;
   std::array<watched<C>, parameters> dp;
+  target_states<parameters> states;
   std::array<watched<C>, moue::detail::stage_temporary_count<T>> temporary;
   std::vector<std::int32_t> candidates;
   std::vector<std::uint8_t> valid;
@@ -113,7 +114,9 @@ struct stage_trial {
   }
   void backward(C stale = poison<C>()) {
     spoil(stale);
-    stage.backward(reference_operations{}, frame(false), gradient(), const_views(p), views(temporary), views(dp));
+    stage.backward(reference_operations{}, frame(false), gradient(), const_views(p), views(temporary),
+                   states.targets(dp));
+    states.finish(dp);
   }
   void advance(C stale = poison<C>()) {
     spoil(stale);
@@ -122,9 +125,11 @@ struct stage_trial {
   }
   void advance_backward(C stale = poison<C>()) {
     spoil(stale);
-    if constexpr (keeps_state)
+    if constexpr (keeps_state) {
       stage.advance_backward(reference_operations{}, frame(true), gradient(), const_views(p), views(temporary),
-                             views(dp));
+                             states.targets(dp));
+      states.finish(dp);
+    }
   }
   /// Calls f(name, values, gradient) for all that a stage may read and must then pass gradients to.
   template <class F>
@@ -140,6 +145,11 @@ struct stage_trial {
   void clear_gradients(C value) {
     each_read([&](const auto&, auto&, watched<C>& d) { d.fill(value); });
     for (auto& d : dp) d.fill(value);
+  }
+  /// Gradients of parameters that hold nothing yet.
+  void forget_gradients() {
+    for (auto& d : dp) d.fill(poison<C>());
+    states.marks.fill(0);
   }
   bool untouched_padding() const {
     for (const auto* m : {&features, &logits, &next_state, &dinput, &dfeatures, &dgates, &dstate})

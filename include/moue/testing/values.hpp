@@ -17,6 +17,7 @@
 #include <utility>
 #include <vector>
 
+#include "moue/gradients/targets.hpp"
 #include "moue/parameter.hpp"
 #include "moue/scalar.hpp"
 #include "moue/testing/report.hpp"
@@ -136,6 +137,33 @@ template <class T, std::size_t N>
 bool intact(const std::array<watched<T>, N>& all) {
   return std::all_of(all.begin(), all.end(), [](const auto& m) { return m.intact(); });
 }
+
+/// How a policy finds the gradients of its N parameters: each holds numbers or nothing yet, or is not wanted.
+template <std::size_t N>
+struct target_states {
+  std::array<std::uint8_t, N> marks = {};  // not 0: holds numbers
+  std::array<bool, N> unwanted = {};
+  std::array<bool, N> written = {};  // by the last call
+
+  target_states() { marks.fill(1); }
+
+  /// The targets of one call.
+  template <class C>
+  std::array<gradient_target<C>, N> targets(std::array<watched<C>, N>& dp) {
+    std::array<gradient_target<C>, N> result;
+    written.fill(false);
+    for (std::size_t i = 0; i < N; ++i)
+      if (!unwanted[i]) result[i] = {dp[i].view(), &marks[i], &written[i]};
+    return result;
+  }
+  /// After the call all hold numbers: what it did not write is zero.
+  template <class C>
+  void finish(std::array<watched<C>, N>& dp) {
+    for (std::size_t i = 0; i < N; ++i)
+      if (!written[i] && marks[i] == 0) dp[i].fill(C(0));
+    marks.fill(1);
+  }
+};
 
 /// A parameter as declared, but away from special points: constants get noise, so that what starts at zero is seen too.
 inline numbers parameter_values(const parameter_spec& spec, std::uint64_t key) {

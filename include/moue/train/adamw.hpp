@@ -37,7 +37,7 @@ class adamw {
   }
 
   /// In external `memory`, which lies where the backend's does, as `weights` and `grads` with their marks do. It trains only
-  /// these; what it shows lies there as well, and copies share it. `step` and `adopt` then need the backend's operations.
+  /// these; what it shows lies there as well, and it cannot be copied. `step` and `adopt` then need the backend's operations.
   /// A step waits for nothing and allocates nothing, so that a graph of it can be captured.
   template <class B>
   adamw(const B& backend, parameters<S>& weights, const gradients<compute_type>& grads, workspace& memory,
@@ -60,11 +60,11 @@ class adamw {
     state_.check(weights, grads, learning_rate);
     if (resident_) return resident_->step(ops, options_, weights, grads, {learning_rate});
     state_.each(ops, weights, grads, options_.skip_untouched,
-                [&](index_t i, std::int64_t t, matrix_view<compute_type> w) {
+                [&](index_t i, std::int64_t t, matrix_view<compute_type> w, matrix_view<const compute_type> g) {
                   const auto& info = (*state_.layout())[i];
                   ops.each_element(info.rows, info.cols,
-                                   detail::adamw_element<compute_type>(options_, learning_rate, t, info.decayed, w,
-                                                                       grads[i], first_[i], second_[i]));
+                                   detail::adamw_element<compute_type>(options_, learning_rate, t, info.decayed, w, g,
+                                                                       first_[i], second_[i]));
                 });
   }
   /// With a learning rate [1] that lies where the weights do, so that a captured step can be given another one. A rate

@@ -10,18 +10,18 @@
 #include <type_traits>
 
 #include "moue/error.hpp"
-#include "moue/parameter.hpp"
+#include "moue/gradients.hpp"
 
 namespace moue {
 
-/// The Euclidean norm of all trained tensors together, accumulated at least in double precision and in the order of the
+/// The Euclidean norm of all live tensors together, accumulated at least in double precision and in the order of the
 /// layout. NaN or infinite if a gradient is.
 template <class C>
 auto gradient_norm(const gradients<C>& grads) {
   using sum_type = std::common_type_t<C, double>;
   sum_type sum = 0;
   for (index_t i = 0; i < grads.layout().tensors(); ++i) {
-    if (!grads.layout()[i].trained || !grads.live(i)) continue;
+    if (!grads.live(i)) continue;
     const C* g = grads[i].data;
     for (index_t j = 0; j < grads.layout()[i].size(); ++j) sum += static_cast<sum_type>(g[j]) * g[j];
   }
@@ -31,7 +31,7 @@ auto gradient_norm(const gradients<C>& grads) {
 template <class C>
 void scale_gradients(gradients<C>& grads, double factor) {
   for (index_t i = 0; i < grads.layout().tensors(); ++i) {
-    if (!grads.layout()[i].trained || !grads.live(i)) continue;
+    if (!grads.live(i)) continue;
     C* g = grads[i].data;
     for (index_t j = 0; j < grads.layout()[i].size(); ++j) g[j] *= static_cast<C>(factor);
   }

@@ -3,7 +3,7 @@
 #pragma once
 
 /// @file
-/// Zeroing and clipping of gradients that lie in the memory of a backend: a few launches, however many tensors there are.
+/// Resetting and clipping of gradients that lie in the memory of a backend: a few launches, however many tensors there are.
 
 #include <cmath>
 #include <cstddef>
@@ -16,40 +16,35 @@
 #include "moue/backend.hpp"
 #include "moue/error.hpp"
 #include "moue/executor/rows.hpp"
-#include "moue/parameter.hpp"
+#include "moue/gradients.hpp"
 #include "moue/train/sweep.hpp"
 #include "moue/workspace.hpp"
 
 namespace moue {
 namespace detail {
 
-template <class C>
-struct gradient_tensor {
-  C* data = nullptr;
-  std::int32_t expert = -1;
-  bool trained = true;
-};
-
-/// The tensors that may hold anything but zeros.
+/// Which tensors hold numbers.
 template <class C>
 struct live_gradients {
-  vector_view<const gradient_tensor<C>> tensors;
+  vector_view<C* const> tensors;  // null: not wanted
   vector_view<const std::uint8_t> marks;
 
-  MOUE_HD bool has(index_t i) const { return tensors[i].expert < 0 || marks[tensors[i].expert] != 0; }
-  MOUE_HD bool has_trained(index_t i) const { return tensors[i].trained && has(i); }
+  /// Null if it holds none.
+  MOUE_HD C* get(index_t i) const { return marks[i] != 0 ? tensors[i] : nullptr; }
 };
 
+/// Zeros everywhere, or where there are no numbers.
 template <class C>
 struct zero_gradients {
   live_gradients<C> live;
+  bool everywhere;
 
   struct part {
     C* data;
     MOUE_HD explicit operator bool() const { return data != nullptr; }
     MOUE_HD void operator()(index_t j) const { data[j] = C(0); }
   };
-  MOUE_HD part of(index_t i) const { return {live.has(i) ? live.tensors[i].data : nullptr}; }
+  MOUE_HD part of(index_t i) const { return {everywhere || live.marks[i] == 0 ? live.tensors[i] : nullptr}; }
 };
 
 /// How much to scale gradients for a norm of at most `most`: not at all if theirs is not finite.
@@ -73,7 +68,7 @@ struct scale_live {
   };
   MOUE_HD part of(index_t i) const {
     const double factor = clip.get();
-    return {factor != 1 && live.has_trained(i) ? live.tensors[i].data : nullptr, static_cast<C>(factor)};
+    return {factor != 1 ? live.get(i) : nullptr, static_cast<C>(factor)};
   }
 };
 
@@ -90,8 +85,8 @@ struct square_sums {
     Sum sum = Sum(0);
     for (index_t i = at * block; i < (at + 1) * block && i < runs.size; ++i) {
       const tensor_run run = runs[i];
-      if (!live.has_trained(run.tensor)) continue;
-      const C* const g = live.tensors[run.tensor].data;
+      const C* const g = live.get(run.tensor);
+      if (g == nullptr) continue;
       run.each(lane, [&](index_t j) { sum += static_cast<Sum>(g[j]) * static_cast<Sum>(g[j]); });
     }
     sums[at * tensor_run::lanes + lane] = sum;
@@ -136,11 +131,10 @@ class gradient_sweep {
     arena cursor(memory.bytes());
     const auto& layout = grads.layout();
     const auto there = parts(cursor, layout);
-    std::vector<detail::gradient_tensor<C>> tensors;
-    for (index_t i = 0; i < layout.tensors(); ++i)
-      tensors.push_back({grads[i].data, static_cast<std::int32_t>(layout[i].expert), layout[i].trained});
+    std::vector<C*> tensors;
+    for (index_t i = 0; i < layout.tensors(); ++i) tensors.push_back(grads[i].data);
     const auto runs = detail::list_runs(layout);
-    backend.upload(std::span<const detail::gradient_tensor<C>>(tensors), there.tensors.data);
+    backend.upload(std::span<C* const>(tensors), there.tensors.data);
     backend.upload(std::span<const detail::tensor_run>(runs), there.runs.data);
     live_.tensors = there.tensors;
     runs_ = there.runs;
@@ -154,14 +148,24 @@ class gradient_sweep {
     return counter.bytes();
   }
 
-  /// Gradients and marks back to zero. Experts that were not touched are not written.
+  /// What the members of `gradients` do: nothing is live any more;
   template <class Ops>
-  void zero(const Ops& ops) const {
-    detail::sweep(ops, runs_, detail::zero_gradients<C>{live_});
+  void reset(const Ops& ops) const {
     ops.each_row(marks_.size, detail::clear_entry<std::uint8_t>{marks_});
   }
+  /// every tensor is zero and none is live;
+  template <class Ops>
+  void zero(const Ops& ops) const {
+    detail::sweep(ops, runs_, detail::zero_gradients<C>{live_, true});
+    reset(ops);
+  }
+  /// zeros in every tensor that is wanted but not live.
+  template <class Ops>
+  void finish(const Ops& ops) const {
+    detail::sweep(ops, runs_, detail::zero_gradients<C>{live_, false});
+  }
 
-  /// The Euclidean norm [1] of all trained tensors together, in the backend's memory until the next call. The order of the
+  /// The Euclidean norm [1] of all live tensors together, in the backend's memory until the next call. The order of the
   /// sum depends on the layout alone. NaN or infinite if a gradient is.
   template <class Ops>
   vector_view<const sum_type> norm(const Ops& ops) const {
@@ -191,15 +195,14 @@ class gradient_sweep {
 
  private:
   struct pieces {
-    vector_view<detail::gradient_tensor<C>> tensors;
+    vector_view<C*> tensors;
     vector_view<detail::tensor_run> runs;
     vector_view<sum_type> sums, norm;
   };
   static pieces parts(arena& memory, const parameter_layout& layout) {
     constexpr index_t block = detail::square_sums<C, sum_type>::block;
     const index_t runs = detail::count_runs(layout);
-    return {memory.take<detail::gradient_tensor<C>>(layout.tensors(), "addresses"),
-            memory.take<detail::tensor_run>(runs, "runs of elements"),
+    return {memory.take<C*>(layout.tensors(), "addresses"), memory.take<detail::tensor_run>(runs, "runs of elements"),
             memory.take<sum_type>((runs + block - 1) / block * detail::tensor_run::lanes, "sums of squares"),
             memory.take<sum_type>(1, "norm")};
   }

@@ -66,14 +66,15 @@ struct newton_schulz_polynomial {
 
 template <class C>
 struct muon_momentum {
-  matrix_view<const C> g;
+  matrix_view<const C> g;  // empty: zeros
   matrix_view<C> momentum;
   matrix_view<C> direction;
   C beta, rest;
   bool nesterov;
   MOUE_HD void operator()(index_t i, index_t j) const {
-    const C m = momentum(i, j) = beta * momentum(i, j) + rest * g(i, j);
-    direction(i, j) = nesterov ? rest * g(i, j) + beta * m : m;
+    const C gradient = g.data != nullptr ? g(i, j) : C(0);
+    const C m = momentum(i, j) = beta * momentum(i, j) + rest * gradient;
+    direction(i, j) = nesterov ? rest * gradient + beta * m : m;
   }
 };
 
@@ -118,8 +119,7 @@ void orthogonalise(const Ops& ops, matrix_view<C> x, C* scratch) {
     if (wide) {
       ops.linear(source, source, a);  // X X^T
     } else {
-      ops.each_element(n, n, detail::clear_element<C>{a});
-      ops.weight_gradient(source, source, a);  // X^T X
+      ops.weight_gradient(source, source, a, store::assign);  // X^T X
     }
     const matrix_view<const C> gram = a;
     ops.linear(gram, gram, a2);  // the gram matrix is symmetric, so this is its square
@@ -207,16 +207,17 @@ class muon {
   template <class Ops>
   void step(const Ops& ops, parameters<S>& weights, const gradients<compute_type>& grads, double learning_rate) {
     state_.check(weights, grads, learning_rate);
-    state_.each(
-        ops, weights, grads, options_.skip_untouched, [&](index_t i, std::int64_t t, matrix_view<compute_type> w) {
-          const auto& info = (*state_.layout())[i];
-          if (is_matrix(i))
-            update_matrix(ops, info, w, grads[i], momentum_[i], learning_rate);
-          else
-            ops.each_element(info.rows, info.cols,
-                             detail::adamw_element<compute_type>(options_.adamw, learning_rate * options_.adamw_rate, t,
-                                                                 info.decayed, w, grads[i], momentum_[i], second_[i]));
-        });
+    state_.each(ops, weights, grads, options_.skip_untouched,
+                [&](index_t i, std::int64_t t, matrix_view<compute_type> w, matrix_view<const compute_type> g) {
+                  const auto& info = (*state_.layout())[i];
+                  if (is_matrix(i))
+                    update_matrix(ops, info, w, g, momentum_[i], learning_rate);
+                  else
+                    ops.each_element(
+                        info.rows, info.cols,
+                        detail::adamw_element<compute_type>(options_.adamw, learning_rate * options_.adamw_rate, t,
+                                                            info.decayed, w, g, momentum_[i], second_[i]));
+                });
   }
 
   void adopt(const parameters<S>& weights) { state_.adopt(weights); }

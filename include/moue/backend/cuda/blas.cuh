@@ -70,11 +70,12 @@ gemm_call rows_call(matrix_view<const X> x, matrix_view<const X> w, matrix_view<
   return {y.cols,       y.rows, x.cols, stored(w, !transposed), stored(x, false), number_of<X>, y.data, y.stride,
           number_of<C>, mode,   tf32};
 }
-/// dw += dyᵀ x.
+/// dw (=|+=) dyᵀ x.
 template <class X, class C>
-gemm_call gradient_call(matrix_view<const X> dy, matrix_view<const X> x, matrix_view<C> dw, bool tf32 = false) {
-  return {dw.cols,      dw.rows,    x.rows, stored(x, false), stored(dy, true), number_of<X>, dw.data, dw.stride,
-          number_of<C>, store::add, tf32};
+gemm_call gradient_call(matrix_view<const X> dy, matrix_view<const X> x, matrix_view<C> dw, store mode = store::add,
+                        bool tf32 = false) {
+  return {dw.cols,      dw.rows, x.rows, stored(x, false), stored(dy, true), number_of<X>, dw.data, dw.stride,
+          number_of<C>, mode,    tf32};
 }
 
 /// Calls that differ in sizes and addresses alone; those without a result are left out. They can be made one by one or,
@@ -141,14 +142,15 @@ gemm_list rows_calls(const host_groups& groups, matrix_view<const X> x, void* co
   });
   return list;
 }
-/// Calls for dw_g += dy_gᵀ x_g.
+/// Calls for dw_g (=|+=) dy_gᵀ x_g; groups without a gradient are left out.
 template <class X, class C>
 gemm_list gradient_calls(const host_groups& groups, matrix_view<const X> dy, matrix_view<const X> x,
-                         void* const* gradients, bool tf32) {
+                         void* const* gradients, store mode, bool tf32) {
   gemm_list list;
   groups.each([&](std::size_t g, index_t first, index_t rows) {
+    if (gradients[g] == nullptr) return;
     const matrix_view<C> dw{static_cast<C*>(gradients[g]), dy.cols, x.cols};
-    list.add(gradient_call(dy.row_block(first, rows), x.row_block(first, rows), dw, tf32));
+    list.add(gradient_call(dy.row_block(first, rows), x.row_block(first, rows), dw, mode, tf32));
   });
   return list;
 }

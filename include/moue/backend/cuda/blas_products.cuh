@@ -122,6 +122,35 @@ bool rows_by_blas(const Runtime& runtime, blas_groups how, bool tf32, const row_
   }
 }
 
+template <class C>
+struct gradient_clearing {
+  segments groups;
+  gradient_table<C> dw;
+};
+
+/// Zeros in a block's group, if a product is to assign it.
+template <class C>
+__global__ void run_gradient_clearing(const gradient_clearing<C> c) {
+  const index_t group = blockIdx.x;
+  if (c.groups.offsets != nullptr && (c.groups.offsets[group] == c.groups.offsets[group + 1] ||
+                                      (c.groups.kinds != nullptr && c.groups.kinds[group] != c.groups.kind)))
+    return;
+  const weight_table<C>& dw = c.dw.values;
+  C* const to = dw.of(group);
+  if (to == nullptr || c.dw.mode_of(group) == store::add) return;
+  for (index_t row = 0; row < dw.rows; ++row)
+    for (index_t j = static_cast<index_t>(threadIdx.x); j < dw.cols; j += static_cast<index_t>(blockDim.x))
+      to[row * dw.stride + j] = C(0);
+}
+
+/// Makes an addition of what may be an assignment.
+template <class Runtime, class C>
+void clear_gradient(const Runtime& runtime, const segments& groups, const gradient_table<C>& dw) {
+  constexpr int threads = 256;
+  if (dw.marked() || dw.mode == store::assign)
+    launch_blocks(runtime, run_gradient_clearing<C>, groups.groups, threads, 0, gradient_clearing<C>{groups, dw});
+}
+
 /// The product with both factors in the type S, unless something is missing.
 template <class S, class Runtime, class C>
 bool gradient_by_blas(const Runtime& runtime, blas_groups how, bool tf32, const gradient_product<C>& p) {
@@ -136,15 +165,17 @@ bool gradient_by_blas(const Runtime& runtime, blas_groups how, bool tf32, const 
     one_or_two<matrix_view<const S>> left{in_type<S>(runtime, pieces, p.dy.first)};
     if (p.results > 1) left.second = in_type<S>(runtime, pieces, p.dy.second);
     for (unsigned part = 0; part < p.results; ++part)
-      if ((!dense && p.dw.of(part).on_host == nullptr) || left.of(part).data == nullptr || right.data == nullptr)
+      if ((!dense && p.dw.of(part).values.on_host == nullptr) || left.of(part).data == nullptr || right.data == nullptr)
         return false;
     for (unsigned part = 0; part < p.results; ++part) {
-      const auto& dw = p.dw.of(part);
+      const auto& dw = p.dw.of(part).values;
+      const store mode = p.dw.of(part).marked() ? store::add : p.dw.of(part).mode;
+      if (p.dw.of(part).marked()) clear_gradient(runtime, p.groups, p.dw.of(part));
       if (dense) {
         const matrix_view<C> sums(dw.dense, dw.rows, dw.cols, dw.stride);
-        runtime.blas().gemm(gradient_call(left.of(part), right, sums, tf32));
+        runtime.blas().gemm(gradient_call(left.of(part), right, sums, mode, tf32));
       } else {
-        make_calls(runtime, gradient_calls<S, C>(*p.groups.host, left.of(part), right, dw.on_host, tf32), how,
+        make_calls(runtime, gradient_calls<S, C>(*p.groups.host, left.of(part), right, dw.on_host, mode, tf32), how,
                    std::is_same_v<S, C>, pieces);
       }
     }

@@ -5,6 +5,8 @@
 /// @file
 /// Sums over the rows of each group.
 
+#include <type_traits>
+
 #include "moue/backend/cuda/launch.cuh"
 #include "moue/backend/cuda/vectors.cuh"
 
@@ -19,7 +21,7 @@ struct column_sum_product {
   unsigned column_blocks;
   int across;  // lanes beside each other over the columns; the others of a warp take other rows
   matrix_view<const C> x;
-  weight_table<C> out;
+  gradient_table<C> out;
 };
 
 /// A block has up to 32 columns of a group. All parts of its warps take turns with the rows, each with several loads
@@ -29,7 +31,7 @@ __global__ void __launch_bounds__(column_sum_product<C>::warps* lanes) run_colum
   constexpr int warps = column_sum_product<C>::warps, together = 8;
   __shared__ C partial[warps][lanes];
   const tile_place place = find_tile(p.groups, p.schedule, blockIdx.x / p.column_blocks);
-  if (place.rows == 0) return;
+  if (place.rows == 0 || p.out.values.of(place.group) == nullptr) return;
   const int lane = static_cast<int>(threadIdx.x) % lanes, warp = static_cast<int>(threadIdx.x) / lanes;
   const int parts = warps * (lanes / p.across);
   const index_t column = static_cast<index_t>(blockIdx.x % p.column_blocks) * p.across + lane % p.across;
@@ -48,12 +50,13 @@ __global__ void __launch_bounds__(column_sum_product<C>::warps* lanes) run_colum
   __syncthreads();
   if (warp != 0 || lane >= p.across || column >= p.x.cols) return;
   for (int other = 1; other < warps; ++other) sum += partial[other][lane];
-  p.out.of(place.group)[column] += sum;
+  C& out = p.out.values.of(place.group)[column];
+  out = p.out.mode_of(place.group) == store::add ? out + sum : sum;
 }
 
 template <class Runtime, class C>
 void launch_column_sum(const Runtime& runtime, const segments& groups, matrix_view<const C> x,
-                       const weight_table<C>& out) {
+                       const std::type_identity_t<gradient_table<C>>& out) {
   int across = lanes;
   while (across / 2 >= x.cols) across /= 2;
   const tile_schedule schedule = schedule_groups(groups);

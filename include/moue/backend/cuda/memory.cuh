@@ -16,6 +16,7 @@
 
 #include "moue/backend/cuda/runtime.cuh"
 #include "moue/error.hpp"
+#include "moue/gradients.hpp"
 #include "moue/parameter.hpp"
 #include "moue/view.hpp"
 #include "moue/workspace.hpp"
@@ -106,16 +107,20 @@ class device_array {
 namespace detail::gpu {
 
 /// Where the tensors of a layout lie in one allocation: each at a multiple of 256 bytes, as if it had been allocated on
-/// its own, and `tail` bytes after the last.
+/// its own, and `tail` bytes after the last. Those that are not wanted have no place.
 struct tensor_places {
+  static constexpr std::size_t nowhere = static_cast<std::size_t>(-1);
+
   std::vector<std::size_t> starts;
   std::size_t tail_start = 0;
   std::size_t bytes = 0;
 
-  tensor_places(const parameter_layout& layout, std::size_t element_bytes, std::size_t tail) {
+  template <class Wanted>
+  tensor_places(const parameter_layout& layout, std::size_t element_bytes, std::size_t tail, const Wanted& wanted) {
     constexpr std::size_t alignment = 256;
     for (const auto& info : layout) {
-      starts.push_back(bytes);
+      starts.push_back(wanted(info) ? bytes : nowhere);
+      if (starts.back() == nowhere) continue;
       bytes += (static_cast<std::size_t>(info.size()) * element_bytes + alignment - 1) / alignment * alignment;
     }
     tail_start = bytes;
@@ -124,8 +129,21 @@ struct tensor_places {
   template <class T>
   std::vector<T*> pointers(std::byte* start) const {
     std::vector<T*> result;
-    for (const std::size_t at : starts) result.push_back(reinterpret_cast<T*>(start + at));
+    for (const std::size_t at : starts) result.push_back(at == nowhere ? nullptr : reinterpret_cast<T*>(start + at));
     return result;
+  }
+};
+
+struct every_tensor {
+  bool operator()(const tensor_info&) const { return true; }
+};
+
+template <class C>
+struct clear_unmarked_element {
+  C* data;
+  const std::uint8_t* mark;
+  MOUE_HD void operator()(index_t i) const {
+    if (*mark == 0) data[i] = C(0);
   }
 };
 
@@ -152,7 +170,7 @@ void download_tensors(const RuntimeT& runtime, const auto& from, auto& to) {
 
 }  // namespace detail::gpu
 
-/// Weights on a device, for wherever `parameters` are asked for; copies of that part of it are views.
+/// Weights on a device, for wherever `parameters` are asked for.
 template <Storage S, class RuntimeT>
 class device_parameters : private device_memory<RuntimeT>, public parameters<S> {
   using memory = device_memory<RuntimeT>;
@@ -161,12 +179,15 @@ class device_parameters : private device_memory<RuntimeT>, public parameters<S> 
  public:
   /// All zero.
   device_parameters(const RuntimeT& runtime, std::shared_ptr<const parameter_layout> layout)
-      : device_parameters(runtime, layout, places(*layout, sizeof(S), 0)) {
+      : device_parameters(runtime, layout,
+                          places(*detail::require_layout(layout, "device memory", "the weights"), sizeof(S), 0,
+                                 detail::gpu::every_tensor{})) {
     memory::zero();
   }
   device_parameters(const RuntimeT& runtime, const parameters<S>& host)
-      : device_parameters(runtime, host.shared_layout(),
-                          places(*detail::layout_of(host, "device memory"), sizeof(S), 0)) {
+      : device_parameters(
+            runtime, host.shared_layout(),
+            places(*detail::layout_of(host, "device memory"), sizeof(S), 0, detail::gpu::every_tensor{})) {
     copy_from(host);
   }
 
@@ -185,30 +206,54 @@ class device_parameters : private device_memory<RuntimeT>, public parameters<S> 
       : memory(runtime, at.bytes), parameters<S>(std::move(layout), at.pointers<S>(memory::data())) {}
 };
 
-/// Gradients and marks on a device, for wherever `gradients` are asked for; all zero at first.
+/// Gradients and marks on a device, for wherever `gradients` are asked for: zeros at first, and nothing is live.
 template <class C, class RuntimeT>
 class device_gradients : private device_memory<RuntimeT>, public gradients<C> {
   using memory = device_memory<RuntimeT>;
   using places = detail::gpu::tensor_places;
 
  public:
-  device_gradients(const RuntimeT& runtime, std::shared_ptr<const parameter_layout> layout)
-      : device_gradients(runtime, layout, places(*layout, sizeof(C), marks_of(*layout))) {
+  /// `wanted` is asked once for every trained tensor; the others, and those it does not want, have no memory.
+  template <class Wanted = every_trained>
+  device_gradients(const RuntimeT& runtime, std::shared_ptr<const parameter_layout> layout, const Wanted& wanted = {})
+      : device_gradients(
+            runtime, layout,
+            places(*detail::require_layout(layout, "device memory", "the gradients"), sizeof(C), marks_of(*layout),
+                   [&](const tensor_info& info) { return info.trained && wanted(info); })) {
     zero();
   }
 
-  /// Back to zero, queued with all other work.
+  // As on the host, queued with all other work.
+
+  void reset() {
+    const auto marks = gradients<C>::marks();
+    if (marks.size > 0) memory::runtime().zero(marks.data, static_cast<std::size_t>(marks.size));
+  }
   void zero() { memory::zero(); }
-  /// Waits for all work queued before.
+  /// A launch for each tensor; `gradient_sweep` needs few.
+  void finish() {
+    for (index_t i = 0; i < gradients<C>::layout().tensors(); ++i)
+      if (gradients<C>::wanted(i))
+        detail::gpu::for_each(memory::runtime(), gradients<C>::layout()[i].size(),
+                              detail::gpu::clear_unmarked_element<C>{(*this)[i].data, gradients<C>::marks().data + i});
+  }
+  /// What is live is copied, all else that `host` wants is zero. Waits for all work queued before.
   void copy_to(gradients<C>& host) {
-    detail::gpu::download_tensors(memory::runtime(), std::as_const(*this), host);
-    if (const auto marks = gradients<C>::marks(); marks.size > 0)
-      memory::runtime().download(marks.data, host.marks().data, static_cast<std::size_t>(marks.size));
+    detail::gpu::require_same_shapes(gradients<C>::layout(), host.layout());
+    std::vector<std::uint8_t> marks(static_cast<std::size_t>(gradients<C>::layout().tensors()));
+    if (!marks.empty()) memory::runtime().download(gradients<C>::marks().data, marks.data(), marks.size());
+    host.zero();
+    for (index_t i = 0; i < host.layout().tensors(); ++i)
+      if (marks[static_cast<std::size_t>(i)] != 0 && gradients<C>::wanted(i) && host.wanted(i)) {
+        memory::runtime().download(std::as_const(*this)[i].data, host[i].data,
+                                   static_cast<std::size_t>(host.layout()[i].size()) * sizeof(C));
+        host.set_live(i);
+      }
   }
 
  private:
   static std::size_t marks_of(const parameter_layout& layout) {
-    return static_cast<std::size_t>(layout.experts() > 0 ? layout.experts() : 1);
+    return static_cast<std::size_t>(layout.tensors() > 0 ? layout.tensors() : 1);
   }
   device_gradients(const RuntimeT& runtime, std::shared_ptr<const parameter_layout> layout, const places& at)
       : memory(runtime, at.bytes),

@@ -5,6 +5,7 @@
 /// @file
 /// The bulk operations on a device: over a whole batch, and over the rows of all experts of one kind.
 
+#include <concepts>
 #include <cstdint>
 #include <limits>
 #include <memory>
@@ -102,13 +103,14 @@ class operations {
   void input_gradient(const DY& dy, const W& w, const matrix_view<C>& dx, store mode = store::assign) const {
     gpu::input_gradient(runtime_, one_segment(dx.rows), matrix_view<const C>(dy), read_only(w), dx, mode);
   }
-  template <class DY, class X, class C>
-  void weight_gradient(const DY& dy, const X& x, const matrix_view<C>& dw) const {
-    gpu::weight_gradient(runtime_, one_segment(x.rows), matrix_view<const C>(dy), matrix_view<const C>(x), dw);
+  template <class DY, class X, class DW, std::same_as<store>... Mode>
+  void weight_gradient(const DY& dy, const X& x, const DW& dw, Mode... mode) const {
+    using C = typename DW::value_type;
+    gpu::weight_gradient(runtime_, one_segment(x.rows), matrix_view<const C>(dy), matrix_view<const C>(x), dw, mode...);
   }
-  template <class X, class C>
-  void column_sum(const X& x, const matrix_view<C>& out) const {
-    gpu::column_sum(runtime_, one_segment(x.rows), matrix_view<const C>(x), out);
+  template <class X, class Out, std::same_as<store>... Mode>
+  void column_sum(const X& x, const Out& out, Mode... mode) const {
+    gpu::column_sum(runtime_, one_segment(x.rows), matrix_view<const typename Out::value_type>(x), out, mode...);
   }
   template <class F>
   void each_row(index_t rows, const F& f) const {
@@ -150,9 +152,10 @@ class group_operations {
   void input_gradient(const DY& dy, const W& w, const matrix_view<C>& dx, store mode = store::assign) const {
     gpu::input_gradient(runtime_, groups(dx.rows), factor(dy, 0), read_only(w), dx, mode);
   }
-  template <class DY, class X, class DW>
-  void weight_gradient(const DY& dy, const X& x, const DW& dw) const {
-    gpu::weight_gradient<rounded>(runtime_, groups(x.rows), factor(dy, 1), factor(x, 0), dw);
+  template <class DY, class X, class DW, std::same_as<store>... Mode>
+  void weight_gradient(const DY& dy, const X& x, const DW& dw, Mode... mode) const {
+    if (dw.empty()) return;
+    gpu::weight_gradient<rounded>(runtime_, groups(x.rows), factor(dy, 1), factor(x, 0), dw, mode...);
   }
   /// As `detail::linear_pair` and its like want them.
   template <class X, class W>
@@ -175,9 +178,10 @@ class group_operations {
       weight_gradient(dy1, in, dw1);
     }
   }
-  template <class X, class Out>
-  void column_sum(const X& x, const Out& out) const {
-    gpu::column_sum(runtime_, groups(x.rows), factor(x, 0), out);
+  template <class X, class Out, std::same_as<store>... Mode>
+  void column_sum(const X& x, const Out& out, Mode... mode) const {
+    if (out.empty()) return;
+    gpu::column_sum(runtime_, groups(x.rows), factor(x, 0), out, mode...);
   }
   template <class F>
   void each_row(index_t rows, const F& f) const {

@@ -89,7 +89,7 @@ void gradient_by_tiles(const Runtime& runtime, const product_choice& choice, con
   using high = typename Tiles::gradient;
   using low = typename Tiles::low_gradient;
   const segments& groups = product.groups;
-  const weight_table<C>& dw = product.dw.first;
+  const weight_table<C>& dw = product.dw.first.values;
   const index_t tiles = (dw.rows + high::rows - 1) / high::rows * product.results;
   const index_t groups_at_most = groups.groups < groups.capacity ? groups.groups : groups.capacity;
   if (groups_at_most * tiles * ((dw.cols + high::columns - 1) / high::columns) >= choice.multiprocessors)
@@ -98,11 +98,22 @@ void gradient_by_tiles(const Runtime& runtime, const product_choice& choice, con
     launch_gradient<low>(runtime, product);
 }
 
-/// dw_g += dy_gᵀ x_g, or two of them, with both factors rounded to `Rounded`, if it is not void, where the way allows it.
+/// A single matrix that was to be assigned from no rows at all.
+template <class Runtime, class C>
+void clear_dense(const Runtime& runtime, const segments& groups, const gradient_table<C>& dw) {
+  if (groups.offsets == nullptr) clear_gradient(runtime, one_segment(1), dw);
+}
+
+/// dw_g (=|+=) dy_gᵀ x_g, or two of them, with both factors rounded to `Rounded`, if it is not void, where the way allows
+/// it. Groups have rows, or there is one that may have none.
 template <class Rounded, class Runtime, class C>
 void gradient(const Runtime& runtime, const gradient_product<C>& product) {
   const segments& groups = product.groups;
-  if (groups.empty() || product.dw.first.empty()) return;
+  if (product.dw.first.values.empty()) return;
+  if (groups.empty()) {
+    for (unsigned part = 0; part < product.results; ++part) clear_dense(runtime, groups, product.dw.of(part));
+    return;
+  }
   const product_choice choice = choice_of(runtime);
   using factor = std::conditional_t<std::is_void_v<Rounded>, C, Rounded>;
   const bool blas = groups.offsets == nullptr ? choice.dense_blas : rows_of_group(groups) >= choice.blas_rows;
@@ -110,6 +121,15 @@ void gradient(const Runtime& runtime, const gradient_product<C>& product) {
   if constexpr (has_tensor_tiles<Rounded, C>)
     if (choice.tensor_cores) return gradient_by_tiles<tensor_tiles<Rounded>>(runtime, choice, product);
   gradient_by_tiles<scalar_tiles<C>>(runtime, choice, product);
+}
+
+template <class Runtime, class C>
+void sum(const Runtime& runtime, const segments& groups, matrix_view<const C> x, const gradient_table<C>& out) {
+  if (x.cols == 0) return;
+  if (groups.empty())
+    clear_dense(runtime, groups, out);
+  else
+    launch_column_sum(runtime, groups, x, out);
 }
 
 template <class T>
@@ -154,29 +174,50 @@ void input_gradient_pair(const Runtime& runtime, const segments& groups, matrix_
   products::rows(runtime, product);
 }
 
-/// dw_g += dy_gᵀ x_g: dy [rows, n], x [rows, k], dw [n, k]. Both factors are rounded to `Rounded`, unless it is void, if
+/// dw_g (=|+=) dy_gᵀ x_g: dy [rows, n], x [rows, k], dw [n, k]. Both factors are rounded to `Rounded`, unless it is void, if
 /// tensor cores multiply that type.
 template <class Rounded = void, class Runtime, class C, class DW>
 void weight_gradient(const Runtime& runtime, const segments& groups, matrix_view<const C> dy, matrix_view<const C> x,
+                     const DW& dw, store mode = store::add) requires(!GradientTarget<DW>) {
+  products::gradient<Rounded>(runtime, one_gradient(groups, dy, x, gradient_of(dw, mode)));
+}
+template <class Rounded = void, class Runtime, class C, GradientTarget DW>
+void weight_gradient(const Runtime& runtime, const segments& groups, matrix_view<const C> dy, matrix_view<const C> x,
                      const DW& dw) {
-  products::gradient<Rounded>(runtime, one_gradient(groups, dy, x, weight_table<C>(table_of(dw))));
+  if (dw.empty()) return;
+  products::gradient<Rounded>(runtime, one_gradient(groups, dy, x, gradient_of(dw)));
+  dw.set_written();
 }
 /// dw0 and dw1 from dy0 and dy1, of one shape, in one launch.
 template <class Rounded = void, class Runtime, class C, class DW>
 void weight_gradient_pair(const Runtime& runtime, const segments& groups, matrix_view<const C> dy0,
                           matrix_view<const C> dy1, matrix_view<const C> x, const DW& dw0, const DW& dw1) {
-  auto product = one_gradient(groups, dy0, x, weight_table<C>(table_of(dw0)));
+  if constexpr (GradientTarget<DW>) {
+    if (dw1.empty()) return weight_gradient<Rounded>(runtime, groups, dy0, x, dw0);
+    if (dw0.empty()) return weight_gradient<Rounded>(runtime, groups, dy1, x, dw1);
+  }
+  auto product = one_gradient(groups, dy0, x, gradient_of(dw0));
   product.results = 2;
   product.dy.second = dy1;
-  product.dw.second = table_of(dw1);
+  product.dw.second = gradient_of(dw1);
   products::gradient<Rounded>(runtime, product);
+  if constexpr (GradientTarget<DW>) {
+    dw0.set_written();
+    dw1.set_written();
+  }
 }
 
-/// out_g += the sum of the group's rows: x [rows, n], out [1, n].
+/// out_g (=|+=) the sum of the group's rows: x [rows, n], out [1, n].
 template <class Runtime, class C, class Out>
+void column_sum(const Runtime& runtime, const segments& groups, matrix_view<const C> x, const Out& out,
+                store mode = store::add) requires(!GradientTarget<Out>) {
+  products::sum(runtime, groups, x, gradient_of(out, mode));
+}
+template <class Runtime, class C, GradientTarget Out>
 void column_sum(const Runtime& runtime, const segments& groups, matrix_view<const C> x, const Out& out) {
-  if (groups.empty() || x.cols == 0) return;
-  launch_column_sum(runtime, groups, x, weight_table<C>(table_of(out)));
+  if (out.empty()) return;
+  products::sum(runtime, groups, x, gradient_of(out));
+  out.set_written();
 }
 
 }  // namespace moue::detail::gpu

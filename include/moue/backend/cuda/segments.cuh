@@ -9,7 +9,9 @@
 #include <cstdint>
 #include <vector>
 
+#include "moue/gradients/targets.hpp"
 #include "moue/grouped.hpp"
+#include "moue/store.hpp"
 #include "moue/view.hpp"
 
 namespace moue::detail::gpu {
@@ -68,6 +70,47 @@ template <class T>
 weight_table<T> table_of(const matrix_view<T>& w) {
   return {nullptr, w.data, w.rows, w.cols, w.stride, nullptr};
 }
+
+/// A gradient of every group, or one matrix for all of them, and whether a product is to assign or to add, which only the
+/// device may know: where there is a mark, it assigns if that is not set. Groups without memory are left out.
+template <class C>
+struct gradient_table {
+  weight_table<C> values;
+  store mode;                  // where there are no marks
+  void* const* mark_of_group;  // beside `values.of_group`
+  const std::uint8_t* mark;    // beside `values.dense`
+
+  gradient_table(const weight_table<C>& table, store otherwise = store::add, void* const* marks = nullptr,
+                 const std::uint8_t* only_mark = nullptr)
+      : values(table), mode(otherwise), mark_of_group(marks), mark(only_mark) {}
+
+  __device__ store mode_of(index_t group) const {
+    const auto* const at = mark_of_group != nullptr ? static_cast<const std::uint8_t*>(mark_of_group[group]) : mark;
+    if (at == nullptr) return mode;
+    return *at != 0 ? store::add : store::assign;
+  }
+  bool marked() const { return mark_of_group != nullptr || mark != nullptr; }
+};
+
+template <class W>
+auto gradient_of(const W& values, store mode = store::add) {
+  return gradient_table<typename W::value_type>(table_of(values), mode);
+}
+template <class C>
+gradient_table<C> gradient_of(const gradient_target<C>& target) {
+  if (target.written()) return gradient_of(target.values());
+  return gradient_table<C>(table_of(target.values()), store::add, nullptr, target.mark());
+}
+template <class C>
+gradient_table<C> gradient_of(const grouped_target<C>& target) {
+  if (target.written()) return gradient_of(target.values());
+  return gradient_table<C>(table_of(target.values()), store::add, target.mark_of_expert());
+}
+
+template <class W>
+concept GradientTarget = requires(const W& target) {
+  target.set_written();
+};
 
 /// One or two of something: products of one shape that share a launch.
 template <class T>

@@ -5,6 +5,8 @@
 /// @file
 /// Which tile of which product a block computes.
 
+#include <type_traits>
+
 #include "moue/backend/cuda/tiles.cuh"
 
 namespace moue::detail::gpu {
@@ -24,6 +26,7 @@ struct row_product {
   store mode;
 
   __device__ unsigned tiles() const { return results * column_tiles; }
+  __device__ bool skips(const tile_place&, unsigned) const { return false; }
 
   template <int Rows, int Columns>
   __device__ tile_task<C, S, C> task(const tile_place& place, unsigned tile, unsigned term) const {
@@ -45,7 +48,7 @@ struct row_product {
   }
 };
 
-/// dw_g += dy_gᵀ x_g: a block owns a tile of one group's matrix and runs over all rows of the group. Two `results` have
+/// dw_g (=|+=) dy_gᵀ x_g: a block owns a tile of one group's matrix and runs over all rows of the group. Two `results` have
 /// their own dy and dw.
 template <class C>
 struct gradient_product {
@@ -58,9 +61,12 @@ struct gradient_product {
   unsigned results;
   one_or_two<matrix_view<const C>> dy;
   matrix_view<const C> x;
-  one_or_two<weight_table<C>> dw;
+  one_or_two<gradient_table<C>> dw;
 
   __device__ unsigned tiles() const { return results * row_tiles * column_tiles; }
+  __device__ bool skips(const tile_place& place, unsigned tile) const {
+    return dw.of(tile / (row_tiles * column_tiles)).values.of(place.group) == nullptr;
+  }
 
   template <int Rows, int Columns>
   __device__ tile_task<C, C, C> task(const tile_place& place, unsigned tile, unsigned) const {
@@ -69,7 +75,7 @@ struct gradient_product {
     const index_t column = static_cast<index_t>(tile % column_tiles) * Columns;
     const auto part = [](index_t whole, int size) { return static_cast<int>(whole < size ? whole : size); };
     const matrix_view<const C>& left = dy.of(result);
-    const weight_table<C>& out = dw.of(result);
+    const weight_table<C>& out = dw.of(result).values;
     return {&left(place.first, row),
             left.stride,
             &x(place.first, column),
@@ -79,7 +85,7 @@ struct gradient_product {
             out.stride,
             part(out.rows - row, Rows),
             part(out.cols - column, Columns),
-            store::add};
+            dw.of(result).mode_of(place.group)};
   }
 };
 
@@ -99,7 +105,7 @@ template <class Engine, class Runtime, class C>
 void launch_gradient(const Runtime& runtime, gradient_product<C> product) {
   static_assert(Engine::left_by_depth && Engine::right_by_depth);
   product.schedule = schedule_groups(product.groups);
-  const weight_table<C>& dw = product.dw.first;
+  const weight_table<C>& dw = product.dw.first.values;
   const index_t row_tiles = (dw.rows + Engine::rows - 1) / Engine::rows;
   const index_t column_tiles = (dw.cols + Engine::columns - 1) / Engine::columns;
   product.row_tiles = static_cast<unsigned>(row_tiles);
@@ -117,7 +123,7 @@ row_product<C, S, Transposed> one_product(const segments& groups, matrix_view<co
 }
 template <class C>
 gradient_product<C> one_gradient(const segments& groups, matrix_view<const C> dy, matrix_view<const C> x,
-                                 const weight_table<C>& dw) {
+                                 const std::type_identity_t<gradient_table<C>>& dw) {
   return {groups, {}, 0, 0, 1, {dy}, x, {dw}};
 }
 

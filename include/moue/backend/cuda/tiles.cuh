@@ -235,6 +235,7 @@ __global__ void __launch_bounds__(Engine::threads, Engine::blocks) run_tiles(con
   const tile_place place = find_tile(product.groups, product.schedule, blockIdx.x / product.tiles());
   if (place.rows == 0) return;
   const unsigned tile = blockIdx.x % product.tiles();
+  if (product.skips(place, tile)) return;
   auto task = product.template task<Engine::rows, Engine::columns>(place, tile, 0);
   Engine engine;
   multiply_tile(engine, task, shared);

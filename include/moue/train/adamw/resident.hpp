@@ -15,7 +15,7 @@
 
 #include "moue/backend.hpp"
 #include "moue/error.hpp"
-#include "moue/parameter.hpp"
+#include "moue/gradients.hpp"
 #include "moue/train/adamw/rule.hpp"
 #include "moue/train/sweep.hpp"
 #include "moue/workspace.hpp"
@@ -27,12 +27,10 @@ template <class S>
 struct adamw_tensor {
   using C = compute_t<S>;
   S* weight = nullptr;
-  C* master = nullptr;  // the weight itself, unless it is stored in a narrower type
-  const C* gradient = nullptr;
+  C* master = nullptr;          // the weight itself, unless it is stored in a narrower type
+  const C* gradient = nullptr;  // null: not wanted
   C* first = nullptr;
   C* second = nullptr;
-  std::int32_t expert = -1;
-  bool trained = true;
   bool decayed = false;
 };
 
@@ -41,6 +39,7 @@ template <class C>
 struct adamw_due {
   adamw_step<C> step = {};
   bool due = false;
+  bool live = false;  // else the gradient is zero
 };
 
 /// A learning rate, or where one lies in the backend's memory.
@@ -65,8 +64,9 @@ struct adamw_count {
   MOUE_HD void operator()(index_t i) const {
     const auto& tensor = tensors[i];
     const double learning_rate = rate.get();
-    const bool reached = !options.skip_untouched || tensor.expert < 0 || marks[tensor.expert] != 0;
-    due[i].due = tensor.trained && reached && is_finite(learning_rate) && learning_rate >= 0;
+    due[i].live = marks[i] != 0;
+    due[i].due = tensor.gradient != nullptr && (due[i].live || !options.skip_untouched) && is_finite(learning_rate) &&
+                 learning_rate >= 0;
     if (due[i].due) due[i].step = adamw_step<C>::of(options, learning_rate, ++steps[i], tensor.decayed);
   }
 };
@@ -85,7 +85,7 @@ struct adamw_sweep {
 
     MOUE_HD explicit operator bool() const { return now.due; }
     MOUE_HD void operator()(index_t j) const {
-      const C w = rule(now.step, at.master[j], at.gradient[j], at.first[j], at.second[j]);
+      const C w = rule(now.step, at.master[j], now.live ? at.gradient[j] : C(0), at.first[j], at.second[j]);
       at.master[j] = w;
       if constexpr (!std::is_same_v<S, C>) at.weight[j] = S(w);
     }
@@ -161,8 +161,7 @@ class resident_adamw {
         master = memory.master[at];
       else
         master = weights[i].data;
-      sent_.push_back({weights[i].data, master, grads[i].data, memory.first[at], memory.second[at],
-                       static_cast<std::int32_t>(layout[i].expert), layout[i].trained, layout[i].decayed});
+      sent_.push_back({weights[i].data, master, grads[i].data, memory.first[at], memory.second[at], layout[i].decayed});
     }
     const auto runs = list_runs(layout);
     upload(backend, std::span<const adamw_tensor<S>>(sent_), memory.tensors.data);

@@ -20,8 +20,9 @@ struct adamw_options {
   double beta2 = 0.95;  ///< usual for language models; 0.999 elsewhere
   double epsilon = 1e-8;
   double weight_decay = 0.1;  ///< only for tensors that are `decayed`
-  /// Whether the tensors of experts that no token reached are left as they are: neither their moments nor their weights
-  /// decay, and their bias correction counts only the steps they took part in. If false they see a gradient of zero.
+  /// Whether tensors whose gradient is not live, such as those of experts that no token reached, are left as they are:
+  /// neither their moments nor their weights decay, and their bias correction counts only the steps they took part in. If
+  /// false they see a gradient of zero. Tensors whose gradient is not wanted are always left as they are.
   bool skip_untouched = true;
 };
 
@@ -83,7 +84,7 @@ struct adamw_rule {
 template <class C>
 struct adamw_element {
   matrix_view<C> w;
-  matrix_view<const C> g;
+  matrix_view<const C> g;  // empty: zeros
   matrix_view<C> m;
   matrix_view<C> v;
   adamw_rule<C> rule;
@@ -93,7 +94,9 @@ struct adamw_element {
                 matrix_view<const C> gradient, matrix_view<C> first, matrix_view<C> second)
       : w(weight), g(gradient), m(first), v(second), rule(o), now(adamw_step<C>::of(o, learning_rate, step, decayed)) {}
 
-  MOUE_HD void operator()(index_t i, index_t j) const { w(i, j) = rule(now, w(i, j), g(i, j), m(i, j), v(i, j)); }
+  MOUE_HD void operator()(index_t i, index_t j) const {
+    w(i, j) = rule(now, w(i, j), g.data != nullptr ? g(i, j) : C(0), m(i, j), v(i, j));
+  }
 };
 
 }  // namespace detail

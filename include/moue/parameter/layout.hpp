@@ -1,0 +1,130 @@
+// SPDX-FileCopyrightText: 2026 The moue authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// @file
+/// What a policy declares, and the list of a model's tensors.
+
+#include <algorithm>
+#include <limits>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "moue/error.hpp"
+#include "moue/view.hpp"
+
+namespace moue {
+
+/// How a fresh parameter is filled.
+struct initializer {
+  enum class kind { constant, normal, uniform };
+  kind what = kind::constant;
+  double value = 0;  ///< the constant, the standard deviation, or the half-width of the interval around 0
+
+  static constexpr initializer constant(double value) { return {kind::constant, value}; }
+  static constexpr initializer normal(double deviation) { return {kind::normal, deviation}; }
+  static constexpr initializer uniform(double bound) { return {kind::uniform, bound}; }
+};
+
+/// What a parameter belongs to: one tensor for the whole model, one per layer, or one per physical expert.
+enum class scope { model, layer, expert };
+
+/// One parameter as a policy declares it. A matrix `[rows, cols]`; vectors are one row.
+struct parameter_spec {
+  std::string_view name;
+  index_t rows = 1;
+  index_t cols = 1;
+  initializer init = {};
+  scope per = scope::layer;
+  bool trained = true;   ///< false: a buffer that a controller sets; it gets no gradient
+  bool decayed = false;  ///< whether weight decay suits it (weight matrices, not scales and biases)
+};
+
+/// One tensor of a model: a declared parameter with its place.
+struct tensor_info {
+  std::string name;  ///< such as "experts.3.up" or "layers.0.router.weight"
+  index_t rows = 0;
+  index_t cols = 0;
+  index_t offset = 0;   ///< first element, counted in elements of the owned buffer
+  index_t layer = -1;   ///< the layer it belongs to, or -1
+  index_t expert = -1;  ///< the physical expert it belongs to, or -1
+  initializer init;
+  bool trained = true;
+  bool decayed = false;
+
+  index_t size() const { return rows * cols; }
+};
+
+/// The list of a model's tensors, in a fixed order: model-wide, then per layer, then per expert. Built by
+/// `mixture::layout`; immutable and shared by weights, gradients, optimisers and files.
+class parameter_layout {
+ public:
+  index_t tensors() const { return static_cast<index_t>(infos_.size()); }
+  /// Elements of all tensors together.
+  index_t elements() const { return elements_; }
+  const tensor_info& operator[](index_t tensor) const { return infos_[static_cast<std::size_t>(tensor)]; }
+  auto begin() const { return infos_.begin(); }
+  auto end() const { return infos_.end(); }
+
+  index_t experts() const { return static_cast<index_t>(expert_first_.size()); }
+  /// Position of the first tensor of physical expert `e`.
+  index_t expert_first(index_t e) const { return expert_first_[static_cast<std::size_t>(e)]; }
+  /// Position of the tensor that router parameter `column` uses at `layer`.
+  index_t router(index_t layer, index_t column) const {
+    return router_[static_cast<std::size_t>(layer * router_tensors_ + column)];
+  }
+  index_t router_tensors() const { return router_tensors_; }
+
+  /// Position of the tensor called `name`. Linear in the number of tensors. Throws if there is none.
+  index_t find(std::string_view name) const {
+    for (index_t i = 0; i < tensors(); ++i)
+      if ((*this)[i].name == name) return i;
+    throw error("parameters", "no tensor is called '" + std::string(name) + "'",
+                tensors() ? "names look like '" + (*this)[0].name + "' and '" + (*this)[tensors() - 1].name + "'"
+                          : std::string("the model has no tensors"));
+  }
+
+  /// Whether the tensors of `other` have the same shapes in the same order, so that numbers can be exchanged.
+  bool same_shapes(const parameter_layout& other) const {
+    return this == &other || std::equal(begin(), end(), other.begin(), other.end(), [](const auto& a, const auto& b) {
+             return a.rows == b.rows && a.cols == b.cols && a.expert == b.expert;
+           });
+  }
+
+  /// Appends a tensor; used while a model describes itself.
+  index_t add(std::string name, const parameter_spec& spec, index_t layer, index_t expert) {
+    detail::require(
+        spec.rows >= 0 && spec.cols >= 0, "parameters",
+        [&] { return "'" + name + "' has shape " + detail::shape_text(spec.rows, spec.cols); },
+        "give sizes that are not negative");
+    constexpr index_t most = std::numeric_limits<index_t>::max() / 16;  // bytes of any number type can be counted, too
+    detail::require(
+        spec.cols == 0 || spec.rows <= (most - elements_) / spec.cols, "parameters",
+        [&] {
+          return "with '" + name + "' " + detail::shape_text(spec.rows, spec.cols) +
+                 " the number of elements overflows";
+        },
+        "give smaller sizes");
+    infos_.push_back(
+        {std::move(name), spec.rows, spec.cols, elements_, layer, expert, spec.init, spec.trained, spec.decayed});
+    elements_ += spec.rows * spec.cols;
+    return tensors() - 1;
+  }
+  void begin_expert() { expert_first_.push_back(tensors()); }
+  void set_router(index_t selected, std::vector<index_t> table) {
+    router_tensors_ = selected;
+    router_ = std::move(table);
+  }
+
+ private:
+  std::vector<tensor_info> infos_;
+  std::vector<index_t> expert_first_;
+  std::vector<index_t> router_;
+  index_t router_tensors_ = 0;
+  index_t elements_ = 0;
+};
+
+}  // namespace moue
