@@ -226,7 +226,7 @@ class call_targets {
  private:
   std::array<gradient_target<C>, N> targets_ = {};
   std::array<std::uint8_t*, N> marks_ = {};
-  std::array<bool, N> written_ = {};
+  mutable std::array<bool, N> written_ = {};  // through targets, of a constant object too
 };
 
 }  // namespace detail

@@ -96,7 +96,7 @@ class block_targets {
 
  private:
   std::array<grouped_target<C>, N> targets_ = {};
-  set_expert_marks<N> settled_;
+  mutable set_expert_marks<N> settled_;  // written through targets, of a constant object too
 };
 
 /// Puts `address(tensor)` of every expert's tensors into `list` [most, experts]; says whether anything changed.

@@ -250,7 +250,7 @@ struct pass_state {
     const auto ops = operations();
     const stages_type stages(model->router());
     const auto weights = router_weights<matrix_view<const S>>(values, layer);
-    const call_targets<C, stages_type::parameters> written(
+    call_targets<C, stages_type::parameters> written(
         into, [&](index_t column) { return model->layout()->router(layer, column); });
     const auto& dweights = written.targets();
     const auto scratch = temporaries(layer);
