@@ -110,6 +110,8 @@ enum class expert_fault {
   forward_reads_scratch,
   forward_writes_beside,
   rows_meet,
+  tokens_in_order,
+  experts_meet,
   widened_twice,
   dx_wrong,
   dx_added,
@@ -146,9 +148,10 @@ struct faulty_expert {
     if (has(expert_fault::throws)) throw std::runtime_error("no");
     for (moue::index_t i = 0; i < x.rows; ++i)
       for (moue::index_t j = 0; j < x.cols; ++j) {
-        C scale = static_cast<C>(p[0].for_row(i)(0, j));
+        C scale = static_cast<C>(p[0].for_row(has(expert_fault::experts_meet) ? 0 : i)(0, j));
         if (has(expert_fault::widened_twice) && !std::is_same_v<W, C>) scale *= 2;
-        saved[0](i, j) = x(i, j) * x(i, j);
+        const C in = has(expert_fault::tokens_in_order) ? static_cast<C>(x.of(i, j)) : x(i, j);
+        saved[0](i, j) = in * in;
         C value = scale * saved[0](i, j);
         if (has(expert_fault::forward_reads_scratch) && temporary[0](i, j) > 0) value += 1;
         if (has(expert_fault::rows_meet)) value += x(0, j);
@@ -206,6 +209,8 @@ TEST_CASE("faults of experts are named") {
   names(check(expert_fault::forward_reads_scratch), "forward reads no scratch it did not write and repeats itself");
   names(check(expert_fault::forward_writes_beside), "nothing is written beside the outputs");
   names(check(expert_fault::rows_meet), "rows are independent");
+  names(check(expert_fault::tokens_in_order), "rows are independent");
+  names(check(expert_fault::experts_meet), "dp agrees with central differences");
   names(check(expert_fault::widened_twice), "weights may be stored in a narrower type");
   names(check(expert_fault::dx_wrong), "dx agrees with central differences");
   names(check(expert_fault::dx_added), "backward assigns dx");

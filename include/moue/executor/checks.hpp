@@ -47,7 +47,7 @@ inline void check_declarations(std::span<const parameter_spec> parameters, std::
                                std::span<const index_t> temporaries) {
   std::string what;
   const auto number = [](auto i) { return std::to_string(static_cast<index_t>(i)); };
-  for (std::size_t i = 0; i < parameters.size(); ++i) {
+  for (std::size_t i = 0; what.empty() && i < parameters.size(); ++i) {
     const std::string_view name = parameters[i].name;
     const index_t rows = parameters[i].rows, cols = parameters[i].cols;
     if (name.empty()) what = "parameter " + number(i) + " of an expert has an empty name";
@@ -58,7 +58,7 @@ inline void check_declarations(std::span<const parameter_spec> parameters, std::
       what = "parameter '" + std::string(name) + "' of an expert has shape " + shape_text(rows, cols);
   }
   for (const auto& widths : {saved, temporaries})
-    for (std::size_t i = 0; i < widths.size(); ++i)
+    for (std::size_t i = 0; what.empty() && i < widths.size(); ++i)
       if (widths[i] < 0)
         what = "matrix " + number(i) + " of an expert's " + (widths.data() == saved.data() ? "saved" : "temporaries") +
                "() has width " + number(widths[i]);
