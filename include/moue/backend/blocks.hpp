@@ -93,6 +93,7 @@ class block_operations {
   }
   template <class DY, class X, class DW>
   void weight_gradient_pair(const DY& dy0, const DY& dy1, const X& x, const DW& dw0, const DW& dw1) const {
+    if (dw0.empty() && dw1.empty()) return;
     const auto in = factor(x, 0);
     weight_gradient(dy0, in, dw0);
     weight_gradient(dy1, in, dw1);

@@ -169,6 +169,7 @@ class group_operations {
   }
   template <class DY, class X, class DW>
   void weight_gradient_pair(const DY& dy0, const DY& dy1, const X& x, const DW& dw0, const DW& dw1) const {
+    if (dw0.empty() && dw1.empty()) return;
     const matrix_view<const C> in = factor(x, 0);
     if constexpr (std::is_convertible_v<DY, matrix_view<const C>>) {
       gpu::weight_gradient_pair<rounded>(runtime_, groups(x.rows), matrix_view<const C>(dy0), matrix_view<const C>(dy1),
