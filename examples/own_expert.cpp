@@ -24,7 +24,7 @@ struct bottleneck {
   auto temporaries() const { return std::array{rank}; }
 
   template <class C>
-  void forward(const auto& ops, const auto& p, moue::matrix_view<const C> x, const auto& saved, const auto&,
+  void forward(const auto& ops, const auto& p, const auto& x, const auto& saved, const auto&,
                moue::matrix_view<C> y) const {
     const auto h = saved[0];
     ops.linear(x, p[0], h);
@@ -33,7 +33,7 @@ struct bottleneck {
   }
 
   template <class C>
-  void backward(const auto& ops, const auto& p, moue::matrix_view<const C> x, const auto& saved, const auto& temporary,
+  void backward(const auto& ops, const auto& p, const auto& x, const auto& saved, const auto& temporary,
                 moue::matrix_view<const C> dy, moue::matrix_view<C> dx, const auto& dp) const {
     const auto h = saved[0];
     const auto da = temporary[0];

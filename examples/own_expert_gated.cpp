@@ -20,16 +20,15 @@ struct rescale {
   auto temporaries() const { return std::array{width}; }
 
   template <class C>
-  void forward(const auto& ops, const auto& p, moue::matrix_view<const C> x, const auto&, const auto&,
-               moue::matrix_view<C> y) const {
+  void forward(const auto& ops, const auto& p, const auto& x, const auto&, const auto&, moue::matrix_view<C> y) const {
     const auto s = p[0];
     ops.each_element(y.rows, y.cols,
                      [=](moue::index_t i, moue::index_t j) { y(i, j) = static_cast<C>(s.for_row(i)(0, j)) * x(i, j); });
   }
 
-  template <class C>
-  void backward(const auto& ops, const auto& p, moue::matrix_view<const C> x, const auto&, const auto& temporary,
-                moue::gated_gradient<C> out, moue::matrix_view<C> dx, const auto& dp) const {
+  template <class C, class T>
+  void backward(const auto& ops, const auto& p, const auto& x, const auto&, const auto& temporary,
+                moue::gated_gradient<C, T> out, moue::matrix_view<C> dx, const auto& dp) const {
     const auto s = p[0];
     const auto ds = temporary[0];
     ops.each_row(x.rows, [=](moue::index_t i) {

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <string>
 
+#include "moue/dispatch/offsets.hpp"
 #include "moue/error.hpp"
 #include "moue/routing.hpp"
 #include "moue/workspace.hpp"
@@ -43,10 +44,11 @@ struct dispatch_plan {
   }
 };
 
-/// Fills `plan` on the host by counting sort; linear in entries plus experts, for tokens of few entries each. Throws if an
-/// id is out of range; `plan` is then unspecified.
+/// Fills `plan` on the host by counting sort; linear in entries plus experts, for tokens of few entries each. Throws if
+/// offsets do not ascend from 0 to the number of entries, or an id is out of range; `plan` is then unspecified.
 template <class C>
 void make_plan(const routing<C>& r, dispatch_plan& plan) {
+  detail::check_offsets(r.offsets, r.entries());
   const index_t experts = plan.experts();
   for (index_t e = 0; e <= experts; ++e) plan.expert_offsets[e] = 0;
   for (index_t t = 0; t < r.tokens(); ++t) {

@@ -12,6 +12,8 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -22,6 +24,7 @@
 #include "moue/executor/tensors.hpp"
 #include "moue/expert.hpp"
 #include "moue/gradients.hpp"
+#include "moue/token_rows.hpp"
 
 namespace moue {
 
@@ -33,19 +36,28 @@ class executor {
   using pool_type = typename detail::pool_of<ExpertT>::type;
 
  public:
-  /// `experts` physical experts, all of the one kind or as the pool says.
+  /// `experts` physical experts, all of the one kind or as the pool says. Throws if an expert declares a size that is not
+  /// positive, a negative width, or parameters that share a name.
   executor(ExpertT expert, index_t experts, BackendT backend)
       : pool_(detail::pool_of<ExpertT>::make(std::move(expert))), backend_(std::move(backend)) {
     detail::require(
         pool_.width() > 0, "executor", [&] { return "experts have width " + std::to_string(pool_.width()); },
         "give them a positive width");
-    for (index_t e = 0; e < experts; ++e) kinds_.push_back(pool_.kind_of(e));
+    detail::require(
+        experts >= 0, "executor", [&] { return std::to_string(experts) + " experts were asked for"; },
+        "ask for 0 or more");
+    for (index_t e = 0; e < experts; ++e) kinds_.push_back(static_cast<std::int32_t>(pool_.kind_of(e)));
     pool_.for_each_kind([&](std::size_t, const auto& kind) {
-      saved_width_ = std::max(saved_width_, detail::row_width<grouped>(kind.saved()));
-      temporary_width_ = std::max(temporary_width_, detail::row_width<grouped>(kind.temporaries()));
-      most_tensors_ = std::max(most_tensors_, std::ssize(kind.parameters()));
-      for (const auto& spec : kind.parameters()) largest_ = std::max(largest_, spec.rows * spec.cols);
+      const auto specs = kind.parameters();
+      detail::check_declarations(specs, kind.saved(), kind.temporaries());
+      saved_columns_ = std::max(saved_columns_, detail::row_width(kind.saved()));
+      temporary_columns_ = std::max(temporary_columns_, detail::row_width(kind.temporaries()));
+      most_tensors_ = std::max(most_tensors_, std::ssize(specs));
     });
+    auto layout = std::make_shared<parameter_layout>();
+    describe(*layout);
+    layout_ = std::move(layout);
+    for (const auto& tensor : *layout_) largest_ = std::max(largest_, tensor.size());
   }
 
   index_t width() const { return pool_.width(); }
@@ -57,7 +69,7 @@ class executor {
   void describe(parameter_layout& layout) const {
     for (index_t e = 0; e < experts(); ++e) {
       layout.begin_expert();
-      pool_.visit_kind(kinds_[static_cast<std::size_t>(e)], [&](const auto& kind) {
+      pool_.visit_kind(static_cast<std::size_t>(kinds_[static_cast<std::size_t>(e)]), [&](const auto& kind) {
         for (const auto& spec : kind.parameters())
           layout.add("experts." + std::to_string(e) + "." + std::string(spec.name), spec, -1, e);
       });
@@ -65,11 +77,8 @@ class executor {
   }
 
   /// The experts' tensors alone, for use without a mixture.
-  std::shared_ptr<const parameter_layout> layout() const {
-    auto result = std::make_shared<parameter_layout>();
-    describe(*result);
-    return result;
-  }
+  const std::shared_ptr<const parameter_layout>& layout() const& { return layout_; }
+  const std::shared_ptr<const parameter_layout>& layout() const&& = delete;
 
   /// Bytes of workspace for batches of up to `tokens` tokens and `entries` assignments.
   template <Storage S>
@@ -81,7 +90,7 @@ class executor {
   /// Carves that memory; it stays valid as long as `block` does and until the block is carved again.
   template <Storage S>
   expert_memory<compute_t<S>> carve(workspace& block, index_t tokens, index_t entries) const {
-    if constexpr (grouped) detail::check_external(block.owned(), "executor", "workspaces", "make_workspace");
+    check_memory(block.owned(), "workspaces", "make_workspace");
     arena memory(block.bytes());
     return take_memory<S>(memory, tokens, entries);
   }
@@ -90,37 +99,41 @@ class executor {
   template <class C>
   expert_record<C> take_record(arena& memory, index_t tokens, index_t entries) const {
     expert_record<C> record;
-    index_t scratch = 0;
-    if constexpr (requires { backend_.dispatch_scratch(entries, experts()); })
-      scratch = backend_.dispatch_scratch(entries, experts());
+    const index_t scratch = backend_.template needs<C>(entries, experts(), largest_).dispatch;
     record.plan = dispatch_plan::take(memory, tokens, entries, experts(), scratch);
-    record.saved = memory.take<C>(entries * saved_width_, "saved activations");
+    record.saved = memory.take<C>(entries, saved_columns_, "saved activations");
     record.outputs = memory.take<C>(needs_outputs ? entries : 0, width(), "expert outputs");
     return record;
   }
   template <Storage S>
   expert_scratch<compute_t<S>> take_scratch(arena& memory, index_t entries, bool training) const {
     using C = compute_t<S>;
+    const block_needs needs = backend_.template needs<S>(entries, experts(), largest_);
+    const index_t row = detail::padded(width());
+    const auto table = [&](detail::pointer_table& pointers, std::string_view purpose) {
+      const auto all = memory.take<void*>(most_tensors_, experts(), purpose);
+      pointers.there = {all.data, all.rows * all.cols};
+      if (!memory.counting()) pointers.sent.reserve(static_cast<std::size_t>(pointers.there.size));
+    };
     expert_scratch<C> scratch;
-    scratch.in = memory.take<C>(entries, width(), "expert inputs");
     scratch.out = memory.take<C>(entries, width(), "expert outputs");
-    scratch.dout = memory.take<C>(training ? entries : 0, width(), "expert output gradients");
     scratch.gate = memory.take<C>(entries, "row gates");
     scratch.dgate = memory.take<C>(training ? entries : 0, "row gate gradients");
-    scratch.temporaries = memory.take<C>(entries * temporary_width_, "expert temporaries");
-    scratch.conversion = take_conversion<S>(memory, largest_);
-    if constexpr (grouped) {
-      scratch.tables.kind_of = memory.take<std::int32_t>(experts(), "kinds of experts");
-      scratch.tables.weights.there = memory.take<void*>(most_tensors_ * experts(), "pointers to weights");
-      scratch.tables.gradients.there = memory.take<void*>(most_tensors_ * experts(), "pointers to gradients");
-      scratch.tables.marks.there = memory.take<void*>(most_tensors_ * experts(), "pointers to marks");
-    }
+    scratch.gathered = !needs.gathers ? 0 : training ? 2 * row : row;
+    scratch.rows =
+        memory.take<C>(needs.rows, scratch.gathered + (training && needs_outputs ? row : 0) + temporary_columns_,
+                       "expert temporaries");
+    scratch.conversion = memory.take<C>(backend_.workers(), needs.converted, "widened weights");
+    scratch.tables.kind_of = memory.take<std::int32_t>(experts(), "kinds of experts");
+    table(scratch.tables.weights, "pointers to weights");
+    table(scratch.tables.gradients, "pointers to gradients");
+    table(scratch.tables.marks, "pointers to marks");
     return scratch;
   }
   /// Scratch for weights of up to `elements` that are stored in a narrower type than they are computed in.
   template <Storage S>
   matrix_view<compute_t<S>> take_conversion(arena& memory, index_t elements) const {
-    return memory.take<compute_t<S>>(backend_.workers(), grouped || std::is_same_v<S, compute_t<S>> ? 0 : elements,
+    return memory.take<compute_t<S>>(backend_.workers(), backend_.template needs<S>(0, experts(), elements).converted,
                                      "widened weights");
   }
 
@@ -138,33 +151,36 @@ class executor {
   }
 
   /// y[t] = sum over t's assignments, by ascending expert id, of gate · expert(x[t]). `x` and `y` are [tokens, width] and
-  /// may be of any element type that converts; `y` is assigned, also where a token has no assignment. Throws if shapes,
-  /// weights or memory do not fit, or if the routing breaks its rules where the host can see it.
+  /// may be of any element type that converts; `x` may repeat one row, with a stride of 0; `y` is assigned, also where a
+  /// token has no assignment. Throws if shapes, weights or memory do not fit, or if the routing breaks its rules where the
+  /// host can see it.
   template <Storage S, class X, class Y, class C = compute_t<S>>
   void forward(const routing<C>& r, const parameters<S>& weights, matrix_view<const X> x, matrix_view<Y> y,
                expert_record<C>& record, expert_scratch<C>& scratch) const {
-    check(r, record);
+    detail::check_routing(r, record);
     check_weights(weights);
     detail::check_batch("x", x, r.tokens(), width());
     detail::check_batch("y", y, r.tokens(), width());
-    const auto ops = backend_.operations(scratch.conversion);
     backend_.dispatch(r, record.plan);
     const auto& plan = record.plan;
+    detail::require(
+        scratch.gate.size >= r.entries(), "executor",
+        [&] {
+          return std::to_string(r.entries()) + " entries were given to scratch for " +
+                 std::to_string(scratch.gate.size);
+        },
+        "take scratch for the largest batch");
     const bool keep_outputs = needs_outputs && !record.outputs.empty();
     const matrix_view<C> out = keep_outputs ? record.outputs : scratch.out;
-    if constexpr (grouped) send_weights(weights, scratch.tables);
-    each_group<S>(plan, r.entries(), scratch, [&](const auto& group, const auto& kind, const auto& at) {
-      const auto in = scratch.in.row_block(at.first, at.rows);
-      group.each_row(at.rows, detail::gather_tokens<C, X>{x, plan.row_token, at.first, in});
-      group.each_row(
-          at.rows,
-          detail::gather_gate<C>{r, plan.row_token, plan.row_entry, at.first, {scratch.gate.data + at.first, at.rows}});
-      kind.forward(group, weights_of<S>(kind, weights, scratch.tables.weights, plan, at), matrix_view<const C>(in),
-                   detail::row_matrices<grouped, C>(kind.saved(), record.saved, saved_width_, at),
-                   detail::row_matrices<grouped, C>(kind.temporaries(), scratch.temporaries, temporary_width_, at),
-                   out.row_block(at.first, at.rows));
+    send_weights(weights, scratch.tables);
+    each_block<S>(plan, r.entries(), scratch, [&](const auto& ops, const auto& kind, const plan_block& at) {
+      ops.each_row(at.rows, detail::gather_gate<C>{
+                                r, plan.row_token, plan.row_entry, at.first, {scratch.gate.data + at.first, at.rows}});
+      kind.forward(ops, detail::tensors_of_kind<const S>(kind, scratch.tables.weights, plan, at),
+                   rows_of<C>(x, plan, at), detail::row_matrices<C>(kind.saved(), record.saved, at.first, at.rows),
+                   temporaries_of(kind, scratch, at), out.row_block(at.first, at.rows));
     });
-    ops.each_row(r.tokens(), detail::combine<C, Y>{plan, scratch.gate, out, y});
+    backend_.operations(scratch.conversion).each_row(r.tokens(), detail::combine<C, Y>{plan, scratch.gate, out, y});
   }
 
   /// After `forward` with the same routing, weights, x and record: assigns `dx` [tokens, width] and `dgate` [entries, 0
@@ -173,11 +189,10 @@ class executor {
   void backward(const routing<C>& r, const parameters<S>& weights, matrix_view<const X> x, matrix_view<const DY> dy,
                 matrix_view<DX> dx, vector_view<C> dgate, gradients<C>& into, const expert_record<C>& record,
                 expert_scratch<C>& scratch) const {
-    check(r, record);
+    detail::check_routing(r, record);
     check_weights(weights);
     detail::check_experts(into.layout(), experts());
-    if constexpr (grouped)
-      detail::check_external(into.owns_marks() && experts() > 0, "executor", "the gradients", "make_gradients");
+    check_memory(into.owns_marks() && experts() > 0, "the gradients", "make_gradients");
     detail::check_batch("x", x, r.tokens(), width());
     detail::check_batch("dy", dy, r.tokens(), width());
     detail::check_batch("dx", dx, r.tokens(), width());
@@ -187,62 +202,49 @@ class executor {
         "give one per routing entry");
     detail::require(
         scratch.dgate.size >= r.entries(), "executor",
-        [] { return std::string("the scratch was taken for inference"); }, "take it for training");
-    const auto ops = backend_.operations(scratch.conversion);
+        [] { return std::string("the scratch was taken for inference, or for fewer entries"); },
+        "take it for training and for the largest batch");
+    const auto batch_ops = backend_.operations(scratch.conversion);
     const auto& plan = record.plan;
-    ops.each_row(dgate.size, detail::clear_entry<C>{dgate});
-    if constexpr (grouped) {
-      send_weights(weights, scratch.tables);
-      send(scratch.tables.gradients, into.layout(), [&](index_t tensor) { return into[tensor].data; });
-      send(scratch.tables.marks, into.layout(), [&](index_t tensor) { return into.marks().data + tensor; });
-    }
-    each_group<S>(plan, r.entries(), scratch, [&](const auto& group, const auto& kind, const auto& at) {
+    batch_ops.each_row(dgate.size, detail::clear_entry<C>{dgate});
+    send_weights(weights, scratch.tables);
+    send(scratch.tables.gradients, into.layout(), [&](index_t tensor) { return into[tensor].data; });
+    send(scratch.tables.marks, into.layout(), [&](index_t tensor) { return into.marks().data + tensor; });
+    each_block<S>(plan, r.entries(), scratch, [&](const auto& ops, const auto& kind, const plan_block& at) {
       using kind_type = std::remove_cvref_t<decltype(kind)>;
-      const auto in = scratch.in.row_block(at.first, at.rows);
-      const auto dout = scratch.dout.row_block(at.first, at.rows);
+      const auto dout = rows_of<C>(dy, plan, at);
       const auto din = scratch.out.row_block(at.first, at.rows);
       const vector_view<C> gate{scratch.gate.data + at.first, at.rows};
       const vector_view<C> dgate_rows{scratch.dgate.data + at.first, at.rows};
-      group.each_row(at.rows, detail::gather_tokens<C, X>{x, plan.row_token, at.first, in});
-      group.each_row(at.rows, detail::gather_tokens<C, DY>{dy, plan.row_token, at.first, dout});
-      group.each_row(at.rows, detail::gather_gate<C>{r, plan.row_token, plan.row_entry, at.first, gate});
-      const auto p = weights_of<S>(kind, weights, scratch.tables.weights, plan, at);
-      auto written = targets_of(kind, into, scratch.tables, plan, at);
+      ops.each_row(at.rows, detail::gather_gate<C>{r, plan.row_token, plan.row_entry, at.first, gate});
+      const auto p = detail::tensors_of_kind<const S>(kind, scratch.tables.weights, plan, at);
+      detail::block_targets<C, detail::parameter_count<kind_type>> written(kind, scratch.tables, plan, at);
       const auto& dp = written.targets();
-      const auto saved = detail::row_matrices<grouped, const C>(kind.saved(), record.saved, saved_width_, at);
-      const auto temporaries =
-          detail::row_matrices<grouped, C>(kind.temporaries(), scratch.temporaries, temporary_width_, at);
+      const auto saved = detail::row_matrices<const C>(kind.saved(), record.saved, at.first, at.rows);
+      const auto temporaries = temporaries_of(kind, scratch, at);
       if constexpr (detail::has_gated_backward<kind_type>) {
-        kind.backward(group, p, matrix_view<const C>(in), saved, temporaries, gated_gradient<C>{dout, gate, dgate_rows},
-                      din, dp);
+        kind.backward(ops, p, rows_of<C>(x, plan, at), saved, temporaries,
+                      gated_gradient<C, DY>{dout, gate, dgate_rows}, din, dp);
       } else {
-        group.each_row(
-            at.rows, detail::gate_from_output<C>{record.outputs.row_block(at.first, at.rows), gate, dout, dgate_rows});
-        kind.backward(group, p, matrix_view<const C>(in), saved, temporaries, matrix_view<const C>(dout), din, dp);
+        const auto scaled = scratch.rows.row_block(at.scratch, at.rows).column_block(scratch.gathered, width());
+        ops.each_row(at.rows, detail::gate_from_output<C, DY>{record.outputs.row_block(at.first, at.rows), dout, gate,
+                                                              dgate_rows, scaled});
+        kind.backward(ops, p, rows_of<C>(x, plan, at), saved, temporaries, matrix_view<const C>(scaled), din, dp);
       }
-      group.each_row(at.rows, detail::scatter_gate<C>{dgate_rows, r, plan.row_token, plan.row_entry, at.first, dgate});
-      if constexpr (grouped)
-        written.settle(ops);
-      else
-        written.settle(group);
+      ops.each_row(at.rows, detail::scatter_gate<C>{dgate_rows, r, plan.row_token, plan.row_entry, at.first, dgate});
+      written.settle(ops);
     });
-    ops.each_row(r.tokens(), detail::sum_rows<C, DX>{plan, scratch.out, dx});
+    batch_ops.each_row(r.tokens(), detail::sum_rows<C, DX>{plan, scratch.out, dx});
   }
 
  private:
-  template <class C>
-  void check(const routing<C>& r, const expert_record<C>& record) const {
-    index_t entries = r.entries();
-    if constexpr (!grouped)  // else only the backend can read them
-      if (r.offsets.size > 0) entries = r.offsets[r.tokens()];
-    detail::check_routing(r, entries, record);
+  static void check_memory(bool owned, std::string_view what, std::string_view maker) {
+    if (!detail::on_host<BackendT>) detail::check_external(owned, "executor", what, maker);
   }
   template <Storage S>
   void check_weights(const parameters<S>& weights) const {
     detail::check_experts(weights.layout(), experts());
-    if constexpr (grouped)
-      detail::check_external(weights.owned() && weights.layout().elements() > 0, "executor", "the weights",
-                             "make_parameters");
+    check_memory(weights.owned() && weights.layout().elements() > 0, "the weights", "make_parameters");
   }
 
   template <Storage S>
@@ -257,41 +259,33 @@ class executor {
   }
   static constexpr bool needs_outputs = outputs_needed(static_cast<const pool_type*>(nullptr));
 
-  static constexpr bool grouped = detail::is_grouped<BackendT>;
-
-  /// Calls `body(ops, kind, place)` for every expert that has rows, or once per kind on grouped backends.
+  /// Calls `body(ops, kind, block)` until all rows of the plan have been in one block.
   template <Storage S, class C, class Body>
-  void each_group(const dispatch_plan& plan, index_t entries, const expert_scratch<C>& scratch,
+  void each_block(const dispatch_plan& plan, index_t entries, const expert_scratch<C>& scratch,
                   const Body& body) const {
-    if constexpr (grouped)
-      pool_.for_each_kind([&](std::size_t position, const auto& kind) {
-        body(group_of_kind<S>(plan, scratch, static_cast<index_t>(position)), kind,
-             detail::group_place{-1, static_cast<index_t>(position), 0, entries});
-      });
-    else
-      backend_.each_group(plan, scratch.conversion, [&](const auto& group, index_t e, index_t first, index_t rows) {
-        pool_.visit_kind(kinds_[static_cast<std::size_t>(e)], [&](const auto& kind) {
-          body(group, kind,
-               detail::group_place{e, static_cast<index_t>(kinds_[static_cast<std::size_t>(e)]), first, rows});
+    backend_.template each_block<S>(
+        plan, entries, scratch.tables.kind_of, static_cast<index_t>(pool_type::kinds),
+        block_scratch<C>{scratch.rows.column_block(0, scratch.gathered), scratch.conversion},
+        [&](const auto& ops, index_t kind, const plan_block& at) {
+          pool_.visit_kind(static_cast<std::size_t>(kind), [&](const auto& expert) { body(ops, expert, at); });
         });
-      });
   }
 
-  template <Storage S, class C>
-  auto group_of_kind(const dispatch_plan& plan, const expert_scratch<C>& scratch, index_t kind) const {
-    const vector_view<const std::int32_t> kinds = scratch.tables.kind_of;
-    if constexpr (requires { backend_.template group<C, S>(plan, kinds, kind); })
-      return backend_.template group<C, S>(plan, kinds, kind);
-    else
-      return backend_.template group<C>(plan, kinds, kind);
+  template <class C, class X>
+  static token_rows<X, C> rows_of(const matrix_view<const X>& x, const dispatch_plan& plan, const plan_block& at) {
+    return {x, {plan.row_token.data + at.first, at.rows}};
+  }
+  template <class E, class C>
+  auto temporaries_of(const E& kind, const expert_scratch<C>& scratch, const plan_block& at) const {
+    return detail::row_matrices<C>(kind.temporaries(), scratch.rows, at.scratch, at.rows,
+                                   scratch.rows.cols - temporary_columns_);
   }
 
   /// Sends the weights' addresses and the kinds of experts, unless they are there already.
   template <Storage S>
   void send_weights(const parameters<S>& weights, detail::grouped_tables& tables) const {
     if (!tables.kinds_sent) {
-      const std::vector<std::int32_t> kinds(kinds_.begin(), kinds_.end());
-      detail::upload(backend_, std::span<const std::int32_t>(kinds), tables.kind_of.data);
+      backend_.upload(std::span<const std::int32_t>(kinds_), tables.kind_of.data);
       tables.kinds_sent = true;
     }
     send(tables.weights, weights.layout(), [&](index_t tensor) { return const_cast<S*>(weights[tensor].data); });
@@ -300,36 +294,19 @@ class executor {
   void send(detail::pointer_table& table, const parameter_layout& layout, const F& address) const {
     if (!detail::list_addresses(table.sent, layout, most_tensors_, address)) return;
     try {
-      detail::upload(backend_, std::span<void* const>(table.sent), table.there.data);
+      backend_.upload(std::span<void* const>(table.sent), table.there.data);
     } catch (...) {
       table.sent.clear();  // whatever is there is not this
       throw;
     }
   }
 
-  template <Storage S, class E>
-  static auto weights_of(const E& kind, const parameters<S>& weights, const detail::pointer_table& table,
-                         const dispatch_plan& plan, const detail::group_place& at) {
-    if constexpr (grouped)
-      return detail::tensors_of_kind<const S>(kind, table, plan);
-    else
-      return detail::tensors_of_expert<const S, E>(weights, at.expert);
-  }
-  template <class C, class E>
-  static auto targets_of(const E& kind, gradients<C>& into, const detail::grouped_tables& tables,
-                         const dispatch_plan& plan, const detail::group_place& at) {
-    if constexpr (grouped)
-      return detail::kind_targets<C, detail::parameter_count<E>>(kind, at.kind, tables, plan);
-    else
-      return detail::call_targets<C, detail::parameter_count<E>>(
-          into, [first = into.layout().expert_first(at.expert)](index_t i) { return first + i; });
-  }
-
   pool_type pool_;
   BackendT backend_;
-  std::vector<std::size_t> kinds_;
-  index_t saved_width_ = 0;
-  index_t temporary_width_ = 0;
+  std::vector<std::int32_t> kinds_;
+  std::shared_ptr<const parameter_layout> layout_;
+  index_t saved_columns_ = 0;
+  index_t temporary_columns_ = 0;
   index_t largest_ = 0;
   index_t most_tensors_ = 0;  // of one expert
 };

@@ -16,18 +16,21 @@
 
 #include "moue/error.hpp"
 #include "moue/gradients/targets.hpp"
+#include "moue/grouped.hpp"
 #include "moue/operations.hpp"
 #include "moue/parameter.hpp"
+#include "moue/scalar.hpp"
+#include "moue/token_rows.hpp"
 #include "moue/view.hpp"
 
 namespace moue {
 
 /// The output gradient of rows that are combined with gates, before the gate is applied. An expert that takes this form
 /// of `backward` scales its own gradients by the gate and fills in the gate's gradient from its activations, so that
-/// nobody has to keep its outputs.
-template <class C>
+/// nobody has to keep its outputs. `C` is what numbers are computed in, `T` what the rows are stored as.
+template <class C, class T = C>
 struct gated_gradient {
-  matrix_view<const C> dy;    ///< [rows, width], not scaled
+  token_rows<T, C> dy;        ///< [rows, width], not scaled
   vector_view<const C> gate;  ///< [rows]
   vector_view<C> dgate;       ///< [rows], assigned by the expert: <dy, output> of each row
 };
@@ -61,57 +64,75 @@ inline constexpr std::size_t temporary_count = std::tuple_size_v<decltype(std::d
 
 template <class T, std::size_t N>
 using views = std::array<matrix_view<T>, N>;
+template <class T, std::size_t N>
+using grouped_views = std::array<grouped_matrix<T>, N>;
 
-template <class E, class C = double>
-concept has_expert_forward = has_expert_parameters<E> && has_saved<E> && has_temporaries<E> &&
-    requires(const E e, const archetype_operations& ops, views<const C, parameter_count<E>> p, matrix_view<const C> x,
-             views<C, saved_count<E>> saved, views<C, temporary_count<E>> temporary, matrix_view<C> y) {
+template <class E, class T, class C>
+concept has_forward_of = has_expert_parameters<E> && has_saved<E> && has_temporaries<E> &&
+    requires(const E e, const archetype_operations& ops, grouped_views<const T, parameter_count<E>> p,
+             token_rows<T, C> x, views<C, saved_count<E>> saved, views<C, temporary_count<E>> temporary,
+             matrix_view<C> y) {
   e.forward(ops, p, x, saved, temporary, y);
 };
 
-template <class E, class DY, class C = double>
-concept has_expert_backward_of = has_expert_parameters<E> && has_saved<E> && has_temporaries<E> &&
-    requires(const E e, const archetype_operations& ops, views<const C, parameter_count<E>> p, matrix_view<const C> x,
-             views<const C, saved_count<E>> saved, views<C, temporary_count<E>> temporary, DY dy, matrix_view<C> dx,
-             std::array<gradient_target<C>, parameter_count<E>> dp) {
+template <class E, class DY, class T, class C>
+concept has_backward_of = has_expert_parameters<E> && has_saved<E> && has_temporaries<E> &&
+    requires(const E e, const archetype_operations& ops, grouped_views<const T, parameter_count<E>> p,
+             token_rows<T, C> x, views<const C, saved_count<E>> saved, views<C, temporary_count<E>> temporary, DY dy,
+             matrix_view<C> dx, std::array<grouped_target<C>, parameter_count<E>> dp) {
   e.backward(ops, p, x, saved, temporary, dy, dx, dp);
 };
 
+/// In double, and in float with rows and weights that are stored in a narrower type.
 template <class E>
-concept has_plain_backward = has_expert_backward_of<E, matrix_view<const double>>;
+concept has_expert_forward = has_forward_of<E, double, double> && has_forward_of<E, bf16, float>;
 template <class E>
-concept has_gated_backward = has_expert_backward_of<E, gated_gradient<double>>;
+concept has_plain_backward = has_backward_of < E,
+        matrix_view<const double>,
+double, double > ;
+template <class E>
+concept has_gated_backward = has_backward_of < E,
+        gated_gradient<double>,
+double, double > ;
+template <class E>
+concept has_narrow_backward = (!has_plain_backward<E> || has_backward_of<E, matrix_view<const float>, bf16, float>)&&(
+    !has_gated_backward<E> || has_backward_of<E, gated_gradient<float, bf16>, bf16, float>);
 
 }  // namespace detail
 
 /// One expert: a map from rows `[rows, width]` to rows `[rows, width]` with parameters of its own.
 ///
-///     index_t width;                                // of its input and output
+///     index_t width;                              // of its input and output
 ///     auto parameters() const;                    // std::array<parameter_spec, N>
-///     auto saved() const;                          // std::array<index, K>: widths of row matrices backward needs
-///     auto temporaries() const;                   // std::array<index, M>: widths of row matrices used as scratch
-///     void forward(const auto& ops, const auto& p, auto x, const auto& saved, const auto& temporary, auto y) const;
-///     void backward(const auto& ops, const auto& p, auto x, const auto& saved, const auto& temporary,
-///                   auto dy, auto dx, const auto& dp) const;
+///     auto saved() const;                         // std::array<index_t, K>: widths of row matrices backward needs
+///     auto temporaries() const;                   // std::array<index_t, M>: widths of row matrices used as scratch
+///     void forward(const auto& ops, const auto& p, const auto& x, const auto& saved, const auto& temporary,
+///                  matrix_view<C> y) const;
+///     void backward(const auto& ops, const auto& p, const auto& x, const auto& saved, const auto& temporary,
+///                   auto dy, matrix_view<C> dx, const auto& dp) const;
 ///
-/// `ops` offers the bulk operations of the backend (`moue/operations.hpp`); `p`, `saved`, `temporary` are arrays of matrix
-/// views in the order declared. `forward` assigns `y` and `saved`; `backward` assigns `dx`. Rows may number zero. A second
-/// form of `backward` takes a `gated_gradient` in place of `dy` (see there).
+/// A call is about a block of rows that all experts of the kind may have a part in: which experts and how many rows is
+/// the backend's choice, so that an expert is written once and runs on every backend.
+/// - `ops` are the bulk operations of the backend (`moue/operations.hpp`) over the rows of the block, all of them:
+///   `each_row(x.rows, f)`, never a number of one's own.
+/// - `p` is an array of `grouped_matrix`es, in the order declared. Products take them and multiply every row with the
+///   matrix of its own expert; a row functor reads a weight of row i as `p[n].for_row(i)(row, col)`.
+/// - `dp` is an array of targets (`moue/gradients/targets.hpp`), to be written by `ops.weight_gradient` and
+///   `ops.column_sum`, which assign or add as each expert's tensor needs. A target is `empty()` where nobody wants that
+///   gradient: what only serves it need not be computed.
+/// - `x` is a `token_rows`: the tokens' rows where they lie, which products gather as they load and row functors read as
+///   `x(i, j)`.
+/// - `saved` and `temporary` are arrays of matrices, one row per row of the block.
 ///
-/// `dp` is an array of targets (`moue/gradients/targets.hpp`), to be written by `ops.weight_gradient` and `ops.column_sum`,
-/// which assign or add as the tensor needs. A target is `empty()` where nobody wants that gradient: what only serves it
-/// need not be computed.
+/// `forward` assigns `y` and `saved`; `backward` assigns `dx` and writes `dp`. `dy` [rows, width] is a matrix, already
+/// scaled by the gates, or, in a second form, a `gated_gradient<C, T>` (see there). Rows may number zero.
 ///
-/// Some backends run all experts of a kind at once. `p` are then `grouped_matrix`es, and `dp` targets of such, so that row functors read a
-/// weight of row i as `p[n].for_row(i)(0, j)`, which works everywhere; and a call to `ops` is about the rows of `x`, all
-/// of them: `each_row(x.rows, f)`, never a number of one's own.
-///
-/// Laws (`testing::check_expert_laws`): rows are independent; `backward` agrees with central differences; zero rows are
-/// legal; both forms of `backward`, where offered, agree.
+/// Laws (`testing::check_expert_laws`): rows are independent, of one expert and of several; `backward` agrees with
+/// central differences; zero rows are legal; both forms of `backward`, where offered, agree.
 template <class E>
 concept Expert = std::copyable<E> && detail::has_width<E> && detail::has_expert_parameters<E> && detail::has_saved<E> &&
     detail::has_temporaries<E> && detail::has_expert_forward<E> &&
-    (detail::has_plain_backward<E> || detail::has_gated_backward<E>);
+    (detail::has_plain_backward<E> || detail::has_gated_backward<E>)&&detail::has_narrow_backward<E>;
 
 /// Names the missing parts of an expert, one sentence each.
 template <class E>
@@ -124,10 +145,19 @@ consteval bool check_expert() {
   static_assert(detail::has_temporaries<E>,
                 "moue: an expert needs the member 'std::array<moue::index_t, M> temporaries() const'");
   if constexpr (detail::has_expert_parameters<E> && detail::has_saved<E> && detail::has_temporaries<E>) {
-    static_assert(detail::has_expert_forward<E>,
-                  "moue: an expert needs the member 'void forward(ops, p, x, saved, temporary, y) const'");
-    static_assert(detail::has_plain_backward<E> || detail::has_gated_backward<E>,
-                  "moue: an expert needs the member 'void backward(ops, p, x, saved, temporary, dy, dx, dp) const'");
+    static_assert(
+        detail::has_expert_forward<E>,
+        "moue: an expert needs the member 'void forward(ops, p, x, saved, temporary, y) const', where p holds "
+        "moue::grouped_matrix<const T> and x is a moue::token_rows<T, C> for any T that numbers are stored as: "
+        "take both as 'const auto&'");
+    static_assert(
+        detail::has_plain_backward<E> || detail::has_gated_backward<E>,
+        "moue: an expert needs the member 'void backward(ops, p, x, saved, temporary, dy, dx, dp) const', where "
+        "p, x and dp are taken as 'const auto&' and dy is a moue::matrix_view<const C> or a "
+        "moue::gated_gradient<C, T>");
+    static_assert(!(detail::has_plain_backward<E> || detail::has_gated_backward<E>) || detail::has_narrow_backward<E>,
+                  "moue: an expert's 'backward' must take rows of any type T that numbers are stored as, as in "
+                  "'template <class C, class T> void backward(..., moue::gated_gradient<C, T> dy, ...)'");
   }
   return true;
 }

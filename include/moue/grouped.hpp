@@ -3,7 +3,7 @@
 #pragma once
 
 /// @file
-/// All experts of one kind at once: how a backend that cannot afford a program per expert hands out their tensors.
+/// The tensors of all experts of one kind, as experts see them.
 
 #include <cstdint>
 #include <type_traits>
@@ -12,15 +12,22 @@
 #include "moue/view.hpp"
 
 namespace moue {
+namespace detail {
 
-/// One parameter of every expert of a kind: matrices `[rows, cols]` of one shape, found by the expert of a row. Stands
-/// where a `matrix_view` of a single expert would, in products and in row functors that call `for_row`.
+template <class...>
+inline constexpr bool never = false;
+
+}  // namespace detail
+
+/// One parameter of every expert of a kind: matrices `[rows, cols]` of one shape, found by the expert of a row. Products
+/// take it as their weight, so that every row is multiplied with its own expert's; row functors read
+/// `w.for_row(i)(row, col)`.
 template <class T>
 struct grouped_matrix {
   using value_type = std::remove_const_t<T>;
 
   void* const* of_expert = nullptr;  ///< [experts] first elements; unspecified for experts of other kinds
-  vector_view<const std::int32_t> row_expert = {};  ///< [rows of the plan]
+  vector_view<const std::int32_t> row_expert = {};  ///< [rows of the block]
   index_t rows = 0;
   index_t cols = 0;
   void* const* on_host = nullptr;  ///< a copy of `of_expert` that the host may read, if there is one
@@ -34,6 +41,15 @@ struct grouped_matrix {
   }
   MOUE_HD constexpr matrix_view<T> for_row(index_t i) const { return of(row_expert[i]); }
   MOUE_HD constexpr bool empty() const { return rows == 0 || cols == 0; }
+
+  /// Not there: which matrix it would be is not known.
+  template <class Row, class Column>
+  T& operator()(Row, Column) const {
+    static_assert(detail::never<Row, Column>,
+                  "moue: the rows of a call belong to several experts, so a row functor reads a weight of row i as "
+                  "'p[n].for_row(i)(row, column)', not as 'p[n](row, column)'");
+    return *static_cast<T*>(nullptr);
+  }
 };
 
 namespace detail {
@@ -45,7 +61,7 @@ struct pointer_table {
   std::vector<void*> sent = {};
 };
 
-/// What a grouped run looks up; without elements on other backends. Not to be copied: two could not both know what was
+/// What a run looks up in the backend's memory. Not to be copied: two could not both know what was
 /// sent to the same memory last.
 struct grouped_tables {
   vector_view<std::int32_t> kind_of = {};  ///< [experts]

@@ -82,7 +82,7 @@ class pass {
     detail::require(
         detail::layout_of(weights, where)->same_shapes(*model().layout()), where,
         [] { return std::string("the weights belong to another layout"); }, "create them from this mixture's layout()");
-    if constexpr (detail::is_grouped<backend_type>)
+    if constexpr (!detail::on_host<backend_type>)
       detail::check_external(weights.owned() && weights.layout().elements() > 0, where, "the weights",
                              "make_parameters");
     weights_ = &weights;
@@ -204,7 +204,7 @@ class pass {
     const auto& from = state_.memory.counts;
     const auto fetch = [&]<class T>(const T* data, index_t size, std::vector<T>& to) {
       to.resize(static_cast<std::size_t>(size));
-      detail::download(model().backend(), data, std::span<T>(to));
+      model().backend().download(data, std::span<T>(to));
     };
     fetch(from.tokens.data, from.tokens.size, result.tokens);
     fetch(from.demand.data, from.demand.size, result.demand);
@@ -435,7 +435,7 @@ class pass {
 
   loss_value_type value_of(const vector_view<const C>& from) const {
     std::array<C, 1 + detail::part_count<loss_type>> values{};
-    detail::download(model().backend(), from.data, std::span<C>(values));
+    model().backend().download(from.data, std::span<C>(values));
     loss_value_type result{values[0]};
     std::copy(values.begin() + 1, values.end(), result.parts.begin());
     return result;
@@ -450,7 +450,7 @@ class pass {
                  " parts of the balancing loss";
         },
         "give one per part, or one per part and layer");
-    detail::upload(model().backend(), scales, state_.memory.given_scales.data);
+    model().backend().upload(scales, state_.memory.given_scales.data);
     return {state_.memory.given_scales.data, std::ssize(scales)};
   }
   void send(const routing_counts<C>& counts) const {
@@ -459,7 +459,7 @@ class pass {
       detail::require(
           std::ssize(from) == size, where, [] { return std::string("the counts are those of another mixture"); },
           "add up what pass::counts gives");
-      detail::upload(model().backend(), std::span<const T>(from), data);
+      model().backend().upload(std::span<const T>(from), data);
     };
     put(counts.tokens, to.tokens.data, to.tokens.size);
     put(counts.demand, to.demand.data, to.demand.size);

@@ -22,7 +22,7 @@ class carried_model;  // carried.hpp
 
 template <moue::Storage S, class MixtureT>
 model_pointer<S> erase(MixtureT model) {
-  if constexpr (moue::detail::is_grouped<typename MixtureT::backend_type>)
+  if constexpr (!moue::detail::on_host<typename MixtureT::backend_type>)
     return std::make_shared<carried_model<MixtureT, S>>(std::move(model));
   else
     return moue::erase<S>(std::move(model));

@@ -2,11 +2,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// A grouped backend of plain loops whose memory only its own operations may touch: anything else that reads or writes
+// A backend of plain loops whose memory only its own operations may touch: anything else that reads or writes
 // it ends the program. What runs here does not confuse the host's memory with a device's.
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -91,7 +92,7 @@ struct island_operations {
   }
 };
 
-/// The operations over the rows of one kind of experts.
+/// The operations over the rows of one kind of experts, all of them at once, as a device has them.
 struct island_group {
   const closed_memory* memory;
   moue::dispatch_plan plan;
@@ -155,7 +156,7 @@ struct island_group {
 
 class island {
  public:
-  static constexpr bool grouped = true;
+  static constexpr bool host_memory = false;
 
   void* allocate(std::size_t bytes) const { return memory_->allocate(bytes); }
   void release(void* data) const { memory_->release(data); }
@@ -170,10 +171,15 @@ class island {
     const entry open(*memory_);
     make_plan(r, plan);
   }
-  template <class C>
-  island_group group(const moue::dispatch_plan& plan, moue::vector_view<const std::int32_t> kinds,
-                     moue::index_t kind) const {
-    return {memory_.get(), plan, kinds, kind};
+  template <class S>
+  moue::block_needs needs(moue::index_t entries, moue::index_t, moue::index_t) const {
+    return {.rows = entries};
+  }
+  template <class S, class C, class Body>
+  void each_block(const moue::dispatch_plan& plan, moue::index_t entries, moue::vector_view<const std::int32_t> kinds,
+                  moue::index_t number, const moue::block_scratch<C>&, const Body& body) const {
+    for (moue::index_t kind = 0; kind < number; ++kind)
+      body(island_group{memory_.get(), plan, kinds, kind}, kind, moue::plan_block{0, entries, 0});
   }
   template <class T>
   void upload(std::span<const T> from, T* to) const {

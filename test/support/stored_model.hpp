@@ -18,8 +18,8 @@ template <moue::Storage S, class Backend>
 model_pointer<S> stored_as(Backend backend) {
   const auto& r = everything;
   return test::erase<S>(moue::mixture{moue::mlp<moue::silu>{r.width, r.hidden}, r.ring,
-                                moue::universal_router(r.k, {.rank = r.rank, .decay = r.decay}),
-                                moue::universal_balance{r.universal_weight, r.gamma}, backend});
+                                      moue::universal_router(r.k, {.rank = r.rank, .decay = r.decay}),
+                                      moue::universal_balance{r.universal_weight, r.gamma}, backend});
 }
 
 }  // namespace test

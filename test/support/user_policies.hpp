@@ -20,9 +20,9 @@ using moue::matrix_view;
 using moue::vector_view;
 
 /// y = tanh(a x), with a factor per channel.
-template <class C, class P>
+template <class C, class X, class P>
 struct scaled_row {
-  matrix_view<const C> x;
+  X x;
   P factors;
   matrix_view<C> y;
   MOUE_HD void operator()(moue::index_t i) const {
@@ -30,11 +30,11 @@ struct scaled_row {
     for (moue::index_t j = 0; j < y.cols; ++j) y(i, j) = std::tanh(static_cast<C>(a(0, j)) * x(i, j));
   }
 };
-template <class C, class P>
+template <class C, class X, class P, class DY>
 struct scaled_backward_row {
-  matrix_view<const C> x;
+  X x;
   P factors;
-  moue::gated_gradient<C> out;
+  DY out;
   matrix_view<C> dfactors;  // of each row
   matrix_view<C> dx;
   MOUE_HD void operator()(moue::index_t i) const {
@@ -56,31 +56,34 @@ struct scaled_expert {
   auto saved() const { return std::array<moue::index_t, 0>{}; }
   auto temporaries() const { return std::array{width}; }
   template <class C>
-  void forward(const auto& ops, const auto& p, matrix_view<const C> x, const auto&, const auto&,
-               matrix_view<C> y) const {
-    ops.each_row(y.rows, scaled_row<C, std::remove_cvref_t<decltype(p[0])>>{x, p[0], y});
+  void forward(const auto& ops, const auto& p, const auto& x, const auto&, const auto&, matrix_view<C> y) const {
+    ops.each_row(y.rows,
+                 scaled_row<C, std::remove_cvref_t<decltype(x)>, std::remove_cvref_t<decltype(p[0])>>{x, p[0], y});
   }
-  template <class C>
-  void backward(const auto& ops, const auto& p, matrix_view<const C> x, const auto&, const auto& temporary,
-                moue::gated_gradient<C> out, matrix_view<C> dx, const auto& dp) const {
-    ops.each_row(x.rows, scaled_backward_row<C, std::remove_cvref_t<decltype(p[0])>>{x, p[0], out, temporary[0], dx});
+  template <class C, class T>
+  void backward(const auto& ops, const auto& p, const auto& x, const auto&, const auto& temporary,
+                moue::gated_gradient<C, T> out, matrix_view<C> dx, const auto& dp) const {
+    ops.each_row(
+        x.rows,
+        scaled_backward_row<C, std::remove_cvref_t<decltype(x)>, std::remove_cvref_t<decltype(p[0])>, decltype(out)>{
+            x, p[0], out, temporary[0], dx});
     ops.column_sum(temporary[0], dp[0]);
   }
 };
 
 /// y = x (x + b), with the plain form of backward.
-template <class C, class P>
+template <class C, class X, class P>
 struct shifted_element {
-  matrix_view<const C> x;
+  X x;
   P shift;
   matrix_view<C> y;
   MOUE_HD void operator()(moue::index_t i, moue::index_t j) const {
     y(i, j) = x(i, j) * (x(i, j) + static_cast<C>(shift.for_row(i)(0, j)));
   }
 };
-template <class C, class P>
+template <class C, class X, class P>
 struct shifted_backward_element {
-  matrix_view<const C> x;
+  X x;
   P shift;
   matrix_view<const C> dy;
   matrix_view<C> dshift;
@@ -96,15 +99,17 @@ struct shifted_expert {
   auto saved() const { return std::array<moue::index_t, 0>{}; }
   auto temporaries() const { return std::array{width}; }
   template <class C>
-  void forward(const auto& ops, const auto& p, matrix_view<const C> x, const auto&, const auto&,
-               matrix_view<C> y) const {
-    ops.each_element(y.rows, y.cols, shifted_element<C, std::remove_cvref_t<decltype(p[0])>>{x, p[0], y});
+  void forward(const auto& ops, const auto& p, const auto& x, const auto&, const auto&, matrix_view<C> y) const {
+    ops.each_element(
+        y.rows, y.cols,
+        shifted_element<C, std::remove_cvref_t<decltype(x)>, std::remove_cvref_t<decltype(p[0])>>{x, p[0], y});
   }
   template <class C>
-  void backward(const auto& ops, const auto& p, matrix_view<const C> x, const auto&, const auto& temporary,
+  void backward(const auto& ops, const auto& p, const auto& x, const auto&, const auto& temporary,
                 matrix_view<const C> dy, matrix_view<C> dx, const auto& dp) const {
     ops.each_element(x.rows, x.cols,
-                     shifted_backward_element<C, std::remove_cvref_t<decltype(p[0])>>{x, p[0], dy, temporary[0], dx});
+                     shifted_backward_element<C, std::remove_cvref_t<decltype(x)>, std::remove_cvref_t<decltype(p[0])>>{
+                         x, p[0], dy, temporary[0], dx});
     ops.column_sum(temporary[0], dp[0]);
   }
 };

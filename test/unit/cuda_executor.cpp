@@ -7,6 +7,7 @@
 #include <doctest/doctest.h>
 
 #include <array>
+#include <type_traits>
 #include <vector>
 
 #include "carried_executor.hpp"
@@ -56,9 +57,10 @@ test::assignments of_lists(const std::vector<std::vector<std::int32_t>>& lists) 
 
 const std::vector<std::vector<std::int32_t>> ragged{{3, 0}, {}, {-1, 4, -1}, {0, 1, 3, 4}, {-1}, {1}, {4, 3}, {}};
 
-template <class C>
+template <class C, class X>
 struct add_square {
-  moue::matrix_view<const C> x, m;
+  X x;
+  moue::matrix_view<const C> m;
   moue::matrix_view<C> y;
   MOUE_HD void operator()(moue::index_t i, moue::index_t j) const { y(i, j) = x(i, j) + m(i, j) * m(i, j); }
 };
@@ -82,13 +84,13 @@ struct plain_expert {
   auto saved() const { return std::array<moue::index_t, 1>{width}; }
   auto temporaries() const { return std::array<moue::index_t, 1>{width}; }
   template <class C>
-  void forward(const auto& ops, const auto& p, moue::matrix_view<const C> x, const auto& saved, const auto&,
+  void forward(const auto& ops, const auto& p, const auto& x, const auto& saved, const auto&,
                moue::matrix_view<C> y) const {
     ops.linear(x, p[0], saved[0]);
-    ops.each_element(y.rows, y.cols, add_square<C>{x, saved[0], y});
+    ops.each_element(y.rows, y.cols, add_square<C, std::remove_cvref_t<decltype(x)>>{x, saved[0], y});
   }
   template <class C>
-  void backward(const auto& ops, const auto& p, moue::matrix_view<const C> x, const auto& saved, const auto& temporary,
+  void backward(const auto& ops, const auto& p, const auto& x, const auto& saved, const auto& temporary,
                 moue::matrix_view<const C> dy, moue::matrix_view<C> dx, const auto& dp) const {
     const auto& dm = temporary[0];
     ops.each_element(dx.rows, dx.cols, add_square_backward<C>{saved[0], dy, dm, dx});

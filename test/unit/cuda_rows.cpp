@@ -82,6 +82,9 @@ void check(std::size_t count, const F& functor, moue::index_t many = rows) {
   }
 }
 
+/// The rows of a matrix as they are.
+moue::token_rows<double> in_order(const moue::matrix_view<const double>& m) { return m; }
+
 }  // namespace
 
 TEST_CASE("the rows of experts") {
@@ -91,15 +94,17 @@ TEST_CASE("the rows of experts") {
   check(5, [](numbers& n) {
     return moue::detail::mlp_backward_row<moue::gelu, double>{n.c(0), n.m(1), n.m(2), n.v(3), n.v(4)};
   });
-  check(3, [](numbers& n) { return moue::detail::gate_of_bias{n.c(0), n.c(1), n.v(2)}; });
-  check(3, [](numbers& n) { return moue::detail::row_dot<double>{n.c(0), n.c(1), n.v(2)}; });
+  check(3, [](numbers& n) { return moue::detail::gate_of_bias{in_order(n.c(0)), n.c(1), n.v(2)}; });
+  check(3, [](numbers& n) { return moue::detail::row_dot{in_order(n.c(0)), in_order(n.c(1)), n.v(2)}; });
   check(2, [](numbers& n) { return moue::detail::apply_self_gate<double>{n.m(0), n.m(1)}; });
-  check(4, [](numbers& n) { return moue::detail::blend_row{n.m(0), n.c(1), n.c(2), n.m(3)}; });
+  check(4, [](numbers& n) { return moue::detail::blend_row{n.m(0), in_order(n.c(1)), n.c(2), n.m(3)}; });
   check(9, [](numbers& n) {
     const moue::gated_gradient<double> out{n.c(3), n.v(4), n.v(5)};
-    return moue::detail::blend_backward_row{n.c(0), n.c(1), n.c(2), out, n.m(6), n.m(7), n.m(8)};
+    return moue::detail::blend_backward_row{n.c(0), in_order(n.c(1)), n.c(2), out, n.m(6), n.m(7), n.m(8)};
   });
-  check(4, [](numbers& n) { return moue::detail::gate_from_output<double>{n.c(0), n.v(1), n.m(2), n.v(3)}; });
+  check(5, [](numbers& n) {
+    return moue::detail::gate_from_output<double, double>{n.c(0), n.c(1), n.v(2), n.v(3), n.m(4)};
+  });
 }
 
 TEST_CASE("the rows of routers") {
@@ -126,7 +131,7 @@ TEST_CASE("rows to and from experts") {
   plan.row_entry = {row_entry.data(), rows};
   plan.token_offsets = {token_offsets.data(), 4};
   plan.token_rows = {token_rows.data(), rows};
-  check(2, [&](numbers& n) { return moue::detail::gather_tokens<double, double>{n.c(0), plan.row_token, 0, n.m(1)}; });
+  check(2, [&](numbers& n) { return moue::detail::gather_row<double, double>{{n.c(0), plan.row_token}, n.m(1)}; });
   check(
       3,
       [&](numbers& n) {
@@ -147,9 +152,10 @@ TEST_CASE("many rows get a warp each") {
   for (std::size_t i = 0; i < from.size(); ++i) from[i] = static_cast<double>(i);
   std::vector<std::int32_t> tokens(many);
   for (std::size_t i = 0; i < tokens.size(); ++i) tokens[i] = static_cast<std::int32_t>(i);
-  gpu::each_row_by_lanes(launches(), many,
-                         moue::detail::gather_tokens<double, double>{
-                             {from.data(), many, 2}, {tokens.data(), many}, 0, {to.data(), many, 2}},
-                         gpu::all_rows());
+  gpu::each_row_by_lanes(
+      launches(), many,
+      moue::detail::gather_row<double, double>{
+          {moue::matrix_view<const double>(from.data(), many, 2), {tokens.data(), many}}, {to.data(), many, 2}},
+      gpu::all_rows());
   CHECK(to == from);
 }

@@ -65,13 +65,12 @@ struct plain_linear {
   auto saved() const { return std::array<moue::index_t, 0>{}; }
   auto temporaries() const { return std::array<moue::index_t, 0>{}; }
   template <class C>
-  void forward(const auto& ops, const auto& p, moue::matrix_view<const C> x, const auto&, const auto&,
-               moue::matrix_view<C> y) const {
+  void forward(const auto& ops, const auto& p, const auto& x, const auto&, const auto&, moue::matrix_view<C> y) const {
     ops.linear(x, p[0], y);
   }
   template <class C>
-  void backward(const auto& ops, const auto& p, moue::matrix_view<const C> x, const auto&, const auto&,
-                moue::matrix_view<const C> dy, moue::matrix_view<C> dx, const auto& dp) const {
+  void backward(const auto& ops, const auto& p, const auto& x, const auto&, const auto&, moue::matrix_view<const C> dy,
+                moue::matrix_view<C> dx, const auto& dp) const {
     ops.weight_gradient(dy, x, dp[0]);
     ops.input_gradient(dy, p[0], dx);
   }
@@ -176,8 +175,8 @@ TEST_CASE("a self-gated expert is the inner one times the sigmoid of a product")
   const moue::swiglu inner{6, 5};
   const moue::self_gated expert{inner};
   CHECK(expert.width == 6);
-  expert_trial<moue::swiglu> bare(inner, 0, 4);
-  expert_trial<moue::self_gated<moue::swiglu>> gated(expert, 0, 4);
+  expert_trial<moue::swiglu> bare(inner, 0, 3);
+  expert_trial<moue::self_gated<moue::swiglu>> gated(expert, 0, 3);
   const auto specs = expert.parameters();
   CHECK(specs.size() == 4);
   CHECK(specs[3].name == "self_gate");
@@ -185,7 +184,7 @@ TEST_CASE("a self-gated expert is the inner one times the sigmoid of a product")
   CHECK(specs[3].cols == 6);
   bare.forward();
   gated.forward();
-  for (moue::index_t i = 0; i < 4; ++i) {
+  for (moue::index_t i = 0; i < 3; ++i) {
     double logit = 0;
     for (moue::index_t j = 0; j < 6; ++j) logit += gated.p[3](0, j) * gated.x(i, j);
     for (moue::index_t j = 0; j < 6; ++j)
@@ -193,7 +192,7 @@ TEST_CASE("a self-gated expert is the inner one times the sigmoid of a product")
   }
   gated.p[3].fill(0);
   gated.forward();
-  for (moue::index_t i = 0; i < 4; ++i)
+  for (moue::index_t i = 0; i < 3; ++i)
     for (moue::index_t j = 0; j < 6; ++j) CHECK(gated.y(i, j) == bare.y(i, j) / 2);
 }
 

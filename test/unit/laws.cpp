@@ -110,6 +110,8 @@ enum class expert_fault {
   forward_reads_scratch,
   forward_writes_beside,
   rows_meet,
+  tokens_in_order,
+  experts_meet,
   widened_twice,
   dx_wrong,
   dx_added,
@@ -140,15 +142,16 @@ struct faulty_expert {
   auto temporaries() const { return std::array{width}; }
 
   template <class C>
-  void forward(const auto&, const auto& p, moue::matrix_view<const C> x, const auto& saved, const auto& temporary,
+  void forward(const auto&, const auto& p, const auto& x, const auto& saved, const auto& temporary,
                moue::matrix_view<C> y) const {
     using W = typename std::remove_cvref_t<decltype(p[0])>::value_type;
     if (has(expert_fault::throws)) throw std::runtime_error("no");
     for (moue::index_t i = 0; i < x.rows; ++i)
       for (moue::index_t j = 0; j < x.cols; ++j) {
-        C scale = static_cast<C>(p[0](0, j));
+        C scale = static_cast<C>(p[0].for_row(has(expert_fault::experts_meet) ? 0 : i)(0, j));
         if (has(expert_fault::widened_twice) && !std::is_same_v<W, C>) scale *= 2;
-        saved[0](i, j) = x(i, j) * x(i, j);
+        const C in = has(expert_fault::tokens_in_order) ? static_cast<C>(x.of(i, j)) : x(i, j);
+        saved[0](i, j) = in * in;
         C value = scale * saved[0](i, j);
         if (has(expert_fault::forward_reads_scratch) && temporary[0](i, j) > 0) value += 1;
         if (has(expert_fault::rows_meet)) value += x(0, j);
@@ -157,33 +160,36 @@ struct faulty_expert {
       }
   }
   template <class C>
-  void backward(const auto& ops, const auto& p, moue::matrix_view<const C> x, const auto& saved, const auto& temporary,
+  void backward(const auto& ops, const auto& p, const auto& x, const auto& saved, const auto& temporary,
                 moue::matrix_view<const C> dy, moue::matrix_view<C> dx, const auto& dp) const {
     const bool wanted = !dp[0].empty();
     const auto held = has(expert_fault::dp_not_cleared) && wanted ? dp[0].values() : moue::accumulate(ops, dp[0]);
     if (has(expert_fault::dp_not_cleared) && wanted) dp[0].set_written();
-    if (has(expert_fault::row_zero_assumed) && wanted) held(0, 0) += 1;
+    if (has(expert_fault::row_zero_assumed) && wanted) held.of(0)(0, 0) += 1;
     for (moue::index_t i = 0; i < x.rows; ++i)
       for (moue::index_t j = 0; j < x.cols; ++j) {
-        C slope = (has(expert_fault::dx_wrong) ? 3 : 2) * dy(i, j) * p[0](0, j) * x(i, j);
+        C slope = (has(expert_fault::dx_wrong) ? 3 : 2) * dy(i, j) * p[0].for_row(i)(0, j) * x(i, j);
         if (has(expert_fault::dx_reads_scratch) && temporary[0](i, j) < 0) slope += 1;
         dx(i, j) = has(expert_fault::dx_added) ? dx(i, j) + slope : slope;
         const C part = (has(expert_fault::dp_wrong) ? 2 : 1) * dy(i, j) * saved[0](i, j);
         if (!wanted && has(expert_fault::dp_assumed)) dx(i, j) = 0;
-        if (wanted) held(0, j) = has(expert_fault::dp_assigned) && i == 0 ? part : held(0, j) + part;
+        if (wanted) {
+          C& sum = held.for_row(i)(0, j);
+          sum = has(expert_fault::dp_assigned) && i == 0 ? part : sum + part;
+        }
         if (has(expert_fault::backward_writes_beside)) dx(i, dx.cols) = 0;
       }
   }
-  template <class C>
-  void backward(const auto& ops, const auto& p, moue::matrix_view<const C> x, const auto& saved, const auto& temporary,
-                moue::gated_gradient<C> out, moue::matrix_view<C> dx, const auto& dp) const {
+  template <class C, class T>
+  void backward(const auto& ops, const auto& p, const auto& x, const auto& saved, const auto& temporary,
+                moue::gated_gradient<C, T> out, moue::matrix_view<C> dx, const auto& dp) const {
     moue::testing::detail::watched<C> dy(x.rows, x.cols);
     for (moue::index_t i = 0; i < x.rows; ++i) {
       const C gate = out.gate[i];
       out.dgate[i] = C(0);
       for (moue::index_t j = 0; j < x.cols; ++j) {
         dy(i, j) = has(expert_fault::forms_differ) ? out.dy(i, j) : gate * out.dy(i, j);
-        const C output = (has(expert_fault::dgate_wrong) ? C(1) : p[0](0, j)) * saved[0](i, j);
+        const C output = (has(expert_fault::dgate_wrong) ? C(1) : p[0].for_row(i)(0, j)) * saved[0](i, j);
         out.dgate[i] += has(expert_fault::dgate_divided) ? dy(i, j) * output / gate : out.dy(i, j) * output;
       }
     }
@@ -203,6 +209,8 @@ TEST_CASE("faults of experts are named") {
   names(check(expert_fault::forward_reads_scratch), "forward reads no scratch it did not write and repeats itself");
   names(check(expert_fault::forward_writes_beside), "nothing is written beside the outputs");
   names(check(expert_fault::rows_meet), "rows are independent");
+  names(check(expert_fault::tokens_in_order), "rows are independent");
+  names(check(expert_fault::experts_meet), "dp agrees with central differences");
   names(check(expert_fault::widened_twice), "weights may be stored in a narrower type");
   names(check(expert_fault::dx_wrong), "dx agrees with central differences");
   names(check(expert_fault::dx_added), "backward assigns dx");

@@ -40,12 +40,17 @@ enum class backend_fault {
   last_row,
   last_element,
   plan_shuffled,
-  group_skipped,
-  group_split,
-  group_wrong
+  expert_skipped,
+  rows_lost,
+  row_repeated,
+  scratch_shared,
+  kinds_mixed,
+  block_wrong
 };
 
 struct faulty_operations {
+  static constexpr bool reads_token_rows = true;
+
   backend_fault fault;
   int* asked;
   moue::reference_operations plain = {};
@@ -103,7 +108,7 @@ struct faulty_operations {
   }
 };
 
-struct faulty_backend {
+struct faulty_backend : moue::host_transfers {
   backend_fault fault;
   int* asked;
 
@@ -118,15 +123,27 @@ struct faulty_backend {
     moue::make_plan(r, plan);
     if (has(backend_fault::plan_shuffled)) std::swap(plan.row_token[0], plan.row_token[1]);
   }
-  template <class C, class Body>
-  void each_group(const moue::dispatch_plan& plan, moue::matrix_view<C>, const Body& body) const {
-    for (moue::index_t e = has(backend_fault::group_skipped) ? 1 : 0; e < plan.experts(); ++e) {
-      const moue::index_t first = plan.expert_offsets[e], rows = plan.expert_rows(e);
-      const faulty_operations ops{has(backend_fault::group_wrong) ? backend_fault::linear_rounds : backend_fault::none,
-                                  asked};
-      if (rows == 0) continue;
-      const moue::index_t half = has(backend_fault::group_split) ? rows / 2 : 0;
-      body(ops, e, first + half, rows - half);
+  template <class S>
+  moue::block_needs needs(moue::index_t entries, moue::index_t, moue::index_t) const {
+    return {.rows = entries};
+  }
+  template <class S, class C, class Body>
+  void each_block(const moue::dispatch_plan& plan, moue::index_t, moue::vector_view<const std::int32_t> kinds,
+                  moue::index_t, const moue::block_scratch<C>& scratch, const Body& body) const {
+    const faulty_operations ops{has(backend_fault::block_wrong) ? backend_fault::linear_rounds : backend_fault::none,
+                                asked};
+    for (moue::index_t e = has(backend_fault::expert_skipped) ? 1 : 0; e < plan.experts(); ++e) {
+      moue::plan_block at{plan.expert_offsets[e], plan.expert_rows(e)};
+      if (at.rows == 0) continue;
+      if (has(backend_fault::rows_lost)) at.rows -= at.rows / 2;
+      if (has(backend_fault::scratch_shared)) at.scratch = scratch.gathered.rows;
+      const moue::index_t kind = has(backend_fault::kinds_mixed) ? 0 : kinds[e];
+      const auto run = [&] { body(moue::block_operations<faulty_operations, C>(ops, plan, at, e, {}), kind, at); };
+      run();
+      if (has(backend_fault::row_repeated)) {
+        at.rows = 1;
+        run();
+      }
     }
   }
 };
@@ -143,7 +160,7 @@ TEST_CASE("backends obey the laws") {
 TEST_CASE("faults of backends are named") {
   int asked = 0;
   const auto check = [&](backend_fault fault) {
-    return moue::testing::check_backend_laws(faulty_backend{fault, &asked});
+    return moue::testing::check_backend_laws(faulty_backend{{}, fault, &asked});
   };
   holds(check(backend_fault::none));
   names(check(backend_fault::no_workers), "there is a worker");
@@ -163,7 +180,10 @@ TEST_CASE("faults of backends are named") {
   names(check(backend_fault::last_row), "each_row visits every row once");
   names(check(backend_fault::last_element), "each_element visits every element once");
   names(check(backend_fault::plan_shuffled), "dispatch fills the plan of make_plan");
-  names(check(backend_fault::group_skipped), "each_group visits every expert that has rows once");
-  names(check(backend_fault::group_split), "each_group hands over all rows of an expert");
-  names(check(backend_fault::group_wrong), "operations of a group agree with plain loops");
+  names(check(backend_fault::expert_skipped), "each_block visits every row once");
+  names(check(backend_fault::rows_lost), "each_block visits every row once");
+  names(check(backend_fault::row_repeated), "each_block visits every row once");
+  names(check(backend_fault::scratch_shared), "a block has as many rows of scratch as rows");
+  names(check(backend_fault::kinds_mixed), "a block holds experts of one kind");
+  names(check(backend_fault::block_wrong), "operations of a block agree with plain loops");
 }

@@ -6,6 +6,7 @@
 #include <doctest/doctest.h>
 
 #include <array>
+#include <type_traits>
 
 #include "moue/backend/reference.hpp"
 #include "moue/policies.hpp"
@@ -26,23 +27,23 @@ struct triple {
   auto parameters() const { return std::array<moue::parameter_spec, 0>{}; }
   auto saved() const { return std::array{width}; }
   auto temporaries() const { return std::array<moue::index_t, 0>{}; }
-  template <class C>
+  template <class C, class X>
   struct scaled {
-    moue::matrix_view<const C> from;
+    X from;
     moue::matrix_view<C> to;
     C factor;
     void operator()(moue::index_t i, moue::index_t j) const { to(i, j) = factor * from(i, j); }
   };
   template <class C>
-  void forward(const auto& ops, const auto&, moue::matrix_view<const C> x, const auto& saved, const auto&,
+  void forward(const auto& ops, const auto&, const auto& x, const auto& saved, const auto&,
                moue::matrix_view<C> y) const {
-    ops.each_element(x.rows, width, scaled<C>{x, saved[0], C(1)});
-    ops.each_element(x.rows, width, scaled<C>{x, y, C(3)});
+    ops.each_element(x.rows, width, scaled<C, std::remove_cvref_t<decltype(x)>>{x, saved[0], C(1)});
+    ops.each_element(x.rows, width, scaled<C, std::remove_cvref_t<decltype(x)>>{x, y, C(3)});
   }
   template <class C>
-  void backward(const auto& ops, const auto&, moue::matrix_view<const C>, const auto&, const auto&,
-                moue::matrix_view<const C> dy, moue::matrix_view<C> dx, const auto&) const {
-    ops.each_element(dy.rows, width, scaled<C>{dy, dx, C(3)});
+  void backward(const auto& ops, const auto&, const auto&, const auto&, const auto&, moue::matrix_view<const C> dy,
+                moue::matrix_view<C> dx, const auto&) const {
+    ops.each_element(dy.rows, width, scaled<C, decltype(dy)>{dy, dx, C(3)});
   }
 };
 

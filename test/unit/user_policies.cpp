@@ -44,15 +44,14 @@ struct tanh_expert {
   auto temporaries() const { return std::array{width}; }
 
   template <class C>
-  void forward(const auto& ops, const auto& p, matrix_view<const C> x, const auto& saved, const auto&,
-               matrix_view<C> y) const {
+  void forward(const auto& ops, const auto& p, const auto& x, const auto& saved, const auto&, matrix_view<C> y) const {
     const auto out = saved[0];
     ops.linear(x, p[0], out);
     ops.each_element(y.rows, y.cols,
                      [=](moue::index_t i, moue::index_t j) { y(i, j) = out(i, j) = std::tanh(out(i, j)); });
   }
   template <class C>
-  void backward(const auto& ops, const auto& p, matrix_view<const C> x, const auto& saved, const auto& temporary,
+  void backward(const auto& ops, const auto& p, const auto& x, const auto& saved, const auto& temporary,
                 matrix_view<const C> dy, matrix_view<C> dx, const auto& dp) const {
     const auto out = saved[0];
     const auto d = temporary[0];
@@ -73,23 +72,22 @@ struct diagonal_expert {
   auto temporaries() const { return std::array{width}; }
 
   template <class C>
-  void forward(const auto& ops, const auto& p, matrix_view<const C> x, const auto&, const auto&,
-               matrix_view<C> y) const {
+  void forward(const auto& ops, const auto& p, const auto& x, const auto&, const auto&, matrix_view<C> y) const {
     const auto a = p[0];
     ops.each_element(y.rows, y.cols,
-                     [=](moue::index_t i, moue::index_t j) { y(i, j) = static_cast<C>(a(0, j)) * x(i, j); });
+                     [=](moue::index_t i, moue::index_t j) { y(i, j) = static_cast<C>(a.for_row(i)(0, j)) * x(i, j); });
   }
-  template <class C>
-  void backward(const auto& ops, const auto& p, matrix_view<const C> x, const auto&, const auto& temporary,
-                moue::gated_gradient<C> out, matrix_view<C> dx, const auto& dp) const {
+  template <class C, class T>
+  void backward(const auto& ops, const auto& p, const auto& x, const auto&, const auto& temporary,
+                moue::gated_gradient<C, T> out, matrix_view<C> dx, const auto& dp) const {
     const auto a = p[0];
     const auto products = temporary[0];
     ops.each_row(x.rows, [=](moue::index_t i) {
       C sum = C(0);
       for (moue::index_t j = 0; j < x.cols; ++j) {
-        sum += out.dy(i, j) * static_cast<C>(a(0, j)) * x(i, j);
+        sum += out.dy(i, j) * static_cast<C>(a.for_row(i)(0, j)) * x(i, j);
         products(i, j) = out.gate[i] * out.dy(i, j) * x(i, j);
-        dx(i, j) = out.gate[i] * out.dy(i, j) * static_cast<C>(a(0, j));
+        dx(i, j) = out.gate[i] * out.dy(i, j) * static_cast<C>(a.for_row(i)(0, j));
       }
       out.dgate[i] = sum;
     });

@@ -8,11 +8,13 @@
 #include <Eigen/Core>
 #include <algorithm>
 #include <concepts>
+#include <cstdint>
 #include <memory>
 #include <type_traits>
 #include <utility>
 
 #include "moue/backend.hpp"
+#include "moue/backend/blocks.hpp"
 #include "moue/backend/cpu/any_threads.hpp"
 #include "moue/backend/cpu/thread_pool.hpp"
 #include "moue/backend/host_threads.hpp"
@@ -41,67 +43,23 @@ class cpu_operations {
 
   template <class X, class W>
   void linear(const X& x, const W& w, const matrix_view<C>& y, store mode = store::assign) const {
-    if (y.empty()) return;
-    const matrix_view<const C> weight = in_compute_type(w);
-    const matrix_view<const C> in = x;
-    row_blocks(y.rows, y.cols * in.cols, [&](index_t first, index_t rows) {
-      const auto a = map(in.row_block(first, rows));
-      auto out = map(y.row_block(first, rows));
-      const auto b = map(weight);
-      if (mode == store::assign) out.setZero();
-      if (rows <= few_rows)
-        for (index_t i = 0; i < rows; ++i) out.row(i).transpose().noalias() += b * a.row(i).transpose();
-      else
-        out.noalias() += a * b.transpose();
-    });
+    if (!y.empty()) multiply_transposed(x, in_compute_type(w), y, mode);
   }
-
   template <class DY, class W>
   void input_gradient(const DY& dy, const W& w, const matrix_view<C>& dx, store mode = store::assign) const {
-    if (dx.empty()) return;
-    const matrix_view<const C> weight = in_compute_type(w);
-    const matrix_view<const C> in = dy;
-    row_blocks(dx.rows, dx.cols * in.cols, [&](index_t first, index_t rows) {
-      const auto a = map(in.row_block(first, rows));
-      auto out = map(dx.row_block(first, rows));
-      const auto b = map(weight);
-      if (mode == store::assign) out.setZero();
-      if (rows <= few_rows || tiny(rows, dx.cols, in.cols))
-        for (index_t i = 0; i < rows; ++i) out.row(i).noalias() += a.row(i) * b;
-      else
-        out.noalias() += a * b;
-    });
+    if (!dx.empty()) multiply(dy, in_compute_type(w), dx, mode);
   }
-
   template <class DY, class X>
   void weight_gradient(const DY& dy, const X& x, const matrix_view<C>& dw, store mode = store::add) const {
-    if (dw.empty() || (x.rows == 0 && mode == store::add)) return;
-    const matrix_view<const C> g = dy;
-    const matrix_view<const C> in = x;
-    row_blocks(dw.rows, dw.cols * in.rows, [&](index_t first, index_t rows) {
-      const auto a = map(g.column_block(first, rows));
-      const auto b = map(in);
-      auto out = map(dw.row_block(first, rows));
-      if (mode == store::assign) out.setZero();
-      if (in.rows == 0) return;
-      if (in.rows <= few_rows || tiny(rows, dw.cols, in.rows))
-        for (index_t j = 0; j < rows; ++j)
-          for (index_t t = 0; t < in.rows; ++t) out.row(j) += a(t, j) * b.row(t);
-      else
-        out.noalias() += a.transpose() * b;
-    });
+    if (!dw.empty()) multiply_rows(dy, x, dw, mode);
   }
-
   template <class DY, class X>
   void weight_gradient(const DY& dy, const X& x, const gradient_target<C>& dw) const {
     detail::write_target(dw, [&](const matrix_view<C>& to, store mode) { weight_gradient(dy, x, to, mode); });
   }
-
   template <class X>
   void column_sum(const X& x, const matrix_view<C>& out, store mode = store::add) const {
-    const matrix_view<const C> in = x;
-    if (mode == store::assign && !out.empty()) map(out).row(0).setZero();
-    for (index_t i = 0; i < in.rows; ++i) map(out).row(0) += map(in).row(i);
+    add_rows(x, out, mode);
   }
   template <class X>
   void column_sum(const X& x, const gradient_target<C>& out) const {
@@ -129,6 +87,55 @@ class cpu_operations {
   static constexpr index_t element_rows = 64;  // of a row functor
   static constexpr index_t least_products = 1 << 19;  // below this waking the pool costs more than it saves
   static constexpr index_t least_elements = 1 << 15;
+
+  // Of one type each, whatever the views that they were called with: a fraction of the functions.
+
+  void multiply_transposed(const matrix_view<const C>& in, const matrix_view<const C>& weight, const matrix_view<C>& y,
+                           store mode) const {
+    row_blocks(y.rows, y.cols * in.cols, [&](index_t first, index_t rows) {
+      const auto a = map(in.row_block(first, rows));
+      auto out = map(y.row_block(first, rows));
+      const auto b = map(weight);
+      if (mode == store::assign) out.setZero();
+      if (rows <= few_rows)
+        for (index_t i = 0; i < rows; ++i) out.row(i).transpose().noalias() += b * a.row(i).transpose();
+      else
+        out.noalias() += a * b.transpose();
+    });
+  }
+  void multiply(const matrix_view<const C>& in, const matrix_view<const C>& weight, const matrix_view<C>& dx,
+                store mode) const {
+    row_blocks(dx.rows, dx.cols * in.cols, [&](index_t first, index_t rows) {
+      const auto a = map(in.row_block(first, rows));
+      auto out = map(dx.row_block(first, rows));
+      const auto b = map(weight);
+      if (mode == store::assign) out.setZero();
+      if (rows <= few_rows || tiny(rows, dx.cols, in.cols))
+        for (index_t i = 0; i < rows; ++i) out.row(i).noalias() += a.row(i) * b;
+      else
+        out.noalias() += a * b;
+    });
+  }
+  void multiply_rows(const matrix_view<const C>& g, const matrix_view<const C>& in, const matrix_view<C>& dw,
+                     store mode) const {
+    if (in.rows == 0 && mode == store::add) return;
+    row_blocks(dw.rows, dw.cols * in.rows, [&](index_t first, index_t rows) {
+      const auto a = map(g.column_block(first, rows));
+      const auto b = map(in);
+      auto out = map(dw.row_block(first, rows));
+      if (mode == store::assign) out.setZero();
+      if (in.rows == 0) return;
+      if (in.rows <= few_rows || tiny(rows, dw.cols, in.rows))
+        for (index_t j = 0; j < rows; ++j)
+          for (index_t t = 0; t < in.rows; ++t) out.row(j) += a(t, j) * b.row(t);
+      else
+        out.noalias() += a.transpose() * b;
+    });
+  }
+  void add_rows(const matrix_view<const C>& in, const matrix_view<C>& out, store mode) const {
+    if (mode == store::assign && !out.empty()) map(out).row(0).setZero();
+    for (index_t i = 0; i < in.rows; ++i) map(out).row(0) += map(in).row(i);
+  }
 
   /// Whether Eigen would compute a product entry by entry: with fused multiply-add, entries then round by their alignment.
   static bool tiny(index_t rows, index_t cols, index_t depth) { return rows + cols + depth < 20; }
@@ -170,7 +177,7 @@ class cpu_operations {
 /// Results are bit-identical for any number and kind of threads. A run that starts inside a task of another is done by the
 /// thread that starts it. Eigen takes its packing buffers from the stack or, for blocks over 128 KiB, from the heap; the
 /// library itself allocates nothing while a pass runs, but for the first run on threads of its own, which makes them.
-class cpu {
+class cpu : public host_transfers {
  public:
   cpu() = default;
   /// `threads` in all, the caller's among them. The others are made by the first run that has work for them, in a forked
@@ -198,18 +205,34 @@ class cpu {
     make_plan(r, plan);
   }
 
+  /// An expert with many rows may want all threads at once, the others run side by side: rows for both.
+  template <class S>
+  block_needs needs(index_t entries, index_t, index_t largest) const {
+    using C = compute_t<S>;
+    return {.rows = workers() * rows_of_worker(entries),
+            .gathers = true,
+            .converted = std::is_same_v<S, C> ? 0 : detail::padded(largest)};
+  }
+
   /// Experts with a large share of the rows run one after another on all threads, the others side by side.
-  template <class C, class Body>
-  void each_group(const dispatch_plan& plan, matrix_view<C> conversion, const Body& body) const {
+  template <class S, class C, class Body>
+  void each_block(const dispatch_plan& plan, index_t, vector_view<const std::int32_t> kinds, index_t,
+                  const block_scratch<C>& scratch, const Body& body) const {
+    const index_t own_rows = scratch.gathered.rows / workers();
     const index_t large = pool_ ? plan.rows() / pool_->size() : plan.rows() + 1;
     const auto is_large = [&](index_t e) { return plan.expert_rows(e) > large; };
-    const auto run = [&](index_t e, const detail::cpu_operations<C>& ops) {
-      body(ops, e, plan.expert_offsets[e], plan.expert_rows(e));
+    const auto run = [&](index_t e, index_t worker, const detail::cpu_operations<C>& ops) {
+      for (index_t at = plan.expert_offsets[e], end = plan.expert_offsets[e + 1]; at < end; at += detail::block_rows) {
+        const plan_block block{at, std::min(end - at, detail::block_rows), worker * own_rows};
+        body(block_operations<detail::cpu_operations<C>, C>(ops, plan, block, e,
+                                                            scratch.gathered.row_block(block.scratch, block.rows)),
+             kinds[e], block);
+      }
     };
-    for (index_t e = 0; e < plan.experts(); ++e)
-      if (is_large(e)) run(e, operations(conversion));
+    for (index_t e = 0; pool_ && e < plan.experts(); ++e)
+      if (is_large(e)) run(e, 0, operations(scratch.conversion));
     const auto run_on_one = [&](index_t e, index_t worker) {
-      if (plan.expert_rows(e) > 0 && !is_large(e)) run(e, detail::cpu_operations<C>(nullptr, conversion.row(worker)));
+      if (!is_large(e)) run(e, worker, detail::cpu_operations<C>(nullptr, scratch.conversion.row(worker)));
     };
     if (pool_)
       pool_->run(plan.experts(), run_on_one);
@@ -218,6 +241,10 @@ class cpu {
   }
 
  private:
+  index_t rows_of_worker(index_t entries) const {
+    return std::min((entries + workers() - 1) / workers(), detail::block_rows);
+  }
+
   std::shared_ptr<detail::any_threads> pool_;
 };
 

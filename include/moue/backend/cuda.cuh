@@ -38,7 +38,7 @@ class basic_cuda {
 
  public:
   using runtime_type = RuntimeT;
-  static constexpr bool grouped = true;
+  static constexpr bool host_memory = false;
 
   basic_cuda() = default;
   explicit basic_cuda(RuntimeT runtime) : runtime_(std::move(runtime)) {}
@@ -54,17 +54,22 @@ class basic_cuda {
   detail::gpu::operations<RuntimeT> operations(matrix_view<C>) const {
     return detail::gpu::operations<RuntimeT>(runtime_);
   }
-  template <class C, class S = C>
-  detail::gpu::group_operations<RuntimeT, S> group(const dispatch_plan& plan, vector_view<const std::int32_t> kinds,
-                                                   index_t kind) const {
-    return {runtime_, plan, kinds, static_cast<std::int32_t>(kind)};
-  }
   template <class C>
   void dispatch(const routing<C>& r, dispatch_plan& plan) const {
     detail::gpu::dispatch(runtime_, r, plan);
   }
-  static index_t dispatch_scratch(index_t entries, index_t experts) {
-    return detail::gpu::dispatch_scratch(entries, experts);
+  template <class S>
+  static block_needs needs(index_t entries, index_t experts, index_t) {
+    return {.rows = entries, .gathers = true, .dispatch = detail::gpu::dispatch_scratch(entries, experts)};
+  }
+  /// A block per kind of experts, with all rows.
+  template <class S, class C, class Body>
+  void each_block(const dispatch_plan& plan, index_t entries, vector_view<const std::int32_t> kinds,
+                  index_t number_of_kinds, const block_scratch<C>& scratch, const Body& body) const {
+    for (index_t kind = 0; kind < number_of_kinds; ++kind)
+      body(detail::gpu::group_operations<RuntimeT, S, C>(runtime_, plan, kinds, static_cast<std::int32_t>(kind),
+                                                         scratch.gathered),
+           kind, plan_block{0, entries, 0});
   }
   /// Entries of a dispatched routing whose id is neither an expert's nor −1. Waits.
   index_t refused_entries(const dispatch_plan& plan) const {

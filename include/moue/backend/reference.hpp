@@ -5,12 +5,18 @@
 /// @file
 /// The reference backend: plain loops over any scalar type. Slow, serial, and the oracle for everything else.
 
+#include <algorithm>
+#include <cstdint>
+
 #include "moue/backend.hpp"
+#include "moue/backend/blocks.hpp"
 
 namespace moue {
 
 /// Operations as triple loops. Sums run in index order.
 struct reference_operations {
+  static constexpr bool reads_token_rows = true;
+
   template <class X, class W, class C>
   void linear(const X& x, const W& w, const matrix_view<C>& y, store mode = store::assign) const {
     for (index_t i = 0; i < y.rows; ++i)
@@ -67,7 +73,7 @@ struct reference_operations {
 
 /// Plain loops on the calling thread. Works for `float`, `double`, `long double` and any number type with arithmetic
 /// and the elementary functions found by argument-dependent look-up.
-struct reference {
+struct reference : host_transfers {
   index_t workers() const { return 1; }
   template <class C>
   reference_operations operations(matrix_view<C>) const {
@@ -77,10 +83,33 @@ struct reference {
   void dispatch(const routing<C>& r, dispatch_plan& plan) const {
     make_plan(r, plan);
   }
-  template <class C, class Body>
-  void each_group(const dispatch_plan& plan, matrix_view<C>, const Body& body) const {
-    for (index_t e = 0; e < plan.experts(); ++e)
-      if (plan.expert_rows(e) > 0) body(reference_operations{}, e, plan.expert_offsets[e], plan.expert_rows(e));
+  template <class S>
+  block_needs needs(index_t entries, index_t, index_t) const {
+    return {.rows = std::min(entries, detail::block_rows)};
+  }
+  /// Blocks of as many experts as there is room for.
+  template <class S, class C, class Body>
+  void each_block(const dispatch_plan& plan, index_t, vector_view<const std::int32_t> kinds, index_t,
+                  const block_scratch<C>& scratch, const Body& body) const {
+    plan_block block;
+    index_t of = 0;  // the expert of the block's first row
+    const auto run = [&] {
+      if (block.rows > 0)
+        body(block_operations<reference_operations, C>({}, plan, block, of, scratch.gathered), kinds[of], block);
+      block = {block.first + block.rows, 0, 0};
+    };
+    for (index_t e = 0; e < plan.experts(); ++e) {
+      index_t rows = plan.expert_rows(e);
+      if (rows == 0) continue;
+      if (kinds[e] != kinds[of] || block.rows + rows > detail::block_rows) run();
+      if (block.rows == 0) of = e;
+      for (; rows > detail::block_rows; rows -= detail::block_rows) {
+        block.rows = detail::block_rows;
+        run();
+      }
+      block.rows += rows;
+    }
+    run();
   }
 };
 

@@ -16,7 +16,7 @@ namespace moue {
 template <class C>
 struct expert_record {
   dispatch_plan plan;
-  vector_view<C> saved;
+  matrix_view<C> saved;  ///< [entries, columns] the matrices of a row side by side
   matrix_view<C> outputs;
 };
 
@@ -24,13 +24,12 @@ struct expert_record {
 /// is not copied. Views of caller memory.
 template <class C>
 struct expert_scratch {
-  matrix_view<C> in;           ///< [entries, width] gathered inputs
-  matrix_view<C> out;          ///< [entries, width] outputs, or input gradients
-  matrix_view<C> dout;         ///< [entries, width] gathered output gradients
-  vector_view<C> gate;         ///< [entries]
-  vector_view<C> dgate;        ///< [entries]
-  vector_view<C> temporaries;  ///< what the experts asked for
-  matrix_view<C> conversion;   ///< [workers, elements of the largest weight], no columns if nothing is converted
+  matrix_view<C> out;         ///< [entries, width] outputs, or input gradients
+  vector_view<C> gate;        ///< [entries]
+  vector_view<C> dgate;       ///< [entries]
+  matrix_view<C> rows;        ///< [rows of the blocks that run at once, columns]: matrices side by side, from the left
+  index_t gathered = 0;       ///< columns of `rows` that products gather in; after them, what the experts asked for
+  matrix_view<C> conversion;  ///< [workers, elements of the largest weight], no columns if nothing is converted
   detail::grouped_tables tables;
 };
 

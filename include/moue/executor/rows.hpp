@@ -3,30 +3,17 @@
 #pragma once
 
 /// @file
-/// Row functors of the executor: gather, combine, and their backward halves.
+/// Row functors of the executor: gates, combine, and their backward halves.
 
 #include <cstdint>
 
 #include "moue/dispatch.hpp"
 #include "moue/lanes.hpp"
 #include "moue/routing.hpp"
+#include "moue/token_rows.hpp"
 #include "moue/view.hpp"
 
 namespace moue::detail {
-
-/// out(i, :) = x(token of row first + i, :), converted.
-template <class C, class X>
-struct gather_tokens {
-  matrix_view<const X> x;
-  vector_view<const std::int32_t> row_token;
-  index_t first;
-  matrix_view<C> out;
-  template <class Lanes = one_lane>
-  MOUE_HD void operator()(index_t i, const Lanes& lanes = {}) const {
-    const index_t t = row_token[first + i];
-    for (index_t j = lanes.first(); j < out.cols; j += lanes.step()) out(i, j) = static_cast<C>(x(t, j));
-  }
-};
 
 /// The gate of each row: the sum of those of its entries.
 template <class C>
@@ -65,19 +52,21 @@ struct clear_entry {
   MOUE_HD void operator()(index_t i) const { v[i] = C(0); }
 };
 
-/// dgate = <dy, output>; then dy *= gate.
-template <class C>
+/// dgate = <dy, output>; scaled = gate dy.
+template <class C, class T>
 struct gate_from_output {
   matrix_view<const C> output;
+  token_rows<T, C> dy;
   vector_view<const C> gate;
-  matrix_view<C> dy;
   vector_view<C> dgate;
+  matrix_view<C> scaled;
   template <class Lanes = one_lane>
   MOUE_HD void operator()(index_t i, const Lanes& lanes = {}) const {
     C sum = C(0);
-    for (index_t j = lanes.first(); j < dy.cols; j += lanes.step()) {
-      sum += dy(i, j) * output(i, j);
-      dy(i, j) *= gate[i];
+    for (index_t j = lanes.first(); j < scaled.cols; j += lanes.step()) {
+      const C d = dy(i, j);
+      sum += d * output(i, j);
+      scaled(i, j) = d * gate[i];
     }
     sum = lanes.sum(sum);
     if (lanes.leads()) dgate[i] = sum;

@@ -3,7 +3,7 @@
 #pragma once
 
 /// @file
-/// What one call of an expert's member gets: row matrices, and the tensors of one expert or of all experts of its kind.
+/// What one call of an expert's member gets: row matrices, and the tensors of all experts of its kind.
 
 #include <algorithm>
 #include <array>
@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "moue/backend.hpp"
 #include "moue/dispatch.hpp"
 #include "moue/expert.hpp"
 #include "moue/gradients.hpp"
@@ -19,86 +20,63 @@
 
 namespace moue::detail {
 
-/// The rows that one call of an expert's member runs over.
-struct group_place {
-  index_t expert = -1;  // -1 where all experts of a kind run at once
-  index_t kind = 0;
-  index_t first = 0;
-  index_t rows = 0;
-};
-
-/// Columns that a matrix of `width` takes in a row of a flat buffer: where matrices lie side by side, enough for each to
-/// begin where vectors of any type do.
-template <bool SideBySide>
-constexpr index_t padded(index_t width) {
-  return SideBySide ? (width + 31) / 32 * 32 : width;
-}
-template <bool SideBySide>
+/// Columns of a row of a flat buffer in which matrices of these widths lie side by side.
 index_t row_width(const auto& widths) {
   index_t sum = 0;
-  for (const index_t width : widths) sum += padded<SideBySide>(width);
+  for (const index_t width : widths) sum += padded(width);
   return sum;
 }
 
-/// The row matrices of a group in a flat buffer with `width` elements a row: one after another in an expert's part of it,
-/// or, where rows of several kinds are mixed, side by side.
-template <bool SideBySide, class T, std::size_t N, class C>
-std::array<matrix_view<T>, N> row_matrices(const std::array<index_t, N>& widths, vector_view<C> buffer, index_t width,
-                                           const group_place& at) {
+/// The matrices of `widths` that lie side by side in `buffer` from column `column` on, in `rows` rows from `first` on.
+template <class T, std::size_t N, class C>
+std::array<matrix_view<T>, N> row_matrices(const std::array<index_t, N>& widths, const matrix_view<C>& buffer,
+                                           index_t first, index_t rows, index_t column = 0) {
   std::array<matrix_view<T>, N> result;
-  auto* next = buffer.data + at.first * width;
-  for (auto cols = widths.begin(); auto& m : result) {
-    m = {next, at.rows, *cols, SideBySide ? width : *cols};
-    next += SideBySide ? padded<true>(*cols) : at.rows * *cols;
-    ++cols;
+  for (auto width = widths.begin(); auto& m : result) {
+    m = buffer.row_block(first, rows).column_block(column, *width);
+    column += padded(*width++);
   }
   return result;
 }
 
+/// The tensors of all experts of a kind, for the rows of a block.
 template <class T, class E>
-auto tensors_of_expert(auto& values, index_t expert) {
-  std::array<matrix_view<T>, parameter_count<E>> result;
-  for (index_t place = values.layout().expert_first(expert); auto& tensor : result) tensor = values[place++];
-  return result;
-}
-
-template <class T, class E>
-auto tensors_of_kind(const E& kind, const pointer_table& table, const dispatch_plan& plan) {
+auto tensors_of_kind(const E& kind, const pointer_table& table, const dispatch_plan& plan, const plan_block& at) {
   std::array<grouped_matrix<T>, parameter_count<E>> result;
   const auto specs = kind.parameters();
+  const vector_view<const std::int32_t> row_expert{plan.row_expert.data + at.first, at.rows};
   for (auto spec = specs.begin(); auto& tensor : result) {
     const index_t first = (spec - specs.begin()) * plan.experts();
-    tensor = {table.there.data + first, plan.row_expert, spec->rows, spec->cols, table.sent.data() + first};
+    tensor = {table.there.data + first, row_expert, spec->rows, spec->cols, table.sent.data() + first};
     ++spec;
   }
   return result;
 }
 
-/// Whether a policy wrote the tensors of the experts of `kind` that have rows; a row is an expert.
+/// Marks the tensors that a call wrote: those of every expert with rows in the block, once each.
 template <std::size_t N>
 struct set_expert_marks {
   void* const* marks;  // [N, experts]
-  vector_view<const index_t> expert_offsets;
-  vector_view<const std::int32_t> kind_of;
-  std::int32_t kind;
+  index_t experts;
+  vector_view<const std::int32_t> row_expert;  // [rows of the block]
   std::array<bool, N> written;
-  MOUE_HD void operator()(index_t e) const {
-    if (kind_of[e] != kind || expert_offsets[e + 1] == expert_offsets[e]) return;
-    for (std::size_t i = 0; i < N; ++i)
-      if (auto* const mark = static_cast<std::uint8_t*>(marks[static_cast<index_t>(i) * kind_of.size + e]); written[i])
-        *mark = 1;
+  MOUE_HD void operator()(index_t i) const {
+    const index_t expert = row_expert[i];
+    if (i > 0 && row_expert[i - 1] == expert) return;
+    for (std::size_t n = 0; n < N; ++n)
+      if (written[n]) *static_cast<std::uint8_t*>(marks[static_cast<index_t>(n) * experts + expert]) = 1;
   }
 };
 
-/// As `call_targets`, of all experts of a kind at once.
+/// What one call of an expert's `backward` may write: the targets of its N tensors, whose marks `settle` sets after the
+/// call.
 template <class C, std::size_t N>
-class kind_targets {
+class block_targets {
  public:
   template <class E>
-  kind_targets(const E& kind, index_t position, const grouped_tables& tables, const dispatch_plan& plan)
-      : settled_{
-            tables.marks.there.data, plan.expert_offsets, tables.kind_of, static_cast<std::int32_t>(position), {}} {
-    const auto values = tensors_of_kind<C>(kind, tables.gradients, plan);
+  block_targets(const E& kind, const grouped_tables& tables, const dispatch_plan& plan, const plan_block& at)
+      : settled_{tables.marks.there.data, plan.experts(), {plan.row_expert.data + at.first, at.rows}, {}} {
+    const auto values = tensors_of_kind<C>(kind, tables.gradients, plan, at);
     for (std::size_t i = 0; i < N; ++i) {
       const auto first = static_cast<index_t>(i) * plan.experts();
       void* const* const sent = tables.gradients.sent.data() + first;
@@ -106,14 +84,14 @@ class kind_targets {
         targets_[i] = {values[i], tables.marks.there.data + first, &settled_.written[i]};
     }
   }
-  kind_targets(const kind_targets&) = delete;  // targets point here
-  kind_targets& operator=(const kind_targets&) = delete;
+  block_targets(const block_targets&) = delete;  // targets point here
+  block_targets& operator=(const block_targets&) = delete;
 
   const std::array<grouped_target<C>, N>& targets() const { return targets_; }
-  /// With operations over a whole batch.
+  /// With the operations of the block.
   void settle(const auto& ops) const {
     if (std::find(settled_.written.begin(), settled_.written.end(), true) != settled_.written.end())
-      ops.each_row(settled_.kind_of.size, settled_);
+      ops.each_row(settled_.row_expert.size, settled_);
   }
 
  private:

@@ -17,10 +17,10 @@ namespace moue {
 namespace detail {
 
 /// mix(i, :) holds two logits on entry and their softmax on return; y = mix0 x + mix1 v.
-template <class C, class W>
+template <class C, class T, class W>
 struct blend_row {
   matrix_view<C> mix;
-  matrix_view<const C> x;
+  token_rows<T, C> x;
   W vector;
   matrix_view<C> y;
   template <class Lanes = one_lane>
@@ -39,12 +39,12 @@ struct blend_row {
 
 /// Per row: the gate's gradient <dy, y>; the two logits' gradients into dmix; the vector's gradient rows into dv; and the
 /// direct part of dx.
-template <class C, class W>
+template <class C, class T, class W, class DY>
 struct blend_backward_row {
   matrix_view<const C> mix;
-  matrix_view<const C> x;
+  token_rows<T, C> x;
   W vector;
-  gated_gradient<C> out;
+  gated_gradient<C, DY> out;
   matrix_view<C> dmix;
   matrix_view<C> dv;
   matrix_view<C> dx;
@@ -70,18 +70,18 @@ struct blend_backward_row {
   }
 };
 
-template <class C, class W>
-blend_row(matrix_view<C>, matrix_view<const C>, W, matrix_view<C>) -> blend_row<C, W>;
-template <class C, class W>
-blend_backward_row(matrix_view<const C>, matrix_view<const C>, W, gated_gradient<C>, matrix_view<C>, matrix_view<C>,
-                   matrix_view<C>) -> blend_backward_row<C, W>;
+template <class C, class T, class W>
+blend_row(matrix_view<C>, token_rows<T, C>, W, matrix_view<C>) -> blend_row<C, T, W>;
+template <class C, class T, class W, class DY>
+blend_backward_row(matrix_view<const C>, token_rows<T, C>, W, gated_gradient<C, DY>, matrix_view<C>, matrix_view<C>,
+                   matrix_view<C>) -> blend_backward_row<C, T, W, DY>;
 
 }  // namespace detail
 
 /// y = a_1 x + a_2 v with (a_1, a_2) = softmax(W x), W [2, width], v [1, width] (MoE++, arXiv 2410.07348, equation for
 /// constant experts).
 struct constant_expert {
-  index_t width = 1;
+  index_t width = 0;
 
   auto parameters() const {
     return std::array{
@@ -92,14 +92,13 @@ struct constant_expert {
   auto temporaries() const { return std::array<index_t, 2>{2, width}; }
 
   template <class C>
-  void forward(const auto& ops, const auto& p, matrix_view<const C> x, const auto& saved, const auto&,
-               matrix_view<C> y) const {
+  void forward(const auto& ops, const auto& p, const auto& x, const auto& saved, const auto&, matrix_view<C> y) const {
     ops.linear(x, p[0], saved[0]);
     ops.each_row(x.rows, detail::blend_row{saved[0], x, p[1], y});
   }
-  template <class C>
-  void backward(const auto& ops, const auto& p, matrix_view<const C> x, const auto& saved, const auto& temporary,
-                gated_gradient<C> out, matrix_view<C> dx, const auto& dp) const {
+  template <class C, class T>
+  void backward(const auto& ops, const auto& p, const auto& x, const auto& saved, const auto& temporary,
+                gated_gradient<C, T> out, matrix_view<C> dx, const auto& dp) const {
     const auto& dmix = temporary[0];
     const auto& dv = temporary[1];
     ops.each_row(x.rows, detail::blend_backward_row{saved[0], x, p[1], out, dmix, dv, dx});

@@ -52,8 +52,8 @@ struct mlp_backward_row {
 /// `Biased`. Saves the pre-activation only. 4 width hidden FLOPs a row forward, twice that backward.
 template <Activation ActivationT, bool Biased = false>
 struct mlp {
-  index_t width = 1;
-  index_t hidden = 1;
+  index_t width = 0;
+  index_t hidden = 0;
 
   auto parameters() const {
     const parameter_spec up{"up",          hidden, width, initializer::normal(1 / std::sqrt(double(width))),
@@ -75,7 +75,7 @@ struct mlp {
   }
 
   template <class C>
-  void forward(const auto& ops, const auto& p, matrix_view<const C> x, const auto& saved, const auto& temporary,
+  void forward(const auto& ops, const auto& p, const auto& x, const auto& saved, const auto& temporary,
                matrix_view<C> y) const {
     const auto& pre = saved[0];
     const auto& h = temporary[0];
@@ -86,9 +86,9 @@ struct mlp {
     if constexpr (Biased) ops.each_element(y.rows, y.cols, detail::add_bias{y, p[3]});
   }
 
-  template <class C>
-  void backward(const auto& ops, const auto& p, matrix_view<const C> x, const auto& saved, const auto& temporary,
-                gated_gradient<C> out, matrix_view<C> dx, const auto& dp) const {
+  template <class C, class T>
+  void backward(const auto& ops, const auto& p, const auto& x, const auto& saved, const auto& temporary,
+                gated_gradient<C, T> out, matrix_view<C> dx, const auto& dp) const {
     const auto& a = temporary[0];
     const auto& h = temporary[1];
     if constexpr (Biased)
@@ -103,7 +103,7 @@ struct mlp {
     if constexpr (Biased) {
       ops.column_sum(a, dp[2]);
       if (dp[3].empty()) return;
-      ops.each_element(out.dy.rows, out.dy.cols, detail::scale_rows<C>{out.dy, out.gate, temporary[2]});
+      ops.each_element(out.dy.rows, out.dy.cols, detail::scale_rows{out.dy, out.gate, temporary[2]});
       ops.column_sum(temporary[2], dp[3]);
     }
   }

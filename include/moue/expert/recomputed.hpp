@@ -34,20 +34,20 @@ struct recomputed {
   }
 
   template <class C>
-  void forward(const auto& ops, const auto& p, matrix_view<const C> x, const auto&, const auto& temporary,
+  void forward(const auto& ops, const auto& p, const auto& x, const auto&, const auto& temporary,
                matrix_view<C> y) const {
     expert.forward(ops, p, x, saved_of(temporary), temporaries_of(temporary), y);
   }
 
   template <class C>
-  void backward(const auto& ops, const auto& p, matrix_view<const C> x, const auto&, const auto& temporary,
+  void backward(const auto& ops, const auto& p, const auto& x, const auto&, const auto& temporary,
                 matrix_view<const C> dy, matrix_view<C> dx,
                 const auto& dp) const requires detail::has_plain_backward<ExpertT> {
     back(ops, p, x, temporary, dy, dx, dp);
   }
-  template <class C>
-  void backward(const auto& ops, const auto& p, matrix_view<const C> x, const auto&, const auto& temporary,
-                gated_gradient<C> out, matrix_view<C> dx,
+  template <class C, class T>
+  void backward(const auto& ops, const auto& p, const auto& x, const auto&, const auto& temporary,
+                gated_gradient<C, T> out, matrix_view<C> dx,
                 const auto& dp) const requires detail::has_gated_backward<ExpertT> {
     back(ops, p, x, temporary, out, dx, dp);
   }
@@ -61,8 +61,8 @@ struct recomputed {
     return detail::sub_array<saved_matrices, own_temporaries>(temporary);
   }
   template <class C>
-  void back(const auto& ops, const auto& p, matrix_view<const C> x, const auto& temporary, const auto& dy,
-            matrix_view<C> dx, const auto& dp) const {
+  void back(const auto& ops, const auto& p, const auto& x, const auto& temporary, const auto& dy, matrix_view<C> dx,
+            const auto& dp) const {
     expert.forward(ops, p, x, saved_of(temporary), temporaries_of(temporary), temporary.back());
     std::array<matrix_view<const C>, saved_matrices> saved;
     for (std::size_t i = 0; i < saved_matrices; ++i) saved[i] = temporary[i];

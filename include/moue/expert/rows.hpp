@@ -6,6 +6,7 @@
 /// Row functors that several experts are written with.
 
 #include "moue/lanes.hpp"
+#include "moue/token_rows.hpp"
 #include "moue/view.hpp"
 
 namespace moue::detail {
@@ -19,9 +20,9 @@ struct add_bias {
 };
 
 /// dgate[i] = <dy_i, bias>, or 0 without a bias.
-template <class C, class W>
+template <class C, class T, class W>
 struct gate_of_bias {
-  matrix_view<const C> dy;
+  token_rows<T, C> dy;
   W bias;
   vector_view<C> dgate;
   template <class Lanes = one_lane>
@@ -41,25 +42,25 @@ struct zero_gate {
 };
 
 /// out(i, :) = gate[i] m(i, :).
-template <class C>
+template <class C, class T>
 struct scale_rows {
-  matrix_view<const C> m;
+  token_rows<T, C> m;
   vector_view<const C> gate;
   matrix_view<C> out;
   MOUE_HD void operator()(index_t i, index_t j) const { out(i, j) = gate[i] * m(i, j); }
 };
 
-template <class C>
+template <class C, class T>
 struct copy_element {
-  matrix_view<const C> from;
+  token_rows<T, C> from;
   matrix_view<C> to;
   MOUE_HD void operator()(index_t i, index_t j) const { to(i, j) = from(i, j); }
 };
 
-template <class C>
+template <class C, class T, class U>
 struct row_dot {
-  matrix_view<const C> a;
-  matrix_view<const C> b;
+  token_rows<T, C> a;
+  token_rows<U, C> b;
   vector_view<C> out;
   template <class Lanes = one_lane>
   MOUE_HD void operator()(index_t i, const Lanes& lanes = {}) const {
@@ -72,7 +73,13 @@ struct row_dot {
 
 template <class C, class W>
 add_bias(matrix_view<C>, W) -> add_bias<C, W>;
-template <class C, class W>
-gate_of_bias(matrix_view<const C>, W, vector_view<C>) -> gate_of_bias<C, W>;
+template <class C, class T, class W>
+gate_of_bias(token_rows<T, C>, W, vector_view<C>) -> gate_of_bias<C, T, W>;
+template <class C, class T>
+scale_rows(token_rows<T, C>, vector_view<const C>, matrix_view<C>) -> scale_rows<C, T>;
+template <class C, class T>
+copy_element(token_rows<T, C>, matrix_view<C>) -> copy_element<C, T>;
+template <class C, class T, class U>
+row_dot(token_rows<T, C>, token_rows<U, C>, vector_view<C>) -> row_dot<C, T, U>;
 
 }  // namespace moue::detail

@@ -36,16 +36,17 @@ struct apply_self_gate {
 template <class C>
 struct self_gate_slope {
   matrix_view<const C> self;
-  gated_gradient<C> out;
+  vector_view<const C> gate;
+  vector_view<const C> dgate;
   matrix_view<C> slope;
-  MOUE_HD void operator()(index_t i) const { slope(i, 0) = out.gate[i] * (C(1) - self(i, 0)) * out.dgate[i]; }
+  MOUE_HD void operator()(index_t i) const { slope(i, 0) = gate[i] * (C(1) - self(i, 0)) * dgate[i]; }
 };
 
 /// scaled(i, :) = self(i) dy(i, :).
-template <class C>
+template <class C, class T>
 struct scale_by_self_gate {
   matrix_view<const C> self;
-  matrix_view<const C> dy;
+  token_rows<T, C> dy;
   matrix_view<C> scaled;
   MOUE_HD void operator()(index_t i, index_t j) const { scaled(i, j) = self(i, 0) * dy(i, j); }
 };
@@ -78,32 +79,32 @@ struct self_gated {
   auto temporaries() const { return detail::join_arrays(expert.temporaries(), std::array<index_t, 2>{1, width}); }
 
   template <class C>
-  void forward(const auto& ops, const auto& p, matrix_view<const C> x, const auto& saved, const auto& temporary,
+  void forward(const auto& ops, const auto& p, const auto& x, const auto& saved, const auto& temporary,
                matrix_view<C> y) const {
     expert.forward(ops, parameters_of(p), x, saved_of(saved), temporaries_of(temporary), y);
     ops.linear(x, p[own], saved[own_saved]);
     ops.each_row(x.rows, detail::apply_self_gate<C>{saved[own_saved], y});
-    if constexpr (!gated) ops.each_element(y.rows, y.cols, detail::copy_element<C>{y, saved[own_saved + 1]});
+    if constexpr (!gated) ops.each_element(y.rows, y.cols, detail::copy_element<C, C>{y, saved[own_saved + 1]});
   }
 
-  template <class C>
-  void backward(const auto& ops, const auto& p, matrix_view<const C> x, const auto& saved, const auto& temporary,
-                gated_gradient<C> out, matrix_view<C> dx, const auto& dp) const {
+  template <class C, class T>
+  void backward(const auto& ops, const auto& p, const auto& x, const auto& saved, const auto& temporary,
+                gated_gradient<C, T> out, matrix_view<C> dx, const auto& dp) const {
     const auto& self = saved[own_saved];
     const auto& slope = temporary[own_temporary];
     const auto& scaled = temporary[own_temporary + 1];
-    ops.each_element(scaled.rows, scaled.cols, detail::scale_by_self_gate<C>{self, out.dy, scaled});
+    ops.each_element(scaled.rows, scaled.cols, detail::scale_by_self_gate<C, T>{self, out.dy, scaled});
     const auto inner = [&](const auto& dy) {
       expert.backward(ops, parameters_of(p), x, saved_of(saved), temporaries_of(temporary), dy, dx, parameters_of(dp));
     };
     if constexpr (gated) {
       inner(gated_gradient<C>{scaled, out.gate, out.dgate});
     } else {
-      ops.each_row(x.rows, detail::row_dot<C>{out.dy, saved[own_saved + 1], out.dgate});
-      ops.each_element(scaled.rows, scaled.cols, detail::scale_rows<C>{scaled, out.gate, scaled});
+      ops.each_row(x.rows, detail::row_dot<C, T, C>{out.dy, saved[own_saved + 1], out.dgate});
+      ops.each_element(scaled.rows, scaled.cols, detail::scale_rows<C, C>{scaled, out.gate, scaled});
       inner(matrix_view<const C>(scaled));
     }
-    ops.each_row(x.rows, detail::self_gate_slope<C>{self, out, slope});
+    ops.each_row(x.rows, detail::self_gate_slope<C>{self, out.gate, out.dgate, slope});
     ops.weight_gradient(slope, x, dp[own]);
     ops.input_gradient(slope, p[own], dx, store::add);
   }

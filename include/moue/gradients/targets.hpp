@@ -15,9 +15,6 @@
 namespace moue {
 namespace detail {
 
-template <class...>
-inline constexpr bool never = false;
-
 /// What a target says to everybody who takes it for a matrix.
 template <class... T>
 constexpr void refuse_direct_access() {

@@ -203,9 +203,9 @@ struct pass_memory {
   template <class T>
   static vector_view<const T> table(const MixtureT& model, arena& memory, std::span<const T> from,
                                     std::string_view purpose) {
-    if constexpr (is_grouped<typename MixtureT::backend_type>) {
+    if constexpr (!on_host<typename MixtureT::backend_type>) {
       const auto there = memory.take<T>(std::ssize(from), purpose);
-      if (there.data != nullptr) upload(model.backend(), from, there.data);
+      if (there.data != nullptr) model.backend().upload(from, there.data);
       return there;
     } else {
       return {from.data(), std::ssize(from)};

@@ -49,7 +49,7 @@ struct pass_state {
 
   pass_state(const MixtureT& mixture, const pass_options& wanted, workspace& scratch)
       : model(&mixture), options(wanted), memory(carve(mixture, wanted, scratch)) {
-    if constexpr (is_grouped<typename MixtureT::backend_type>)
+    if constexpr (!on_host<typename MixtureT::backend_type>)
       require(
           mixture.router().on_non_finite != non_finite::reject, "pass",
           [] { return std::string("non_finite::reject was asked of a backend that cannot throw"); },
@@ -216,7 +216,7 @@ struct pass_state {
     auto frame = make_frame(layer, x);
     stages.make_features(ops, frame, weights, scratch);
     stages.make_logits(ops, frame, weights, scratch);
-    if constexpr (!is_grouped<typename MixtureT::backend_type>)
+    if constexpr (on_host<typename MixtureT::backend_type>)
       if (model->router().on_non_finite == non_finite::reject)
         ops.each_row(tokens, reject_broken_row<C>{frame.logits, valid(), layer});
 
@@ -364,7 +364,7 @@ struct pass_state {
 
  private:
   static pass_memory<MixtureT, S> carve(const MixtureT& mixture, const pass_options& options, workspace& scratch) {
-    if constexpr (is_grouped<typename MixtureT::backend_type>)
+    if constexpr (!on_host<typename MixtureT::backend_type>)
       check_external(scratch.owned(), "pass", "workspaces", "make_workspace");
     arena cursor(scratch.bytes());
     return pass_memory<MixtureT, S>(mixture, options, cursor);

@@ -49,10 +49,9 @@ template <class T>
 class watched {
  public:
   watched() = default;
-  watched(index_t rows, index_t cols, T fill = poison<T>())
-      : rows_(rows), cols_(cols), values_(static_cast<std::size_t>((rows + 1) * stride()), canary()) {
-    this->fill(fill);
-  }
+  watched(index_t rows, index_t cols, T fill = poison<T>()) : watched(rows, cols, fill, margin) {}
+  /// One whose rows lie side by side, as a tensor's do; what is before and behind them is watched.
+  static watched dense(index_t rows, index_t cols, T fill = poison<T>()) { return watched(rows, cols, fill, 0); }
 
   index_t rows() const { return rows_; }
   index_t cols() const { return cols_; }
@@ -84,7 +83,7 @@ class watched {
   bool intact() const {
     for (std::size_t at = 0; at < values_.size(); ++at) {
       const index_t inside = static_cast<index_t>(at) - margin;
-      const bool element = inside >= 0 && inside / stride() < rows_ && inside % stride() < cols_;
+      const bool element = inside >= 0 && inside < rows_ * stride() && inside % stride() < cols_;
       if (!element && !(values_[at] == canary())) return false;
     }
     return true;
@@ -101,7 +100,12 @@ class watched {
 
  private:
   static constexpr index_t margin = 3;
-  index_t stride() const { return cols_ + margin; }
+
+  watched(index_t rows, index_t cols, T fill, index_t gap)
+      : rows_(rows), cols_(cols), gap_(gap), values_(static_cast<std::size_t>(rows * stride() + 2 * margin), canary()) {
+    this->fill(fill);
+  }
+  index_t stride() const { return cols_ + gap_; }
   static T canary() {
     if constexpr (std::is_integral_v<T>)
       return static_cast<T>(0x5a5a5a5a);
@@ -111,6 +115,7 @@ class watched {
 
   index_t rows_ = 0;
   index_t cols_ = 0;
+  index_t gap_ = 0;
   std::vector<T> values_;
 };
 

@@ -134,8 +134,8 @@ class gradient_sweep {
     std::vector<C*> tensors;
     for (index_t i = 0; i < layout.tensors(); ++i) tensors.push_back(grads[i].data);
     const auto runs = detail::list_runs(layout);
-    detail::upload(backend, std::span<C* const>(tensors), there.tensors.data);
-    detail::upload(backend, std::span<const detail::tensor_run>(runs), there.runs.data);
+    backend.upload(std::span<C* const>(tensors), there.tensors.data);
+    backend.upload(std::span<const detail::tensor_run>(runs), there.runs.data);
     live_.tensors = there.tensors;
     runs_ = there.runs;
     sums_ = there.sums;

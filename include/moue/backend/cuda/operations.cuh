@@ -12,6 +12,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "moue/backend.hpp"
 #include "moue/backend/cuda/products.cuh"
 #include "moue/backend/cuda/rows.cuh"
 #include "moue/backend/cuda/runtime.cuh"
@@ -19,6 +20,7 @@
 #include "moue/dispatch.hpp"
 #include "moue/grouped.hpp"
 #include "moue/operations.hpp"
+#include "moue/token_rows.hpp"
 
 namespace moue::detail::gpu {
 
@@ -127,13 +129,14 @@ class operations {
 };
 
 /// Over the rows of all experts of one kind, whose weights are stored as `S`. `rows` is a capacity: how many there are
-/// only the device knows, unless products of groups are to go to cuBLAS; then making this waits for it.
-template <class RuntimeT, class S>
+/// only the device knows, unless products of groups are to go to cuBLAS; then making this waits for it. Rows of tokens are
+/// gathered in `gathered` before they are multiplied.
+template <class RuntimeT, class S, class C>
 class group_operations {
  public:
   group_operations(const RuntimeT& runtime, const dispatch_plan& plan, const vector_view<const std::int32_t>& kinds,
-                   std::int32_t kind)
-      : runtime_(runtime), plan_(plan), kinds_(kinds.data), kind_(kind) {
+                   std::int32_t kind, const matrix_view<C>& gathered)
+      : runtime_(runtime), plan_(plan), kinds_(kinds.data), kind_(kind), gathered_(gathered) {
     if (choice_of(runtime).groups_blas == blas_groups::none) return;
     host_ = std::make_shared<host_groups>();
     host_->kind = kind;
@@ -141,39 +144,45 @@ class group_operations {
     fetch(kinds.data, kinds.size, host_->kinds);
   }
 
-  template <class X, class W, class C>
+  template <class X, class W>
   void linear(const X& x, const W& w, const matrix_view<C>& y, store mode = store::assign) const {
-    gpu::linear(runtime_, groups(y.rows), matrix_view<const C>(x), read_only(w), y, mode);
+    gpu::linear(runtime_, groups(y.rows), factor(x, 0), read_only(w), y, mode);
   }
-  template <class DY, class W, class C>
+  template <class DY, class W>
   void input_gradient(const DY& dy, const W& w, const matrix_view<C>& dx, store mode = store::assign) const {
-    gpu::input_gradient(runtime_, groups(dx.rows), matrix_view<const C>(dy), read_only(w), dx, mode);
+    gpu::input_gradient(runtime_, groups(dx.rows), factor(dy, 0), read_only(w), dx, mode);
   }
   template <class DY, class X, class DW, std::same_as<store>... Mode>
   void weight_gradient(const DY& dy, const X& x, const DW& dw, Mode... mode) const {
-    using C = typename DW::value_type;
-    gpu::weight_gradient<rounded>(runtime_, groups(x.rows), matrix_view<const C>(dy), matrix_view<const C>(x), dw,
-                                  mode...);
+    if (dw.empty()) return;
+    gpu::weight_gradient<rounded>(runtime_, groups(x.rows), factor(dy, 1), factor(x, 0), dw, mode...);
   }
   /// As `detail::linear_pair` and its like want them.
-  template <class X, class W, class C>
+  template <class X, class W>
   void linear_pair(const X& x, const W& w0, const W& w1, const matrix_view<C>& y0, const matrix_view<C>& y1) const {
-    gpu::linear_pair(runtime_, groups(y0.rows), matrix_view<const C>(x), read_only(w0), read_only(w1), y0, y1);
+    gpu::linear_pair(runtime_, groups(y0.rows), factor(x, 0), read_only(w0), read_only(w1), y0, y1);
   }
-  template <class DY, class W, class C>
+  template <class DY, class W>
   void input_gradient_pair(const DY& dy0, const W& w0, const DY& dy1, const W& w1, const matrix_view<C>& dx) const {
-    gpu::input_gradient_pair(runtime_, groups(dx.rows), matrix_view<const C>(dy0), read_only(w0),
-                             matrix_view<const C>(dy1), read_only(w1), dx);
+    gpu::input_gradient_pair(runtime_, groups(dx.rows), factor(dy0, 0), read_only(w0), factor(dy1, 1), read_only(w1),
+                             dx);
   }
   template <class DY, class X, class DW>
   void weight_gradient_pair(const DY& dy0, const DY& dy1, const X& x, const DW& dw0, const DW& dw1) const {
-    using C = typename DW::value_type;
-    gpu::weight_gradient_pair<rounded>(runtime_, groups(x.rows), matrix_view<const C>(dy0), matrix_view<const C>(dy1),
-                                       matrix_view<const C>(x), dw0, dw1);
+    if (dw0.empty() && dw1.empty()) return;
+    const matrix_view<const C> in = factor(x, 0);
+    if constexpr (std::is_convertible_v<DY, matrix_view<const C>>) {
+      gpu::weight_gradient_pair<rounded>(runtime_, groups(x.rows), matrix_view<const C>(dy0), matrix_view<const C>(dy1),
+                                         in, dw0, dw1);
+    } else {  // room for one more, not for two
+      weight_gradient(dy0, in, dw0);
+      weight_gradient(dy1, in, dw1);
+    }
   }
   template <class X, class Out, std::same_as<store>... Mode>
   void column_sum(const X& x, const Out& out, Mode... mode) const {
-    gpu::column_sum(runtime_, groups(x.rows), matrix_view<const typename Out::value_type>(x), out, mode...);
+    if (out.empty()) return;
+    gpu::column_sum(runtime_, groups(x.rows), factor(x, 0), out, mode...);
   }
   template <class F>
   void each_row(index_t rows, const F& f) const {
@@ -193,6 +202,11 @@ class group_operations {
   /// and gradients leave the range of half sooner than they miss the digits that bf16 lacks.
   using rounded = std::conditional_t<std::is_same_v<S, half>, bf16, S>;
 
+  /// What a product reads. `place` tells apart what may be gathered at once.
+  template <class X>
+  matrix_view<const C> factor(const X& x, index_t place) const {
+    return as_matrix(*this, x, gathered_.column_block(place * padded(x.cols), x.cols));
+  }
   segments groups(index_t capacity) const {
     return {plan_.expert_offsets.data, plan_.experts(), kinds_, kind_, capacity, host_.get()};
   }
@@ -209,6 +223,7 @@ class group_operations {
   dispatch_plan plan_;
   const std::int32_t* kinds_;
   std::int32_t kind_;
+  matrix_view<C> gathered_;
   std::shared_ptr<host_groups> host_;
 };
 

@@ -1,0 +1,172 @@
+// SPDX-FileCopyrightText: 2026 The moue authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// @file
+/// What backends that work on the host's memory share: operations over a block of a plan, made from those over matrices.
+
+#include <algorithm>
+#include <concepts>
+#include <span>
+#include <type_traits>
+#include <utility>
+
+#include "moue/backend.hpp"
+#include "moue/gradients/targets.hpp"
+#include "moue/token_rows.hpp"
+
+namespace moue {
+namespace detail {
+
+/// Rows that an expert is cut after. Enough for products to run at full speed and to be shared by several threads; so few
+/// that what an expert computes on the way stays small.
+inline constexpr index_t block_rows = 2048;
+
+template <class T>
+inline constexpr bool is_grouped_matrix = false;
+template <class T>
+inline constexpr bool is_grouped_matrix<grouped_matrix<T>> = true;
+
+}  // namespace detail
+
+/// The operations over a block of a plan that the host can read, by `Inner`'s over the rows of each of its experts. Where
+/// `gathered` has columns, rows of tokens are copied there before `Inner` multiplies them; else `Inner` takes them as they
+/// are. Cheap to make, and not to be kept beyond the call that it was made for.
+template <class Inner, class C>
+class block_operations {
+ public:
+  /// `expert` is that of the block's first row; `gathered` the block's part of the scratch.
+  block_operations(Inner inner, const dispatch_plan& plan, const plan_block& at, index_t expert,
+                   const matrix_view<C>& gathered)
+      : inner_(std::move(inner)),
+        plan_(&plan),
+        first_(at.first),
+        last_(at.first + at.rows),
+        expert_(expert),
+        gathered_(gathered) {}
+
+  template <class X, class W>
+  void linear(const X& x, const W& w, const matrix_view<C>& y, store mode = store::assign) const {
+    const auto in = factor(x, 0);
+    each_part(w, [&](const auto& own, index_t first, index_t rows) {
+      inner_.linear(in.row_block(first, rows), own, y.row_block(first, rows), mode);
+    });
+  }
+  template <class DY, class W>
+  void input_gradient(const DY& dy, const W& w, const matrix_view<C>& dx, store mode = store::assign) const {
+    const auto in = factor(dy, 0);
+    each_part(w, [&](const auto& own, index_t first, index_t rows) {
+      inner_.input_gradient(in.row_block(first, rows), own, dx.row_block(first, rows), mode);
+    });
+  }
+  /// `dw`: targets or matrices, of every expert or one for all; matrices come with a mode.
+  template <class DY, class X, class DW, std::same_as<store>... Mode>
+  void weight_gradient(const DY& dy, const X& x, const DW& dw, Mode... mode) const {
+    if (dw.empty()) return;
+    const auto out = factor(dy, 1);
+    const auto in = factor(x, 0);
+    each_written(
+        dw,
+        [&](const auto& own, index_t first, index_t rows, auto... how) {
+          inner_.weight_gradient(out.row_block(first, rows), in.row_block(first, rows), own, how...);
+        },
+        mode...);
+  }
+  template <class X, class Out, std::same_as<store>... Mode>
+  void column_sum(const X& x, const Out& out, Mode... mode) const {
+    if (out.empty()) return;
+    const auto in = factor(x, 0);
+    each_written(
+        out,
+        [&](const auto& own, index_t first, index_t rows, auto... how) {
+          inner_.column_sum(in.row_block(first, rows), own, how...);
+        },
+        mode...);
+  }
+
+  /// As `detail::linear_pair` and `detail::weight_gradient_pair` want them: x is gathered once.
+  template <class X, class W>
+  void linear_pair(const X& x, const W& w0, const W& w1, const matrix_view<C>& y0, const matrix_view<C>& y1) const {
+    const auto in = factor(x, 0);
+    linear(in, w0, y0);
+    linear(in, w1, y1);
+  }
+  template <class DY, class X, class DW>
+  void weight_gradient_pair(const DY& dy0, const DY& dy1, const X& x, const DW& dw0, const DW& dw1) const {
+    if (dw0.empty() && dw1.empty()) return;
+    const auto in = factor(x, 0);
+    weight_gradient(dy0, in, dw0);
+    weight_gradient(dy1, in, dw1);
+  }
+
+  template <class F>
+  void each_row(index_t rows, const F& f) const {
+    inner_.each_row(rows, f);
+  }
+  template <class F>
+  void each_element(index_t rows, index_t cols, const F& f) const {
+    inner_.each_element(rows, cols, f);
+  }
+
+ private:
+  /// What a product reads. `place` tells apart what may be gathered at once.
+  template <class X>
+  auto factor(const X& x, index_t place) const {
+    if constexpr (requires { Inner::reads_token_rows; }) {
+      return x;
+    } else {
+      return detail::as_matrix(inner_, x, gathered_.column_block(place * detail::padded(x.cols), x.cols));
+    }
+  }
+
+  /// f(expert, first row, rows) for every expert of the block that has rows.
+  template <class F>
+  void each_expert(const F& f) const {
+    index_t expert = expert_;
+    for (index_t row = first_; row < last_; ++expert) {
+      const index_t end = std::min(plan_->expert_offsets[expert + 1], last_);
+      if (end > row) f(expert, row - first_, end - row);
+      row = std::max(row, end);
+    }
+  }
+  /// f(matrix, first row, rows) for every expert, or once for all rows where `w` is one matrix.
+  template <class W, class F>
+  void each_part(const W& w, const F& f) const {
+    if constexpr (detail::is_grouped_matrix<W>)
+      each_expert([&](index_t expert, index_t first, index_t rows) { f(w.of(expert), first, rows); });
+    else
+      f(w, index_t{0}, last_ - first_);
+  }
+  /// The same for what is written: f(matrix, first row, rows, mode).
+  template <class DW, class F, class... Mode>
+  void each_written(const DW& dw, const F& f, Mode... mode) const {
+    if constexpr (std::is_same_v<DW, grouped_target<C>>) {
+      each_expert([&](index_t expert, index_t first, index_t rows) {
+        if (const auto own = dw.of(expert); !own.empty()) f(own, first, rows, dw.mode(expert));
+      });
+      dw.set_written();
+    } else {
+      each_part(dw, [&](const auto& own, index_t first, index_t rows) { f(own, first, rows, mode...); });
+    }
+  }
+
+  Inner inner_;
+  const dispatch_plan* plan_;
+  index_t first_, last_;
+  index_t expert_;
+  matrix_view<C> gathered_;
+};
+
+/// Host memory is the backend's: the transfers are copies.
+struct host_transfers {
+  template <class T>
+  void upload(std::span<const T> from, T* to) const {
+    std::copy(from.begin(), from.end(), to);
+  }
+  template <class T>
+  void download(const T* from, std::span<T> to) const {
+    std::copy_n(from, to.size(), to.begin());
+  }
+};
+
+}  // namespace moue
