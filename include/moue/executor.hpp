@@ -40,10 +40,10 @@ class executor {
         "give them a positive width");
     for (index_t e = 0; e < experts; ++e) kinds_.push_back(pool_.kind_of(e));
     pool_.for_each_kind([&](std::size_t, const auto& kind) {
-      saved_width_ = std::max(saved_width_, detail::row_width<grouped>(kind.saved()));
-      temporary_width_ = std::max(temporary_width_, detail::row_width<grouped>(kind.temporaries()));
-      most_tensors_ = std::max(most_tensors_, std::ssize(kind.parameters()));
-      for (const auto& spec : kind.parameters()) largest_ = std::max(largest_, spec.rows * spec.cols);
+      saved_width_ = (std::max)(saved_width_, detail::row_width<grouped>(kind.saved()));
+      temporary_width_ = (std::max)(temporary_width_, detail::row_width<grouped>(kind.temporaries()));
+      most_tensors_ = (std::max)(most_tensors_, std::ssize(kind.parameters()));
+      for (const auto& spec : kind.parameters()) largest_ = (std::max)(largest_, spec.rows * spec.cols);
     });
   }
 
