@@ -35,6 +35,6 @@ fi
 
 build=build/examples
 cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DMOUE_BUILD_TESTS=OFF -DMOUE_BUILD_BENCH=OFF \
-  -DMOUE_NATIVE=ON > /dev/null || fail "the configuration failed, see above"
+  -DMOUE_IO=OFF -DMOUE_NATIVE=ON > /dev/null || fail "the configuration failed, see above"
 cmake --build "$build" --target moue_lm || fail "the build failed, see above"
 exec "$build/examples/language_model/moue_lm" compare "$@"

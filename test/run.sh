@@ -2,9 +2,10 @@
 # SPDX-FileCopyrightText: 2026 The moue authors
 # SPDX-License-Identifier: Apache-2.0
 #
-# Usage: test/run.sh [--fast | --dev | --tsan | --fuzz | --tidy | --hosts]...
+# Usage: test/run.sh [--fast | --dev | --tsan | --fuzz | --tidy | --hosts | --packages]...
 # Without a flag: everything that a change has to pass. --fast is the format check and the release build alone;
-# --hosts what works inside other frameworks: MPI.
+# --hosts what works inside other frameworks (MPI); --packages how users get and compile the library, on other machines
+# too.
 # The last line reads "N passed, N failed"; a build, a check and a CTest test count one each.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
@@ -51,8 +52,28 @@ check() {
   fi
 }
 
+# counted NAME COMMAND...: a command that counts its tests itself, in a last line as this script's.
+counted() {
+  local name=$1 last
+  shift
+  mkdir -p build
+  bash "$@" | tee "build/$name.log"
+  last=$(tail -n 1 "build/$name.log")
+  if [[ $last =~ ^([0-9]+)\ passed,\ ([0-9]+)\ failed$ ]]; then
+    passed=$((passed + BASH_REMATCH[1]))
+    failed=$((failed + BASH_REMATCH[2]))
+  else
+    failed=$((failed + 1))
+  fi
+}
+
+# CUDA is built where asked for, and a change has to pass that wherever there is a compiler for it.
 configure_and_build() {
-  cmake --preset "$1" >"build/$1.log" 2>&1 || { cat "build/$1.log"; return 1; }
+  local cuda=()
+  if [ "$1" = release ]; then
+    if command -v "${CUDACXX:-nvcc}" >/dev/null; then cuda=(-DMOUE_BUILD_CUDA=ON); else cuda=(-DMOUE_BUILD_CUDA=OFF); fi
+  fi
+  cmake --preset "$1" "${cuda[@]}" >"build/$1.log" 2>&1 || { cat "build/$1.log"; return 1; }
   cmake --build --preset "$1" -j "$jobs" >"build/$1.log" 2>&1 || { tail -n 100 "build/$1.log"; return 1; }
 }
 
@@ -93,7 +114,7 @@ steps=()
 for flag in "$@"; do
   case $flag in
     --fast) steps+=(format release) ;;
-    --dev | --tsan | --fuzz | --tidy | --hosts) steps+=("${flag#--}") ;;
+    --dev | --tsan | --fuzz | --tidy | --hosts | --packages) steps+=("${flag#--}") ;;
     *) sed -n '5,8s/^# //p' "$0"; exit 2 ;;
   esac
 done
@@ -106,6 +127,7 @@ for step in "${steps[@]}"; do
     format) check "format" check_format ;;
     tsan) build_and_test tsan fixed_addresses ;;
     fuzz) check "fuzz build" configure_and_build fuzz && check "fuzz" test/fuzz/run.sh ;;
+    packages) counted "packages" test/packages/run.sh ;;
     tidy) check "tidy" configure_and_build tidy ;;
     dev)
       find build/dev -name '*.gcda' -delete 2>/dev/null # counters of an earlier run
@@ -118,7 +140,7 @@ if [ -f build/release/CMakeCache.txt ]; then
   grep -q '^MOUE_CCCL_INCLUDE_DIR:PATH=.*-NOTFOUND' build/release/CMakeCache.txt &&
     echo "-- NOT TESTED: the CUDA backend on a host; install the headers of the CUDA Toolkit"
   grep -q '^MOUE_BUILD_CUDA:BOOL=OFF' build/release/CMakeCache.txt &&
-    echo "-- NOT TESTED: what nvcc compiles; install the CUDA Toolkit"
+    echo "-- NOT TESTED: what nvcc compiles; install the CUDA Toolkit, with nvcc on the PATH or in CUDACXX"
 fi
 echo "-- ${SECONDS} s in all"
 echo "$passed passed, $failed failed"

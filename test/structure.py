@@ -11,12 +11,15 @@ EIGEN_HOME = re.compile(r"moue/backend/cpu(\.hpp|/)")
 JSON_HOME = re.compile(r"moue/io(\.hpp|/)")
 FRAMEWORK = re.compile(r"(cuda|cublas|cudnn|nccl|thrust/|cub/|torch/|ATen/|c10/|mpi\.|dlpack)")
 FRAMEWORK_HOME = re.compile(r"moue/(adapt|dist)/|.*\.cuh$")
+UNPROTECTED = re.compile(r"\bstd::(?:min|max)(?:<[\w:]+>)?\(|numeric_limits<.*>::(?:min|max)\(\)")
 POLICY = re.compile(r"moue/(expert|topology|router|balance)/")
 BACKEND = re.compile(r"moue/backend/(?!archetype\.hpp)")
 
 root = pathlib.Path(sys.argv[1])
 texts = {p.relative_to(root).as_posix(): p.read_text() for p in sorted(root.rglob("*")) if p.suffix in (".hpp", ".cuh")}
 includes = {name: re.findall(r'^\s*#\s*include\s*[<"]([^">]+)[">]', text, re.M) for name, text in texts.items()}
+# What moue/version.hpp opens, every file opens: cmake/inline_namespace.py writes it.
+HOME = re.search(r"^namespace (moue(?:::inline v\w+)?)\b", texts["moue/version.hpp"], re.M)[1]
 
 
 def chains(start):
@@ -47,10 +50,15 @@ def violations(name):
             yield f"<{target}>: a header for any compiler includes none for a device"
         if target == "iostream":
             yield "<iostream>: the library prints nothing"
+    for call in UNPROTECTED.findall(text):
+        yield f"{call}: write (std::min)(...), a name that the macros of <windows.h> leave alone"
     if POLICY.match(name):
         for target, chain in reached.items():
             if BACKEND.match(target):
                 yield "a policy knows no backend: " + " -> ".join(chain)
+    for opened in re.findall(r"^namespace (moue\b[^{]*?) *\{", text, re.M):
+        if opened != HOME and not opened.startswith(HOME + "::") or "inline" in opened[len(HOME):]:
+            yield f"namespace {opened}: everything lies in {HOME}"
     for macro in re.findall(r"^\s*#\s*define\s+(\w+)", text, re.M):
         if name != "moue/config.hpp" or not macro.startswith("MOUE_"):
             yield f"macro {macro}: macros are named MOUE_ and live in moue/config.hpp"

@@ -5,6 +5,15 @@
 /// @file
 /// Every macro the library owns.
 
+#include <version>
+
+#if __cplusplus < 202002L
+#error "moue: needs C++20; compile with -std=c++20 or newer"
+#endif
+#if !defined(__cpp_exceptions)
+#error "moue: reports misuse by exceptions; compile without -fno-exceptions"
+#endif
+
 /// Marks a function that must be callable from host and device code. Row functors and `constexpr` policies carry it;
 /// under a host compiler it is empty.
 #if defined(__CUDACC__)
@@ -18,4 +27,21 @@
 #define MOUE_UNROLL _Pragma("unroll")
 #else
 #define MOUE_UNROLL
+#endif
+
+/// `constexpr` for functions that read vectors, where the standard library's are (libstdc++'s in debug mode are not).
+#if defined(__cpp_lib_constexpr_vector) && !defined(_GLIBCXX_DEBUG)
+#define MOUE_CONSTEXPR_VECTOR constexpr
+#else
+#define MOUE_CONSTEXPR_VECTOR inline
+#endif
+
+/// A value that no optimisation across operations looks through. Nested, since compilers that lack `__has_builtin` cannot
+/// parse a condition that uses it.
+#define MOUE_ASSOC_BARRIER(x) (x)
+#if defined(__has_builtin) && !defined(__CUDACC__)
+#if __has_builtin(__builtin_assoc_barrier)
+#undef MOUE_ASSOC_BARRIER
+#define MOUE_ASSOC_BARRIER(x) __builtin_assoc_barrier(x)
+#endif
 #endif

@@ -10,6 +10,8 @@
 #include <string>
 #include <string_view>
 
+#include "moue/config.hpp"
+
 namespace moue {
 
 /// Thrown on misuse that can only be seen at run time: bad shapes, null views, overflowing sizes, non-finite input under

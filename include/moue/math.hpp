@@ -62,11 +62,7 @@ MOUE_HD C log_sigmoid(C x) {
 /// vectorised loop and not in others, so that the sum of a row's products would depend on what stands behind the row.
 template <class C>
 [[gnu::always_inline]] MOUE_HD inline C rounded(C x) {
-#if !defined(__CUDACC__) && __has_builtin(__builtin_assoc_barrier)
-  return __builtin_assoc_barrier(x);
-#else
-  return x;
-#endif
+  return MOUE_ASSOC_BARRIER(x);
 }
 
 }  // namespace moue::detail

@@ -40,7 +40,7 @@ struct half {
   constexpr half() = default;
   MOUE_HD constexpr half(float value) : bits(from_float(value)) {}
   MOUE_HD constexpr operator float() const {
-    const std::uint32_t sign = static_cast<std::uint32_t>(bits & 0x8000u) << 16;
+    const std::uint32_t sign = (bits & 0x8000u) << 16;
     const std::uint32_t exponent = (bits >> 10) & 0x1fu;
     const std::uint32_t fraction = bits & 0x3ffu;
     if (exponent == 0) {  // zero and subnormals: fraction * 2^-24 is exact in float

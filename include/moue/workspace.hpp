@@ -60,7 +60,7 @@ class arena {
   template <class T>
   vector_view<T> take(index_t count, std::string_view purpose) {
     static_assert(std::is_trivially_copyable_v<T>);
-    constexpr auto largest = std::numeric_limits<std::size_t>::max() / 2;
+    constexpr auto largest = (std::numeric_limits<std::size_t>::max)() / 2;
     detail::require(
         count >= 0 && static_cast<std::size_t>(count) <= (largest - used_) / sizeof(T), "workspace",
         [&] { return std::string("the size of '") + std::string(purpose) + "' overflows"; },
@@ -81,7 +81,7 @@ class arena {
   template <class T>
   matrix_view<T> take(index_t rows, index_t cols, std::string_view purpose) {
     detail::require(
-        cols == 0 || rows <= std::numeric_limits<index_t>::max() / (cols > 0 ? cols : 1), "workspace",
+        cols == 0 || rows <= (std::numeric_limits<index_t>::max)() / (cols > 0 ? cols : 1), "workspace",
         [&] { return std::string("the size of '") + std::string(purpose) + "' overflows"; },
         "use fewer tokens per pass");
     return {take<T>(rows * cols, purpose).data, rows, cols};

@@ -33,7 +33,7 @@ namespace detail {
 class max_over_mean {
  public:
   void add(double value) {
-    most_ = std::max(most_, value);
+    most_ = (std::max)(most_, value);
     sum_ += value;
     ++count_;
   }

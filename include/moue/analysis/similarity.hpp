@@ -40,7 +40,10 @@ similarity_matrix cosine_of_rows(const BackendT& backend, matrix_view<const C> r
   const matrix_view<C> scaled{unit.data(), items, rows.cols};
   for (index_t i = 0; i < items; ++i) {
     double most = 0;  // squares of large or tiny weights would leave the range of C
-    for (const C value : rows.row(i)) most = std::abs(value) <= most ? most : std::abs(static_cast<double>(value));
+    for (const C value : rows.row(i)) {
+      const double size = std::abs(static_cast<double>(value));
+      if (!(size <= most)) most = size;
+    }
     double sum = 0;
     for (const C value : rows.row(i)) sum += static_cast<double>(value) / most * (static_cast<double>(value) / most);
     usable[static_cast<std::size_t>(i)] = most > 0 && std::isfinite(most) && std::isfinite(sum);

@@ -148,7 +148,7 @@ class cpu_operations {
   template <class F>
   void blocks(index_t rows, index_t block, bool worthwhile, const F& f) const {
     const index_t count = (rows + block - 1) / block;
-    const auto one = [&](index_t i) { f(i * block, std::min(block, rows - i * block)); };
+    const auto one = [&](index_t i) { f(i * block, (std::min)(block, rows - i * block)); };
     if (pool_ != nullptr && worthwhile && count > 1)
       pool_->run(count, [&](index_t i, index_t) { one(i); });
     else

@@ -67,7 +67,7 @@ struct annealed_opening {
   double operator()(index_t step, const connection&) const {
     return step < first ? closed : from + (to - from) * detail::progress(step, first, last);
   }
-  index_t last_step() const { return std::max(first, last); }
+  index_t last_step() const { return (std::max)(first, last); }
   double end() const { return to; }
 };
 
@@ -105,7 +105,7 @@ struct growing_pool {
     }
     return place < open(step, c.count) ? to : closed;
   }
-  index_t last_step() const { return std::max(first, last); }
+  index_t last_step() const { return (std::max)(first, last); }
   double end() const { return to; }
 
  private:
@@ -132,7 +132,7 @@ struct faded_opening {
     const double half = std::sin(pi / 2 * progress);  // s = half², which small progress does not cancel out
     return to + 2 * std::log(half);
   }
-  index_t last_step() const { return std::max(first, last); }
+  index_t last_step() const { return (std::max)(first, last); }
   double end() const { return to; }
 };
 

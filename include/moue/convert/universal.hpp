@@ -126,7 +126,7 @@ struct most_similar {
       if (std::ranges::find(row, e) != row.end()) continue;
       double best = -std::numeric_limits<double>::infinity();
       for (const index_t other : row)
-        if (std::isfinite(similarity(e, other))) best = std::max(best, similarity(e, other));
+        if (std::isfinite(similarity(e, other))) best = (std::max)(best, similarity(e, other));
       if (!std::isfinite(best)) continue;
       sum += best;
       ++layers;

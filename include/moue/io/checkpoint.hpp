@@ -93,7 +93,7 @@ class checkpoint {
   /// All of it.
   template <class T>
   std::vector<T> read(std::string_view name) const {
-    std::vector<T> values(static_cast<std::size_t>(elements(name)));
+    std::vector<T> values(detail::as_size(elements(name)));
     read<T>(name, 0, values);
     return values;
   }

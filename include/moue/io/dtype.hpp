@@ -48,6 +48,15 @@ enum class dtype {
 
 namespace detail {
 
+/// A size in a file as one in memory, which has fewer bits on some machines.
+template <class Integer>
+constexpr std::size_t as_size(Integer size) {
+  if constexpr (std::is_same_v<Integer, std::size_t>)
+    return size;
+  else
+    return static_cast<std::size_t>(size);
+}
+
 struct dtype_row {
   std::string_view name;
   int bits;

@@ -32,10 +32,10 @@ namespace detail {
 /// `value` in `float`, rounded so that rounding the result again to 16 bits gives what rounding `value` would: truncated,
 /// with the last bit set if anything was cut off (round to odd).
 inline float to_odd(double value) {
-  const auto near = static_cast<float>(value);
-  if (static_cast<double>(near) == value || std::isnan(value)) return near;
-  auto bits = std::bit_cast<std::uint32_t>(near);
-  if (std::abs(static_cast<double>(near)) > std::abs(value)) --bits;
+  const auto nearest = static_cast<float>(value);
+  if (static_cast<double>(nearest) == value || std::isnan(value)) return nearest;
+  auto bits = std::bit_cast<std::uint32_t>(nearest);
+  if (std::abs(static_cast<double>(nearest)) > std::abs(value)) --bits;
   return std::bit_cast<float>(bits | 1u);
 }
 
@@ -55,7 +55,7 @@ T rounded(float value) {
 template <class T>
 struct float_format {
   static constexpr int digits = std::numeric_limits<T>::digits;
-  static constexpr double largest = static_cast<double>(std::numeric_limits<T>::max());
+  static constexpr double largest = static_cast<double>((std::numeric_limits<T>::max)());
 };
 template <>
 struct float_format<bf16> {
@@ -74,9 +74,9 @@ bool fits(Integer value) {
   const auto bits = static_cast<std::make_unsigned_t<Integer>>(value);
   // Negated in 64 bits, so that the smallest value has a size.
   const std::uint64_t size = value < 0
-                                 ? std::uint64_t{std::numeric_limits<std::make_unsigned_t<Integer>>::max()} - bits + 1
+                                 ? std::uint64_t{(std::numeric_limits<std::make_unsigned_t<Integer>>::max)()} - bits + 1
                                  : std::uint64_t{bits};
-  return size == 0 || (std::bit_width(size) - std::countr_zero(size) <= float_format<T>::digits &&
+  return size == 0 || (64 - std::countl_zero(size) - std::countr_zero(size) <= float_format<T>::digits &&
                        static_cast<double>(size) <= float_format<T>::largest);
 }
 

@@ -35,8 +35,9 @@ void decode_mxfp4(std::span<const std::byte> blocks, std::span<const std::byte> 
       "give 16 bytes and one scale for every 32 numbers");
   for (std::size_t i = 0; i < out.size(); ++i) {
     const auto pair = static_cast<unsigned>(blocks[i / 2]);
-    const double number = value_of_e2m1(static_cast<std::uint8_t>(i % 2 == 0 ? pair & 0xfu : pair >> 4));
-    out[i] = detail::rounded<T>(number * value_of_e8m0(static_cast<std::uint8_t>(scales[i / mxfp4_block])));
+    const float number = value_of_e2m1(static_cast<std::uint8_t>(i % 2 == 0 ? pair & 0xfu : pair >> 4));
+    const float scale = value_of_e8m0(static_cast<std::uint8_t>(scales[i / mxfp4_block]));
+    out[i] = detail::rounded<T>(static_cast<double>(number) * static_cast<double>(scale));
   }
 }
 
@@ -46,15 +47,15 @@ namespace detail {
 constexpr double value_of_code(dtype type, std::uint8_t code) {
   switch (type) {
     case dtype::f8_e4m3:
-      return value_of_e4m3(code);
+      return static_cast<double>(value_of_e4m3(code));
     case dtype::f8_e5m2:
-      return value_of_e5m2(code);
+      return static_cast<double>(value_of_e5m2(code));
     case dtype::f8_e4m3fnuz:
-      return value_of_e4m3fnuz(code);
+      return static_cast<double>(value_of_e4m3fnuz(code));
     case dtype::f8_e5m2fnuz:
-      return value_of_e5m2fnuz(code);
+      return static_cast<double>(value_of_e5m2fnuz(code));
     case dtype::f8_e8m0:
-      return value_of_e8m0(code);
+      return static_cast<double>(value_of_e8m0(code));
     case dtype::i8:
       return static_cast<std::int8_t>(code);
     default:
@@ -95,7 +96,8 @@ void decode_tiles(dtype type, std::span<const std::byte> codes, index_t columns,
     const auto* row_scales = scales.data() + (first_row + row) / height * tiles;
     for (index_t column = 0; column < columns; ++column) {
       const auto i = static_cast<std::size_t>(row * columns + column);
-      out[i] = detail::rounded<T>(values[static_cast<std::size_t>(codes[i])] * double{row_scales[column / width]});
+      out[i] = detail::rounded<T>(values[static_cast<std::size_t>(codes[i])] *
+                                  static_cast<double>(row_scales[column / width]));
     }
   }
 }

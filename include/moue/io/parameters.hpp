@@ -111,8 +111,7 @@ class tensor_check {
     std::array<S, 4096> block;
     const auto count = static_cast<std::uint64_t>(info_.size());
     for (std::uint64_t first = 0; first < count; first += block.size()) {
-      const auto part =
-          std::span(block).first(static_cast<std::size_t>(std::min<std::uint64_t>(block.size(), count - first)));
+      const auto part = std::span(block).first(detail::as_size((std::min<std::uint64_t>)(block.size(), count - first)));
       from_.read<S>(name_, first, part);
       for (std::size_t i = 0; i < part.size(); ++i) {
         const auto value = static_cast<compute_t<S>>(part[i]);

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "moue/error.hpp"
+#include "moue/io/dtype.hpp"
 #include "moue/io/file.hpp"
 #include "moue/io/message.hpp"
 #include "moue/io/safetensors/header.hpp"
@@ -42,11 +43,11 @@ class safetensors_file {
   }
   /// The bytes of one of `tensors()`. They may begin at any address: load elements with `memcpy`.
   std::span<const std::byte> bytes(const tensor_entry& entry) const {
-    const auto data = map_.bytes().subspan(static_cast<std::size_t>(header_.data_begin));
+    const auto data = map_.bytes().subspan(detail::as_size(header_.data_begin));
     moue::detail::require(
         entry.begin <= entry.end && entry.end <= data.size(), detail::shown(path_.native()),
         [&] { return "tensor " + detail::shown(entry.name) + " is not of this file"; }, "ask the file it came from");
-    return data.subspan(static_cast<std::size_t>(entry.begin), static_cast<std::size_t>(entry.end - entry.begin));
+    return data.subspan(detail::as_size(entry.begin), detail::as_size(entry.end - entry.begin));
   }
   const string_map& metadata() const { return header_.metadata; }
   const std::filesystem::path& path() const { return path_; }

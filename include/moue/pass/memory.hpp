@@ -94,7 +94,7 @@ struct pass_memory {
         tokens >= 0, "pass", [&] { return "it was asked to hold " + std::to_string(tokens) + " tokens"; },
         "ask for 0 or more");
     require(
-        tokens <= std::numeric_limits<std::int32_t>::max(), "pass",
+        tokens <= (std::numeric_limits<std::int32_t>::max)(), "pass",
         [&] { return "it was asked to hold " + std::to_string(tokens) + " tokens"; },
         "split the batch: one pass holds at most 2147483647");
     const bool training = options.how == mode::training;
@@ -147,7 +147,7 @@ struct pass_memory {
     experts = run.template take_scratch<S>(memory, entries, training);
     index_t largest = 0;
     for (const auto& info : *model.layout())
-      if (info.expert < 0) largest = std::max(largest, info.size());
+      if (info.expert < 0) largest = (std::max)(largest, info.size());
     router_conversion = run.template take_conversion<S>(memory, largest);
     const index_t width = model.width();
     const index_t features_width = model.router().features.width(width);
@@ -160,7 +160,7 @@ struct pass_memory {
     for (index_t layer = 0; layer < layers; ++layer) {
       index_t sum = 0;
       for (const auto& shape : model.stage_temporaries(layer, tokens)) sum += elements(shape);
-      temporaries = std::max(temporaries, sum);
+      temporaries = (std::max)(temporaries, sum);
     }
     stage_temporaries = memory.take<C>(temporaries, "router temporaries");
 

@@ -39,7 +39,7 @@ inline std::string place(index_t row, index_t col) {
 template <class T>
 T poison() {
   if constexpr (std::is_integral_v<T>)
-    return std::numeric_limits<T>::min();
+    return (std::numeric_limits<T>::min)();
   else
     return T(std::numeric_limits<compute_t<T>>::quiet_NaN());
 }
@@ -204,7 +204,7 @@ template <class F, class Visit>
 void each_difference(const matrix_view<double>& values, const numbers& gradient, F&& f, Visit&& visit) {
   const index_t count = values.rows * values.cols;
   constexpr index_t entries = 32;
-  for (index_t at = 0; at < std::min(count, entries); ++at) {
+  for (index_t at = 0; at < (std::min)(count, entries); ++at) {
     const index_t position = count <= entries ? at
                                               : static_cast<index_t>(moue::detail::mix(static_cast<std::uint64_t>(at)) %
                                                                      static_cast<std::uint64_t>(count));

@@ -30,7 +30,7 @@ class connectivity {
     detail::require(
         layers_ > 0, where, [&] { return "it has " + std::to_string(layers_) + " layers"; }, "give it at least one");
     detail::require(
-        experts_ > 0 && experts_ <= std::numeric_limits<std::int32_t>::max(), where,
+        experts_ > 0 && experts_ <= (std::numeric_limits<std::int32_t>::max)(), where,
         [&] { return "it has " + std::to_string(experts_) + " experts"; }, "give it between 1 and 2147483647");
     exposure_.assign(static_cast<std::size_t>(experts_), 0);
     std::vector<index_t> seen(static_cast<std::size_t>(experts_), -1);

@@ -8,25 +8,26 @@
 #include <utility>
 #include <vector>
 
+#include "moue/config.hpp"
 #include "moue/topology.hpp"
 
 namespace moue {
 
 /// Layer `l` reaches the experts listed in `rows[l]`, in that order. Usable in constant expressions as long as the
-/// table does not outlive the evaluation.
+/// table does not outlive the evaluation and the standard library's vectors are.
 struct table {
   index_t pool = 0;  ///< number of physical experts
   std::vector<std::vector<index_t>> rows;
 
-  constexpr index_t layers() const { return static_cast<index_t>(rows.size()); }
+  MOUE_CONSTEXPR_VECTOR index_t layers() const { return static_cast<index_t>(rows.size()); }
   constexpr index_t experts() const { return pool; }
-  constexpr void candidates(index_t layer, auto append) const {
+  MOUE_CONSTEXPR_VECTOR void candidates(index_t layer, auto append) const {
     for (const index_t e : rows[static_cast<std::size_t>(layer)]) append(e);
   }
 
   /// The same connectivity as `topology`, ready to be edited.
   template <Topology T>
-  static constexpr table of(const T& topology) {
+  static MOUE_CONSTEXPR_VECTOR table of(const T& topology) {
     table result{topology.experts(), {}};
     for (index_t layer = 0; layer < topology.layers(); ++layer) {
       std::vector<index_t> row;

@@ -23,7 +23,8 @@ auto gradient_norm(const gradients<C>& grads) {
   for (index_t i = 0; i < grads.layout().tensors(); ++i) {
     if (!grads.live(i)) continue;
     const C* g = grads[i].data;
-    for (index_t j = 0; j < grads.layout()[i].size(); ++j) sum += static_cast<sum_type>(g[j]) * g[j];
+    for (index_t j = 0; j < grads.layout()[i].size(); ++j)
+      sum += static_cast<sum_type>(g[j]) * static_cast<sum_type>(g[j]);
   }
   return std::sqrt(sum);
 }

@@ -90,7 +90,7 @@ struct muon_update {
 
 /// Elements of scratch that `orthogonalise` needs for a matrix [rows, cols].
 inline index_t orthogonalise_elements(index_t rows, index_t cols) {
-  const index_t shorter = std::min(rows, cols);
+  const index_t shorter = (std::min)(rows, cols);
   return rows * cols + 2 * shorter * shorter + rows + 1;
 }
 
@@ -102,7 +102,7 @@ template <class Ops, class C>
 void orthogonalise(const Ops& ops, matrix_view<C> x, C* scratch) {
   if (x.empty()) return;
   const bool wide = x.rows <= x.cols;
-  const index_t n = std::min(x.rows, x.cols);
+  const index_t n = (std::min)(x.rows, x.cols);
   const matrix_view<C> sums{scratch, 1, x.rows};
   const matrix_view<C> norm{sums.data + x.rows, 1, 1};
   const matrix_view<C> a{norm.data + 1, n, n};
@@ -191,7 +191,7 @@ class muon {
     for (const auto& info : *state_.layout()) {
       const bool matrix = info.trained && info.rows > 1 && info.cols > 1 && takes(info);
       is_matrix_.push_back(matrix);
-      if (matrix) scratch = std::max(scratch, info.size() + orthogonalise_elements(info.rows, info.cols));
+      if (matrix) scratch = (std::max)(scratch, info.size() + orthogonalise_elements(info.rows, info.cols));
       second->add(info.name, {.name = {}, .rows = matrix ? 0 : info.rows, .cols = info.cols}, info.layer, info.expert);
     }
     second_ = parameters<compute_type>(std::move(second));
@@ -239,7 +239,7 @@ class muon {
     const double r = static_cast<double>(info.rows);
     const double c = static_cast<double>(info.cols);
     const double scale =
-        options_.scale == muon_scale::spectral ? std::sqrt(std::max(1.0, r / c)) : 0.2 * std::sqrt(std::max(r, c));
+        options_.scale == muon_scale::spectral ? std::sqrt((std::max)(1.0, r / c)) : 0.2 * std::sqrt((std::max)(r, c));
     const double decay = info.decayed ? options_.weight_decay : 0.0;
     const matrix_view<C> u{scratch_.data(), info.rows, info.cols};
     ops.each_element(info.rows, info.cols,

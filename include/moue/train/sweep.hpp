@@ -44,7 +44,7 @@ inline std::vector<tensor_run> list_runs(const parameter_layout& layout) {
   for (index_t i = 0; i < layout.tensors(); ++i)
     for (index_t first = 0; first < layout[i].size(); first += tensor_run::most)
       runs.push_back({first, static_cast<std::int32_t>(i),
-                      static_cast<std::int32_t>(std::min(tensor_run::most, layout[i].size() - first))});
+                      static_cast<std::int32_t>((std::min)(tensor_run::most, layout[i].size() - first))});
   return runs;
 }
 

@@ -230,7 +230,7 @@ inline int dispatch_chunk_for(index_t entries) {
 /// left out and counted in `plan.scratch[0]`.
 template <class RuntimeT, class C>
 void dispatch(const RuntimeT& runtime, const routing<C>& r, const dispatch_plan& plan, int chunk) {
-  constexpr index_t most = std::numeric_limits<std::int32_t>::max() / 2;
+  constexpr index_t most = (std::numeric_limits<std::int32_t>::max)() / 2;
   require(
       r.entries() <= most && r.tokens() <= most && plan.experts() <= most, "cuda",
       [&] { return "a routing has " + std::to_string(r.entries()) + " entries"; },

@@ -21,7 +21,7 @@ void launch_blocks(const Runtime& runtime, void (*kernel)(Arguments), index_t bl
                    const Arguments& arguments) {
   if (blocks <= 0) return;
   detail::require(
-      blocks <= std::numeric_limits<int>::max(), "cuda",
+      blocks <= (std::numeric_limits<int>::max)(), "cuda",
       [&] { return "a kernel needs " + std::to_string(blocks) + " blocks of threads"; },
       "give it fewer rows at a time");
   runtime.launch(kernel, dim3(static_cast<unsigned>(blocks)), dim3(static_cast<unsigned>(threads)),

@@ -44,7 +44,7 @@ struct element_place {
     }
     return {i / cols, i % cols};
   }
-  static bool fits(index_t rows, index_t cols) { return rows * cols <= std::numeric_limits<std::int32_t>::max(); }
+  static bool fits(index_t rows, index_t cols) { return rows * cols <= (std::numeric_limits<std::int32_t>::max)(); }
 };
 
 /// f(row, column) for the element at `i`.

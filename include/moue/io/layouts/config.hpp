@@ -50,7 +50,7 @@ std::optional<T> config_value(const nlohmann::json& config, const char* key) {
     std::vector<index_t> values;
     for (const auto& element : *at) {
       if (!element.is_number_integer()) throw wrong("a list of whole numbers");
-      values.push_back(static_cast<index_t>(element.template get<std::int64_t>()));
+      values.push_back(element.template get<index_t>());
     }
     return values;
   }

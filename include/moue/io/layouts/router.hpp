@@ -131,7 +131,7 @@ inline public_router router_of(const moe_description& d) {
       [] { return std::string("a selection bias stands beside a gate that is no sigmoid"); },
       "compose the router by hand, with a preference stage of your own");
   // Without groups there must be no limit either, also among the candidates that a conversion adds.
-  constexpr index_t unlimited = std::numeric_limits<std::int32_t>::max();
+  constexpr index_t unlimited = (std::numeric_limits<std::int32_t>::max)();
   const column_groups groups = d.groups > 1
                                    ? column_groups{d.experts / d.groups, d.selected_groups, d.family.group_best}
                                    : column_groups{1, unlimited, 1};

@@ -248,7 +248,7 @@ inline safetensors_header parse_header(std::span<const std::byte> head, std::uin
   if (length > file_size - detail::length_bytes || length > head.size() - detail::length_bytes)
     refuse("ends inside its header");
   const std::string_view text(reinterpret_cast<const char*>(head.data()) + detail::length_bytes,
-                              static_cast<std::size_t>(length));
+                              detail::as_size(length));
   if (!text.starts_with('{')) refuse("has a header that does not begin with '{'");
 
   detail::header_events events(where);

@@ -138,7 +138,7 @@ class coverage {
       begin = next->first;
     }
     while (next != runs_.end() && next->first <= end) {
-      end = std::max(end, next->second);
+      end = (std::max)(end, next->second);
       next = runs_.erase(next);
     }
     runs_.emplace(begin, end);

@@ -1,0 +1,57 @@
+# SPDX-FileCopyrightText: 2026 The moue authors
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
+# shellcheck disable=SC2154,SC2164
+
+# find_moue PREFIX ARGUMENTS [OPTION...]: configures a project that calls find_package(moue ARGUMENTS).
+find_moue() {
+  local folder
+  folder=$(mktemp -d)
+  printf 'cmake_minimum_required(VERSION 3.22)\nproject(ask LANGUAGES CXX)\nfind_package(moue %s)\n' "$2" >"$folder/CMakeLists.txt"
+  cmake -S "$folder" -B "$folder/build" "-Dmoue_ROOT=$1" "${@:3}"
+}
+
+refuse_versions() {
+  says 'compatible with requested version "0.2".*moueConfig.cmake, version: 0.1' find_moue "$work/prefix" '0.2 REQUIRED'
+  says 'compatible with requested version "1.0".*moueConfig.cmake, version: 0.1' find_moue "$work/prefix" '1.0 REQUIRED'
+  find_moue "$work/prefix" '0.1 REQUIRED'
+}
+
+refuse_components() {
+  says "'none' is missing: moue has no such component; there are io and cuda" \
+    find_moue "$work/prefix" '0.1 REQUIRED COMPONENTS none'
+  says "'io' is missing: moue was installed without it; configure moue with -DMOUE_IO=ON" \
+    find_moue "$work/core" '0.1 REQUIRED COMPONENTS io'
+  says "'io' is missing: nlohmann-json 3 was not found" \
+    find_moue "$work/prefix" '0.1 REQUIRED COMPONENTS io' -DCMAKE_DISABLE_FIND_PACKAGE_nlohmann_json=ON
+  says "'cuda' is missing: moue was installed without it; configure moue with -DMOUE_BUILD_CUDA=ON" \
+    find_moue "$work/prefix" '0.1 REQUIRED COMPONENTS cuda'
+  find_moue "$work/core" '0.1 REQUIRED OPTIONAL_COMPONENTS io cuda none'
+}
+
+refuse_sources() {
+  says 'nlohmann-json 3 was not found.*-DMOUE_IO=OFF' \
+    cmake -S "$root" -B refused-json "${quiet[@]}" -DCMAKE_DISABLE_FIND_PACKAGE_nlohmann_json=ON
+  says 'CMake 3.25 or higher is required' old/bin/cmake -S "$root" -B refused-cmake "${quiet[@]}"
+}
+
+# An old standard and -fno-exceptions end every header in one sentence.
+refuse_modes() {
+  local compiler
+  for compiler in g++ clang++-14; do
+    says 'error: .*moue: needs C\+\+20; compile with -std=c\+\+20 or newer' first_error $compiler -std=c++17
+    says 'error: .*moue: reports misuse by exceptions; compile without -fno-exceptions' \
+      first_error $compiler -std=c++20 -fno-exceptions
+  done
+}
+first_error() {
+  "$@" -fsyntax-only -I"$root/include" -isystem "$eigen" -x c++ - <<<'#include <moue/moue.hpp>' 2>&1 | grep -m1 error:
+  return 1
+}
+
+check_refusals() {
+  check refuse_versions refuse_versions
+  check refuse_components refuse_components
+  check refuse_sources refuse_sources
+  check refuse_modes refuse_modes
+}
