@@ -5,20 +5,20 @@
 /// @file
 /// Checkpoints: all of a run in one file, written whole or not at all, and read with suspicion.
 
-#include <fcntl.h>
-#include <unistd.h>
-
+#include <algorithm>
 #include <array>
-#include <cerrno>
 #include <cstdint>
 #include <cstring>
 #include <filesystem>
-#include <fstream>
 #include <span>
 #include <stdexcept>
 #include <string>
+#include <system_error>
 
 #include "contender.hpp"
+#include "moue/io/atomic_file.hpp"
+#include "moue/io/file.hpp"
+#include "moue/io/message.hpp"
 #include "text.hpp"
 
 namespace language_model {
@@ -39,7 +39,12 @@ static_assert(std::is_trivially_copyable_v<checkpoint_header> && sizeof(checkpoi
 namespace detail {
 
 [[noreturn]] inline void refuse_checkpoint(const std::filesystem::path& path, const std::string& why) {
-  throw std::runtime_error("checkpoint '" + path.string() + "': " + why);
+  throw std::runtime_error("checkpoint " + moue::io::detail::shown(path.native()) + ": " + why);
+}
+
+template <class Kind>
+bool is_known(Kind kind) {
+  return static_cast<std::size_t>(kind) < names_of<Kind>::all.size();
 }
 
 template <class T>
@@ -53,48 +58,19 @@ inline std::uint64_t checksum_of(checkpoint_header header, std::span<const std::
   return fingerprint(state, fingerprint(bytes_of(std::span(&header, 1))));
 }
 
-/// Writes to a sibling, forces it to the disk and renames it: a reader sees the old file or the new one.
-inline void replace_file(const std::filesystem::path& path, std::span<const std::uint8_t> content) {
-  const std::filesystem::path sibling = path.string() + ".part" + std::to_string(::getpid());
-  const auto fail = [&](const char* what) {
-    const std::string why = std::strerror(errno);
-    ::unlink(sibling.c_str());
-    refuse_checkpoint(path, std::string("it cannot be ") + what + ": " + why);
-  };
-  const int file = ::open(sibling.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-  if (file < 0) fail("written");
-  for (std::size_t done = 0; done < content.size();) {
-    const ssize_t count = ::write(file, content.data() + done, content.size() - done);
-    if (count < 0 && errno == EINTR) continue;
-    if (count < 0) {
-      ::close(file);
-      fail("written");
-    }
-    done += static_cast<std::size_t>(count);
-  }
-  const bool synced = ::fsync(file) == 0;
-  if (::close(file) != 0 || !synced) fail("written");
-  if (::rename(sibling.c_str(), path.c_str()) != 0) fail("put in place");
-  const auto parent = path.has_parent_path() ? path.parent_path() : std::filesystem::path(".");
-  if (const int folder = ::open(parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); folder >= 0) {
-    ::fsync(folder);  // the rename itself
-    ::close(folder);
-  }
-}
-
 }  // namespace detail
 
 /// Throws unless a checkpoint could be written to `path`: better now than after the training. A file that is there already
 /// must be a checkpoint, whole or not.
 inline void require_writable(const std::filesystem::path& path) {
-  const auto parent = path.has_parent_path() ? path.parent_path() : std::filesystem::path(".");
-  if (!std::filesystem::is_directory(parent)) detail::refuse_checkpoint(path, "its folder does not exist");
-  if (::access(parent.c_str(), W_OK) != 0) detail::refuse_checkpoint(path, "its folder cannot be written to");
-  if (!std::filesystem::exists(path)) return;
-  auto magic = checkpoint_header{}.magic;
-  magic.fill(0);
-  if (std::filesystem::is_regular_file(path)) std::ifstream(path, std::ios::binary).read(magic.data(), magic.size());
-  if (magic != checkpoint_header{}.magic)
+  const moue::io::atomic_file trial(path);
+  std::error_code ignored;
+  if (!std::filesystem::exists(path, ignored)) return;
+  const moue::io::mapped_file file(path);
+  const auto magic = checkpoint_header{}.magic;
+  const auto head = std::as_bytes(std::span(magic));
+  const auto there = file.bytes().first(std::min(head.size(), file.bytes().size()));
+  if (!std::ranges::equal(head, there))
     detail::refuse_checkpoint(path, "it is there already and is not a checkpoint of moue_lm");
 }
 
@@ -113,7 +89,7 @@ void save_checkpoint(const std::filesystem::path& path, Trainer& run, std::uint6
   header.checksum = detail::checksum_of(header, state);
   auto content = detail::bytes_of(std::span(&header, 1));
   content.insert(content.end(), state.begin(), state.end());
-  detail::replace_file(path, content);
+  moue::io::replace_file(path, std::as_bytes(std::span(content)));
 }
 
 /// A checkpoint that has been read and found whole.
@@ -124,13 +100,8 @@ struct checkpoint {
 
   /// Throws if the file is not a checkpoint of this program, is of another version, or is not as it was written.
   static checkpoint read(const std::filesystem::path& path) {
-    bytes content;
-    try {
-      if (!std::filesystem::is_regular_file(path)) detail::refuse_checkpoint(path, "there is no such file");
-      content = detail::read_file(path);
-    } catch (const std::runtime_error&) {
-      detail::refuse_checkpoint(path, "it cannot be read");
-    }
+    const moue::io::mapped_file file(path);
+    const auto content = file.bytes();
     checkpoint result{path, {}, {}};
     auto& header = result.header;
     const auto expected = header;
@@ -141,11 +112,16 @@ struct checkpoint {
     if (head < sizeof(header)) detail::refuse_checkpoint(path, "it is truncated");
     if (header.version != expected.version || header.byte_order != expected.byte_order)
       detail::refuse_checkpoint(path, "it was written by another version or kind of machine");
-    result.state.assign(content.begin() + sizeof(header), content.end());
-    if (result.state.size() != header.state_size)
-      detail::refuse_checkpoint(path, result.state.size() < header.state_size ? "it is truncated" : "it is too long");
-    if (detail::checksum_of(header, result.state) != header.checksum)
+    const auto size = content.size() - sizeof(header);
+    if (size != header.state_size)
+      detail::refuse_checkpoint(path, size < header.state_size ? "it is truncated" : "it is too long");
+    const auto* state = reinterpret_cast<const std::uint8_t*>(content.data()) + sizeof(header);
+    if (detail::checksum_of(header, {state, size}) != header.checksum)
       detail::refuse_checkpoint(path, "it is damaged: its checksum does not match");
+    if (!detail::is_known(header.config.model) || !detail::is_known(header.config.topology) ||
+        !detail::is_known(header.config.router) || header.step < 0 || header.step > header.config.steps)
+      detail::refuse_checkpoint(path, "it describes no run that this program can make");
+    result.state.assign(state, state + size);
     return result;
   }
 

@@ -90,7 +90,7 @@ inline void compare(const options& o, const corpus& text) {
   detail::print_conditions(o, all);
   if (!o.out.empty()) {
     write_report(o.out, all);
-    std::printf("Written: metrics.json and pictures in %s\n", o.out.c_str());
+    std::printf("Written: metrics.json and pictures in %s\n", moue::io::printable(o.out.native()).c_str());
   }
 }
 

@@ -136,7 +136,7 @@ inline void write_metrics(const std::filesystem::path& path, const comparison& a
         .end_object();
   }
   json.end_object().end_object();
-  report::replace_file(path, text.str());
+  moue::io::replace_file(path, text.str());
 }
 
 }  // namespace detail

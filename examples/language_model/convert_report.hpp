@@ -128,7 +128,7 @@ inline void write_metrics(const std::filesystem::path& path, const conversion_st
     json.end_object();
   }
   json.end_object();
-  report::replace_file(path, text.str());
+  moue::io::replace_file(path, text.str());
 }
 
 }  // namespace detail

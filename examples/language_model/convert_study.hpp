@@ -115,7 +115,7 @@ inline void study_conversion(const options& o, const corpus& text) {
   detail::print_conditions(all);
   if (!o.out.empty()) {
     write_report(o.out, all);
-    std::printf("Written: metrics.json and pictures in %s\n", o.out.c_str());
+    std::printf("Written: metrics.json and pictures in %s\n", moue::io::printable(o.out.native()).c_str());
   }
 }
 

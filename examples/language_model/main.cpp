@@ -5,14 +5,11 @@
 /// moue_lm: trains and compares small language models; see `moue_lm --help`.
 
 #include <cstdio>
-#include <exception>
 #include <filesystem>
-#include <span>
 #include <stdexcept>
-#include <string_view>
 #include <system_error>
-#include <vector>
 
+#include "../program/program.hpp"
 #include "compare.hpp"
 #include "convert_study.hpp"
 #include "options.hpp"
@@ -29,32 +26,26 @@ int follow(const lm::options& o) {
     return 0;
   }
   lm::catch_interrupt();
-  if (o.command == "generate") {
-    lm::generate(o);
-    return 0;
-  }
+  if (o.command == "generate") return lm::generate(o);
   const auto text = lm::read_text(o.text.empty() ? std::filesystem::path(MOUE_LM_TEXT) : o.text, lm::shape{}.context);
   if (o.command == "train") return lm::train(o, text);
   if (std::error_code problem;
       !o.out.empty() && !std::filesystem::is_directory(o.out) && !std::filesystem::create_directories(o.out, problem))
     throw std::runtime_error("folder '" + o.out.string() + "': it cannot be made: " + problem.message());
-  if (o.command == "compare") lm::compare(o, text);
-  if (o.command == "sweep") lm::sweep(o, text);
-  if (o.command == "convert-study") lm::study_conversion(o, text);
-  return 0;
+  try {
+    if (o.command == "compare") lm::compare(o, text);
+    if (o.command == "sweep") lm::sweep(o, text);
+    if (o.command == "convert-study") lm::study_conversion(o, text);
+    return 0;
+  } catch (const lm::stopped&) {
+    std::fprintf(stderr, "moue_lm: interrupted; nothing was written\n");
+    return lm::interrupted_status();
+  }
 }
 
 }  // namespace
 
 int main(int count, char** values) {
-  try {
-    const std::vector<std::string_view> arguments(values + 1, values + count);
-    return follow(lm::parse_options(arguments));
-  } catch (const lm::stopped&) {
-    std::fprintf(stderr, "moue_lm: interrupted; nothing was written\n");
-    return 130;
-  } catch (const std::exception& problem) {
-    std::fprintf(stderr, "moue_lm: %s\n", problem.what());
-    return dynamic_cast<const lm::usage_error*>(&problem) != nullptr ? 2 : 1;
-  }
+  return program::run("moue_lm", count, values,
+                      [](const auto& arguments) { return follow(lm::parse_options(arguments)); });
 }

@@ -14,14 +14,12 @@
 #include <system_error>
 #include <vector>
 
+#include "../program/program.hpp"
 #include "contender.hpp"
 
 namespace language_model {
 
-/// A command line that cannot be followed; the text is for the user.
-struct usage_error : std::runtime_error {
-  using std::runtime_error::runtime_error;
-};
+using program::usage_error;
 
 namespace detail {
 

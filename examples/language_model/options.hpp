@@ -69,7 +69,7 @@ Training (train, compare, sweep, convert-study)
   --seeds N           seeds per model (compare: 4, sweep: 2, convert-study: 4)
   --threads N         runs at a time, except in train; changes no result (default: all cores)
 Files
-  --save FILE         train: write a checkpoint at the end, and on Ctrl-C
+  --save FILE         train: write a checkpoint at the end, and on Ctrl-C or SIGTERM
   --resume FILE       train: go on from a checkpoint; generate: the model to use
   --out DIR           compare, convert-study: write metrics.json and pictures; sweep: write sweep.json
 Conversion (convert-study); several values, separated by commas, are all tried, in every combination

@@ -3,9 +3,7 @@
 #pragma once
 
 /// @file
-/// What the user sees while waiting, and Ctrl-C.
-
-#include <unistd.h>
+/// What the user sees while waiting, and signals that ask for an end.
 
 #include <atomic>
 #include <chrono>
@@ -15,19 +13,29 @@
 #include <cstdio>
 #include <mutex>
 #include <string>
+#include <utility>
+
+#include "../program/status_line.hpp"
 
 namespace language_model {
 
-/// Set by Ctrl-C once `catch_interrupt` was called; a second Ctrl-C ends the program at once.
-inline std::atomic<bool> interrupted = false;
-static_assert(std::atomic<bool>::is_always_lock_free, "a signal handler may touch nothing else");
+/// The number of the signal that asked for an end, or 0. Set once `catch_interrupt` was called by Ctrl-C, by `kill` and by
+/// the end of the terminal; the same signal a second time ends the program at once.
+inline std::atomic<int> interrupted = 0;
+static_assert(std::atomic<int>::is_always_lock_free, "a signal handler may touch nothing else");
 
 inline void catch_interrupt() {
-  std::signal(SIGINT, [](int) {
-    interrupted = true;
-    std::signal(SIGINT, SIG_DFL);
-  });
+  for (const int number : {SIGINT, SIGTERM, SIGHUP}) {
+    const auto before = std::signal(number, [](int caught) {
+      interrupted = caught;
+      std::signal(caught, SIG_DFL);
+    });
+    if (before == SIG_IGN) std::signal(number, SIG_IGN);  // as under nohup
+  }
 }
+
+/// The exit status of a program that was asked to end, as shells have it.
+inline int interrupted_status() { return 128 + interrupted; }
 
 inline std::string minutes(double seconds) {
   const auto whole = static_cast<std::int64_t>(std::lround(seconds));
@@ -48,22 +56,25 @@ class progress {
     smooth_ = done_ == first_ ? bits_per_byte : 0.95 * smooth_ + 0.05 * bits_per_byte;
     ++done_;
     const auto now = clock::now();
-    const double interval = terminal_ ? 0.2 : 10;
+    const double interval = line_.on_terminal() ? 0.2 : 10;
     if (done_ < total_ && std::chrono::duration<double>(now - shown_).count() < interval) return;
     shown_ = now;
     const double elapsed = std::chrono::duration<double>(now - start_).count();
     const double rate = static_cast<double>(done_ - first_) / elapsed;
-    std::printf("%s%s %lld/%lld  loss %.3f bits/byte  %.0f tokens/s  ETA %s%s", terminal_ ? "\r\033[K" : "",
-                what_.c_str(), static_cast<long long>(done_), static_cast<long long>(total_), smooth_,
-                rate * static_cast<double>(tokens_per_step_),
-                minutes(static_cast<double>(total_ - done_) / rate).c_str(), terminal_ && done_ < total_ ? "" : "\n");
+    char text[200];
+    std::snprintf(text, sizeof text, "%s %lld/%lld  loss %.3f bits/byte  %.0f tokens/s  ETA %s", what_.c_str(),
+                  static_cast<long long>(done_), static_cast<long long>(total_), smooth_,
+                  rate * static_cast<double>(tokens_per_step_),
+                  minutes(static_cast<double>(total_ - done_) / rate).c_str());
+    if (line_.on_terminal())
+      line_.show(text);
+    else
+      std::printf("%s\n", text);
+    if (done_ == total_) line_.keep();
     std::fflush(stdout);
   }
   /// Ends a line that is still being rewritten.
-  void stop() {
-    if (terminal_ && done_ > first_ && done_ < total_ && !stopped_) std::printf("\n");
-    stopped_ = true;
-  }
+  void stop() { line_.keep(); }
   ~progress() { stop(); }
   progress(const progress&) = delete;
   progress& operator=(const progress&) = delete;
@@ -74,8 +85,7 @@ class progress {
   std::string what_;
   std::int64_t first_, done_, total_, tokens_per_step_;
   double smooth_ = 0;
-  bool stopped_ = false;
-  bool terminal_ = ::isatty(STDOUT_FILENO) == 1;
+  program::status_line line_{stdout};
   clock::time_point start_ = clock::now(), shown_ = start_;
   std::mutex mutex_;
 };

@@ -29,7 +29,7 @@ struct run_result {
   double seconds = 0;
 };
 
-/// A run was stopped by Ctrl-C before it ended.
+/// A run was stopped, by Ctrl-C or another signal, before it ended.
 struct stopped : std::runtime_error {
   stopped() : std::runtime_error("interrupted") {}
 };

@@ -67,8 +67,8 @@ inline void sweep(const options& o, const corpus& text) {
               static_cast<unsigned long long>(configs[0].seed), static_cast<long long>(steps),
               text.description.c_str());
   if (!o.out.empty()) {
-    report::replace_file(o.out / "sweep.json", file.str());
-    std::printf("Written: sweep.json in %s\n", o.out.c_str());
+    moue::io::replace_file(o.out / "sweep.json", file.str());
+    std::printf("Written: sweep.json in %s\n", moue::io::printable(o.out.native()).c_str());
   }
 }
 

@@ -5,11 +5,14 @@
 /// @file
 /// The text: read from a file or folder, divided into training and held-out parts, cut into batches.
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <algorithm>
+#include <array>
+#include <cerrno>
 #include <cstdint>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <random>
 #include <span>
 #include <stdexcept>
@@ -19,6 +22,8 @@
 #include <vector>
 
 #include "embedding.hpp"
+#include "moue/io/file.hpp"
+#include "moue/io/message.hpp"
 
 namespace language_model {
 
@@ -46,14 +51,23 @@ inline constexpr std::size_t largest_text = 4u << 20;
 inline constexpr unsigned held_out_percent = 8;
 
 [[noreturn]] inline void refuse(const fs::path& path, const std::string& why) {
-  throw std::runtime_error("text '" + path.string() + "': " + why);
+  throw std::runtime_error("text " + moue::io::detail::shown(path.native()) + ": " + why);
 }
 
-inline bytes read_file(const fs::path& path) {
-  std::ifstream in(path, std::ios::binary);
-  if (!in) refuse(path, "it cannot be read");
-  bytes content{std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
-  if (in.bad()) refuse(path, "it cannot be read");
+/// The first `most` bytes of a file, of whatever kind, or all if it has fewer. What lies behind them is not touched.
+inline bytes read_file(const fs::path& path, std::size_t most) {
+  const auto fail = [&] { refuse(path, "it cannot be read: " + std::system_category().message(errno)); };
+  const moue::io::detail::descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!file) fail();
+  bytes content;
+  std::array<std::uint8_t, 1 << 16> piece;
+  while (content.size() < most) {
+    const auto count = ::read(file.get(), piece.data(), std::min(piece.size(), most - content.size()));
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) fail();
+    if (count == 0) break;
+    content.insert(content.end(), piece.begin(), piece.begin() + count);
+  }
   return content;
 }
 
@@ -71,7 +85,7 @@ inline bool held_out_by_name(const std::string& name) {
 inline void hold_out_tail(corpus& text) {
   const auto tail = static_cast<std::ptrdiff_t>(text.training.size() * held_out_percent / 100);
   text.held_out.assign(text.training.end() - tail, text.training.end());
-  text.training.resize(text.training.size() - static_cast<std::size_t>(tail));
+  text.training.erase(text.training.end() - tail, text.training.end());
 }
 
 inline corpus read_folder(const fs::path& folder) {
@@ -87,9 +101,10 @@ inline corpus read_folder(const fs::path& folder) {
   corpus text;
   std::size_t used = 0, held = 0;
   for (const auto& name : names) {
-    const bytes content = read_file(folder / name);
+    const auto left = largest_text - text.training.size() - text.held_out.size();
+    const bytes content = read_file(folder / name, left + 1);
     if (content.empty() || std::find(content.begin(), content.end(), 0) != content.end()) continue;  // not text
-    if (text.training.size() + text.held_out.size() + content.size() > largest_text) break;
+    if (content.size() > left) break;
     const bool out = held_out_by_name(name);
     auto& side = out ? text.held_out : text.training;
     side.insert(side.end(), content.begin(), content.end());
@@ -98,7 +113,7 @@ inline corpus read_folder(const fs::path& folder) {
   }
   if (used == 0) refuse(folder, "it holds no text");
   const auto total = size_text(text.training.size() + text.held_out.size());
-  text.description = folder.string() + " (" + std::to_string(used) + " files, " + total + "; ";
+  text.description = moue::io::printable(folder.native()) + " (" + std::to_string(used) + " files, " + total + "; ";
   if (held == 0 || held == used) {
     text.training.insert(text.training.end(), text.held_out.begin(), text.held_out.end());
     hold_out_tail(text);
@@ -123,12 +138,11 @@ inline corpus read_text(const std::filesystem::path& path, moue::index_t context
   if (fs::is_directory(status)) {
     text = detail::read_folder(path);
   } else {
-    text.training = detail::read_file(path);
-    if (text.training.size() > detail::largest_text) text.training.resize(detail::largest_text);
+    text.training = detail::read_file(path, detail::largest_text);
     const auto total = detail::size_text(text.training.size());
     detail::hold_out_tail(text);
-    text.description =
-        path.string() + " (" + total + "; held out: the last " + detail::size_text(text.held_out.size()) + ")";
+    text.description = moue::io::printable(path.native()) + " (" + total + "; held out: the last " +
+                       detail::size_text(text.held_out.size()) + ")";
   }
   const auto least = static_cast<std::size_t>(batch::window(context));
   if (text.training.size() < least || text.held_out.size() < least)

@@ -21,13 +21,13 @@
 
 namespace language_model {
 
-/// Returns the exit status: 130 after Ctrl-C. Throws what goes wrong.
+/// Returns the exit status, which after Ctrl-C or another such signal is not 0. Throws what goes wrong.
 inline int train(const options& o, const corpus& text) {
   if (!o.save.empty()) require_writable(o.save);
   std::optional<checkpoint> start;
   if (!o.resume.empty()) start = checkpoint::read(o.resume);
   if (start && start->header.text != text.identity())
-    throw std::runtime_error("checkpoint '" + o.resume.string() + "': it was trained on another text; give its --text");
+    detail::refuse_checkpoint(o.resume, "it was trained on another text; give its --text");
   const auto config =
       start ? start->header.config
             : configure(o, o.model.value_or(model_kind::moue), static_cast<std::uint64_t>(o.seed.value_or(1)));
@@ -47,19 +47,20 @@ inline int train(const options& o, const corpus& text) {
     while (!run.done() && !interrupted) shown.report(run.advance());
     shown.stop();
     if (!o.save.empty()) save_checkpoint(o.save, run, text.identity());
+    const auto saved = moue::io::printable(o.save.native());
     if (!run.done()) {
       std::printf("stopped after step %td of %lld; ", run.step(), static_cast<long long>(config.steps));
       if (o.save.empty())
         std::printf("nothing was saved, for lack of --save\n");
       else
-        std::printf("go on with: moue_lm train --resume '%s' --save '%s'%s\n", o.save.c_str(), o.save.c_str(),
-                    o.text.empty() ? "" : (" --text '" + o.text.string() + "'").c_str());
-      return 130;
+        std::printf("go on with: moue_lm train --resume '%s' --save '%s'%s\n", saved.c_str(), saved.c_str(),
+                    o.text.empty() ? "" : (" --text '" + moue::io::printable(o.text.native()) + "'").c_str());
+      return interrupted_status();
     }
     const auto held_out = run.evaluate();
     std::printf("held out: %.4f bits per byte; max/mean load %.2f, corrected for exposure %.2f; %zu dead experts\n",
                 held_out.bits_per_byte, held_out.load.raw, held_out.load.corrected, held_out.load.dead.size());
-    if (!o.save.empty()) std::printf("saved: %s\n", o.save.c_str());
+    if (!o.save.empty()) std::printf("saved: %s\n", saved.c_str());
     return 0;
   });
 }
@@ -75,7 +76,8 @@ inline std::uint8_t draw(const matrix<float>& logits, moue::index_t row, std::mt
   return static_cast<std::uint8_t>(byte);
 }
 
-inline void generate(const options& o) {
+/// Returns the exit status, as `train` does.
+inline int generate(const options& o) {
   const auto from = checkpoint::read(o.resume);
   with_mixture(from.header.config, [&](const auto& mixture) {
     const corpus no_text;
@@ -98,6 +100,7 @@ inline void generate(const options& o) {
     }
     std::putchar('\n');
   });
+  return interrupted ? interrupted_status() : 0;
 }
 
 }  // namespace language_model

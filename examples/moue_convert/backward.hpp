@@ -7,11 +7,13 @@
 /// they reach. Bytes of experts are copied as they are, whatever their precision.
 
 #include <cmath>
+#include <functional>
 #include <map>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "config_text.hpp"
 #include "forward.hpp"
 
 namespace converting {
@@ -62,7 +64,6 @@ struct private_copy {
 inline std::vector<std::vector<private_copy>> find_open(const options& o, const io::moe_checkpoint& source,
                                                         const convert::plan& plan) {
   std::vector<std::vector<private_copy>> result;
-  const auto refuse = [&](const std::string& what) { throw std::runtime_error("'" + o.in.string() + "': " + what); };
   for (moue::index_t layer = 0; layer < plan.layers(); ++layer) {
     const auto openings = source.files().read<float>(io::opening_name(layer));
     const auto own = plan.own(layer), foreign = plan.foreign(layer);
@@ -70,20 +71,22 @@ inline std::vector<std::vector<private_copy>> find_open(const options& o, const 
     const auto& rows = source.files().entry(io::foreign_name(layer));
     if (openings.size() != foreign.size() || rows.type != router.type ||
         source.files().elements(rows.name) != foreign.size() * static_cast<std::size_t>(source.description().width))
-      refuse("'" + io::opening_name(layer) + "' or '" + io::foreign_name(layer) + "' does not fit the plan and router");
+      refuse(o.in,
+             "'" + io::opening_name(layer) + "' or '" + io::foreign_name(layer) + "' does not fit the plan and router");
     auto& copies = result.emplace_back();
     for (const auto e : own) copies.push_back({e, std::ssize(copies), -1, 0});
     for (std::size_t i = 0; i < foreign.size(); ++i) {
       if (std::isinf(openings[i]) && openings[i] < 0) continue;
       if (openings[i] != 0 && !source.description().has(io::moe_part::router_bias))
-        refuse("a connection of layer " + std::to_string(layer) + " is open with a bias of " +
-               std::to_string(openings[i]) + ", for which this family has no place: open it fully (bias 0) first");
+        refuse(o.in, "a connection of layer " + std::to_string(layer) + " is open with a bias of " +
+                         std::to_string(openings[i]) +
+                         ", for which this family has no place: open it fully (bias 0) first");
       copies.push_back({foreign[i], -1, static_cast<moue::index_t>(i), openings[i]});
     }
     if (copies.size() != result.front().size())
-      refuse("layer " + std::to_string(layer) + " has " + std::to_string(copies.size()) +
-             " open candidates, layer 0 has " + std::to_string(result.front().size()) +
-             ", but this family's layers all have the same number");
+      refuse(o.in, "layer " + std::to_string(layer) + " has " + std::to_string(copies.size()) +
+                       " open candidates, layer 0 has " + std::to_string(result.front().size()) +
+                       ", but this family's layers all have the same number");
     if (source.description().groups == 1)
       std::sort(copies.begin(), copies.end(), [](const auto& x, const auto& y) { return x.expert < y.expert; });
   }
@@ -92,19 +95,15 @@ inline std::vector<std::vector<private_copy>> find_open(const options& o, const 
 
 /// config.json for `experts` in every layer.
 inline std::string config_with(const io::moe_checkpoint& source, moue::index_t experts) {
-  if (!source.files().config()) return {};
-  auto config = *source.files().config();
-  for (const char* key : {"num_experts", "num_local_experts", "n_routed_experts"})
-    if (config.contains(key)) config[key] = experts;
   const auto& d = source.description();
   const moue::index_t group = d.experts / d.groups;
-  if (d.groups > 1) {
-    if (experts % group != 0)
-      throw std::runtime_error(std::to_string(experts) + " candidates do not fill groups of " + std::to_string(group) +
-                               "; open whole groups");
-    config["n_group"] = experts / group;
-  }
-  return config.dump(2) + "\n";
+  if (experts % group != 0 && d.groups > 1)
+    throw std::runtime_error(std::to_string(experts) + " candidates do not fill groups of " + std::to_string(group) +
+                             "; open whole groups");
+  std::map<std::string, moue::index_t, std::less<>> changes;
+  for (const char* key : {"num_experts", "num_local_experts", "n_routed_experts"}) changes[key] = experts;
+  if (d.groups > 1) changes["n_group"] = experts / group;
+  return with_numbers(config_text(source.files()), changes);
 }
 
 }  // namespace detail
@@ -160,7 +159,7 @@ inline void convert_back(const options& o, const io::moe_checkpoint& source) {
   io::string_map aliases;
   for (const auto& [alias, name] : files.aliases())
     if (!anew.contains(name)) aliases.emplace(alias, name);
-  io::sharded_writer out(o.out, std::move(specs), o.shard_bytes, metadata, aliases);
+  io::sharded_writer out(o.out, std::move(specs), o.shard_bytes, metadata, aliases, beside(config));
   progress shown(bytes);
   for (const auto& name : files.names())
     if (!anew.contains(name) && !files.aliases().contains(name)) copy_bytes(files.bytes(name), out, name, 0, shown);
@@ -193,7 +192,7 @@ inline void convert_back(const options& o, const io::moe_checkpoint& source) {
       }
     }
   }
-  detail::finish(out, o, config);
+  detail::finish(out, o);
 }
 
 }  // namespace converting

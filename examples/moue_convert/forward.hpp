@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "config_text.hpp"
 #include "moue/io/converted.hpp"
 #include "options.hpp"
 #include "planning.hpp"
@@ -44,30 +45,33 @@ inline void print_plan(const options& o, const io::moe_checkpoint& source, const
     std::printf("connections  open with bias %g: outputs change\n", o.opening);
 }
 
+/// For errors about IN or OUT.
+[[noreturn]] inline void refuse(const std::filesystem::path& path, const std::string& what) {
+  throw std::runtime_error(io::detail::shown(path.native()) + ": " + what);
+}
+
 inline void require_fresh(const options& o) {
   for (const char* name : {io::detail::single_name, io::detail::index_name})
-    if (std::filesystem::exists(o.out / name))
-      throw std::runtime_error("'" + o.out.string() + "': holds a checkpoint already; choose another folder");
+    if (std::filesystem::exists(o.out / name)) refuse(o.out, "holds a checkpoint already; choose another folder");
 }
 
 inline void make_folder(const std::filesystem::path& folder) {
   std::error_code problem;
   if (!std::filesystem::is_directory(folder) && !std::filesystem::create_directories(folder, problem))
-    throw std::runtime_error("'" + folder.string() + "': cannot be made a folder: " + problem.message());
+    refuse(folder, "cannot be made a folder: " + problem.message());
 }
 
-inline void finish(io::sharded_writer& out, const options& o, const std::string& config) {
+inline void finish(io::sharded_writer& out, const options& o) {
   out.commit();
-  if (!config.empty()) write_text(o.out / "config.json", config);
-  std::printf("written      %zu file%s in %s\n", out.files().size(), out.files().size() == 1 ? "" : "s", o.out.c_str());
+  std::printf("written      %zu file%s in %s\n", out.files().size(), out.files().size() == 1 ? "" : "s",
+              io::printable(o.out.native()).c_str());
 }
 
 }  // namespace detail
 
 inline void convert_forward(const options& o, const io::moe_checkpoint& source) {
   const auto& files = source.files();
-  if (io::is_converted(files))
-    throw std::runtime_error("'" + o.in.string() + "': was converted before; convert its source again");
+  if (io::is_converted(files)) detail::refuse(o.in, "was converted before; convert its source again");
   detail::require_fresh(o);
   const auto& d = source.description().running();
   const auto plan = make_plan(o, source);
@@ -79,8 +83,8 @@ inline void convert_forward(const options& o, const io::moe_checkpoint& source) 
     if (files.aliases().contains(name)) continue;
     const auto& tensor = files.entry(name);
     if (tensor.type == io::dtype::unknown)
-      throw std::runtime_error("'" + o.in.string() + "': tensor '" + name + "' has type '" + tensor.type_name +
-                               "', which cannot be written");
+      detail::refuse(o.in, "tensor " + io::detail::shown(name) + " has type " + io::detail::shown(tensor.type_name) +
+                               ", which cannot be written");
     specs.push_back({name, tensor.type, tensor.shape});
     bytes += tensor.end - tensor.begin;
   }
@@ -99,7 +103,7 @@ inline void convert_forward(const options& o, const io::moe_checkpoint& source) 
   detail::make_folder(o.out);
   auto metadata = files.metadata();
   metadata[io::conversion_key] = io::text_of(plan);
-  io::sharded_writer out(o.out, std::move(specs), o.shard_bytes, metadata, files.aliases());
+  io::sharded_writer out(o.out, std::move(specs), o.shard_bytes, metadata, files.aliases(), beside(config_text(files)));
   {
     progress shown(bytes);
     for (const auto& name : files.names())
@@ -111,7 +115,7 @@ inline void convert_forward(const options& o, const io::moe_checkpoint& source) 
     write_numbers(rows, files.entry(d.tensor_name(layer, io::moe_part::router)).type, out, io::foreign_name(layer), 0);
     out.write(io::opening_name(layer), 0, std::as_bytes(std::span(opening)));
   }
-  detail::finish(out, o, files.config() ? files.config()->dump(2) + "\n" : std::string());
+  detail::finish(out, o);
 }
 
 }  // namespace converting

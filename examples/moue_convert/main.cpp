@@ -5,10 +5,8 @@
 /// moue_convert: from a mixture of experts to one of universal experts; see `moue_convert --help`.
 
 #include <cstdio>
-#include <exception>
-#include <string_view>
-#include <vector>
 
+#include "../program/program.hpp"
 #include "backward.hpp"
 #include "forward.hpp"
 #include "options.hpp"
@@ -29,12 +27,8 @@ void follow(const converting::options& o) {
 }  // namespace
 
 int main(int count, char** values) {
-  try {
-    const std::vector<std::string_view> arguments(values + 1, values + count);
+  return program::run("moue_convert", count, values, [](const auto& arguments) {
     follow(converting::parse_options(arguments));
     return 0;
-  } catch (const std::exception& problem) {
-    std::fprintf(stderr, "moue_convert: %s\n", problem.what());
-    return dynamic_cast<const converting::usage_error*>(&problem) != nullptr ? 2 : 1;
-  }
+  });
 }

@@ -5,23 +5,25 @@
 /// @file
 /// The command line.
 
+#include <array>
 #include <charconv>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
 #include <filesystem>
 #include <limits>
 #include <span>
-#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "../program/program.hpp"
 #include "moue/view.hpp"
 
 namespace converting {
 
-/// A command line that cannot be followed; the text is for the user.
-struct usage_error : std::runtime_error {
-  using std::runtime_error::runtime_error;
-};
+using program::usage_error;
 
 /// "name:1:2" as it stands on the command line.
 struct spec {
@@ -78,30 +80,44 @@ them stand, for every layer, a router row and an opening bias for each expert of
 
 namespace detail {
 
-inline double number_in(std::string_view flag, std::string_view value, double least, double most) {
+/// Which numbers an option takes.
+struct range {
+  double least, most;
+  bool whole = false;
+};
+inline constexpr range positive{1, 1e9, true}, from_zero{0, 1e9, true}, factor{-1e6, 1e6}, deviation{0, 1e6};
+
+inline double number_in(std::string_view flag, std::string_view value, const range& taken) {
   double result = 0;
   const auto [end, problem] = std::from_chars(value.data(), value.data() + value.size(), result);
-  if (problem != std::errc() || end != value.data() + value.size() || !(result >= least && result <= most))
-    throw usage_error("option '" + std::string(flag) + "' cannot take '" + std::string(value) + "' (see --help)");
+  const bool read = problem == std::errc() && end == value.data() + value.size();
+  if (!read || !(result >= taken.least && result <= taken.most) || (taken.whole && result != std::floor(result))) {
+    char needed[80];
+    std::snprintf(needed, sizeof needed, "a %snumber from %.10g to %.10g", taken.whole ? "whole " : "", taken.least,
+                  taken.most);
+    throw usage_error("option '" + std::string(flag) + "' needs " + needed + ", not '" + std::string(value) +
+                      "' (see --help)");
+  }
   return result;
 }
 
-/// `numbers`: how many have to follow the name.
+/// A name, and the numbers that have to follow it.
 struct known {
   std::string_view name;
-  std::size_t numbers;
+  std::array<range, 2> numbers{};
+  std::size_t count = 0;
 };
 
 inline spec spec_in(std::string_view flag, std::string_view value, std::span<const known> all) {
   const auto colon = value.find(':');
   spec result{std::string(value.substr(0, colon)), {}, {}};
   if (colon != std::string_view::npos) result.text = value.substr(colon + 1);
-  for (const auto& [name, numbers] : all) {
+  for (const auto& [name, numbers, count] : all) {
     if (name != result.name) continue;
     std::string_view rest = result.text;
-    for (std::size_t i = 0; i < numbers; ++i) {
+    for (std::size_t i = 0; i < count; ++i) {
       const auto end = rest.find(':');
-      result.numbers.push_back(number_in(flag, rest.substr(0, end), -1e6, 1e9));
+      result.numbers.push_back(number_in(flag, rest.substr(0, end), numbers[i]));
       rest = end == std::string_view::npos ? std::string_view{} : rest.substr(end + 1);
     }
     const bool free_text = name == "list" || name == "most_used";
@@ -113,10 +129,13 @@ inline spec spec_in(std::string_view flag, std::string_view value, std::span<con
   throw usage_error("option '" + std::string(flag) + "' does not know '" + std::string(value) + "' (see --help)");
 }
 
-inline constexpr known topologies[] = {
-    {"shared_pool", 0}, {"staggered_rotation", 2}, {"reuse_blocks", 1}, {"adjacent_reuse", 1}};
-inline constexpr known choices[] = {{"all", 0}, {"list", 0}, {"most_used", 1}, {"most_similar", 1}};
-inline constexpr known fillings[] = {{"zero", 0}, {"mean", 1}, {"home", 1}, {"random", 1}};
+inline constexpr known topologies[] = {{"shared_pool"},
+                                       {"staggered_rotation", {positive, from_zero}, 2},
+                                       {"reuse_blocks", {positive}, 1},
+                                       {"adjacent_reuse", {from_zero}, 1}};
+inline constexpr known choices[] = {{"all"}, {"list"}, {"most_used", {positive}, 1}, {"most_similar", {positive}, 1}};
+inline constexpr known fillings[] = {
+    {"zero"}, {"mean", {factor}, 1}, {"home", {factor}, 1}, {"random", {deviation}, 1}};
 
 }  // namespace detail
 
@@ -145,11 +164,11 @@ inline options parse_options(std::span<const std::string_view> arguments) {
     else if (flag == "--rows")
       o.rows = detail::spec_in(flag, value(), detail::fillings);
     else if (flag == "--open")
-      o.opening = detail::number_in(flag, value(), -1e4, 1e4);
+      o.opening = detail::number_in(flag, value(), {-1e4, 1e4});
     else if (flag == "--seed")
-      o.seed = static_cast<std::uint64_t>(detail::number_in(flag, value(), 0, 1e9));
+      o.seed = static_cast<std::uint64_t>(detail::number_in(flag, value(), detail::from_zero));
     else if (flag == "--shard-size")
-      o.shard_bytes = static_cast<std::uint64_t>(detail::number_in(flag, value(), 1e-6, 1e9) * 1e6);
+      o.shard_bytes = static_cast<std::uint64_t>(detail::number_in(flag, value(), {1e-6, 1e9}) * 1e6);
     else if (flag == "--family")
       o.family = value();
     else if (flag.starts_with("--"))

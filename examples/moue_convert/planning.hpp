@@ -5,8 +5,8 @@
 /// @file
 /// From the options to a plan, and to the new router rows of one layer.
 
+#include <algorithm>
 #include <charconv>
-#include <fstream>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -43,23 +43,27 @@ inline std::vector<moue::index_t> ids_in(std::string_view text) {
     if (problem != std::errc() || (!text.empty() && text.front() != ','))
       throw usage_error("--universal list: takes ids with commas between them");
     ids.push_back(id);
-    if (!text.empty()) text.remove_prefix(1);
+    if (text.empty()) return ids;
+    text.remove_prefix(1);
   }
-  return ids;
+  throw usage_error("--universal list: needs an id behind every colon and comma");
 }
 
 /// Loads of the routed experts, then zeros for the shared ones.
 inline std::vector<double> loads_in(const std::string& path, const io::moe_description& d, moue::index_t experts) {
-  const auto refuse = [&](const std::string& what) { throw std::runtime_error("loads '" + path + "': " + what); };
-  std::ifstream file(path);
-  if (!file) refuse("cannot be read");
-  std::vector<double> loads;
-  try {
-    for (const auto& layer : nlohmann::json::parse(file))
-      for (const auto& load : layer) loads.push_back(load.get<double>());
-  } catch (const nlohmann::json::exception&) {
+  const auto where = "loads " + io::detail::shown(path);
+  const auto refuse = [&](const std::string& what) { throw std::runtime_error(where + ": " + what); };
+  const io::mapped_file file(path);
+  const auto layers = io::detail::read_tree(io::detail::text_of(file.bytes()), where);
+  const auto are = [](const nlohmann::json& list, auto holds) {
+    return list.is_array() && std::all_of(list.begin(), list.end(), holds);
+  };
+  const auto number = [](const nlohmann::json& value) { return value.is_number(); };
+  if (!are(layers, [&](const nlohmann::json& layer) { return are(layer, number); }))
     refuse("is not a JSON list with a list of numbers for each layer");
-  }
+  std::vector<double> loads;
+  for (const auto& layer : layers)
+    for (const auto& load : layer) loads.push_back(load.get<double>());
   if (std::ssize(loads) != d.layers() * d.experts)
     refuse("has " + std::to_string(loads.size()) + " numbers for " + std::to_string(d.layers()) + " layers of " +
            std::to_string(d.experts) + " experts");
@@ -104,6 +108,9 @@ inline convert::plan make_plan(const options& o, const io::moe_checkpoint& check
                         std::to_string(pool) + " are chosen for " + std::to_string(d.layers()) + " layers");
     return pool / d.layers();
   };
+  if (o.topology.name == "staggered_rotation" && number(0) > pool)
+    throw usage_error("--topology staggered_rotation has a window of " + std::to_string(number(0)) + " in a ring of " +
+                      std::to_string(pool) + " universal experts");
   if (o.topology.name == "staggered_rotation")
     return convert::extend(
         source, universal,

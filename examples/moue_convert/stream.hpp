@@ -18,6 +18,7 @@
 #include <utility>
 #include <vector>
 
+#include "../program/status_line.hpp"
 #include "moue/io/sharded.hpp"
 
 namespace converting {
@@ -27,26 +28,23 @@ namespace io = moue::io;
 /// Says on standard error how far a long copy has come, if a person is watching.
 class progress {
  public:
-  explicit progress(std::uint64_t total) : total_(total), shown_(total > 200'000'000 && ::isatty(STDERR_FILENO) == 1) {}
-  ~progress() {
-    if (shown_) std::fprintf(stderr, "\r%*s\r", 60, "");
-  }
-  progress(const progress&) = delete;
-  progress& operator=(const progress&) = delete;
+  explicit progress(std::uint64_t total) : total_(total) {}
 
   void add(std::uint64_t bytes) {
     done_ += bytes;
     const auto percent = static_cast<int>(100 * static_cast<double>(done_) / static_cast<double>(total_));
-    if (!shown_ || percent == percent_) return;
+    if (total_ < 200'000'000 || percent == percent_) return;
     percent_ = percent;
-    std::fprintf(stderr, "\rcopying: %3d %%, %.1f of %.1f GB", percent, static_cast<double>(done_) / 1e9,
-                 static_cast<double>(total_) / 1e9);
+    char text[80];
+    std::snprintf(text, sizeof text, "copying: %3d %%, %.1f of %.1f GB", percent, static_cast<double>(done_) / 1e9,
+                  static_cast<double>(total_) / 1e9);
+    line_.show(text);
   }
 
  private:
   std::uint64_t total_, done_ = 0;
-  bool shown_;
   int percent_ = -1;
+  program::status_line line_{stderr};
 };
 
 /// "13.4 GB", "0.019 MB".
@@ -99,13 +97,6 @@ inline void write_numbers(const std::vector<float>& values, io::dtype type, io::
     put(float{});
   else
     throw std::runtime_error("routers of type " + std::string(io::name_of(type)) + " cannot be extended");
-}
-
-/// Puts `text` at `path`, whole or not at all.
-inline void write_text(const std::filesystem::path& path, const std::string& text) {
-  io::atomic_file file(path);
-  file.write(0, std::as_bytes(std::span(text)));
-  file.commit();
 }
 
 }  // namespace converting

@@ -57,4 +57,42 @@ expect uneven 2 "as many universal experts in every layer" "$data/mixtral" "$scr
 expect usage 2 "does not know 'ring'" "$data/mixtral" "$scratch/x" --topology ring
 expect no-input 1 "$scratch/none" "$scratch/none" "$scratch/x"
 expect no-output 1 "cannot be made a folder" "$data/mixtral" "$scratch/loads.json/x"
+expect half 2 "needs a whole number from 1" "$data/mixtral" "$scratch/x" --topology staggered_rotation:2.5:1
+expect negative 2 "needs a whole number from 1" "$data/mixtral" "$scratch/x" --topology staggered_rotation:-1:1
+expect wide 2 "a window of 9 in a ring of 8" "$data/mixtral" "$scratch/x" --topology staggered_rotation:9:1
+expect no-block 2 "needs a whole number from 1" "$data/mixtral" "$scratch/x" --topology reuse_blocks:0
+expect reach 2 "needs a whole number from 0" "$data/mixtral" "$scratch/x" --topology adjacent_reuse:1e300
+expect seed 2 "needs a whole number from 0" "$data/mixtral" "$scratch/x" --seed 1.5
+expect no-id 2 "needs an id behind every colon and comma" "$data/mixtral" "$scratch/x" --universal list:0,
+expect endless-loads 1 "is not a regular file" "$data/mixtral" "$scratch/x" --universal most_used:1:/dev/zero
+[ ! -e "$scratch/x" ] || { echo "a run that was refused wrote something"; failed=1; }
+
+# Files of another's are neither overwritten nor removed, also where IN is one of them.
+mkdir "$scratch/foreign" && cp "$data/mixtral/model.safetensors" "$scratch/foreign/model-00001-of-00001.safetensors"
+cp "$data/mixtral/model.safetensors" "$scratch/foreign/model-00002-of-00003.safetensors"
+expect beside-foreign 0 "written" "$data/mixtral" "$scratch/foreign"
+for name in model-00001-of-00001 model-00002-of-00003; do
+  cmp -s "$data/mixtral/model.safetensors" "$scratch/foreign/$name.safetensors" ||
+    { echo "$name of another checkpoint was touched"; failed=1; }
+done
+expect back-again 0 "written" "$scratch/foreign" "$scratch/foreign.back" --back
+mkdir "$scratch/own" && cp "$data/mixtral/model.safetensors" "$scratch/own/model-00001-of-00001.safetensors"
+cp "$data/mixtral/config.json" "$scratch/own/config.json"
+expect own-config 1 "holds a 'config.json' without" "$scratch/own/model-00001-of-00001.safetensors" "$scratch/own"
+[ "$(ls "$scratch/own")" = $'config.json\nmodel-00001-of-00001.safetensors' ] || { echo "IN was touched"; failed=1; }
+
+# config.json is copied as it is, and nested deeper than any stack it is an error.
+cmp -s "$data/mixtral/config.json" "$scratch/mixtral/config.json" || { echo "config.json was changed"; failed=1; }
+mkdir "$scratch/deep" && cp "$data/mixtral/model.safetensors" "$scratch/deep"
+{ printf '{"model_type":"mixtral","num_experts_per_tok":2,"a":'; head -c 100000 /dev/zero | tr '\0' '['; head -c 100000 /dev/zero | tr '\0' ']'; printf '}'; } \
+  >"$scratch/deep/config.json"
+expect deep 1 "nests more than 100 lists and objects" "$scratch/deep" "$scratch/x"
+
+# Output that does not arrive; a limit on files. (Counters of a coverage build would be cut, too: they go elsewhere.)
+"$program" "$data/mixtral" "$scratch/x" --dry-run >/dev/full 2>"$scratch/errors"
+[ $? -eq 1 ] && grep -q "standard output cannot be written: No space left" "$scratch/errors" ||
+  { echo "a full disk behind standard output went unnoticed"; failed=1; }
+limited=$(ulimit -f 1; GCOV_PREFIX=$scratch/cut "$program" "$data/mixtral" "$scratch/limited" 2>&1)
+[ $? -eq 1 ] && grep -q "File too large" <<<"$limited" && [ -z "$(ls "$scratch/limited")" ] ||
+  { echo "a limit on the size of files was not told: $limited"; failed=1; }
 exit $failed

@@ -5,13 +5,11 @@
 /// moue_inspect: what is in a checkpoint; see `moue_inspect --help`.
 
 #include <cstdio>
-#include <exception>
 #include <optional>
 #include <string>
-#include <string_view>
 #include <utility>
-#include <vector>
 
+#include "../program/program.hpp"
 #include "options.hpp"
 #include "similarity_map.hpp"
 #include "summary.hpp"
@@ -26,6 +24,7 @@ int follow(const inspect::options& o) {
   }
   io::checkpoint files(o.file);
   inspect::print_files(files, o.tensors);
+  const int status = o.verify && !inspect::print_verification(files) ? 1 : 0;
   std::optional<io::moe_checkpoint> source;
   try {
     io::moe_options wanted;
@@ -33,25 +32,20 @@ int follow(const inspect::options& o) {
     source.emplace(std::move(files), wanted);
   } catch (const moue::error& problem) {
     if (!o.family.empty() || !o.svg.empty()) throw;
-    std::printf("family      not recognised: %s\n", problem.what());
-    return 0;
+    inspect::detail::line("family", "not recognised: " + std::string(problem.what()));
+    return status;
   }
   inspect::print_mixture(*source);
   if (!o.svg.empty()) {
     inspect::draw_similarity(*source, o.svg, o.probes, o.per_layer);
-    std::printf("picture     %s\n", o.svg.c_str());
+    std::printf("picture     %s\n", moue::io::printable(o.svg.native()).c_str());
   }
-  return 0;
+  return status;
 }
 
 }  // namespace
 
 int main(int count, char** values) {
-  try {
-    const std::vector<std::string_view> arguments(values + 1, values + count);
-    return follow(inspect::parse_options(arguments));
-  } catch (const std::exception& problem) {
-    std::fprintf(stderr, "moue_inspect: %s\n", problem.what());
-    return dynamic_cast<const inspect::usage_error*>(&problem) != nullptr ? 2 : 1;
-  }
+  return program::run("moue_inspect", count, values,
+                      [](const auto& arguments) { return follow(inspect::parse_options(arguments)); });
 }

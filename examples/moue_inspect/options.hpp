@@ -8,18 +8,15 @@
 #include <charconv>
 #include <filesystem>
 #include <span>
-#include <stdexcept>
 #include <string>
 #include <string_view>
 
+#include "../program/program.hpp"
 #include "moue/view.hpp"
 
 namespace inspect {
 
-/// A command line that cannot be followed; the text is for the user.
-struct usage_error : std::runtime_error {
-  using std::runtime_error::runtime_error;
-};
+using program::usage_error;
 
 struct options {
   std::filesystem::path file;
@@ -28,6 +25,7 @@ struct options {
   moue::index_t probes = 32;
   moue::index_t per_layer = 32;
   bool tensors = false;
+  bool verify = false;
   bool help = false;
 };
 
@@ -38,6 +36,8 @@ inline constexpr std::string_view help_text =
 
   --family NAME     take the checkpoint for one of this family, instead of finding out
   --tensors         also list every tensor
+  --verify          also read all data and compare every tensor with the checksum that the writers of this library record;
+                    the exit status is 1 if one differs or has none
   --svg PATH        draw how alike experts are, across layers: the mean cosine between their outputs for the same random
                     inputs. With many experts, layer by layer: the best match in the other layer, averaged
   --probes N        random inputs per expert for the picture (default 32)
@@ -71,6 +71,8 @@ inline options parse_options(std::span<const std::string_view> arguments) {
       result.help = true;
     else if (name == "--tensors")
       result.tensors = true;
+    else if (name == "--verify")
+      result.verify = true;
     else if (name == "--family")
       result.family = value();
     else if (name == "--svg")

@@ -10,6 +10,7 @@
 #include <map>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "moue/io.hpp"
 #include "moue/io/layouts/moe_checkpoint.hpp"
@@ -51,7 +52,9 @@ inline std::uint64_t elements(const io::tensor_entry& tensor) {
   for (const auto size : tensor.shape) n *= size;
   return n;
 }
-inline void line(const char* label, const std::string& text) { std::printf("%-11s %s\n", label, text.c_str()); }
+inline void line(const char* label, const std::string& text) {
+  std::printf("%-11s %s\n", label, io::printable(text).c_str());
+}
 
 /// "0 to 31", or "1 to 26 and 30".
 inline std::string ranges(const std::vector<moue::index_t>& numbers) {
@@ -96,10 +99,24 @@ inline void print_files(const io::checkpoint& files, bool tensors) {
   for (const auto& name : files.names()) {
     const auto& tensor = files.entry(name);
     const auto alias = files.aliases().find(name);
-    std::printf("  %s %s %s%s%s\n", name.c_str(), tensor.type_name.c_str(), detail::shape_text(tensor).c_str(),
-                alias == files.aliases().end() ? "" : " = ",
-                alias == files.aliases().end() ? "" : alias->second.c_str());
+    std::string text = name + " " + tensor.type_name + " " + detail::shape_text(tensor);
+    if (alias != files.aliases().end()) text += " = " + alias->second;
+    std::printf("  %s\n", io::printable(text).c_str());
   }
+}
+
+/// Whether every tensor is as it was written.
+inline bool print_verification(const io::checkpoint& files) {
+  const auto found = io::verify(files);
+  const auto print = [](const char* label, const std::vector<std::string>& names) {
+    for (const auto& name : names) detail::line(label, name);
+  };
+  print("damaged", found.damaged);
+  if (found.intact > 0) print("no checksum", found.unrecorded);
+  detail::line("checked", std::to_string(found.intact) + " tensors are as they were written, " +
+                              std::to_string(found.damaged.size()) + " are damaged, " +
+                              std::to_string(found.unrecorded.size()) + " have no checksum");
+  return found.passed();
 }
 
 /// Parameters by what they are for. Blocks and scales of coded tensors are no parameters; what they decode to is.

@@ -32,7 +32,7 @@ expect usage 2 "option '--probes' needs a number" "$data/mixtral" --probes 0
 rm -f "$scratch"/*.svg
 expect picture 0 "picture " "$data/mixtral" --svg "$scratch/experts.svg"
 grep -q "layer.expert" "$scratch/experts.svg" || { echo "no picture of experts"; failed=1; }
-expect no-folder 1 "cannot write" "$data/mixtral" --svg "$scratch/none/experts.svg"
+expect no-folder 1 "cannot be written: No such file" "$data/mixtral" --svg "$scratch/none/experts.svg"
 
 head -c 100 "$data/mixtral/model.safetensors" >"$scratch/cut.safetensors"
 expect cut 1 "ends inside its header" "$scratch/cut.safetensors"
@@ -40,4 +40,42 @@ for broken in "$scratch/cut.safetensors" "$0" "$scratch/none"; do
   lines=$("$program" "$broken" 2>&1 | wc -l)
   [ "$lines" -eq 1 ] || { echo "$broken: $lines lines in place of one"; failed=1; }
 done
+# What renaming would destroy is refused, and stays.
+mkdir -p "$scratch/places" && rm -rf "$scratch/places"/* && mkfifo "$scratch/places/pipe"
+echo old >"$scratch/places/file" && ln -s file "$scratch/places/link"
+# The device is one of the test's own where it can be made: a program that fails this as root would destroy the machine's.
+mknod "$scratch/places/full" c 1 7 2>/dev/null && device=$scratch/places/full || device=/dev/full
+places=$(ls "$scratch/places" | wc -l)
+expect device 1 "$device': is not a regular file" "$data/mixtral" --svg "$device"
+expect pipe 1 "is not a regular file" "$data/mixtral" --svg "$scratch/places/pipe"
+expect link 1 "is a symbolic link" "$data/mixtral" --svg "$scratch/places/link"
+[ -c "$device" ] && [ -p "$scratch/places/pipe" ] && [ -L "$scratch/places/link" ] &&
+  [ "$(cat "$scratch/places/file")" = old ] && [ "$(ls "$scratch/places" | wc -l)" -eq "$places" ] ||
+  { echo "a picture took another's place"; failed=1; }
+
+# Output that does not arrive; a limit on files.
+"$program" "$data/mixtral" >/dev/full 2>"$scratch/errors"
+[ $? -eq 1 ] && grep -q "standard output cannot be written: No space left" "$scratch/errors" ||
+  { echo "a full disk behind standard output went unnoticed"; failed=1; }
+limited=$(ulimit -f 1; GCOV_PREFIX=$scratch/cut "$program" "$data/mixtral" --svg "$scratch/limited.svg" 2>&1)
+[ $? -eq 1 ] && grep -q "File too large" <<<"$limited" && [ ! -e "$scratch/limited.svg.moue-part" ] ||
+  { echo "a limit on the size of files was not told: $limited"; failed=1; }
+
+# What files say reaches the terminal as text: names, types, and the words of errors.
+tensors() {  # HEADER DATA
+  printf '%b%s%s' "$(printf '\\x%02x\\0\\0\\0\\0\\0\\0\\0' ${#1})" "$1" "$2" >"$scratch/names.safetensors"
+}
+tensors '{"a\u001b[2J\ntensors 99":{"dtype":"\u202eU8\u009b","shape":[1],"data_offsets":[0,1]}}' x
+expect names 0 'a\x1b[2J\ntensors 99 \u202eU8\u009b [1]' "$scratch/names.safetensors" --tensors
+"$program" "$scratch/names.safetensors" --tensors | LC_ALL=C grep -q $'[\x01-\x09\x0b-\x1f\x7f]\|\xc2\x9b\|\xe2\x80\xae' &&
+  { echo "a name reached the terminal raw"; failed=1; }
+expect path-name 1 'no\nne\x1b' "$scratch/no"$'\nne\e'
+
+# Checksums.
+expect no-checksums 1 "26 have no checksum" "$data/mixtral" --verify
+golden=$data/../safetensors/golden.safetensors
+expect intact 0 "2 tensors are as they were written, 0 are damaged, 0 have no checksum" "$golden" --verify
+{ head -c -1 "$golden"; printf '\x01'; } >"$scratch/flipped.safetensors"
+expect flipped 1 "damaged     a.narrow" "$scratch/flipped.safetensors" --verify
+expect unasked 0 "2 in 1 file" "$scratch/flipped.safetensors"
 exit $failed

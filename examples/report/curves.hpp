@@ -15,7 +15,7 @@
 #include <vector>
 
 #include "axis.hpp"
-#include "file.hpp"
+#include "moue/io/atomic_file.hpp"
 #include "svg.hpp"
 
 namespace report {
@@ -164,8 +164,8 @@ inline void write_curves(const std::filesystem::path& path, std::string_view tit
     picture.text(x + 26 + last_width, places[k] + 4, lasts[k], {.size = size, .fill = muted, .anchor = anchor::end});
     picture.text(x + 26 + last_width + 8, places[k] + 4, curves[k].label, {.size = size});
   }
-  replace_file(path, picture.document(width, bottom + 42 + margin, title,
-                                      std::string(y_label) + " over " + std::string(x_label)));
+  moue::io::replace_file(path, picture.document(width, bottom + 42 + margin, title,
+                                                std::string(y_label) + " over " + std::string(x_label)));
 }
 
 }  // namespace report

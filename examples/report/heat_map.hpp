@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "axis.hpp"
-#include "file.hpp"
+#include "moue/io/atomic_file.hpp"
 #include "svg.hpp"
 
 namespace report {
@@ -195,7 +195,7 @@ inline void write_heat_map(const std::filesystem::path& path, const heat_map& ma
   y = std::max(y, top + bar + (gaps ? 30 : 10));
   if (!map.caption.empty())
     y = picture.paragraph(margin, y + 12, width - 2 * margin, map.caption, {.size = 12, .fill = muted});
-  replace_file(path, picture.document(width, y + margin, map.title, map.caption));
+  moue::io::replace_file(path, picture.document(width, y + margin, map.title, map.caption));
 }
 
 }  // namespace report

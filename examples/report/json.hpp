@@ -14,10 +14,12 @@
 #include <string_view>
 #include <vector>
 
+#include "moue/io/text.hpp"
+
 namespace report {
 
 /// Writes one JSON document piece by piece. Numbers keep every bit (shortest text that reads back the same), whatever the
-/// locale; NaN and infinities become null. Text must be UTF-8. Calls out of order throw std::logic_error.
+/// locale; NaN and infinities become null, bytes of text that are no UTF-8 U+FFFD. Calls out of order throw std::logic_error.
 class json_writer {
  public:
   explicit json_writer(std::ostream& out) : out_(out) {}
@@ -130,7 +132,7 @@ class json_writer {
   void quote(std::string_view text) {
     constexpr std::string_view hex = "0123456789abcdef";
     out_ << '"';
-    for (const char c : text) {
+    for (const char c : moue::io::valid_utf8(text)) {
       const auto code = static_cast<unsigned char>(c);
       if (c == '"' || c == '\\')
         out_ << '\\' << c;

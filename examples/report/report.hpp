@@ -6,7 +6,6 @@
 /// What the examples write for people and for scripts: pictures as SVG, numbers as JSON.
 
 #include "curves.hpp"
-#include "file.hpp"
 #include "heat_map.hpp"
 #include "json.hpp"
 #include "topology.hpp"

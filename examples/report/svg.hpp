@@ -11,6 +11,8 @@
 #include <utility>
 #include <vector>
 
+#include "moue/io/text.hpp"
+
 namespace report {
 
 inline constexpr std::string_view ink = "#1f2328";
@@ -34,10 +36,10 @@ inline std::string number(double x, int decimals = 2) {
   return out == "-0" ? "0" : out;
 }
 
-/// Text as XML character data. Control characters, which XML cannot hold, become spaces.
+/// Text as XML character data. Control characters, which XML cannot hold, become spaces, bytes that are no UTF-8 U+FFFD.
 inline std::string escape_xml(std::string_view text) {
   std::string out;
-  for (const char c : text) switch (c) {
+  for (const char c : moue::io::valid_utf8(text)) switch (c) {
       case '&':
         out += "&amp;";
         break;

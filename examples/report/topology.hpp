@@ -11,8 +11,8 @@
 #include <utility>
 #include <vector>
 
-#include "file.hpp"
 #include "heat_map.hpp"
+#include "moue/io/atomic_file.hpp"
 #include "svg.hpp"
 
 namespace report {
@@ -98,7 +98,7 @@ inline void write_topology(const std::filesystem::path& path, const topology_pic
   y += 6;
   if (!topology.caption.empty())
     y = picture.paragraph(margin, y + 10, width - 2 * margin, topology.caption, {.size = 12, .fill = muted});
-  replace_file(path, picture.document(width, y + margin, topology.title, topology.caption));
+  moue::io::replace_file(path, picture.document(width, y + margin, topology.title, topology.caption));
 }
 
 }  // namespace report

@@ -11,3 +11,4 @@
 #include "moue/io/safetensors.hpp"
 #include "moue/io/safetensors/writer.hpp"
 #include "moue/io/sharded.hpp"
+#include "moue/io/verify.hpp"

@@ -31,6 +31,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       const auto place = (folder / file).lexically_normal();
       demand(place.string().starts_with("/folder/") && place.has_filename());
       demand(tensor.size() <= size && file.size() <= size);
+      demand(moue::io::detail::inside_folder(file) == file);
     }
   } catch (const moue::error&) {
   }

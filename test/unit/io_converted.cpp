@@ -166,12 +166,27 @@ TEST_CASE("a plan that does not fit its checkpoint is refused") {
   const auto refused = [&](const std::string& text, const char* why) {
     CHECK_THROWS_WITH_AS(with_plan(text), doctest::Contains(why), moue::error);
   };
-  refused("{", "cannot be read");
   refused(R"({"version": 2})", "another version");
   refused(R"({"version": 1, "home": 5})", "another number of experts");
   refused(head + "[[4]]}", "another number of layers");
   refused(head + "[[8], []]}", "plan that is none");
   refused(head + "[[4, 4], []]}", "plan that is none");
   refused(head + "[[0], []]}", "plan that is none");
-  refused(head + R"([["a"], []]})", "cannot be read");
+  refused(head + R"({"a": [4], "b": []}})", "cannot be read");
+  for (const char* id :
+       {"4.9", "4.0", "1e300", "1000000000000000000", "99999999999999999999", "-5", "null", "true", "[4]", R"("a")"}) {
+    const auto why = "plan that lists '" + std::string(id) + "' for an expert";
+    if (std::string_view(id) != "1e300" && std::string_view(id).size() < 20) {
+      refused(head + "[[" + id + "], []]}", why.c_str());
+      refused(R"({"version": 1, "home": 4, "universal": [)" + std::string(id) + R"(], "foreign": [[4], []]})",
+              why.c_str());
+    } else {
+      refused(head + "[[" + id + "], []]}", "for an expert");
+    }
+  }
+  refused(R"({"version": 1, "home": 4, "universal": [8], "foreign": [[4], []]})", "some that it has not");
+  refused(R"({"version": 1, "home": 4.5, "universal": [0], "foreign": [[4], []]})", "another number of experts");
+  refused(R"({"version": 1.5})", "another version");
+  refused(std::string(100'000, '['), "nests more than");
+  refused("{", "is no JSON");
 }

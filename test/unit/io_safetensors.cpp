@@ -68,7 +68,7 @@ TEST_CASE("the types and their names") {
 TEST_CASE("a file of the format's own package is read") {
   const moue::io::safetensors_file file(golden);
   CHECK(file.path() == golden);
-  CHECK(file.metadata() == moue::io::string_map{{"made by", "golden.py\n"}});
+  CHECK(file.metadata().at("made by") == "golden.py\n");
   REQUIRE(file.tensors().size() == 2);
   const auto* wide = file.find("wide \"ü\"");
   REQUIRE(wide);
@@ -160,7 +160,7 @@ TEST_CASE("what is no safetensors file is refused by name") {
   CHECK(contains(refusal("folder"), "is not a regular file"));
   REQUIRE(::mkfifo((folder / "pipe").c_str(), 0600) == 0);
   CHECK(contains(refusal("pipe"), "is not a regular file"));
-  write_file(folder / "cut", read_file(golden).substr(0, 200));
+  write_file(folder / "cut", read_file(golden).substr(0, std::filesystem::file_size(golden) - 4));
   CHECK(contains(refusal("cut"), "tensor "));
   write_file(folder / "long", read_file(golden) + "x");
   CHECK(contains(refusal("long"), "no tensor covers the last 1"));

@@ -25,6 +25,7 @@ using moue::io::sharded_writer;
 using list = std::vector<std::string>;
 
 const std::string index_name = "model.safetensors.index.json";
+const std::string journal_name = "model.safetensors.moue-journal";
 const std::string first_of_two = "model-00001-of-00002.safetensors", second_of_two = "model-00002-of-00002.safetensors";
 
 /// Tensors "0", "1", ... of four bytes each.
@@ -116,19 +117,86 @@ TEST_CASE("a new checkpoint never takes a name of the old before it is whole") {
 
 TEST_CASE("what a killed writer left is cleared, what is not ours stays") {
   const temporary_folder folder;
-  const list strangers{"config.json", "model-00001-of-00002.bin", "model-1-of-2.safetensors",
-                       "model.2-00001-of-00002.safetensors", "other-00001-of-00002.safetensors"};
+  // Named like shards, but of no index that is here: perhaps another model's, whose index somebody keeps elsewhere.
+  const list strangers{"config.json",
+                       "model-00001-of-00002.bin",
+                       "model-00001-of-00009.safetensors",
+                       "model-00003-of-00009.safetensors.moue-part",
+                       "model-1-of-2.safetensors",
+                       "model.1-00001-of-00009.safetensors",
+                       "model.2-00001-of-00002.safetensors",
+                       "other-00001-of-00002.safetensors"};
   for (const auto& name : strangers) write_file(folder / name, "x");
-  for (const auto* name :
-       {"model-00001-of-00009.safetensors", "model.1-00001-of-00009.safetensors", "model-00002-of-00002.safetensors",
-        "model-00003-of-00009.safetensors.moue-part", "model.safetensors.index.json.moue-part"})
+  for (const auto* name : {"model-00001-of-00007.safetensors", "model-00002-of-00007.safetensors.moue-part",
+                           "model.1-00001-of-00002.safetensors", "model.safetensors.index.json.moue-part"})
     write_file(folder / name, "x");
-  save(folder.path, 3);
+  // The last line is torn, and two are none of a writer's: no such file may go.
+  write_file(folder / journal_name,
+             "model-00001-of-00007.safetensors\nmodel-00002-of-00007.safetensors\n"
+             "model.1-00001-of-00002.safetensors\nconfig.json\n../model-00001-of-00002.bin\nmodel-00001-of-0000");
+  CHECK(save(folder.path, 3) == list{first_of_two, second_of_two});
   auto expected = strangers;
   expected.insert(expected.end(), {first_of_two, second_of_two, index_name});
   std::sort(expected.begin(), expected.end());
   CHECK(folder.list() == expected);
   CHECK(checkpoint(folder.path).names().size() == 3);
+  for (const auto& name : strangers) CHECK(read_file(folder / name) == "x");
+}
+
+TEST_CASE("shards that no index here names are neither overwritten nor removed") {
+  const temporary_folder folder;
+  write_file(folder / second_of_two, "another's");
+  const list others{"model.1-00001-of-00002.safetensors", "model.1-00002-of-00002.safetensors"};
+  CHECK(save(folder.path, 3) == others);
+  CHECK(folder.list() == list{second_of_two, others[0], others[1], index_name});
+  CHECK(read_file(folder / second_of_two) == "another's");
+  CHECK(contains(message_of([&] { save(folder.path, 3); }), "holds files with both sets of names for shards"));
+  CHECK(content_of(checkpoint(folder.path), "2") == "abcd");
+  CHECK(save(folder.path, 5).size() == 3);  // names that nobody has
+  CHECK(read_file(folder / second_of_two) == "another's");
+  CHECK(folder.list().size() == 5);
+}
+
+TEST_CASE("files beside the shards come with them") {
+  const temporary_folder folder;
+  const auto save_with = [&](const std::string& config, bool whole = true) {
+    sharded_writer writer(folder.path, fours(3), 8, {}, {}, {{"config.json", config}});
+    for (std::size_t i = 0; i < (whole ? 3 : 2); ++i) writer.write(std::to_string(i), 0, bytes_of_text("abcd"));
+    writer.commit();
+  };
+  CHECK_FALSE(message_of([&] { save_with("none", false); }).empty());
+  CHECK(folder.list().empty());
+  save_with("first");
+  CHECK(read_file(folder / "config.json") == "first");
+  save_with("second");  // of the checkpoint that is replaced
+  CHECK(read_file(folder / "config.json") == "second");
+  CHECK_FALSE(message_of([&] { save_with("third", false); }).empty());
+  CHECK(read_file(folder / "config.json") == "second");
+  CHECK(folder.list().size() == 4);
+
+  // Without an index it is the file of another checkpoint, unless a killed writer left it.
+  for (const auto& name : folder.list())
+    if (name != "config.json") std::filesystem::remove(folder / name);
+  CHECK(contains(message_of([&] { save_with("third"); }), "holds a 'config.json' without the checkpoint"));
+  CHECK(folder.list() == list{"config.json"});
+  write_file(folder / journal_name, "config.json\n");
+  save_with("third");
+  CHECK(read_file(folder / "config.json") == "third");
+}
+
+TEST_CASE("the last shard lacks bytes at the commit") {
+  const temporary_folder folder;
+  save(folder.path, 3);
+  const auto before = folder.list();
+  {
+    sharded_writer writer(folder.path, fours(3), 8);
+    for (const auto* name : {"0", "1"}) writer.write(name, 0, bytes_of_text("xxxx"));
+    writer.write("2", 0, bytes_of_text("xxx"));
+    CHECK(contains(message_of([&] { writer.commit(); }), "tensor '2' lacks bytes from 3 on"));
+    CHECK_FALSE(std::filesystem::exists(folder / writer.files()[0]));
+  }
+  CHECK(folder.list() == before);
+  CHECK(content_of(checkpoint(folder.path), "0") == "abcd");
 }
 
 TEST_CASE("sets that cannot be written") {
@@ -148,7 +216,7 @@ TEST_CASE("sets that cannot be written") {
   }
   write_file(folder / index_name,
              R"({"weight_map":{"a":"model-00001-of-00002.safetensors","b":"model.1-00002-of-00002.safetensors"}})");
-  CHECK(contains(refusal(fours(3)), "uses both sets of names"));
+  CHECK(contains(refusal(fours(3)), "both sets of names"));
   write_file(folder / index_name, "broken");
   CHECK(save(folder.path, 3) == list{first_of_two, second_of_two});
   write_file(folder / "model.safetensors", "x");

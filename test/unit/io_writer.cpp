@@ -100,6 +100,7 @@ TEST_CASE("lists that make no file") {
   CHECK(contains(refusal({}, {{"k", "\xff"}}), "no UTF-8"));
   CHECK(contains(refusal(two, {}, {{"\xff", "a"}}), "no UTF-8"));
   CHECK(contains(refusal({}, {{"moue.aliases", "{}"}}), "the library's own"));
+  CHECK(contains(refusal({}, {{"moue.checksums", "{}"}}), "the library's own"));
   CHECK(contains(refusal(two, {}, {{"b", "a"}}), "alias 'b' is also the name of a tensor"));
   CHECK(contains(refusal(two, {}, {{"c", "d"}}), "alias 'c' leads to 'd', which is no tensor"));
   CHECK(contains(refusal(two, {}, {{"c", "a"}, {"d", "c"}}), "alias 'd' leads to 'c', which is no tensor"));
@@ -115,10 +116,23 @@ TEST_CASE("names and metadata of any text") {
   writer.write("", 0, bytes_of_text("2"));
   writer.commit();
   const moue::io::safetensors_file file(folder / "f");
-  CHECK(file.metadata() == moue::io::string_map{{odd, odd}, {"", ""}});
+  auto metadata = file.metadata();
+  CHECK(metadata.erase("moue.checksums") == 1);
+  CHECK(metadata == moue::io::string_map{{odd, odd}, {"", ""}, {"format", "pt"}});
   REQUIRE(file.find(odd));
   CHECK(file.bytes(*file.find(odd))[0] == std::byte{'1'});
   CHECK(file.bytes(*file.find(""))[0] == std::byte{'2'});
+}
+
+TEST_CASE("a format is always named: transformers refuses files without one") {
+  const temporary_folder folder;
+  const auto format = [&](moue::io::string_map metadata) {
+    safetensors_writer(folder / "f", {}, std::move(metadata)).commit();
+    return moue::io::safetensors_file(folder / "f").metadata().at("format");
+  };
+  CHECK(format({}) == "pt");
+  CHECK(format({{"k", "v"}}) == "pt");
+  CHECK(format({{"format", "flax"}}) == "flax");
 }
 
 TEST_CASE("without a commit the old file stays and nothing is left") {
@@ -163,15 +177,34 @@ TEST_CASE("one writer at a time, and leftovers are taken over") {
   CHECK(read_file(folder / "g") == std::string("\0\0y", 3));
 }
 
-TEST_CASE("a symbolic link is replaced, not followed") {
+TEST_CASE("what renaming would destroy is refused: links, devices, pipes") {
   const temporary_folder folder;
   write_file(folder / "target", "old");
   std::filesystem::create_symlink("target", folder / "link");
-  safetensors_writer(folder / "link", {}).commit();
+  std::filesystem::create_symlink("nowhere", folder / "dangling");
+  std::filesystem::create_symlink("/dev/full", folder / "device");
+  REQUIRE(::mkfifo((folder / "pipe").c_str(), 0600) == 0);
+  std::filesystem::create_directory(folder / "folder");
+  const auto before = folder.list();
+  const auto refusal = [&](const char* name) {
+    const auto text = message_of([&] { moue::io::replace_file(folder / name, "new"); });
+    CHECK(contains(text, (folder / name).string()));
+    return text;
+  };
+  for (const auto* link : {"link", "dangling", "device"}) {
+    CHECK(contains(refusal(link), "is a symbolic link; give the path that it leads to"));
+    CHECK(std::filesystem::is_symlink(folder / link));
+  }
+  for (const auto* other : {"pipe", "folder"}) CHECK(contains(refusal(other), "is not a regular file"));
   CHECK(read_file(folder / "target") == "old");
-  CHECK_FALSE(std::filesystem::is_symlink(folder / "link"));
+  CHECK(folder.list() == before);
+
+  // The same for the sibling that is written first.
   std::filesystem::create_symlink("target", folder / "f.moue-part");
-  CHECK_FALSE(message_of([&] { safetensors_writer(folder / "f", {}); }).empty());
+  CHECK_FALSE(refusal("f").empty());
+  REQUIRE(::mkfifo((folder / "g.moue-part").c_str(), 0600) == 0);
+  CHECK(contains(refusal("g"), "g.moue-part': is not a regular file"));
+  CHECK(std::filesystem::is_fifo(folder / "g.moue-part"));
   CHECK(read_file(folder / "target") == "old");
 }
 

@@ -1,9 +1,12 @@
 // SPDX-FileCopyrightText: 2026 The moue authors
 // SPDX-License-Identifier: Apache-2.0
 #include <doctest/doctest.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmath>
+#include <cstdint>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -162,10 +165,25 @@ TEST_CASE("a resumed run ends with the weights of one that was never stopped") {
       bad[place] = static_cast<char>(bad[place] ^ 4);
       CHECK(contains(message(bad), "damaged"));
     }
+    // Whole, but of no run that could have written it: names and topologies are looked up by these numbers.
+    const auto forged = [&](auto change) {
+      lm::checkpoint_header header = saved.header;
+      change(header);
+      header.checksum = lm::detail::checksum_of(header, saved.state);
+      auto bad = good;
+      std::memcpy(bad.data(), &header, sizeof header);
+      return message(bad);
+    };
+    CHECK(forged([](auto&) {}).empty());
+    CHECK(contains(forged([](auto& h) { h.config.model = static_cast<lm::model_kind>(3); }), "no run that this"));
+    CHECK(
+        contains(forged([](auto& h) { h.config.topology = static_cast<lm::topology_kind>(99); }), "no run that this"));
+    CHECK(contains(forged([](auto& h) { h.config.router = static_cast<lm::router_kind>(3); }), "no run that this"));
+    CHECK(contains(forged([](auto& h) { h.step = -1; }), "no run that this"));
     auto other_version = good;
     other_version[8] = 9;
     CHECK(contains(message(other_version), "another version"));
-    CHECK(contains(message_of([&] { lm::checkpoint::read(folder.path / "none"); }), "cannot be read"));
+    CHECK(contains(message_of([&] { lm::checkpoint::read(folder.path / "none"); }), "No such file"));
   }
   SUBCASE("and a checkpoint that cannot be written leaves everything as it was") {
     const auto before = content_of(path);
@@ -178,6 +196,13 @@ TEST_CASE("a resumed run ends with the weights of one that was never stopped") {
     CHECK_THROWS(lm::require_writable(folder.path / "is_folder"));
     CHECK_THROWS(lm::require_writable(folder.write("diary.txt", "dear diary")));
     CHECK_NOTHROW(lm::require_writable(path));
+    REQUIRE(::mkfifo((folder.path / "pipe").c_str(), 0600) == 0);  // a real device would be at stake
+    CHECK(contains(message_of([&] { lm::require_writable(folder.path / "pipe"); }), "pipe': is not a regular file"));
+    fs::create_symlink(path, folder.path / "link");
+    CHECK(contains(message_of([&] { lm::require_writable(folder.path / "link"); }), "is a symbolic link"));
+    CHECK(contains(message_of([&] { lm::save_checkpoint(folder.path / "link", second, 0); }), "is a symbolic link"));
+    CHECK(fs::is_symlink(folder.path / "link"));
+    CHECK(content_of(path) == before);
     CHECK_NOTHROW(lm::require_writable(folder.path / "new.ckpt"));
   }
   SUBCASE("and belongs to a model of its own size") {
@@ -296,7 +321,16 @@ TEST_CASE("text is divided by file, whatever else is in the folder") {
   CHECK(single.training.size() == 920);
   CHECK(single.held_out == lm::bytes(80, 'b'));
 
+  // Of what has no end, or is larger than the limit, no more is read than is used.
+  CHECK(lm::read_text("/dev/zero", 8).training.size() + lm::read_text("/dev/zero", 8).held_out.size() ==
+        lm::detail::largest_text);
+  folder.write("large/a", std::string(400, 'a'));
+  folder.write("large/b", "");
+  fs::resize_file(folder.path / "large/b", std::uintmax_t{1} << 40);
+  CHECK(lm::read_text(folder.path / "large", 8).training.size() == 368);
+
   const auto message = [&](const fs::path& path) { return message_of([&] { lm::read_text(path, 64); }); };
+  CHECK(contains(message("/proc/self/mem"), "text '/proc/self/mem': it cannot be read: "));
   CHECK(contains(message(folder.path / "none"), "no such file or folder"));
   CHECK(contains(message(folder.path / "empty"), "too short"));
   CHECK(contains(message(folder.write("lonely/empty", "").parent_path()), "holds no text"));

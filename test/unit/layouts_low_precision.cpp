@@ -57,6 +57,37 @@ TEST_CASE("block-scaled fp8 is decoded at every tile's border") {
                        doctest::Contains("is of type F8_E4M3 without scales called '"), moue::error);
 }
 
+TEST_CASE("scales of fp8 that are bytes are powers of two") {
+  const layout_sizes sizes{5, 7, 0, 2, {0}};
+  const auto code = [](index_t r, index_t c) { return static_cast<std::uint8_t>((r * 37 + c * 11) % 127); };
+  const auto power = [](index_t i, index_t j) { return static_cast<int>(3 * i - 2 * j); };
+  const std::string name = "model.layers.0.mlp.experts.1.gate_proj.weight";
+  const auto read_with = [&](io::dtype type, auto scale) {
+    const scratch_folder folder;
+    auto all = make_layout("per expert", sizes);
+    const auto shape = all.at(name).shape;
+    put<std::uint8_t>(all, name, io::dtype::f8_e4m3, shape, [&](const position& at) { return code(at[0], at[1]); });
+    put<decltype(scale(0, 0))>(all, name + "_scale_inv", type, {(shape[0] + 3) / 4, (shape[1] + 2) / 3},
+                               [&](const position& at) { return scale(at[0], at[1]); });
+    save(folder.path(), all, {{"model_type", "qwen3_moe"}, {"quantization_config", {{"weight_block_size", {4, 3}}}}});
+    return io::moe_checkpoint{io::checkpoint(folder.path())}.template read<float>(0, moe_part::gate, 1);
+  };
+  const auto byte = [&](index_t i, index_t j) { return static_cast<std::uint8_t>(127 + power(i, j)); };
+  for (const auto type : {io::dtype::u8, io::dtype::f8_e8m0}) {
+    const auto values = read_with(type, byte);
+    for (index_t r = 0; r < 7; ++r)
+      for (index_t c = 0; c < 5; ++c)
+        CHECK(values[static_cast<std::size_t>(r * 5 + c)] ==
+              std::ldexp(io::value_of_e4m3(code(r, c)), power(r / 4, c / 3)));
+  }
+  CHECK_THROWS_WITH_AS(read_with(io::dtype::u8, [](index_t, index_t) { return std::uint8_t{255}; }),
+                       doctest::Contains("not finite"), moue::error);
+  CHECK_THROWS_WITH_AS(read_with(io::dtype::i8, byte), doctest::Contains("_scale_inv': scales of type I8 are not"),
+                       moue::error);
+  CHECK_THROWS_WITH_AS(read_with(io::dtype::i32, [](index_t, index_t) { return std::int32_t{1}; }),
+                       doctest::Contains("scales of type I32 are not"), moue::error);
+}
+
 TEST_CASE("fp8 tensors that hold all experts have tiles of each expert's own") {
   const layout_sizes sizes{5, 7, 0, 3, {0}};
   const scratch_folder folder;

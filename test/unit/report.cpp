@@ -4,6 +4,8 @@
 
 #include <doctest/doctest.h>
 
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
@@ -284,19 +286,34 @@ TEST_CASE("topologies show what each layer reaches and how often each expert is 
   CHECK(contains(text, "layer 1 lists expert 5 of 5"));
 }
 
-TEST_CASE("files appear whole or not at all") {
+TEST_CASE("pictures appear whole or not at all, and say why not") {
   const folder here("files");
-  report::replace_file(here.path / "a.txt", "one");
-  report::replace_file(here.path / "a.txt", "two");
-  CHECK(read(here.path / "a.txt") == "two");
+  const auto write = [](const std::filesystem::path& path, const std::string& title) {
+    report::write_topology(path, {title, "", {{0}}, 1});
+  };
+  write(here.path / "a.txt", "one");
+  write(here.path / "a.txt", "two");
+  CHECK(contains(read(here.path / "a.txt"), "<title>two</title>"));
   const auto missing = here.path / "no" / "such" / "folder.svg";
-  CHECK(contains(message_of([&] { report::replace_file(missing, "x"); }), missing.string()));
+  CHECK(contains(message_of([&] { write(missing, "x"); }), missing.string() + "': cannot be written: No such file"));
   const auto blocked = here.path / "blocked";
   std::filesystem::create_directories(blocked / "full");
-  CHECK(contains(message_of([&] { report::replace_file(blocked, "x"); }), blocked.string()));
+  CHECK(contains(message_of([&] { write(blocked, "x"); }), blocked.string()));
+  REQUIRE(::mkfifo((here.path / "blocked" / "pipe").c_str(), 0600) == 0);  // a real device would be at stake
+  CHECK(contains(message_of([&] { write(here.path / "blocked" / "pipe", "x"); }), "pipe': is not a regular file"));
   std::vector<std::string> names;
   for (const auto& entry : std::filesystem::directory_iterator(here.path))
     names.push_back(entry.path().filename().string());
   std::sort(names.begin(), names.end());
   CHECK(names == std::vector<std::string>{"a.txt", "blocked"});
+}
+
+TEST_CASE("a picture is UTF-8 whatever its labels are") {
+  CHECK(report::escape_xml("a\xff"
+                           "b<\x1b>") ==
+        "a\ufffd"
+        "b&lt; &gt;");
+  const folder here("utf8");
+  report::write_topology(here.path / "t.svg", {"bad \xe2\x82", "", {{0}}, 1});
+  CHECK(contains(read(here.path / "t.svg"), "<title>bad \ufffd\ufffd</title>"));
 }

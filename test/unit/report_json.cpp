@@ -48,6 +48,12 @@ TEST_CASE("json reads back as it was written") {
   CHECK(out.str().find("\"float\": 0.1,") != std::string::npos);
 }
 
+TEST_CASE("json is UTF-8 whatever the text is") {
+  std::ostringstream out;
+  report::json_writer(out).begin_object().member("a\xff", "/tmp/\xe9t\xe9\n").end_object();
+  CHECK(nlohmann::json::parse(out.str())["a\ufffd"] == "/tmp/\ufffdt\ufffd\n");
+}
+
 TEST_CASE("json refuses calls that make no document") {
   std::ostringstream out;
   const auto refused = [&](auto f) {

@@ -36,15 +36,18 @@ namespace moue::io {
 /// Const members may be called from many threads.
 class checkpoint {
  public:
-  /// Throws if a file is missing or broken, a tensor stands in two shards, the index maps a tensor to a shard that does
-  /// not hold it or that lies outside the folder, or an alias leads nowhere.
+  /// Of several files the index decides: a tensor is read from the file that it names, and tensors that it does not name
+  /// are no part of the checkpoint. Throws if a file is missing or broken, the index maps a tensor to a shard that does not
+  /// hold it or that lies outside the folder, or an alias leads nowhere.
   explicit checkpoint(const std::filesystem::path& path) : path_(resolve(path)) {
     if (path_.extension() == ".json") {
       open_shards(detail::read_index(path_));
     } else {
       files_.emplace_back(path_);
+      for (const auto& entry : files_[0].tensors()) tensors_.push_back({entry.name, &entry, 0});
     }
-    collect();
+    collect_metadata();
+    collect_aliases();
     read_config();
   }
 
@@ -62,6 +65,9 @@ class checkpoint {
     const auto& tensor = at(name);
     return files_[tensor.file].bytes(*tensor.entry);
   }
+
+  /// The file that holds it.
+  const safetensors_file& file_of(std::string_view name) const { return files_[at(name).file]; }
 
   /// Elements [first, first + out.size()) of the row-major tensor. `T`: `double`, `float`, `bf16` or `half`. Widening is
   /// exact, narrowing rounds to the nearest with ties to even; integers must be exact in `T`. fp8 is read unscaled.
@@ -113,10 +119,10 @@ class checkpoint {
     for (const auto& file : files_) result.push_back(file.path());
     return result;
   }
-  /// The `config.json` beside it, if there is one. Throws if that is no JSON.
+  /// The `config.json` beside it, if there is one. Throws if that is no JSON, or cannot be
+  /// read.
   const std::optional<nlohmann::json>& config() const {
-    if (!config_problem_.empty())
-      throw error(detail::shown((path_.parent_path() / "config.json").native()), config_problem_, "fix or remove it");
+    if (config_problem_) throw error(*config_problem_);
     return config_;
   }
 
@@ -148,57 +154,45 @@ class checkpoint {
     std::map<std::string, std::size_t> numbers;
     for (const auto& [tensor, file] : index.weight_map)
       if (numbers.try_emplace(file, files_.size()).second) files_.emplace_back(path_.parent_path() / file);
-    for (const auto& [tensor, file] : index.weight_map)
-      if (!files_[numbers.at(file)].find(tensor))
+    for (const auto& [tensor, file] : index.weight_map) {
+      const auto number = numbers.at(file);
+      const auto* entry = files_[number].find(tensor);
+      if (!entry)
         throw error(detail::shown(path_.native()),
                     "maps tensor " + detail::shown(tensor) + " to " + detail::shown(file) + ", which does not hold it",
                     "get the index and that file again: they are not of one checkpoint");
+      tensors_.push_back({entry->name, entry, number});
+    }
     metadata_ = std::move(index.metadata);
     metadata_.erase("total_size");
   }
 
-  void collect() {
-    for (std::size_t file = 0; file < files_.size(); ++file) {
-      for (const auto& entry : files_[file].tensors()) tensors_.push_back({entry.name, &entry, file});
-      metadata_.insert(files_[file].metadata().begin(), files_[file].metadata().end());
-    }
-    metadata_.erase(detail::aliases_key);
-    sort_by_name();
-    const auto twice = std::adjacent_find(tensors_.begin(), tensors_.end(),
-                                          [](const auto& a, const auto& b) { return a.name == b.name; });
-    if (twice != tensors_.end())
-      throw error(detail::shown(path_.native()),
-                  "tensor " + detail::shown(twice->name) + " stands in " +
-                      detail::shown(files_[twice->file].path().native()) + " and in " +
-                      detail::shown(files_[std::next(twice)->file].path().native()),
-                  "get the files again: they are not of one checkpoint");
-    collect_aliases();
+  void collect_metadata() {
+    for (const auto& file : files_) metadata_.insert(file.metadata().begin(), file.metadata().end());
+    for (const auto* key : {detail::aliases_key, detail::checksums_key}) metadata_.erase(key);
   }
 
   void collect_aliases() {
+    std::vector<located> resolved;
     for (const auto& file : files_) {
       const auto recorded = file.metadata().find(detail::aliases_key);
       if (recorded == file.metadata().end()) continue;
       const auto where = detail::shown(file.path().native()) + ", the aliases in its metadata";
-      aliases_.merge(detail::read_string_map(recorded->second, where));
-    }
-    std::vector<located> resolved;
-    for (const auto& [alias, name] : aliases_) {
-      const auto* tensor = find(name);
-      if (!tensor || find(alias))
-        throw error(detail::shown(path_.native()),
-                    "alias " + detail::shown(alias) +
-                        (tensor ? " is also the name of a tensor"
-                                : " leads to " + detail::shown(name) + ", which is no tensor"),
-                    "get the file again: its metadata does not belong to it");
-      resolved.push_back({alias, tensor->entry, tensor->file});
+      for (auto& [alias, name] : detail::read_string_map(recorded->second, where)) {
+        const auto* tensor = find(name);
+        if (!tensor && file.find(name)) continue;  // of a tensor that the index leaves out
+        if (!tensor || find(alias))
+          throw error(detail::shown(path_.native()),
+                      "alias " + detail::shown(alias) +
+                          (tensor ? " is also the name of a tensor"
+                                  : " leads to " + detail::shown(name) + ", which is no tensor"),
+                      "get the file again: its metadata does not belong to it");
+        const auto [place, fresh] = aliases_.emplace(alias, name);
+        if (fresh) resolved.push_back({place->first, tensor->entry, tensor->file});
+      }
     }
     tensors_.insert(tensors_.end(), resolved.begin(), resolved.end());
-    sort_by_name();
-  }
-
-  void sort_by_name() {
-    std::stable_sort(tensors_.begin(), tensors_.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
+    std::sort(tensors_.begin(), tensors_.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
   }
 
   void read_config() {
@@ -207,15 +201,9 @@ class checkpoint {
     if (!std::filesystem::exists(path, ignored)) return;
     try {
       const mapped_file file(path);
-      if (file.bytes().size() > detail::longest_json) {
-        config_problem_ = "has more than 100 MB";
-        return;
-      }
-      config_ = nlohmann::json::parse(detail::text_of(file.bytes()));
-    } catch (const nlohmann::json::exception&) {
-      config_problem_ = "is no JSON";
-    } catch (const error&) {
-      config_problem_ = "cannot be read";
+      config_ = detail::read_tree(detail::text_of(file.bytes()), detail::shown(path.native()));
+    } catch (const error& problem) {
+      config_problem_ = problem;
     }
   }
 
@@ -240,7 +228,7 @@ class checkpoint {
   string_map aliases_;
   string_map metadata_;
   std::optional<nlohmann::json> config_;
-  std::string config_problem_;
+  std::optional<error> config_problem_;
 };
 
 }  // namespace moue::io

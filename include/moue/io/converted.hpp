@@ -61,18 +61,23 @@ inline convert::plan plan_of(const moe_checkpoint& source) {
   if (text == source.files().metadata().end()) refuse("was not converted: its metadata has no 'moue.conversion'");
   const auto& d = source.description();
   convert::plan plan{d.experts, {}, convert::wiring::of(topology_of(d))};
-  try {
-    const auto json = nlohmann::json::parse(text->second);
-    if (json.at("version") != 1) refuse("was converted by another version");
-    if (json.at("home") != d.experts) refuse("has a plan for another number of experts per layer");
-    if (json.at("foreign").size() != static_cast<std::size_t>(d.layers()))
-      refuse("has a plan for another number of layers");
-    plan.universal = json.at("universal").get<std::vector<index_t>>();
-    for (index_t layer = 0; layer < d.layers(); ++layer) {
-      const auto ids = json.at("foreign").at(static_cast<std::size_t>(layer)).get<std::vector<index_t>>();
-      auto& row = plan.topology.rows[static_cast<std::size_t>(layer)];
-      row.insert(row.end(), ids.begin(), ids.end());
+  const auto add_ids = [&](const nlohmann::json& list, std::vector<index_t>& ids) {
+    for (const auto& entry : list) {
+      const auto id = detail::whole_number(entry);
+      if (!id) refuse("has a plan that lists " + detail::shown(entry.dump()) + " for an expert");
+      ids.push_back(*id);
     }
+  };
+  try {
+    const auto json = detail::read_tree(text->second, where + ", the plan in its metadata");
+    if (detail::whole_number(json.at("version")) != 1) refuse("was converted by another version");
+    if (detail::whole_number(json.at("home")) != d.experts)
+      refuse("has a plan for another number of experts per layer");
+    const auto& foreign = json.at("foreign");
+    if (foreign.size() != static_cast<std::size_t>(d.layers())) refuse("has a plan for another number of layers");
+    add_ids(json.at("universal"), plan.universal);
+    for (index_t layer = 0; layer < d.layers(); ++layer)
+      add_ids(foreign.at(static_cast<std::size_t>(layer)), plan.topology.rows[static_cast<std::size_t>(layer)]);
   } catch (const nlohmann::json::exception&) {
     refuse("has a plan in its metadata that cannot be read");
   }
@@ -81,9 +86,12 @@ inline convert::plan plan_of(const moe_checkpoint& source) {
   } catch (const error& problem) {
     refuse("has a plan that is none: " + std::string(problem.what()));
   }
-  for (index_t layer = 0; layer < plan.layers(); ++layer)
-    for (const index_t e : plan.foreign(layer))
-      if (e >= d.layers() * d.experts) refuse("has a plan that connects shared experts");
+  const auto require_routed = [&](const auto& ids) {
+    for (const index_t e : ids)
+      if (e >= d.layers() * d.experts) refuse("has a plan that connects shared experts, or some that it has not");
+  };
+  require_routed(plan.universal);
+  for (index_t layer = 0; layer < plan.layers(); ++layer) require_routed(plan.foreign(layer));
   return plan;
 }
 

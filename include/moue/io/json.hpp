@@ -4,22 +4,49 @@
 
 /// @file
 /// JSON text as a stream of events, for readers that build nothing which the text did not earn: no tree, no allocation
-/// beyond what stands in the text, and every duplicate key is seen.
+/// beyond what stands in the text, and every duplicate key is seen. And as a tree, of bounded depth.
 
 #include <cstddef>
+#include <cstdint>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
 
 #include "moue/error.hpp"
 #include "moue/io/message.hpp"
+#include "moue/view.hpp"
 
 namespace moue::io::detail {
 
 /// Texts longer than this are refused unread; the limit that safetensors sets for its header.
 inline constexpr std::size_t longest_json = 100'000'000;
+
+/// The deepest nesting of a text that is made a tree. Whoever walks, copies or prints a tree needs stack for every level.
+inline constexpr int deepest_json = 100;
+
+/// `text` as a tree. Throws `moue::error`, with `where` as its name, if it is no JSON, longer than 100 MB or nested deeper
+/// than any file of ours: the one way to a tree from what others wrote.
+inline nlohmann::json read_tree(std::string_view text, const std::string& where) {
+  const auto refuse = [&](const std::string& what) { throw error(where, what, "fix or remove it"); };
+  if (text.size() > longest_json) refuse("has more than 100 MB");
+  try {
+    return nlohmann::json::parse(text, [&](int depth, nlohmann::json::parse_event_t, nlohmann::json&) {
+      if (depth > deepest_json) refuse("nests more than " + std::to_string(deepest_json) + " lists and objects");
+      return true;
+    });
+  } catch (const nlohmann::json::exception&) {
+    throw error(where, "is no JSON", "fix or remove it");
+  }
+}
+
+/// A number of a tree that can be an id or a count, or nothing: 4.9, 1e3, -5 and 10^18 are none.
+inline std::optional<index_t> whole_number(const nlohmann::json& value) {
+  if (!value.is_number_unsigned() || value.get<std::uint64_t>() > 0x7fffffff) return {};
+  return static_cast<index_t>(value.get<std::uint64_t>());
+}
 
 /// Refuses every event. A reader derives from it and hides the events it has a use for.
 class json_events {

@@ -6,11 +6,13 @@
 /// Low-precision numbers with scales beside them. Each result is the exact product, rounded once to `T` (`double`,
 /// `float`, `bf16` or `half`), to the nearest with ties to even.
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
 
 #include "moue/error.hpp"
 #include "moue/io/dtype.hpp"
@@ -39,6 +41,19 @@ void decode_mxfp4(std::span<const std::byte> blocks, std::span<const std::byte> 
     const float scale = value_of_e8m0(static_cast<std::uint8_t>(scales[i / mxfp4_block]));
     out[i] = detail::rounded<T>(static_cast<double>(number) * static_cast<double>(scale));
   }
+}
+
+/// Scales beside coded numbers, from packed bytes of `type` at any address. Bytes are powers of two, as in MXFP4: byte s is
+/// 2^(s-127), and 255 is NaN; whoever stores scales as `U8` means E8M0. Throws, naming `where`, if the type is one that holds
+/// no scales: integers of any width.
+inline void decode_scales(dtype type, const std::byte* from, std::span<float> out, std::string_view where) {
+  constexpr dtype types[] = {dtype::u8,          dtype::f8_e8m0, dtype::f8_e4m3, dtype::f8_e5m2, dtype::f8_e4m3fnuz,
+                             dtype::f8_e5m2fnuz, dtype::f16,     dtype::bf16,    dtype::f32,     dtype::f64};
+  moue::detail::require(
+      std::ranges::find(types, type) != std::end(types), where,
+      [&] { return "scales of type " + std::string(name_of(type)) + " are not understood"; },
+      "decode them by hand, and the numbers with decode_tiles");
+  convert_elements(type == dtype::u8 ? dtype::f8_e8m0 : type, from, out);
 }
 
 namespace detail {

@@ -13,15 +13,17 @@
 #include <system_error>
 
 #include "moue/error.hpp"
+#include "moue/io/text.hpp"
 
 namespace moue::io::detail {
 
 /// `text` in quotes for one line of an error: what comes out of a file may be long and may hold control characters.
 inline std::string shown(std::string_view text) {
   constexpr std::size_t longest = 200;
-  std::string result = "'";
-  for (const char c : text.substr(0, longest)) result += static_cast<unsigned char>(c) < 0x20 || c == 0x7f ? '?' : c;
-  return result + (text.size() > longest ? "...'" : "'");
+  if (text.size() <= longest) return "'" + printable(text) + "'";
+  std::size_t end = longest;
+  while (end > longest - 3 && (static_cast<unsigned char>(text[end]) & 0xc0) == 0x80) --end;  // inside a character
+  return "'" + printable(text.substr(0, end)) + "...'";
 }
 
 inline std::string_view fix_for(int code) {

@@ -22,7 +22,7 @@ namespace moue::io {
 
 /// What `model.safetensors.index.json` says.
 struct shard_index {
-  string_map weight_map;  ///< tensor -> file name, relative to the index
+  string_map weight_map;  ///< tensor -> file name, relative to the index, in its shortest spelling
   /// The plain values among "metadata", as text. Its "total_size" is what some tool said once: advice at best.
   string_map metadata;
 };
@@ -92,14 +92,16 @@ class index_events : public json_events {
   std::string key_;
 };
 
-/// Whether `name` names a file below the folder it is relative to, judged by its letters alone.
-inline bool stays_inside(std::string_view name) {
-  if (name.empty() || name.find('\0') != std::string_view::npos) return false;
+/// The file below the folder that `name` is relative to, in the shortest spelling ("./a//b" is "a/b"), judged by its
+/// letters alone. Empty if it may lie elsewhere.
+inline std::string inside_folder(std::string_view name) {
   const std::filesystem::path path(name);
-  if (path.is_absolute() || !path.has_filename()) return false;
+  const auto shortest = path.lexically_normal();
+  if (name.find('\0') != std::string_view::npos || path.is_absolute() || !shortest.has_filename() || shortest == ".")
+    return {};
   for (const auto& part : path)
-    if (part == ".." || part == ".") return false;
-  return true;
+    if (part == "..") return {};
+  return shortest.string();
 }
 
 }  // namespace detail
@@ -113,10 +115,13 @@ inline shard_index parse_index(std::string_view text, const std::string& where) 
     throw error(where, "has more than 100 MB", "check that it is the index and not a tensor file");
   detail::read_json(text, events);
   if (!events.mapped) throw error(where, "has no 'weight_map'", "check that it is the index of a checkpoint");
-  for (const auto& [tensor, file] : events.index.weight_map)
-    if (!detail::stays_inside(file))
+  for (auto& [tensor, file] : events.index.weight_map) {
+    auto inside = detail::inside_folder(file);
+    if (inside.empty())
       throw error(where, "maps tensor " + detail::shown(tensor) + " to " + detail::shown(file) + ", outside its folder",
                   "do not trust this checkpoint; an index names files beside it");
+    file = std::move(inside);
+  }
   return std::move(events.index);
 }
 

@@ -93,8 +93,10 @@ class moe_checkpoint {
       const index_t across = (s.line() + width - 1) / width, down = (s.lines() + height - 1) / height;
       const auto expert = static_cast<index_t>(s.first / (line * static_cast<std::uint64_t>(s.lines())));
       std::vector<float> scales(static_cast<std::size_t>((end - begin) * across));
-      files_.read(s.tensor + "_scale_inv", static_cast<std::uint64_t>((expert * down + begin) * across),
-                  std::span<float>(scales));
+      const auto& stored = files_.entry(s.tensor + "_scale_inv");
+      const auto before = static_cast<std::size_t>((expert * down + begin) * across * bits_of(stored.type) / 8);
+      decode_scales(stored.type, files_.bytes(stored.name).data() + before, std::span<float>(scales),
+                    detail::shown(stored.name));
       decode_tiles(dtype::f8_e4m3, files_.bytes(s.tensor).subspan(first, out.size()), s.line(), scales,
                    description_.tile, first_line - begin * height, out);
     } else {

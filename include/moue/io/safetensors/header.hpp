@@ -49,7 +49,16 @@ namespace detail {
 inline constexpr std::string_view metadata_key = "__metadata__";
 /// The metadata entry under which names that share another's tensor are kept, as a JSON object {alias: name}.
 inline constexpr const char* aliases_key = "moue.aliases";
+/// The entry under which the CRC-32C of every tensor's bytes is kept, as a JSON object {name: eight hexadecimal digits}.
+inline constexpr const char* checksums_key = "moue.checksums";
 inline constexpr std::size_t length_bytes = 8;
+
+/// A checksum as it stands in metadata: of one length, so that a header can be laid out before the sums are known.
+inline std::string checksum_text(std::uint32_t value) {
+  std::string text(8, '0');
+  for (auto at = text.rbegin(); at != text.rend(); ++at, value >>= 4) *at = "0123456789abcdef"[value & 15];
+  return text;
+}
 
 /// The number of elements, or nothing if it does not fit into 64 bits.
 inline std::optional<std::uint64_t> product(std::span<const std::uint64_t> shape) {
@@ -74,6 +83,11 @@ class header_events : public json_events {
   std::vector<tensor_entry> tensors;
   string_map metadata;
 
+  bool null() {
+    if (place_ != place::metadata) unexpected("null");
+    place_ = place::names;  // the format's own package reads it as no metadata
+    return true;
+  }
   bool start_object(std::size_t) {
     switch (place_) {
       case place::start:

@@ -21,6 +21,7 @@
 
 #include "moue/error.hpp"
 #include "moue/io/atomic_file.hpp"
+#include "moue/io/checksum.hpp"
 #include "moue/io/dtype.hpp"
 #include "moue/io/json.hpp"
 #include "moue/io/message.hpp"
@@ -158,7 +159,9 @@ class coverage {
 
 /// Writes a file of tensors whose names, types and shapes are known from the start; their bytes come in any order and in
 /// pieces of any size, so memory does not grow with the file. The file appears with `commit`; see `atomic_file` for what
-/// happens to the old one. The same specs, metadata and bytes give the same file, whatever the order.
+/// happens to the old one. The same specs, metadata and bytes give the same file, whatever the order. The metadata also
+/// says `"format": "pt"`, unless it has a format, and a checksum of every tensor (moue/io/verify.hpp); for that, tensors
+/// whose pieces do not come in order are read once more at the end.
 class safetensors_writer {
  public:
   /// `aliases` maps further names to tensors in `specs`; they are recorded in the metadata and `checkpoint` resolves
@@ -167,28 +170,31 @@ class safetensors_writer {
                               string_map metadata = {}, string_map aliases = {})
       : where_(detail::shown(path.native())),
         aliases_(std::move(aliases)),
+        metadata_(std::move(metadata)),
         tensors_(detail::place_tensors(std::move(specs), where_)),
+        sums_(tensors_.size()),
         file_(path) {
     std::vector<std::string_view> names;
     for (const auto& tensor : tensors_) names.push_back(tensor.name);
     std::sort(names.begin(), names.end());
     detail::check_names(names, aliases_, where_);
-    moue::detail::require(
-        !metadata.contains(detail::aliases_key), where_,
-        [] { return "the metadata has a key '" + std::string(detail::aliases_key) + "', which is the library's own"; },
-        "hand the aliases over as such");
+    for (const auto* key : {detail::aliases_key, detail::checksums_key})
+      moue::detail::require(
+          !metadata_.contains(key), where_,
+          [&] { return "the metadata has a key '" + std::string(key) + "', which is the library's own"; },
+          "leave it out: aliases are handed over as such, checksums are made by the writer");
     for (std::size_t i = 0; i < tensors_.size(); ++i) numbers_.emplace(tensors_[i].name, i);
 
-    if (!aliases_.empty()) metadata.emplace(detail::aliases_key, alias_text());
-    const auto head = detail::header_text(tensors_, metadata, where_);
-    data_begin_ = head.size();
+    metadata_.emplace("format", "pt");  // without one, transformers takes the file for a foreign one
+    if (!aliases_.empty()) metadata_.emplace(detail::aliases_key, text_of(aliases_));
+    data_begin_ = head().size();
     file_.resize(data_begin_ + data_size());
-    file_.write(0, std::as_bytes(std::span(head)));
   }
 
   /// Writes bytes [offset, offset + bytes.size()) of a tensor. What is written twice counts as written last.
   void write(std::string_view name, std::uint64_t offset, std::span<const std::byte> bytes) {
-    const auto& tensor = at(name);
+    const auto number = number_of(name);
+    const auto& tensor = tensors_[number];
     const auto size = tensor.end - tensor.begin;
     moue::detail::require(
         offset <= size && bytes.size() <= size - offset, where_,
@@ -197,13 +203,19 @@ class safetensors_writer {
                  std::to_string(bytes.size()) + " were given for byte " + std::to_string(offset) + " on";
         },
         "check its type and shape");
+    auto& running = sums_[number];
+    running.in_order = running.in_order && offset == running.next;  // before a write that may fail half-way
     file_.write(data_begin_ + tensor.begin + offset, bytes);
     written_.add(tensor.begin + offset, tensor.begin + offset + bytes.size());
+    if (running.in_order) running.sum.add(bytes);
+    running.next = offset + bytes.size();
   }
 
   /// Puts the file in place. Throws if a tensor lacks bytes; it can then be completed, or dropped with the writer.
   void commit() {
     require_complete();
+    const auto text = head();
+    file_.write(0, std::as_bytes(std::span(text)));
     file_.commit();
   }
   /// Throws, naming the tensor, unless every byte has been written.
@@ -222,23 +234,57 @@ class safetensors_writer {
  private:
   std::uint64_t data_size() const { return tensors_.empty() ? 0 : tensors_.back().end; }
 
-  std::string alias_text() const {
+  bool complete() const { return !written_.first_gap(data_size()); }
+
+  std::string text_of(const string_map& names) const {
     try {
-      return nlohmann::json(aliases_).dump();
+      return nlohmann::json(names).dump();
     } catch (const nlohmann::json::exception&) {
-      throw error(where_, "an alias is no UTF-8 text", "give names in UTF-8");
+      throw error(where_, "a name is no UTF-8 text", "give names in UTF-8");
     }
   }
 
-  const tensor_entry& at(std::string_view name) const {
+  std::size_t number_of(std::string_view name) const {
     const auto place = numbers_.find(name);
-    if (place != numbers_.end()) return tensors_[place->second];
+    if (place != numbers_.end()) return place->second;
     detail::throw_not_listed(where_, name, aliases_);
+  }
+
+  /// The checksum of what has been written so far, for as long as it comes in order.
+  struct running_sum {
+    crc32c sum;
+    std::uint64_t next = 0;
+    bool in_order = true;
+  };
+
+  std::uint32_t checksum_of(std::size_t number) const {
+    if (sums_[number].in_order) return sums_[number].sum.value();
+    crc32c sum;
+    std::vector<std::byte> piece(1 << 20);
+    const auto& tensor = tensors_[number];
+    for (auto at = tensor.begin; at < tensor.end; at += piece.size()) {
+      piece.resize(static_cast<std::size_t>(std::min<std::uint64_t>(piece.size(), tensor.end - at)));
+      file_.read(data_begin_ + at, piece);
+      sum.add(piece);
+    }
+    return sum.value();
+  }
+
+  /// The header with checksums; until all bytes are there they are not right, but as long.
+  std::string head() const {
+    string_map sums;
+    for (std::size_t i = 0; i < tensors_.size(); ++i)
+      sums.emplace(tensors_[i].name, detail::checksum_text(complete() ? checksum_of(i) : 0));
+    auto metadata = metadata_;
+    if (!sums.empty()) metadata.emplace(detail::checksums_key, text_of(sums));
+    return detail::header_text(tensors_, metadata, where_);
   }
 
   std::string where_;
   string_map aliases_;
+  string_map metadata_;
   std::vector<tensor_entry> tensors_;  // by place in the file
+  std::vector<running_sum> sums_;      // of tensors_
   std::map<std::string_view, std::size_t> numbers_;
   atomic_file file_;
   std::uint64_t data_begin_ = 0;
