@@ -10,8 +10,9 @@ same_bits() {
   mkdir -p bits && cd bits
   $launcher "$@" -std=c++20 -O2 -march=x86-64-v3 -Wno-psabi -I"$root/include" -I"$root/test/support" -isystem "$eigen" \
     -c "$root/test/unit/$name.cpp" -o "$name-$label.o"
-  $launcher g++ -std=c++20 -O1 -c "$root/test/doctest_main.cpp" -o "main-$label.o"
-  "$1" -pthread -o "$name-$label" "$name-$label.o" "main-$label.o"
+  $launcher g++ -std=c++20 -O1 -c "$root/test/doctest_main.cpp" -o "main-$name-$label.o"
+  $launcher g++ -std=c++20 -O1 -I"$root/include" -I"$root/test/support" -c "$root/test/support/stack.cpp" -o "stack-$name-$label.o"
+  "$1" -pthread -o "$name-$label" "$name-$label.o" "main-$name-$label.o" "stack-$name-$label.o"
   "./$name-$label" --no-intro
 }
 

@@ -3,14 +3,16 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2154,SC2164
 
-strict=(-Wall -Wextra -Wconversion -Wshadow -Wold-style-cast -Wdouble-promotion -Werror)
+strict=(-Wall -Wextra -Wconversion -Wshadow -Wold-style-cast -Wdouble-promotion)
 
 # user NAME COMPILER FLAG...: user.cpp, whose headers come by -I as a user's do, compiled without a warning and run.
 user() {
-  local name=$1
+  local name=$1 known=()
   shift
+  # std::stable_sort of libstdc++ 12 calls what it deprecates, and clang 19 says so in a system header.
+  [ "$1" = clang++-19 ] && known=(-Wno-deprecated-declarations)
   mkdir -p user && cd user
-  $launcher "$@" -O0 -pthread -I"$work" -I"$root/include" -isystem "$eigen" "$here/user.cpp" -o "$name"
+  $launcher "$@" -Werror "${known[@]}" -O0 -pthread -I"$work" -I"$root/include" -isystem "$eigen" "$here/user.cpp" -o "$name"
   "./$name"
 }
 
@@ -18,7 +20,7 @@ user() {
 warnings_of() {
   local source=$1
   shift
-  $launcher "$@" "${strict[@]/-Werror/}" -O0 -c -o /dev/null -I"$root/include" -I"$root/test/support" -isystem "$eigen" \
+  $launcher "$@" "${strict[@]}" -O0 -c -o /dev/null -I"$root/include" -I"$root/test/support" -isystem "$eigen" \
     '-DMOUE_TEST_DATA="data"' "$source" 2>&1 | tee "messages-$(basename "$source")"
   ! grep -E 'include/moue/.*(warning|error):' "messages-$(basename "$source")"
 }
@@ -46,12 +48,12 @@ check_compilers() {
   for gxx in g++-12 clang++-14 clang++-19; do
     standard=23
     [ $gxx = clang++-19 ] || standard=2b
-    check "$gxx.c++23" user "$gxx.23" $gxx -std=c++$standard -Wall -Wextra -Werror
-    check "$gxx.debug" user "$gxx.debug" $gxx -std=c++20 -D_GLIBCXX_DEBUG -Wall -Wextra -Werror
-    check "$gxx.no-rtti" user "$gxx.no-rtti" $gxx -std=c++20 -fno-rtti -Wall -Wextra -Werror
+    check "$gxx.c++23" user "$gxx.23" $gxx -std=c++$standard -Wall -Wextra
+    check "$gxx.debug" user "$gxx.debug" $gxx -std=c++20 -D_GLIBCXX_DEBUG -Wall -Wextra
+    check "$gxx.no-rtti" user "$gxx.no-rtti" $gxx -std=c++20 -fno-rtti -Wall -Wextra
   done
   for standard in 20 23; do
-    check "libc++-19.c++$standard" user "libc++.$standard" clang++-19 -std=c++$standard -stdlib=libc++ -Wall -Wextra -Werror
+    check "libc++-19.c++$standard" user "libc++.$standard" clang++-19 -std=c++$standard -stdlib=libc++ -Wall -Wextra
   done
   check after_qt after_qt
   check mingw with_mingw
