@@ -50,14 +50,14 @@ class executor {
     pool_.for_each_kind([&](std::size_t, const auto& kind) {
       const auto specs = kind.parameters();
       detail::check_declarations(specs, kind.saved(), kind.temporaries());
-      saved_columns_ = std::max(saved_columns_, detail::row_width(kind.saved()));
-      temporary_columns_ = std::max(temporary_columns_, detail::row_width(kind.temporaries()));
-      most_tensors_ = std::max(most_tensors_, std::ssize(specs));
+      saved_columns_ = (std::max)(saved_columns_, detail::row_width(kind.saved()));
+      temporary_columns_ = (std::max)(temporary_columns_, detail::row_width(kind.temporaries()));
+      most_tensors_ = (std::max)(most_tensors_, std::ssize(specs));
     });
     auto layout = std::make_shared<parameter_layout>();
     describe(*layout);
     layout_ = std::move(layout);
-    for (const auto& tensor : *layout_) largest_ = std::max(largest_, tensor.size());
+    for (const auto& tensor : *layout_) largest_ = (std::max)(largest_, tensor.size());
   }
 
   index_t width() const { return pool_.width(); }

@@ -51,7 +51,7 @@ struct routing_counts {
     add(load, other.load);
     add(probability, other.probability);
     add(token_loss, other.token_loss);
-    for (std::size_t i = 0; i < open.size(); ++i) open[i] = std::max(open[i], other.open[i]);
+    for (std::size_t i = 0; i < open.size(); ++i) open[i] = (std::max)(open[i], other.open[i]);
     return *this;
   }
   friend routing_counts operator+(routing_counts a, const routing_counts& b) { return a += b; }

@@ -5,6 +5,7 @@
 /// @file
 /// Rows of tokens that are found by index: what experts read, without a copy per row.
 
+#include <algorithm>
 #include <cstdint>
 #include <type_traits>
 
@@ -54,7 +55,10 @@ struct gather_row {
   template <class Lanes = one_lane>
   MOUE_HD void operator()(index_t i, const Lanes& lanes = {}) const {
     const T* const from = rows.of.data + rows.token(i) * rows.of.stride;
-    for (index_t j = lanes.first(); j < out.cols; j += lanes.step()) out(i, j) = static_cast<C>(from[j]);
+    if constexpr (std::is_same_v<T, C> && std::is_same_v<Lanes, one_lane>)
+      std::copy_n(from, out.cols, out.data + i * out.stride);
+    else
+      for (index_t j = lanes.first(); j < out.cols; j += lanes.step()) out(i, j) = static_cast<C>(from[j]);
   }
 };
 

@@ -124,9 +124,9 @@ class block_operations {
   void each_expert(const F& f) const {
     index_t expert = expert_;
     for (index_t row = first_; row < last_; ++expert) {
-      const index_t end = std::min(plan_->expert_offsets[expert + 1], last_);
+      const index_t end = (std::min)(plan_->expert_offsets[expert + 1], last_);
       if (end > row) f(expert, row - first_, end - row);
-      row = std::max(row, end);
+      row = (std::max)(row, end);
     }
   }
   /// f(matrix, first row, rows) for every expert, or once for all rows where `w` is one matrix.

@@ -223,7 +223,7 @@ class cpu : public host_transfers {
     const auto is_large = [&](index_t e) { return plan.expert_rows(e) > large; };
     const auto run = [&](index_t e, index_t worker, const detail::cpu_operations<C>& ops) {
       for (index_t at = plan.expert_offsets[e], end = plan.expert_offsets[e + 1]; at < end; at += detail::block_rows) {
-        const plan_block block{at, std::min(end - at, detail::block_rows), worker * own_rows};
+        const plan_block block{at, (std::min)(end - at, detail::block_rows), worker * own_rows};
         body(block_operations<detail::cpu_operations<C>, C>(ops, plan, block, e,
                                                             scratch.gathered.row_block(block.scratch, block.rows)),
              kinds[e], block);
@@ -242,7 +242,7 @@ class cpu : public host_transfers {
 
  private:
   index_t rows_of_worker(index_t entries) const {
-    return std::min((entries + workers() - 1) / workers(), detail::block_rows);
+    return (std::min)((entries + workers() - 1) / workers(), detail::block_rows);
   }
 
   std::shared_ptr<detail::any_threads> pool_;

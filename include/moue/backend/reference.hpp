@@ -85,7 +85,7 @@ struct reference : host_transfers {
   }
   template <class S>
   block_needs needs(index_t entries, index_t, index_t) const {
-    return {.rows = std::min(entries, detail::block_rows)};
+    return {.rows = (std::min)(entries, detail::block_rows)};
   }
   /// Blocks of as many experts as there is room for.
   template <class S, class C, class Body>

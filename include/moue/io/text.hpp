@@ -58,7 +58,7 @@ void each_code_point(std::string_view text, const Good& good, const Bad& bad) {
       good(text.substr(0, size), value);
     else
       bad(static_cast<unsigned char>(text.front()));
-    text.remove_prefix(std::max<std::size_t>(size, 1));
+    text.remove_prefix((std::max<std::size_t>)(size, 1));
   }
 }
 

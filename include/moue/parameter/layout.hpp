@@ -100,7 +100,8 @@ class parameter_layout {
         spec.rows >= 0 && spec.cols >= 0, "parameters",
         [&] { return "'" + name + "' has shape " + detail::shape_text(spec.rows, spec.cols); },
         "give sizes that are not negative");
-    constexpr index_t most = std::numeric_limits<index_t>::max() / 16;  // bytes of any number type can be counted, too
+    constexpr index_t most =
+        (std::numeric_limits<index_t>::max)() / 16;  // bytes of any number type can be counted, too
     detail::require(
         spec.cols == 0 || spec.rows <= (most - elements_) / spec.cols, "parameters",
         [&] {

@@ -114,7 +114,7 @@ struct pass_memory {
         [&] { return "it was asked to hold " + std::to_string(options.entries) + " entries"; }, "ask for 0 or more");
     const index_t candidates = connections.max_candidates();
     const index_t most = model.router().select.max_selected(candidates);
-    const index_t entries = std::max(options.entries, tokens * (most + connections.max_always()));
+    const index_t entries = (std::max)(options.entries, tokens * (most + connections.max_always()));
     const index_t state = model.state_width();
     const index_t backward_tokens = training ? tokens : 0;
     const index_t saved_tokens = options.external_inputs ? 0 : backward_tokens;
@@ -124,7 +124,7 @@ struct pass_memory {
       const index_t always =
           training ? static_cast<index_t>(connections.always(layer).size()) : connections.max_always();
       const index_t taken = model.router().select.max_selected(n);
-      const index_t of_layer = std::max(options.entries, tokens * (taken + always));
+      const index_t of_layer = (std::max)(options.entries, tokens * (taken + always));
       visit_record<S, C> visit;
       visit.x = memory.take<S>(saved_tokens, model.width(), "layer inputs");
       visit.router_x = memory.take<S>(options.router_input ? saved_tokens : 0, model.width(), "router inputs");

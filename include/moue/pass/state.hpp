@@ -73,7 +73,7 @@ struct pass_state {
     ops.each_row(1, add_parts{{memory.valid_parts.data, parts}, memory.valid_tokens});
     if (!memory.states.empty()) clear(rows(depth_state(memory.first)));
     if (memory.dstate_out.cols > 0) clear(rows(memory.dstate_out));
-    ops.each_row(std::max(memory.counts.demand.size, memory.counts.tokens.size), clear_counts<C>{memory.counts});
+    ops.each_row((std::max)(memory.counts.demand.size, memory.counts.tokens.size), clear_counts<C>{memory.counts});
   }
   /// Sets the views of a batch whose numbers are already in the workspace.
   void attach(index_t count, const side_inputs& given) {

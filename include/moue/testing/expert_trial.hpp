@@ -46,7 +46,7 @@ struct expert_trial {
         dx(rows, e.width),
         gate(1, rows),
         dgate(1, rows),
-        offsets_{0, std::min(std::max(rows_of_first - first, index_t{0}), rows), rows} {
+        offsets_{0, (std::min)((std::max)(rows_of_first - first, index_t{0}), rows), rows} {
     const auto specs = e.parameters();
     const auto fill = [&](std::array<watched<S>, parameters>& weights, std::uint64_t key) {
       for (std::size_t i = 0; i < parameters; ++i) {

@@ -224,7 +224,7 @@ worst_difference compare_tensor(law_report& report, Trial& trial, const std::str
   constexpr double least_scale = 1e-2, steps[]{1e-5, 1e-6};
   double scale = least_scale;
   for (index_t i = 0; i < gradient.rows(); ++i)
-    for (index_t j = 0; j < gradient.cols(); ++j) scale = std::max(scale, std::abs(gradient(i, j)));
+    for (index_t j = 0; j < gradient.cols(); ++j) scale = (std::max)(scale, std::abs(gradient(i, j)));
   const auto selected = trial.selected();
   bool moved = false;
   const auto loss = [&] {
@@ -245,7 +245,7 @@ worst_difference compare_tensor(law_report& report, Trial& trial, const std::str
       if (moved) continue;
       const double error = std::abs(slope - stated) / scale;
       if (!usable || error < least) measured = slope;
-      least = std::isnan(error) ? std::numeric_limits<double>::infinity() : std::min(least, error);
+      least = std::isnan(error) ? std::numeric_limits<double>::infinity() : (std::min)(least, error);
       usable = true;
     }
     if (!usable) {

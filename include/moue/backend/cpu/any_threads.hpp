@@ -98,7 +98,7 @@ class any_threads {
       return;
     }
     shared_tasks tasks(count, f);
-    start(std::min(count, size_), host_task(tasks));
+    start((std::min)(count, size_), host_task(tasks));
     tasks.finish();
   }
 

@@ -263,7 +263,7 @@ class safetensors_writer {
     std::vector<std::byte> piece(1 << 20);
     const auto& tensor = tensors_[number];
     for (auto at = tensor.begin; at < tensor.end; at += piece.size()) {
-      piece.resize(static_cast<std::size_t>(std::min<std::uint64_t>(piece.size(), tensor.end - at)));
+      piece.resize(static_cast<std::size_t>((std::min<std::uint64_t>)(piece.size(), tensor.end - at)));
       file_.read(data_begin_ + at, piece);
       sum.add(piece);
     }
