@@ -107,7 +107,7 @@ TEST_CASE("the first product of a group assigns, later ones add, and groups with
 TEST_CASE("a dense product assigns by its mark, from no rows too") {
   const test::emulated_launches runtime;
   const auto x = noise<double>(1, 4 * k), dy = noise<double>(2, 4 * n);
-  for (const std::uint8_t mark : {0, 1})
+  for (const std::uint8_t mark : {std::uint8_t{0}, std::uint8_t{1}})
     for (const moue::index_t count : {4, 0}) {
       CAPTURE(count);
       const moue::matrix_view<const double> in{x.data(), count, k}, out{dy.data(), count, n};

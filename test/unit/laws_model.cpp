@@ -36,18 +36,19 @@ struct faulty_expert {
   auto saved() const { return std::array<moue::index_t, 0>{}; }
   auto temporaries() const { return std::array<moue::index_t, 0>{}; }
   template <class C>
-  void forward(const auto&, const auto& p, moue::matrix_view<const C> x, const auto&, const auto&,
-               moue::matrix_view<C> y) const {
+  void forward(const auto&, const auto& p, const auto& x, const auto&, const auto&, moue::matrix_view<C> y) const {
     for (moue::index_t i = 0; i < x.rows; ++i)
-      for (moue::index_t j = 0; j < x.cols; ++j) y(i, j) = static_cast<C>(p[0](0, j)) * x(i, j) + x(i, j) * x(i, j) / 2;
+      for (moue::index_t j = 0; j < x.cols; ++j)
+        y(i, j) = static_cast<C>(p[0].for_row(i)(0, j)) * x(i, j) + x(i, j) * x(i, j) / 2;
   }
   template <class C>
-  void backward(const auto&, const auto& p, moue::matrix_view<const C> x, const auto&, const auto&,
-                moue::matrix_view<const C> dy, moue::matrix_view<C> dx, const auto& dp) const {
+  void backward(const auto& ops, const auto& p, const auto& x, const auto&, const auto&, moue::matrix_view<const C> dy,
+                moue::matrix_view<C> dx, const auto& dp) const {
+    const auto d = moue::accumulate(ops, dp[0]);
     for (moue::index_t i = 0; i < x.rows; ++i)
       for (moue::index_t j = 0; j < x.cols; ++j) {
-        dp[0](0, j) += dy(i, j) * x(i, j) * C(what == fault::expert ? 1.001 : 1);
-        dx(i, j) = dy(i, j) * (static_cast<C>(p[0](0, j)) + x(i, j));
+        d.for_row(i)(0, j) += dy(i, j) * x(i, j) * C(what == fault::expert ? 1.001 : 1);
+        dx(i, j) = dy(i, j) * (static_cast<C>(p[0].for_row(i)(0, j)) + x(i, j));
       }
   }
 };
@@ -59,7 +60,8 @@ struct faulty_score : moue::linear_score {
   void backward(const auto& ops, const moue::router_frame<C>& frame, const moue::router_gradient<C>& gradient,
                 const auto& p, const auto& temporary, const auto& dp) const {
     linear_score::backward(ops, frame, gradient, p, temporary, dp);
-    if (what == fault::score && gradient.logits.rows > 0) dp[0](0, 0) += gradient.logits(0, 0) * frame.features(0, 0);
+    if (what == fault::score && gradient.logits.rows > 0)
+      moue::accumulate(ops, dp[0])(0, 0) += gradient.logits(0, 0) * frame.features(0, 0);
   }
 };
 

@@ -25,7 +25,7 @@
 namespace {
 
 using numbers = std::vector<double>;
-using selected = std::vector<std::int32_t>;
+using columns = std::vector<std::int32_t>;
 
 constexpr double exact = 1e-13;  // a few roundings of numbers near 1
 constexpr double closed = -std::numeric_limits<double>::infinity();
@@ -35,30 +35,30 @@ void obeys(const moue::testing::law_report& report) { CHECK_MESSAGE(static_cast<
 
 moue::vector_view<const double> view(const numbers& v) { return {v.data(), static_cast<moue::index_t>(v.size())}; }
 moue::vector_view<double> view(numbers& v) { return {v.data(), static_cast<moue::index_t>(v.size())}; }
-moue::vector_view<const std::int32_t> view(const selected& v) {
+moue::vector_view<const std::int32_t> view(const columns& v) {
   return {v.data(), static_cast<moue::index_t>(v.size())};
 }
 
 template <class G>
-numbers gates_of(const G& gate, const numbers& logits, const selected& selected) {
+numbers gates_of(const G& gate, const numbers& logits, const columns& selected) {
   numbers gates(selected.size(), broken);
   gate.forward(view(logits), view(selected), view(gates));
   return gates;
 }
 template <class G>
-numbers gradient_of(const G& gate, const numbers& logits, const selected& selected, const numbers& dgates) {
+numbers gradient_of(const G& gate, const numbers& logits, const columns& selected, const numbers& dgates) {
   const numbers gates = gates_of(gate, logits, selected);
   numbers dlogits(logits.size(), 0);
   gate.backward(view(logits), view(selected), view(gates), view(dgates), view(dlogits));
   return dlogits;
 }
 template <class T>
-selected take(const T& stage, const numbers& scores, selected ids = {}) {
+columns take(const T& stage, const numbers& scores, columns ids = {}) {
   if (ids.empty()) {
     ids.resize(scores.size());
     std::iota(ids.begin(), ids.end(), 0);
   }
-  selected taken(static_cast<std::size_t>(stage.max_selected(static_cast<moue::index_t>(scores.size()))), -1);
+  columns taken(static_cast<std::size_t>(stage.max_selected(static_cast<moue::index_t>(scores.size()))), -1);
   taken.resize(static_cast<std::size_t>(
       stage(view(scores), view(ids), moue::vector_view<std::int32_t>{taken.data(), std::ssize(taken)})));
   return taken;
@@ -82,7 +82,7 @@ void same(const numbers& a, const numbers& b, double tolerance = exact) {
 }
 
 const numbers z{0.3, -1.2, 2.1, 0.9, -0.4};
-const selected some{2, 3};
+const columns some{2, 3};
 const numbers g{0.7, -1.9};
 
 }  // namespace
@@ -125,18 +125,18 @@ TEST_CASE("row stages obey the laws") {
 }
 
 TEST_CASE("top_k takes the best in decreasing order") {
-  CHECK(take(moue::top_k{3}, z) == selected{2, 3, 0});
-  CHECK(take(moue::top_k<3>{}, z) == selected{2, 3, 0});
-  CHECK(take(moue::top_k{9}, z) == selected{2, 3, 0, 4, 1});
-  CHECK(take(moue::top_k{2}, {1, 1, 1}, {7, 3, 5}) == selected{1, 2});  // ties by expert id, not by column
-  CHECK(take(moue::top_k{2}, {closed, -5, closed}) == selected{1});
+  CHECK(take(moue::top_k{3}, z) == columns{2, 3, 0});
+  CHECK(take(moue::top_k<3>{}, z) == columns{2, 3, 0});
+  CHECK(take(moue::top_k{9}, z) == columns{2, 3, 0, 4, 1});
+  CHECK(take(moue::top_k{2}, {1, 1, 1}, {7, 3, 5}) == columns{1, 2});  // ties by expert id, not by column
+  CHECK(take(moue::top_k{2}, {closed, -5, closed}) == columns{1});
   CHECK(take(moue::top_k{2}, {closed, closed}).empty());
-  CHECK(take(moue::top_k{2}, {1, broken, 3}) == selected{1, 2});  // a broken score is not passed over
-  CHECK(take(moue::top_k{2}, {-closed, broken, 3}) == selected{1, 0});
+  CHECK(take(moue::top_k{2}, {1, broken, 3}) == columns{1, 2});  // a broken score is not passed over
+  CHECK(take(moue::top_k{2}, {-closed, broken, 3}) == columns{1, 0});
 }
 
 TEST_CASE("R1: with k = E the gates are the dense softmax") {
-  const selected all = take(moue::top_k{5}, z);
+  const columns all = take(moue::top_k{5}, z);
   const numbers p = softmax(z);
   for (const auto& gates :
        {gates_of(moue::softmax_of_selected{}, z, all), gates_of(moue::softmax_then_select{}, z, all)})
@@ -220,11 +220,11 @@ TEST_CASE("R11: gates sum to the scale, also where all sigmoids underflow") {
 
 TEST_CASE("R11: a selection bias moves the selection alone") {
   const moue::top_k<2> best;
-  CHECK(take(best, scores_of(moue::biased_sigmoid{}, z, {0, 0, 0, 0, 0})) == selected{2, 3});
-  CHECK(take(best, scores_of(moue::biased_sigmoid{}, z, {0, 0, 0.01, 0.02, 0})) == selected{2, 3});
-  CHECK(take(best, scores_of(moue::biased_sigmoid{}, z, {0, 5, 0, 0, 0})) == selected{1, 2});
-  CHECK(take(best, scores_of(moue::biased_logits{}, z, {0, 5, 0, 0, 0})) == selected{1, 2});
-  CHECK(take(best, scores_of(moue::biased_logits{}, z, {0, 0, closed, 0, 0})) == selected{3, 0});
+  CHECK(take(best, scores_of(moue::biased_sigmoid{}, z, {0, 0, 0, 0, 0})) == columns{2, 3});
+  CHECK(take(best, scores_of(moue::biased_sigmoid{}, z, {0, 0, 0.01, 0.02, 0})) == columns{2, 3});
+  CHECK(take(best, scores_of(moue::biased_sigmoid{}, z, {0, 5, 0, 0, 0})) == columns{1, 2});
+  CHECK(take(best, scores_of(moue::biased_logits{}, z, {0, 5, 0, 0, 0})) == columns{1, 2});
+  CHECK(take(best, scores_of(moue::biased_logits{}, z, {0, 0, closed, 0, 0})) == columns{3, 0});
   CHECK(scores_of(moue::by_logits{}, z, {9, 9, 9, 9, 9}) == z);
 }
 

@@ -158,7 +158,7 @@ class backend_trial {
     std::vector<watched<C>> gradients, expected_gradients;
     std::vector<void*> weight_table, gradient_table;
     for (index_t e = 0; e < experts; ++e) {
-      kinds.push_back((e + 1) / 2 % 2);
+      kinds.push_back(static_cast<std::int32_t>((e + 1) / 2 % 2));
       weights.push_back(watched<W>::dense(hidden, width));
       weights.back().randomise(static_cast<std::uint64_t>(10 + e));
       gradients.push_back(watched<C>::dense(hidden, width, C(1)));

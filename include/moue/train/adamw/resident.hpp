@@ -164,8 +164,8 @@ class resident_adamw {
       sent_.push_back({weights[i].data, master, grads[i].data, memory.first[at], memory.second[at], layout[i].decayed});
     }
     const auto runs = list_runs(layout);
-    upload(backend, std::span<const adamw_tensor<S>>(sent_), memory.tensors.data);
-    upload(backend, std::span<const tensor_run>(runs), memory.runs.data);
+    backend.upload(std::span<const adamw_tensor<S>>(sent_), memory.tensors.data);
+    backend.upload(std::span<const tensor_run>(runs), memory.runs.data);
     const auto ops = backend.operations(matrix_view<C>{});
     ops.each_row(steps_.size, clear_count{steps_});
     sweep(ops, runs_, adamw_fill<S>{tensors_, true});
