@@ -15,7 +15,7 @@ failed=0
 
 install_missing() {
   local wanted=(g++ clang clang-format cmake ninja-build python3 libeigen3-dev doctest-dev nlohmann-json3-dev
-                libbenchmark-dev)
+                libbenchmark-dev valgrind)
   case " $* " in *dev*) wanted+=(gcovr llvm) ;; esac
   case " $* " in *dev* | *fuzz*) wanted+=(libclang-rt-14-dev libomp-14-dev) ;; esac
   case " $* " in *hosts*) wanted+=(libopenmpi-dev openmpi-bin) ;; esac

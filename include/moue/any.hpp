@@ -22,7 +22,7 @@
 #include "moue/view.hpp"
 #include "moue/workspace.hpp"
 
-namespace moue {
+namespace moue::inline v0_1 {
 
 /// The value of a balancing loss and of its parts, however many there are.
 template <class C>
@@ -124,4 +124,4 @@ class any_model {
                                                const side_inputs& inputs) const = 0;
 };
 
-}  // namespace moue
+}  // namespace moue::inline v0_1

@@ -9,7 +9,7 @@
 #include <cstddef>
 #include <utility>
 
-namespace moue::detail {
+namespace moue::inline v0_1::detail {
 
 /// `Count` elements of `all` from `First`.
 template <std::size_t First, std::size_t Count, class T, std::size_t N>
@@ -30,4 +30,4 @@ constexpr auto join_arrays(const std::array<T, N>&... parts) {
   return all;
 }
 
-}  // namespace moue::detail
+}  // namespace moue::inline v0_1::detail

@@ -14,7 +14,7 @@
 #include "moue/operations.hpp"
 #include "moue/routing.hpp"
 
-namespace moue {
+namespace moue::inline v0_1 {
 
 class cpu;  // moue/backend/cpu.hpp; the default of `mixture`
 
@@ -123,4 +123,4 @@ T download(const B& backend, const T* from) {
 
 }  // namespace detail
 
-}  // namespace moue
+}  // namespace moue::inline v0_1

@@ -16,7 +16,7 @@
 #include "moue/scalar.hpp"
 #include "moue/view.hpp"
 
-namespace moue {
+namespace moue::inline v0_1 {
 
 /// What routing did, over all layers of a depth at once, formed from counts (`routing_counts`) in layer order. Only
 /// valid (unpadded) tokens count. Layer `l`'s candidates stand at `[offsets[l], offsets[l + 1])` of the per-candidate
@@ -178,4 +178,4 @@ consteval bool check_balance() {
   return true;
 }
 
-}  // namespace moue
+}  // namespace moue::inline v0_1

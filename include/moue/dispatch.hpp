@@ -13,7 +13,7 @@
 #include "moue/routing.hpp"
 #include "moue/workspace.hpp"
 
-namespace moue {
+namespace moue::inline v0_1 {
 
 /// Rows sorted by expert, and within an expert by token. Views of caller memory.
 struct dispatch_plan {
@@ -91,4 +91,4 @@ void make_plan(const routing<C>& r, dispatch_plan& plan) {
   plan.token_offsets[0] = 0;
 }
 
-}  // namespace moue
+}  // namespace moue::inline v0_1

@@ -12,7 +12,7 @@
 
 #include "moue/config.hpp"
 
-namespace moue {
+namespace moue::inline v0_1 {
 
 /// Thrown on misuse that can only be seen at run time: bad shapes, null views, overflowing sizes, non-finite input under
 /// a policy that refuses it. The text says where, what, and how to fix it.
@@ -35,4 +35,4 @@ inline std::string shape_text(std::ptrdiff_t rows, std::ptrdiff_t cols) {
 }
 
 }  // namespace detail
-}  // namespace moue
+}  // namespace moue::inline v0_1

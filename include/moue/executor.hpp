@@ -26,7 +26,7 @@
 #include "moue/gradients.hpp"
 #include "moue/token_rows.hpp"
 
-namespace moue {
+namespace moue::inline v0_1 {
 
 /// A pool of physical experts on a backend. Immutable; weights, records and scratch are arguments, so that one executor
 /// serves many threads. `S` below is the storage type of the weights, `C = compute_t<S>` that of all arithmetic.
@@ -311,4 +311,4 @@ class executor {
   index_t most_tensors_ = 0;  // of one expert
 };
 
-}  // namespace moue
+}  // namespace moue::inline v0_1

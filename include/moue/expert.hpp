@@ -23,7 +23,7 @@
 #include "moue/token_rows.hpp"
 #include "moue/view.hpp"
 
-namespace moue {
+namespace moue::inline v0_1 {
 
 /// The output gradient of rows that are combined with gates, before the gate is applied. An expert that takes this form
 /// of `backward` scales its own gradients by the gate and fills in the gate's gradient from its activations, so that
@@ -251,4 +251,4 @@ struct check_experts_of<expert_pool<Es...>> {
 };
 
 }  // namespace detail
-}  // namespace moue
+}  // namespace moue::inline v0_1

@@ -22,7 +22,7 @@
 #include "moue/parameter.hpp"
 #include "moue/view.hpp"
 
-namespace moue {
+namespace moue::inline v0_1 {
 
 /// Every tensor that is trained: what gradients hold unless they are told otherwise.
 struct every_trained {
@@ -237,4 +237,4 @@ class call_targets {
 };
 
 }  // namespace detail
-}  // namespace moue
+}  // namespace moue::inline v0_1

@@ -11,7 +11,7 @@
 
 #include "moue/view.hpp"
 
-namespace moue {
+namespace moue::inline v0_1 {
 namespace detail {
 
 template <class...>
@@ -76,4 +76,4 @@ struct grouped_tables {
 };
 
 }  // namespace detail
-}  // namespace moue
+}  // namespace moue::inline v0_1

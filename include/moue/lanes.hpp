@@ -8,7 +8,7 @@
 #include "moue/scalar.hpp"
 #include "moue/view.hpp"
 
-namespace moue {
+namespace moue::inline v0_1 {
 
 /// One thread with a row to itself. A row functor that may be called as f(row, lanes) as well as f(row) is run by several
 /// threads where a backend has them: each takes the columns from `first()` on, `step()` apart. Sums over columns go through
@@ -49,4 +49,4 @@ MOUE_HD C largest(vector_view<const C> row, const Lanes& lanes) {
 
 }  // namespace detail
 
-}  // namespace moue
+}  // namespace moue::inline v0_1

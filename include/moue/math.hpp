@@ -12,7 +12,7 @@
 
 #include "moue/config.hpp"
 
-namespace moue::detail {
+namespace moue::inline v0_1::detail {
 
 /// e^x. For `float` a form without branches or calls, which compilers turn into vector code: within 1.5 units in the last
 /// place of the exact value wherever that is a normal number, 0 at minus infinity, infinity above 88.73, NaN for NaN.
@@ -65,4 +65,4 @@ template <class C>
   return MOUE_ASSOC_BARRIER(x);
 }
 
-}  // namespace moue::detail
+}  // namespace moue::inline v0_1::detail

@@ -23,7 +23,7 @@
 #include "moue/topology.hpp"
 #include "moue/topology/connectivity.hpp"
 
-namespace moue {
+namespace moue::inline v0_1 {
 
 template <class MixtureT, Storage S>
 class pass;
@@ -200,4 +200,4 @@ mixture(E, T, R, L) -> mixture<E, T, R, L>;
 template <class E, class T, class R, class L, class B>
 mixture(E, T, R, L, B) -> mixture<E, T, R, L, B>;
 
-}  // namespace moue
+}  // namespace moue::inline v0_1

@@ -9,7 +9,7 @@
 #include "moue/store.hpp"
 #include "moue/view.hpp"
 
-namespace moue {
+namespace moue::inline v0_1 {
 namespace detail {
 
 /// The operations in their simplest form, with empty bodies: what concepts check policies against.
@@ -116,4 +116,4 @@ concept Operations = requires(const O ops, matrix_view<C> m, matrix_view<const C
   ops.each_element(index_t{}, index_t{}, detail::functor_archetype{});
 };
 
-}  // namespace moue
+}  // namespace moue::inline v0_1

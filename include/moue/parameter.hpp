@@ -23,7 +23,7 @@
 #include "moue/scalar.hpp"
 #include "moue/view.hpp"
 
-namespace moue {
+namespace moue::inline v0_1 {
 
 namespace detail {
 
@@ -234,4 +234,4 @@ void initialize(parameters<S>& values, std::uint64_t seed) {
   }
 }
 
-}  // namespace moue
+}  // namespace moue::inline v0_1

@@ -17,7 +17,7 @@
 #include "moue/pass/checks.hpp"
 #include "moue/pass/state.hpp"
 
-namespace moue {
+namespace moue::inline v0_1 {
 
 /// A batch on its way through a range of layers, all of them by default: `begin`, then `forward` for the layers in
 /// order, then (in training) `backward` for those that ran, in reverse. The host model does its own work in between.
@@ -474,4 +474,4 @@ class pass {
   matrix_view<const S> routed_;  // the input of a layer that is to run; unknown once picked up
 };
 
-}  // namespace moue
+}  // namespace moue::inline v0_1

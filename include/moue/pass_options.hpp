@@ -10,7 +10,7 @@
 
 #include "moue/view.hpp"
 
-namespace moue {
+namespace moue::inline v0_1 {
 
 /// Whether a pass saves what backward needs.
 enum class mode { inference, training };
@@ -68,4 +68,4 @@ struct layer_gradient {
   matrix_view<S> router = {};
 };
 
-}  // namespace moue
+}  // namespace moue::inline v0_1

@@ -20,7 +20,7 @@
 #include "moue/pass_options.hpp"
 #include "moue/view.hpp"
 
-namespace moue {
+namespace moue::inline v0_1 {
 
 /// Sizes a stage may need to declare its parameters and scratch.
 struct router_shape {
@@ -294,4 +294,4 @@ consteval bool check_probability() {
   return true;
 }
 
-}  // namespace moue
+}  // namespace moue::inline v0_1

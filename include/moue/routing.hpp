@@ -9,7 +9,7 @@
 
 #include "moue/view.hpp"
 
-namespace moue {
+namespace moue::inline v0_1 {
 
 /// Assignments of `tokens` tokens to experts. Token `t` owns the entries `[offsets[t], offsets[t + 1])`; an entry whose
 /// expert is −1 runs nowhere, so that rectangles with holes and ragged lists have the same form. Entries of one token
@@ -50,4 +50,4 @@ MOUE_HD void each_entry_of_row(const routing<C>& r, index_t t, index_t first, co
 }
 
 }  // namespace detail
-}  // namespace moue
+}  // namespace moue::inline v0_1

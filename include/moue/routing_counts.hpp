@@ -14,7 +14,7 @@
 #include "moue/error.hpp"
 #include "moue/view.hpp"
 
-namespace moue {
+namespace moue::inline v0_1 {
 
 /// Counts of a whole depth, with zeros for layers that did not run. Only valid (unpadded) tokens count. Columns stand
 /// layer after layer, as in `depth_statistics`. Shares are ratios and do not add up; these do: integers exactly, sums of
@@ -85,4 +85,4 @@ struct counts_view {
 };
 
 }  // namespace detail
-}  // namespace moue
+}  // namespace moue::inline v0_1

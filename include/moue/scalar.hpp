@@ -14,7 +14,7 @@
 
 #include "moue/config.hpp"
 
-namespace moue {
+namespace moue::inline v0_1 {
 
 /// Brain floating point: 1 sign, 8 exponent and 7 fraction bits. A storage type: arithmetic happens in `float`.
 /// Same bits as `__nv_bfloat16`, `Eigen::bfloat16` and `at::BFloat16`, so buffers may be reinterpreted.
@@ -105,4 +105,4 @@ MOUE_HD bool is_finite(C x) {
 }
 
 }  // namespace detail
-}  // namespace moue
+}  // namespace moue::inline v0_1

@@ -5,9 +5,9 @@
 /// @file
 /// The one choice that operations with an output offer.
 
-namespace moue {
+namespace moue::inline v0_1 {
 
 /// Whether an operation replaces its output or adds to it.
 enum class store { assign, add };
 
-}  // namespace moue
+}  // namespace moue::inline v0_1

@@ -13,7 +13,7 @@
 #include "moue/scalar.hpp"
 #include "moue/view.hpp"
 
-namespace moue {
+namespace moue::inline v0_1 {
 
 /// A read-only matrix `[rows, cols]` whose row `i` is row `row_token[i]` of `of`, stored as `T` and read as `C`. Products
 /// take it where they take a matrix and look rows up while they load; row functors read `x(i, j)`. Owns nothing.
@@ -82,4 +82,4 @@ matrix_view<const C> as_matrix(const auto&, const matrix_view<C>& x, const matri
 }
 
 }  // namespace detail
-}  // namespace moue
+}  // namespace moue::inline v0_1

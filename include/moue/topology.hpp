@@ -10,7 +10,7 @@
 
 #include "moue/view.hpp"
 
-namespace moue {
+namespace moue::inline v0_1 {
 namespace detail {
 
 struct append_archetype {
@@ -129,4 +129,4 @@ double log_routing_paths(const T& topology, index_t k) {
   return sum;
 }
 
-}  // namespace moue
+}  // namespace moue::inline v0_1

@@ -21,7 +21,7 @@
 #include "moue/operations.hpp"
 #include "moue/parameter.hpp"
 
-namespace moue {
+namespace moue::inline v0_1 {
 namespace detail {
 
 struct visitor_archetype {
@@ -157,4 +157,4 @@ class training_state {
 };
 
 }  // namespace detail
-}  // namespace moue
+}  // namespace moue::inline v0_1

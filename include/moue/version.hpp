@@ -5,10 +5,10 @@
 /// @file
 /// The version of the library. The build reads it from here.
 
-namespace moue {
+namespace moue::inline v0_1 {
 
 inline constexpr int version_major = 0;
 inline constexpr int version_minor = 1;
 inline constexpr int version_patch = 0;
 
-}  // namespace moue
+}  // namespace moue::inline v0_1

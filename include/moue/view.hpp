@@ -11,7 +11,7 @@
 
 #include "moue/config.hpp"
 
-namespace moue {
+namespace moue::inline v0_1 {
 
 /// Sizes and positions. Signed, so that loops may count down and differences are safe.
 using index_t = std::ptrdiff_t;
@@ -66,4 +66,4 @@ struct matrix_view {
   MOUE_HD constexpr T* moved(index_t elements) const { return data == nullptr ? data : data + elements; }
 };
 
-}  // namespace moue
+}  // namespace moue::inline v0_1

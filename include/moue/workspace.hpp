@@ -17,7 +17,7 @@
 #include "moue/error.hpp"
 #include "moue/view.hpp"
 
-namespace moue {
+namespace moue::inline v0_1 {
 
 /// A block of scratch bytes, owned or in external memory, which the caller provides. Sizes come from
 /// `mixture::workspace_bytes`; the library allocates nothing else while a pass runs. Movable, not copyable. An external
@@ -98,4 +98,4 @@ class arena {
   bool counting_ = true;
 };
 
-}  // namespace moue
+}  // namespace moue::inline v0_1

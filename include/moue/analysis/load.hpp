@@ -16,7 +16,7 @@
 #include "moue/error.hpp"
 #include "moue/routing.hpp"
 
-namespace moue {
+namespace moue::inline v0_1 {
 
 /// How evenly load is spread. Experts that no layer chooses from (exposure 0, such as always-on ones) do not count.
 /// With F_e the share of expert e summed over layers and c_e its exposure:
@@ -125,4 +125,4 @@ layer_matrix reuse_matrix(const PassT& pass) {
   return result;
 }
 
-}  // namespace moue
+}  // namespace moue::inline v0_1

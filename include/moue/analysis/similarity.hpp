@@ -19,7 +19,7 @@
 #include "moue/view.hpp"
 #include "moue/workspace.hpp"
 
-namespace moue {
+namespace moue::inline v0_1 {
 
 /// A symmetric table over pairs of items (experts, or rows of any kind). NaN where the measure has no value.
 struct similarity_matrix {
@@ -162,4 +162,4 @@ similarity_matrix weight_similarity(const BackendT& backend, const parameters<S>
   return cosine_of_rows(backend, matrix_view<const C>{rows.data(), layout.experts(), columns < 0 ? 0 : columns});
 }
 
-}  // namespace moue
+}  // namespace moue::inline v0_1

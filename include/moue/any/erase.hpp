@@ -15,7 +15,7 @@
 #include "moue/mixture.hpp"
 #include "moue/pass.hpp"
 
-namespace moue {
+namespace moue::inline v0_1 {
 namespace detail {
 
 template <class MixtureT, Storage S>
@@ -117,4 +117,4 @@ std::shared_ptr<const any_model<S>> erase(MixtureT mixture) {
   return std::make_shared<const detail::erased_model<MixtureT, S>>(std::move(mixture));
 }
 
-}  // namespace moue
+}  // namespace moue::inline v0_1

@@ -15,7 +15,7 @@
 #include "moue/gradients/targets.hpp"
 #include "moue/token_rows.hpp"
 
-namespace moue {
+namespace moue::inline v0_1 {
 namespace detail {
 
 /// Rows that an expert is cut after. Enough for products to run at full speed and to be shared by several threads; so few
@@ -169,4 +169,4 @@ struct host_transfers {
   }
 };
 
-}  // namespace moue
+}  // namespace moue::inline v0_1

@@ -19,7 +19,7 @@
 #include "moue/backend/cpu/thread_pool.hpp"
 #include "moue/backend/host_threads.hpp"
 
-namespace moue {
+namespace moue::inline v0_1 {
 namespace detail {
 
 template <class T>
@@ -248,4 +248,4 @@ class cpu : public host_transfers {
   std::shared_ptr<detail::any_threads> pool_;
 };
 
-}  // namespace moue
+}  // namespace moue::inline v0_1

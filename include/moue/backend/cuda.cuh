@@ -21,7 +21,7 @@
 #include "moue/backend/cuda/cuda_runtime.cuh"
 #endif
 
-namespace moue {
+namespace moue::inline v0_1 {
 
 /// A value whose copies share the runtime. Whatever a pass is given lies in the device's memory, but for the views and
 /// lists of pointers themselves. Nothing waits and nothing is allocated while a pass runs, `balance`, `statistics` and
@@ -124,4 +124,4 @@ class basic_cuda {
 using cuda = basic_cuda<cuda_runtime>;
 #endif
 
-}  // namespace moue
+}  // namespace moue::inline v0_1

@@ -9,7 +9,7 @@
 
 #include "moue/view.hpp"
 
-namespace moue {
+namespace moue::inline v0_1 {
 namespace detail {
 
 struct host_task_archetype {
@@ -47,4 +47,4 @@ consteval bool check_host_threads() {
   return true;
 }
 
-}  // namespace moue
+}  // namespace moue::inline v0_1

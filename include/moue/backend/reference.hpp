@@ -11,7 +11,7 @@
 #include "moue/backend.hpp"
 #include "moue/backend/blocks.hpp"
 
-namespace moue {
+namespace moue::inline v0_1 {
 
 /// Operations as triple loops. Sums run in index order.
 struct reference_operations {
@@ -113,4 +113,4 @@ struct reference : host_transfers {
   }
 };
 
-}  // namespace moue
+}  // namespace moue::inline v0_1

@@ -11,7 +11,7 @@
 
 #include "moue/balance.hpp"
 
-namespace moue {
+namespace moue::inline v0_1 {
 
 /// The sum of its parts, each with its own weight. A pass shows their values apart and may weigh their gradients apart.
 template <class... Losses>
@@ -67,4 +67,4 @@ class sum_of_losses {
   std::tuple<Losses...> losses_;
 };
 
-}  // namespace moue
+}  // namespace moue::inline v0_1

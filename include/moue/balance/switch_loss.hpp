@@ -7,7 +7,7 @@
 
 #include "moue/balance.hpp"
 
-namespace moue {
+namespace moue::inline v0_1 {
 
 /// weight · mean over layers of n_l sum_e f_{l,e} P_{l,e}, with f the share of the layer's T k assignments (Fedus et al.,
 /// arXiv 2101.03961; Megatron's and DeepSeek's normalisation). It is 1 at balance for any k. Other conventions: multiply
@@ -36,4 +36,4 @@ struct switch_loss {
   }
 };
 
-}  // namespace moue
+}  // namespace moue::inline v0_1

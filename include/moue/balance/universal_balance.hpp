@@ -9,7 +9,7 @@
 
 #include "moue/balance.hpp"
 
-namespace moue {
+namespace moue::inline v0_1 {
 
 /// weight · (sum_e c_e^gamma / L²) sum_e F_e G_e / c_e^gamma, where F_e and G_e sum share and mean probability over the
 /// layers that reach expert e, and c_e is its exposure. gamma = 1 asks each expert to carry load in proportion to the
@@ -51,4 +51,4 @@ struct universal_balance {
   }
 };
 
-}  // namespace moue
+}  // namespace moue::inline v0_1

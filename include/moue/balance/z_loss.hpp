@@ -11,7 +11,7 @@
 #include "moue/lanes.hpp"
 #include "moue/math.hpp"
 
-namespace moue {
+namespace moue::inline v0_1 {
 
 /// weight · mean over layers and tokens of (log sum_i exp z_i)² (Zoph et al., ST-MoE, arXiv 2202.08906). Closed
 /// candidates do not contribute; a row without an open one counts as 0.
@@ -44,4 +44,4 @@ struct z_loss {
   }
 };
 
-}  // namespace moue
+}  // namespace moue::inline v0_1

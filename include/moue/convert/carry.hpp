@@ -15,7 +15,7 @@
 #include "moue/parameter.hpp"
 #include "moue/train.hpp"
 
-namespace moue::convert {
+namespace moue::inline v0_1::convert {
 namespace detail {
 
 /// The positions of a layout's tensors by name; valid as long as the layout.
@@ -81,4 +81,4 @@ void carry(O& source, O& target) {
   });
 }
 
-}  // namespace moue::convert
+}  // namespace moue::inline v0_1::convert

@@ -16,7 +16,7 @@
 #include "moue/topology/connectivity.hpp"
 #include "moue/view.hpp"
 
-namespace moue::convert {
+namespace moue::inline v0_1::convert {
 
 /// Which matrices of an expert take the factor on its output.
 enum class spread {
@@ -134,4 +134,4 @@ granularity upcycle_layer(const ffn<const From>& source, const connectivity& con
   return upcycle_layer(std::span<const ffn<const From>>(&source, 1), connections, layer, weights, how);
 }
 
-}  // namespace moue::convert
+}  // namespace moue::inline v0_1::convert

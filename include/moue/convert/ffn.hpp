@@ -17,7 +17,7 @@
 #include "moue/scalar.hpp"
 #include "moue/view.hpp"
 
-namespace moue::convert {
+namespace moue::inline v0_1::convert {
 
 /// The weights of one feed-forward block or expert, in the shapes of `gated_mlp` and `mlp`. What is not there is empty.
 template <class T>
@@ -140,4 +140,4 @@ void write_expert(const ffn<const From>& source, std::span<const index_t> units,
     out.down_bias[j] = detail::scaled<To>(source.down_bias[j], by.down_bias);
 }
 
-}  // namespace moue::convert
+}  // namespace moue::inline v0_1::convert

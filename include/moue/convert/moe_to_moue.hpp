@@ -24,7 +24,7 @@
 #include "moue/router/extended_score.hpp"
 #include "moue/router/stages.hpp"
 
-namespace moue::convert {
+namespace moue::inline v0_1::convert {
 namespace detail {
 
 template <class MixtureT>
@@ -164,4 +164,4 @@ parameters<S> start(const TargetT& converted, const SourceT& source, const param
   return weights;
 }
 
-}  // namespace moue::convert
+}  // namespace moue::inline v0_1::convert

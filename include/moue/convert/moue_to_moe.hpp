@@ -19,7 +19,7 @@
 #include "moue/mixture.hpp"
 #include "moue/router/compose.hpp"
 
-namespace moue::convert {
+namespace moue::inline v0_1::convert {
 
 /// Which copy of which expert every layer gets.
 struct separation {
@@ -139,4 +139,4 @@ void carry_copies(const MixtureT& source, const parameters<S>& weights, const se
   }
 }
 
-}  // namespace moue::convert
+}  // namespace moue::inline v0_1::convert

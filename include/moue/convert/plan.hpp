@@ -16,7 +16,7 @@
 #include "moue/topology.hpp"
 #include "moue/topology/connectivity.hpp"
 
-namespace moue::convert {
+namespace moue::inline v0_1::convert {
 
 /// A topology written out: the candidates, always-on experts and router ties of every layer as lists.
 struct wiring {
@@ -173,4 +173,4 @@ plan ranked(plan given, const KeyT& key) {
   return given;
 }
 
-}  // namespace moue::convert
+}  // namespace moue::inline v0_1::convert

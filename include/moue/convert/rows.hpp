@@ -14,7 +14,7 @@
 #include "moue/parameter.hpp"
 #include "moue/view.hpp"
 
-namespace moue::convert {
+namespace moue::inline v0_1::convert {
 
 /// What a foreign row may be made from.
 template <class C>
@@ -80,4 +80,4 @@ void draw_rows(index_t layer, std::uint64_t seed, matrix_view<S> rows, double de
   for (index_t i = 0; i < rows.rows; ++i) std::ranges::copy(drawn[index_t{0}].row(i), rows.row(i).begin());
 }
 
-}  // namespace moue::convert
+}  // namespace moue::inline v0_1::convert

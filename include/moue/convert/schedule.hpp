@@ -18,7 +18,7 @@
 #include "moue/error.hpp"
 #include "moue/parameter.hpp"
 
-namespace moue::convert {
+namespace moue::inline v0_1::convert {
 
 /// The bias of a closed connection.
 inline constexpr double closed = -std::numeric_limits<double>::infinity();
@@ -184,4 +184,4 @@ void set_openings(parameters<S>& weights, double bias) {
   });
 }
 
-}  // namespace moue::convert
+}  // namespace moue::inline v0_1::convert

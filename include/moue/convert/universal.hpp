@@ -19,7 +19,7 @@
 #include "moue/topology.hpp"
 #include "moue/view.hpp"
 
-namespace moue::convert {
+namespace moue::inline v0_1::convert {
 
 /// Physical ids of a source's topology: `std::vector<index_t> operator()(const wiring& source) const`. Their order is
 /// that of the positions a target topology speaks of.
@@ -135,4 +135,4 @@ struct most_similar {
   }
 };
 
-}  // namespace moue::convert
+}  // namespace moue::inline v0_1::convert

@@ -10,7 +10,7 @@
 #include "moue/error.hpp"
 #include "moue/view.hpp"
 
-namespace moue::detail {
+namespace moue::inline v0_1::detail {
 
 /// Throws unless `offsets` ascend from 0 to `entries`: what must hold before anything is read by them. Linear in tokens.
 inline void check_offsets(vector_view<const index_t> offsets, index_t entries) {
@@ -34,4 +34,4 @@ inline void check_offsets(vector_view<const index_t> offsets, index_t entries) {
       "offsets[t] up to offsets[t + 1]");
 }
 
-}  // namespace moue::detail
+}  // namespace moue::inline v0_1::detail

@@ -18,7 +18,7 @@
 #include "moue/routing.hpp"
 #include "moue/view.hpp"
 
-namespace moue::detail {
+namespace moue::inline v0_1::detail {
 
 /// What the host knows of a routing wherever its arrays lie.
 template <class C>
@@ -107,4 +107,4 @@ inline void check_external(bool owned, std::string_view where, std::string_view 
       "make them with the backend's " + std::string(maker) + ", or pass memory that it can reach");
 }
 
-}  // namespace moue::detail
+}  // namespace moue::inline v0_1::detail

@@ -9,7 +9,7 @@
 #include "moue/grouped.hpp"
 #include "moue/view.hpp"
 
-namespace moue {
+namespace moue::inline v0_1 {
 
 /// What a forward run leaves for its backward run: the plan, the activations the experts asked for, and, for experts
 /// whose `backward` takes gated gradients only in the plain form, their outputs. Views of caller memory.
@@ -40,4 +40,4 @@ struct expert_memory {
   expert_scratch<C> scratch;
 };
 
-}  // namespace moue
+}  // namespace moue::inline v0_1

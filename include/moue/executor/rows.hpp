@@ -13,7 +13,7 @@
 #include "moue/token_rows.hpp"
 #include "moue/view.hpp"
 
-namespace moue::detail {
+namespace moue::inline v0_1::detail {
 
 /// The gate of each row: the sum of those of its entries.
 template <class C>
@@ -147,4 +147,4 @@ struct sum_rows {
   }
 };
 
-}  // namespace moue::detail
+}  // namespace moue::inline v0_1::detail

@@ -18,7 +18,7 @@
 #include "moue/grouped.hpp"
 #include "moue/parameter.hpp"
 
-namespace moue::detail {
+namespace moue::inline v0_1::detail {
 
 /// Columns of a row of a flat buffer in which matrices of these widths lie side by side.
 index_t row_width(const auto& widths) {
@@ -117,4 +117,4 @@ bool list_addresses(std::vector<void*>& list, const parameter_layout& layout, in
   return changed;
 }
 
-}  // namespace moue::detail
+}  // namespace moue::inline v0_1::detail

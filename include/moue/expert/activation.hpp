@@ -12,7 +12,7 @@
 #include "moue/math.hpp"
 #include "moue/scalar.hpp"
 
-namespace moue {
+namespace moue::inline v0_1 {
 
 /// A differentiable function of one number: static `value(x)` and `derivative(x)`, callable on the device.
 template <class A>
@@ -128,4 +128,4 @@ struct identity {
   }
 };
 
-}  // namespace moue
+}  // namespace moue::inline v0_1

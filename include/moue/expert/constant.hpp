@@ -13,7 +13,7 @@
 #include "moue/lanes.hpp"
 #include "moue/math.hpp"
 
-namespace moue {
+namespace moue::inline v0_1 {
 namespace detail {
 
 /// mix(i, :) holds two logits on entry and their softmax on return; y = mix0 x + mix1 v.
@@ -108,4 +108,4 @@ struct constant_expert {
   }
 };
 
-}  // namespace moue
+}  // namespace moue::inline v0_1

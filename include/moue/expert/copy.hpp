@@ -10,7 +10,7 @@
 #include "moue/expert.hpp"
 #include "moue/expert/rows.hpp"
 
-namespace moue {
+namespace moue::inline v0_1 {
 
 /// y = x: lets a token skip the layer (MoE++, arXiv 2410.07348). No parameters.
 struct copy_expert {
@@ -32,4 +32,4 @@ struct copy_expert {
   }
 };
 
-}  // namespace moue
+}  // namespace moue::inline v0_1

@@ -14,7 +14,7 @@
 #include "moue/operations.hpp"
 #include "moue/operations/gated_linear.hpp"
 
-namespace moue {
+namespace moue::inline v0_1 {
 /// y = W_down (act(W_gate x + b_gate) * (W_up x + b_up)) + b_down, or with act(gate, up) in place of the product, with
 /// W_gate, W_up [hidden, width] and W_down [width, hidden]; no biases unless `Biased`. Saves both pre-activations.
 /// 6 width hidden FLOPs a row forward, twice that backward.
@@ -96,4 +96,4 @@ struct gated_mlp {
 /// SwiGLU without biases (Shazeer, arXiv 2002.05202), the default expert of most public models.
 using swiglu = gated_mlp<silu>;
 
-}  // namespace moue
+}  // namespace moue::inline v0_1

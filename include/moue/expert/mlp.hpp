@@ -12,7 +12,7 @@
 #include "moue/expert/activation.hpp"
 #include "moue/expert/rows.hpp"
 
-namespace moue {
+namespace moue::inline v0_1 {
 namespace detail {
 
 template <class ActivationT, class C>
@@ -109,4 +109,4 @@ struct mlp {
   }
 };
 
-}  // namespace moue
+}  // namespace moue::inline v0_1

@@ -11,7 +11,7 @@
 #include "moue/arrays.hpp"
 #include "moue/expert.hpp"
 
-namespace moue {
+namespace moue::inline v0_1 {
 
 /// Any expert E, with the same tensors, outputs and gradients to the bit, that runs E's `forward` once more in
 /// `backward` instead of saving what that needs: it costs the time of a forward run, and takes E's saved matrices out
@@ -70,4 +70,4 @@ struct recomputed {
   }
 };
 
-}  // namespace moue
+}  // namespace moue::inline v0_1

@@ -9,7 +9,7 @@
 #include "moue/token_rows.hpp"
 #include "moue/view.hpp"
 
-namespace moue::detail {
+namespace moue::inline v0_1::detail {
 
 /// m(i, j) += bias(0, j).
 template <class C, class W>
@@ -82,4 +82,4 @@ copy_element(token_rows<T, C>, matrix_view<C>) -> copy_element<C, T>;
 template <class C, class T, class U>
 row_dot(token_rows<T, C>, token_rows<U, C>, vector_view<C>) -> row_dot<C, T, U>;
 
-}  // namespace moue::detail
+}  // namespace moue::inline v0_1::detail

@@ -15,7 +15,7 @@
 #include "moue/lanes.hpp"
 #include "moue/math.hpp"
 
-namespace moue {
+namespace moue::inline v0_1 {
 namespace detail {
 
 /// gate(i, 0) holds a logit on entry and its sigmoid on return; y(i, :) is multiplied by it.
@@ -120,4 +120,4 @@ struct self_gated {
   static auto temporaries_of(const auto& temporary) { return detail::sub_array<0, own_temporary>(temporary); }
 };
 
-}  // namespace moue
+}  // namespace moue::inline v0_1

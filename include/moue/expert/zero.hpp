@@ -10,7 +10,7 @@
 #include "moue/expert.hpp"
 #include "moue/expert/rows.hpp"
 
-namespace moue {
+namespace moue::inline v0_1 {
 namespace detail {
 
 template <class C>
@@ -41,4 +41,4 @@ struct zero_expert {
   }
 };
 
-}  // namespace moue
+}  // namespace moue::inline v0_1

@@ -12,7 +12,7 @@
 #include "moue/store.hpp"
 #include "moue/view.hpp"
 
-namespace moue {
+namespace moue::inline v0_1 {
 namespace detail {
 
 /// What a target says to everybody who takes it for a matrix.
@@ -188,4 +188,4 @@ matrix_view<C> accumulate(const auto&, const matrix_view<C>& values) {
   return values;
 }
 
-}  // namespace moue
+}  // namespace moue::inline v0_1

@@ -23,7 +23,7 @@
 #include "moue/io/file.hpp"
 #include "moue/io/message.hpp"
 
-namespace moue::io {
+namespace moue::inline v0_1::io {
 
 namespace detail {
 
@@ -158,4 +158,4 @@ inline void replace_file(const std::filesystem::path& path, std::string_view con
   replace_file(path, std::as_bytes(std::span(content)));
 }
 
-}  // namespace moue::io
+}  // namespace moue::inline v0_1::io

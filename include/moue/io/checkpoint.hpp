@@ -29,7 +29,7 @@
 #include "moue/io/safetensors/header.hpp"
 #include "moue/io/shard_index.hpp"
 
-namespace moue::io {
+namespace moue::inline v0_1::io {
 
 /// A `.safetensors` file, a `model.safetensors.index.json` with its shards, or a folder that holds either. Memory-mapped:
 /// opening reads the headers alone. Move-only; spans and entries stay valid until it is destroyed, also after a move.
@@ -231,4 +231,4 @@ class checkpoint {
   std::optional<error> config_problem_;
 };
 
-}  // namespace moue::io
+}  // namespace moue::inline v0_1::io

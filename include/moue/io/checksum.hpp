@@ -13,7 +13,7 @@
 #include <cstring>
 #include <span>
 
-namespace moue::io {
+namespace moue::inline v0_1::io {
 
 namespace detail {
 
@@ -57,4 +57,4 @@ class crc32c {
   std::uint32_t state_ = ~std::uint32_t{0};
 };
 
-}  // namespace moue::io
+}  // namespace moue::inline v0_1::io

@@ -25,7 +25,7 @@
 #include "moue/topology/always_on.hpp"
 #include "moue/topology/layer_local.hpp"
 
-namespace moue::io {
+namespace moue::inline v0_1::io {
 
 /// The metadata entry that holds the plan.
 inline constexpr const char* conversion_key = "moue.conversion";
@@ -128,4 +128,4 @@ void load(const moe_checkpoint& source, const convert::plan& plan, parameters<S>
   }
 }
 
-}  // namespace moue::io
+}  // namespace moue::inline v0_1::io

@@ -14,7 +14,7 @@
 
 #include "moue/scalar.hpp"
 
-namespace moue::io {
+namespace moue::inline v0_1::io {
 
 static_assert(std::endian::native == std::endian::little,
               "safetensors files are little-endian, and bytes are not swapped");
@@ -100,4 +100,4 @@ constexpr dtype dtype_of() {
   return dtype::unknown;
 }
 
-}  // namespace moue::io
+}  // namespace moue::inline v0_1::io

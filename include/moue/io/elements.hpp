@@ -18,7 +18,7 @@
 #include "moue/io/minifloat.hpp"
 #include "moue/scalar.hpp"
 
-namespace moue::io {
+namespace moue::inline v0_1::io {
 
 /// Whether numbers of this type can be converted. Truth values, complex numbers, types of fewer than 8 bits (packed in
 /// ways that only their tensor's scheme knows) and unknown types cannot.
@@ -158,4 +158,4 @@ std::size_t convert_elements(dtype type, const std::byte* from, std::span<T> to)
   }
 }
 
-}  // namespace moue::io
+}  // namespace moue::inline v0_1::io

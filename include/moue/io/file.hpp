@@ -17,7 +17,7 @@
 
 #include "moue/io/message.hpp"
 
-namespace moue::io {
+namespace moue::inline v0_1::io {
 
 namespace detail {
 
@@ -85,4 +85,4 @@ class mapped_file {
   std::size_t size_ = 0;
 };
 
-}  // namespace moue::io
+}  // namespace moue::inline v0_1::io

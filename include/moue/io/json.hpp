@@ -19,7 +19,7 @@
 #include "moue/io/message.hpp"
 #include "moue/view.hpp"
 
-namespace moue::io::detail {
+namespace moue::inline v0_1::io::detail {
 
 /// Texts longer than this are refused unread; the limit that safetensors sets for its header.
 inline constexpr std::size_t longest_json = 100'000'000;
@@ -124,4 +124,4 @@ inline std::map<std::string, std::string> read_string_map(std::string_view text,
   return std::move(events.values);
 }
 
-}  // namespace moue::io::detail
+}  // namespace moue::inline v0_1::io::detail

@@ -13,7 +13,7 @@
 
 #include "moue/view.hpp"
 
-namespace moue::io {
+namespace moue::inline v0_1::io {
 
 /// How the outputs of a token's chosen experts are weighed.
 enum class gate_convention {
@@ -112,4 +112,4 @@ inline std::string_view name_of(gate_convention gate) {
   return "";
 }
 
-}  // namespace moue::io
+}  // namespace moue::inline v0_1::io

@@ -20,7 +20,7 @@
 #include "moue/io/minifloat.hpp"
 #include "moue/view.hpp"
 
-namespace moue::io {
+namespace moue::inline v0_1::io {
 
 inline constexpr index_t mxfp4_block = 32;  ///< numbers that share one scale
 
@@ -117,4 +117,4 @@ void decode_tiles(dtype type, std::span<const std::byte> codes, index_t columns,
   }
 }
 
-}  // namespace moue::io
+}  // namespace moue::inline v0_1::io

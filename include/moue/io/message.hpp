@@ -15,7 +15,7 @@
 #include "moue/error.hpp"
 #include "moue/io/text.hpp"
 
-namespace moue::io::detail {
+namespace moue::inline v0_1::io::detail {
 
 /// `text` in quotes for one line of an error: what comes out of a file may be long and may hold control characters.
 inline std::string shown(std::string_view text) {
@@ -59,4 +59,4 @@ inline std::string_view fix_for(int code) {
   throw error(shown(path.native()), std::string(what) + ": " + std::system_category().message(code), fix_for(code));
 }
 
-}  // namespace moue::io::detail
+}  // namespace moue::inline v0_1::io::detail

@@ -11,7 +11,7 @@
 
 #include "moue/io/dtype.hpp"
 
-namespace moue::io {
+namespace moue::inline v0_1::io {
 
 namespace detail {
 
@@ -69,4 +69,4 @@ constexpr float value_of_e2m1(std::uint8_t code) {
   return detail::decode_float<2, 1, 1, detail::special_codes::none>(code & 0xfu);
 }
 
-}  // namespace moue::io
+}  // namespace moue::inline v0_1::io

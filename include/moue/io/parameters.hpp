@@ -28,7 +28,7 @@
 #include "moue/scalar.hpp"
 #include "moue/view.hpp"
 
-namespace moue::io {
+namespace moue::inline v0_1::io {
 
 namespace detail {
 
@@ -173,4 +173,4 @@ void load(const checkpoint& from, parameters<S>& values, std::string_view prefix
                  std::span(values[i].data, static_cast<std::size_t>(layout[i].size())));
 }
 
-}  // namespace moue::io
+}  // namespace moue::inline v0_1::io

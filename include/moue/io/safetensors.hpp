@@ -20,7 +20,7 @@
 #include "moue/io/message.hpp"
 #include "moue/io/safetensors/header.hpp"
 
-namespace moue::io {
+namespace moue::inline v0_1::io {
 
 /// A safetensors file mapped into memory: opening reads and checks the header, tensors are read when they are touched.
 /// Spans stay valid until the object is destroyed, also after a move. Const members may be called from many threads.
@@ -58,4 +58,4 @@ class safetensors_file {
   safetensors_header header_;
 };
 
-}  // namespace moue::io
+}  // namespace moue::inline v0_1::io

@@ -18,7 +18,7 @@
 #include "moue/io/message.hpp"
 #include "moue/io/safetensors/header.hpp"
 
-namespace moue::io {
+namespace moue::inline v0_1::io {
 
 /// What `model.safetensors.index.json` says.
 struct shard_index {
@@ -138,4 +138,4 @@ inline shard_index read_index(const std::filesystem::path& path) {
 
 }  // namespace detail
 
-}  // namespace moue::io
+}  // namespace moue::inline v0_1::io

@@ -31,7 +31,7 @@
 #include "moue/io/safetensors/header.hpp"
 #include "moue/io/shard_index.hpp"
 
-namespace moue::io::detail {
+namespace moue::inline v0_1::io::detail {
 
 inline constexpr std::array<const char*, 2> shard_prefixes{"model-", "model.1-"};
 
@@ -165,4 +165,4 @@ class shard_journal {
   bool has_index_ = false;
 };
 
-}  // namespace moue::io::detail
+}  // namespace moue::inline v0_1::io::detail

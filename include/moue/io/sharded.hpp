@@ -26,7 +26,7 @@
 #include "moue/io/shard_index.hpp"
 #include "moue/io/shard_journal.hpp"
 
-namespace moue::io {
+namespace moue::inline v0_1::io {
 
 /// Splits tensors over files of at most `most` bytes of data each, in the order given; a tensor that is larger has a file
 /// of its own. At least one file.
@@ -135,4 +135,4 @@ class sharded_writer {
   std::uint64_t total_ = 0;
 };
 
-}  // namespace moue::io
+}  // namespace moue::inline v0_1::io

@@ -13,7 +13,7 @@
 #include <string>
 #include <string_view>
 
-namespace moue::io {
+namespace moue::inline v0_1::io {
 
 namespace detail {
 
@@ -96,4 +96,4 @@ inline std::string valid_utf8(std::string_view text) {
   return result;
 }
 
-}  // namespace moue::io
+}  // namespace moue::inline v0_1::io

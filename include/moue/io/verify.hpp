@@ -17,7 +17,7 @@
 #include "moue/io/safetensors.hpp"
 #include "moue/io/safetensors/header.hpp"
 
-namespace moue::io {
+namespace moue::inline v0_1::io {
 
 /// What `verify` found, each tensor once, by its stored name.
 struct verification {
@@ -58,4 +58,4 @@ inline verification verify(const checkpoint& from) {
   return result;
 }
 
-}  // namespace moue::io
+}  // namespace moue::inline v0_1::io

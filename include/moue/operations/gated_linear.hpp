@@ -17,7 +17,7 @@
 #include "moue/operations.hpp"
 #include "moue/view.hpp"
 
-namespace moue::detail {
+namespace moue::inline v0_1::detail {
 
 /// A gating function f with its two derivatives, from an activation of the gate alone or of the pair.
 template <class C>
@@ -105,4 +105,4 @@ void gated_linear_backward(const auto& ops, const DY& dy, const W& w_down, const
   }
 }
 
-}  // namespace moue::detail
+}  // namespace moue::inline v0_1::detail

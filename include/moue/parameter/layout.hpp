@@ -16,7 +16,7 @@
 #include "moue/error.hpp"
 #include "moue/view.hpp"
 
-namespace moue {
+namespace moue::inline v0_1 {
 
 /// How a fresh parameter is filled.
 struct initializer {
@@ -128,4 +128,4 @@ class parameter_layout {
   index_t elements_ = 0;
 };
 
-}  // namespace moue
+}  // namespace moue::inline v0_1

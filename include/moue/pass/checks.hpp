@@ -16,7 +16,7 @@
 #include "moue/routing.hpp"
 #include "moue/view.hpp"
 
-namespace moue::detail {
+namespace moue::inline v0_1::detail {
 
 /// Checks for a pass at `at` that runs layers [first, end).
 struct pass_checks {
@@ -141,4 +141,4 @@ void check_given(const routing<C>& r, index_t tokens, index_t most) {
       "give one of each per entry, or no columns at all");
 }
 
-}  // namespace moue::detail
+}  // namespace moue::inline v0_1::detail

@@ -19,7 +19,7 @@
 #include "moue/routing_counts.hpp"
 #include "moue/workspace.hpp"
 
-namespace moue::detail {
+namespace moue::inline v0_1::detail {
 
 /// What one visit leaves for its way back.
 template <class S, class C>
@@ -213,4 +213,4 @@ struct pass_memory {
   }
 };
 
-}  // namespace moue::detail
+}  // namespace moue::inline v0_1::detail

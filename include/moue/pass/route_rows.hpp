@@ -17,7 +17,7 @@
 #include "moue/router/compose.hpp"
 #include "moue/view.hpp"
 
-namespace moue::detail {
+namespace moue::inline v0_1::detail {
 
 /// One token's selection scores, closed where the logit is.
 template <class C, class RouterT, class P>
@@ -225,4 +225,4 @@ struct route_backward_row {
   }
 };
 
-}  // namespace moue::detail
+}  // namespace moue::inline v0_1::detail

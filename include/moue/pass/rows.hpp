@@ -15,7 +15,7 @@
 #include "moue/router/compose.hpp"
 #include "moue/view.hpp"
 
-namespace moue::detail {
+namespace moue::inline v0_1::detail {
 
 /// to = from, converted.
 template <class From, class To>
@@ -151,4 +151,4 @@ struct spread_gates {
   }
 };
 
-}  // namespace moue::detail
+}  // namespace moue::inline v0_1::detail

@@ -24,7 +24,7 @@
 #include "moue/router/rows.hpp"
 #include "moue/router/stages.hpp"
 
-namespace moue::detail {
+namespace moue::inline v0_1::detail {
 
 /// What a pass knows. It checks nothing; `pass` does.
 template <class MixtureT, Storage S>
@@ -371,4 +371,4 @@ struct pass_state {
   }
 };
 
-}  // namespace moue::detail
+}  // namespace moue::inline v0_1::detail

@@ -15,7 +15,7 @@
 #include "moue/scalar.hpp"
 #include "moue/view.hpp"
 
-namespace moue::detail {
+namespace moue::inline v0_1::detail {
 
 /// values(t, part) = the part's token loss of a valid row, else 0.
 template <class C, class LossT>
@@ -222,4 +222,4 @@ struct gradient_of_depth {
   }
 };
 
-}  // namespace moue::detail
+}  // namespace moue::inline v0_1::detail

@@ -10,7 +10,7 @@
 #include "moue/router.hpp"
 #include "moue/router/logit_bias.hpp"
 
-namespace moue {
+namespace moue::inline v0_1 {
 
 /// z_e += b_{l,e} with `candidate_bias` [1, candidates] per layer, trained and zero at the start: beside `linear_score` in
 /// a `score_sum` it makes a linear map with bias (gpt-oss's router). For a bias that a controller sets, use `logit_bias`.
@@ -29,4 +29,4 @@ struct candidate_bias {
   }
 };
 
-}  // namespace moue
+}  // namespace moue::inline v0_1

@@ -18,7 +18,7 @@
 #include "moue/router/top_k.hpp"
 #include "moue/router/trajectory.hpp"
 
-namespace moue {
+namespace moue::inline v0_1 {
 
 /// What to do with a logit that is NaN or plus infinity. (Minus infinity is not an accident: it closes a candidate.) Ids
 /// are distinct and in range in every mode.
@@ -116,4 +116,4 @@ consteval bool check_router() {
   return true;
 }
 
-}  // namespace moue
+}  // namespace moue::inline v0_1

@@ -12,7 +12,7 @@
 #include "moue/error.hpp"
 #include "moue/router.hpp"
 
-namespace moue {
+namespace moue::inline v0_1 {
 namespace detail {
 
 /// Closed candidates are assigned minus infinity, so that not even an overflow of their product can open them.
@@ -130,4 +130,4 @@ extended_score(T, index_t, double) -> extended_score<T>;
 template <class T>
 extended_score(T, index_t, double, double) -> extended_score<T>;
 
-}  // namespace moue
+}  // namespace moue::inline v0_1

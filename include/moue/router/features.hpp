@@ -11,7 +11,7 @@
 #include "moue/lanes.hpp"
 #include "moue/router.hpp"
 
-namespace moue {
+namespace moue::inline v0_1 {
 
 /// The layer's input as it is. Costs nothing: the input itself is handed on.
 struct input_features {
@@ -78,4 +78,4 @@ struct rms_features {
   }
 };
 
-}  // namespace moue
+}  // namespace moue::inline v0_1

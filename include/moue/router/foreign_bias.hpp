@@ -10,7 +10,7 @@
 #include "moue/router.hpp"
 #include "moue/router/logit_bias.hpp"
 
-namespace moue {
+namespace moue::inline v0_1 {
 
 /// z_e += a_{l,e} for the candidates after the first `home` of a layer, with `foreign_bias` a [1, candidates - home] per
 /// layer, trained. Beside `extended_score` in a `score_sum` it lets every layer learn how much of its traffic each foreign
@@ -41,4 +41,4 @@ struct foreign_bias {
   }
 };
 
-}  // namespace moue
+}  // namespace moue::inline v0_1

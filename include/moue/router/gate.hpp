@@ -11,7 +11,7 @@
 #include "moue/math.hpp"
 #include "moue/router.hpp"
 
-namespace moue {
+namespace moue::inline v0_1 {
 
 /// w = softmax over the selected logits. Equal in value and gradient to a softmax over all candidates divided by the
 /// selected sum. Sums to 1; with k = 1 the gate is 1 and the router gets no gradient from it.
@@ -125,4 +125,4 @@ struct sigmoid_renormalised {
   }
 };
 
-}  // namespace moue
+}  // namespace moue::inline v0_1

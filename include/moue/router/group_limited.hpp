@@ -12,7 +12,7 @@
 #include "moue/router.hpp"
 #include "moue/router/top_k.hpp"
 
-namespace moue {
+namespace moue::inline v0_1 {
 
 /// How `group_limited` cuts candidates into groups, and how many of these a token may use.
 struct column_groups {
@@ -128,4 +128,4 @@ class group_limited {
   column_groups groups_;
 };
 
-}  // namespace moue
+}  // namespace moue::inline v0_1

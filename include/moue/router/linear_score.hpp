@@ -9,7 +9,7 @@
 
 #include "moue/router.hpp"
 
-namespace moue {
+namespace moue::inline v0_1 {
 
 /// z_e = w_{l,e} · u with one row `weight` [candidates, width] per layer; no bias.
 struct linear_score {
@@ -31,4 +31,4 @@ struct linear_score {
   }
 };
 
-}  // namespace moue
+}  // namespace moue::inline v0_1

@@ -9,7 +9,7 @@
 
 #include "moue/router.hpp"
 
-namespace moue {
+namespace moue::inline v0_1 {
 namespace detail {
 
 template <class C, class W>
@@ -40,4 +40,4 @@ struct logit_bias {
                 const auto&) const {}
 };
 
-}  // namespace moue
+}  // namespace moue::inline v0_1

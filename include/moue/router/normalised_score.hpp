@@ -11,7 +11,7 @@
 #include "moue/router.hpp"
 #include "moue/router/rows.hpp"
 
-namespace moue {
+namespace moue::inline v0_1 {
 namespace detail {
 
 inline constexpr double norm_epsilon = 1e-12;
@@ -143,4 +143,4 @@ using normalised_score = basic_normalised_score<false>;
 /// Row-normalised logits whose rows are the layer's offset plus a key that belongs to the expert.
 using keyed_score = basic_normalised_score<true>;
 
-}  // namespace moue
+}  // namespace moue::inline v0_1

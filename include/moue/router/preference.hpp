@@ -11,7 +11,7 @@
 #include "moue/math.hpp"
 #include "moue/router.hpp"
 
-namespace moue {
+namespace moue::inline v0_1 {
 
 /// Selection reads the logits.
 struct by_logits {
@@ -47,4 +47,4 @@ struct biased_sigmoid {
   }
 };
 
-}  // namespace moue
+}  // namespace moue::inline v0_1

@@ -11,7 +11,7 @@
 #include "moue/math.hpp"
 #include "moue/router.hpp"
 
-namespace moue {
+namespace moue::inline v0_1 {
 
 /// p = softmax over all candidates. A row without an open candidate has p = 0.
 struct softmax_probability {
@@ -67,4 +67,4 @@ struct sigmoid_probability {
   }
 };
 
-}  // namespace moue
+}  // namespace moue::inline v0_1

@@ -12,7 +12,7 @@
 #include "moue/router/rows.hpp"
 #include "moue/router/trajectory.hpp"
 
-namespace moue {
+namespace moue::inline v0_1 {
 namespace detail {
 
 /// path(t, :) = factor (query(t, :) + offset).
@@ -129,4 +129,4 @@ struct query_score {
   }
 };
 
-}  // namespace moue
+}  // namespace moue::inline v0_1

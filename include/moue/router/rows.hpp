@@ -12,7 +12,7 @@
 #include "moue/store.hpp"
 #include "moue/view.hpp"
 
-namespace moue::detail {
+namespace moue::inline v0_1::detail {
 
 template <class C>
 struct clear_element {
@@ -58,4 +58,4 @@ void scatter_weight_gradient(const auto& ops, const auto& dy, const auto& x, con
 template <class C, class W>
 gather_rows(W, vector_view<const std::int32_t>, matrix_view<C>) -> gather_rows<C, W>;
 
-}  // namespace moue::detail
+}  // namespace moue::inline v0_1::detail

@@ -11,7 +11,7 @@
 
 #include "moue/router.hpp"
 
-namespace moue {
+namespace moue::inline v0_1 {
 
 /// The sum of several score stages. Parameters, scratch and depth state of the terms stand side by side in their order.
 template <class... Terms>
@@ -112,4 +112,4 @@ class score_sum {
   std::tuple<Terms...> terms_;
 };
 
-}  // namespace moue
+}  // namespace moue::inline v0_1

@@ -8,7 +8,7 @@
 #include "moue/math.hpp"
 #include "moue/router.hpp"
 
-namespace moue {
+namespace moue::inline v0_1 {
 
 /// The i-th gate is the pick's share of a softmax over the candidates that were not picked before it and whose logits are
 /// close to the largest such logit m: (m - z_j) / max(|z_j|, m) <= 2 jitter. A pick without close rivals weighs 1, so two
@@ -74,4 +74,4 @@ struct sparsemixer {
   }
 };
 
-}  // namespace moue
+}  // namespace moue::inline v0_1

@@ -13,7 +13,7 @@
 #include "moue/router/compose.hpp"
 #include "moue/router/rows.hpp"
 
-namespace moue::detail {
+namespace moue::inline v0_1::detail {
 
 /// Features first, then the score, then the preference; a pass lays parameters, scratch and state out in this order.
 template <class RouterT>
@@ -124,4 +124,4 @@ class router_stages {
   index_t features_state_;
 };
 
-}  // namespace moue::detail
+}  // namespace moue::inline v0_1::detail

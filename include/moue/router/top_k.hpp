@@ -12,7 +12,7 @@
 #include "moue/lanes.hpp"
 #include "moue/router.hpp"
 
-namespace moue {
+namespace moue::inline v0_1 {
 
 /// Marks a size that is given at run time.
 inline constexpr index_t dynamic = -1;
@@ -141,4 +141,4 @@ MOUE_HD index_t top_k<dynamic>::operator()(vector_view<const C> scores, vector_v
   return detail::select_best(k_, scores, candidates, selected, lanes);
 }
 
-}  // namespace moue
+}  // namespace moue::inline v0_1

@@ -11,7 +11,7 @@
 #include "moue/router.hpp"
 #include "moue/router/rows.hpp"
 
-namespace moue {
+namespace moue::inline v0_1 {
 namespace detail {
 
 /// to(t, j) = factor from(t, j), or += if `Add`.
@@ -107,4 +107,4 @@ struct trajectory {
   }
 };
 
-}  // namespace moue
+}  // namespace moue::inline v0_1

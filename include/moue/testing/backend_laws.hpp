@@ -23,7 +23,7 @@
 #include "moue/token_rows.hpp"
 #include "moue/workspace.hpp"
 
-namespace moue::testing {
+namespace moue::inline v0_1::testing {
 namespace detail {
 
 /// Sums of up to 560 products of size 1 have partial sums up to about 80; rounding those in float, 6e-8 each, in one
@@ -299,4 +299,4 @@ law_report check_backend_laws(const B& backend) {
   return report;
 }
 
-}  // namespace moue::testing
+}  // namespace moue::inline v0_1::testing

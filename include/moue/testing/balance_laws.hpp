@@ -24,7 +24,7 @@
 #include "moue/testing/values.hpp"
 #include "moue/topology/table.hpp"
 
-namespace moue::testing {
+namespace moue::inline v0_1::testing {
 namespace detail {
 
 /// Statistics of a made-up depth: three layers of different widths over six experts, some shared, the last always on.
@@ -226,4 +226,4 @@ law_report check_balance_laws(const L& loss, const P& probability = {}) {
   return report;
 }
 
-}  // namespace moue::testing
+}  // namespace moue::inline v0_1::testing

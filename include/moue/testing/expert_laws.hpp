@@ -15,7 +15,7 @@
 #include "moue/testing/expert_trial.hpp"
 #include "moue/testing/values.hpp"
 
-namespace moue::testing {
+namespace moue::inline v0_1::testing {
 namespace detail {
 
 template <std::size_t N>
@@ -203,4 +203,4 @@ law_report check_expert_laws(const E& expert) {
   return report;
 }
 
-}  // namespace moue::testing
+}  // namespace moue::inline v0_1::testing

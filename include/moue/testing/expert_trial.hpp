@@ -17,7 +17,7 @@
 #include "moue/expert.hpp"
 #include "moue/testing/values.hpp"
 
-namespace moue::testing::detail {
+namespace moue::inline v0_1::testing::detail {
 
 /// A block of rows [first, first + rows) of a fixed sequence, with everything an expert is called with. The first rows of
 /// the sequence belong to expert 0, the others to expert 1, and tokens lie in reverse order. `S` stores weights.
@@ -178,4 +178,4 @@ struct expert_trial {
   std::array<bool, parameters> written_ = {};
 };
 
-}  // namespace moue::testing::detail
+}  // namespace moue::inline v0_1::testing::detail

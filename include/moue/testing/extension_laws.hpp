@@ -18,7 +18,7 @@
 #include "moue/testing/row_laws.hpp"
 #include "moue/testing/select_laws.hpp"
 
-namespace moue::testing {
+namespace moue::inline v0_1::testing {
 namespace detail {
 
 template <class C>
@@ -197,4 +197,4 @@ template <class T>
     return report;
   }
 
-}  // namespace moue::testing
+}  // namespace moue::inline v0_1::testing

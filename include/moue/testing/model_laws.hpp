@@ -18,7 +18,7 @@
 #include "moue/any/erase.hpp"
 #include "moue/testing/values.hpp"
 
-namespace moue::testing {
+namespace moue::inline v0_1::testing {
 
 /// A host that says what happens between two layers: `forward` assigns the input of the next layer (of the last one,
 /// the output of the model) from a layer's input x and output y; `backward` assigns dx, without the part that goes
@@ -345,4 +345,4 @@ law_report check_gradients(const mixture<E, T, R, L, B>& model, H host = {},
   return check_gradients(*erase<double>(model), std::move(host), options, seed);
 }
 
-}  // namespace moue::testing
+}  // namespace moue::inline v0_1::testing

@@ -12,7 +12,7 @@
 #include "moue/convert/schedule.hpp"
 #include "moue/testing/report.hpp"
 
-namespace moue::testing {
+namespace moue::inline v0_1::testing {
 
 /// Checks that a schedule is one, for a layer that gains `count` candidates, at every step up to a few past the last:
 /// biases are numbers, the number of open connections never falls, nor does the bias of one that stays open, and every
@@ -55,4 +55,4 @@ law_report check_opening_laws(const ScheduleT& schedule, index_t count = 7, inde
   return report;
 }
 
-}  // namespace moue::testing
+}  // namespace moue::inline v0_1::testing

@@ -12,7 +12,7 @@
 #include <utility>
 #include <vector>
 
-namespace moue::testing {
+namespace moue::inline v0_1::testing {
 
 /// One law and whether it holds.
 struct law {
@@ -84,4 +84,4 @@ class law_report {
   std::vector<std::string> notes_;
 };
 
-}  // namespace moue::testing
+}  // namespace moue::inline v0_1::testing

@@ -17,7 +17,7 @@
 #include "moue/router.hpp"
 #include "moue/testing/values.hpp"
 
-namespace moue::testing {
+namespace moue::inline v0_1::testing {
 namespace detail {
 
 inline constexpr double closed = -std::numeric_limits<double>::infinity();
@@ -249,4 +249,4 @@ law_report check_preference_laws(const T& stage, index_t candidates = 6) {
   return report;
 }
 
-}  // namespace moue::testing
+}  // namespace moue::inline v0_1::testing

@@ -18,7 +18,7 @@
 #include "moue/router.hpp"
 #include "moue/testing/values.hpp"
 
-namespace moue::testing {
+namespace moue::inline v0_1::testing {
 
 /// What a select stage is checked with.
 struct select_shape {
@@ -216,4 +216,4 @@ law_report check_select_laws(const T& stage, const select_shape& shape = {}) {
   return report;
 }
 
-}  // namespace moue::testing
+}  // namespace moue::inline v0_1::testing

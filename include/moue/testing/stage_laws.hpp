@@ -16,7 +16,7 @@
 #include "moue/testing/stage_trial.hpp"
 #include "moue/testing/values.hpp"
 
-namespace moue::testing {
+namespace moue::inline v0_1::testing {
 namespace detail {
 
 /// Runs one backward function on zeros and on a constant: gradients must be the same additions, and right.
@@ -216,4 +216,4 @@ law_report check_feature_laws(const T& stage, const router_shape& shape = law_sh
   return report;
 }
 
-}  // namespace moue::testing
+}  // namespace moue::inline v0_1::testing

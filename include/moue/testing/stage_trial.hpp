@@ -16,7 +16,7 @@
 #include "moue/router.hpp"
 #include "moue/testing/values.hpp"
 
-namespace moue::testing::detail {
+namespace moue::inline v0_1::testing::detail {
 
 /// A stage with all it is called with. A score writes logits, a feature stage writes features. `S` stores weights.
 template <class T, bool Features, class S = double>
@@ -161,4 +161,4 @@ struct stage_trial {
   static watched<C> make(index_t rows, index_t cols) { return watched<C>(rows, cols); }
 };
 
-}  // namespace moue::testing::detail
+}  // namespace moue::inline v0_1::testing::detail

@@ -12,7 +12,7 @@
 #include "moue/testing/report.hpp"
 #include "moue/topology.hpp"
 
-namespace moue::testing {
+namespace moue::inline v0_1::testing {
 namespace detail {
 
 template <class T>
@@ -101,4 +101,4 @@ law_report check_topology_laws(const T& topology) {
   return report;
 }
 
-}  // namespace moue::testing
+}  // namespace moue::inline v0_1::testing

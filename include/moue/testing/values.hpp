@@ -23,7 +23,7 @@
 #include "moue/testing/report.hpp"
 #include "moue/view.hpp"
 
-namespace moue::testing::detail {
+namespace moue::inline v0_1::testing::detail {
 
 inline std::string text(double value) {
   std::ostringstream out;
@@ -278,4 +278,4 @@ void expect_declarations(law_report& report, const std::array<parameter_spec, N>
   }
 }
 
-}  // namespace moue::testing::detail
+}  // namespace moue::inline v0_1::testing::detail

@@ -7,7 +7,7 @@
 
 #include "moue/topology.hpp"
 
-namespace moue {
+namespace moue::inline v0_1 {
 
 /// Layer `l` owns `per_layer` experts and reaches those of the `reach` layers on either side, its own first, then by
 /// ascending layer. A sliding neighbourhood; for aligned groups of layers that share one union (ReXMoE, arXiv
@@ -31,4 +31,4 @@ struct adjacent_reuse {
   }
 };
 
-}  // namespace moue
+}  // namespace moue::inline v0_1

@@ -7,7 +7,7 @@
 
 #include "moue/topology.hpp"
 
-namespace moue {
+namespace moue::inline v0_1 {
 
 /// Adds always-on experts to `base`: `per_layer` private ones for each layer, and `per_model` that every layer uses.
 /// They take every valid token with gate 1, are no candidates, and do not enter load, exposure or virtual width.
@@ -38,4 +38,4 @@ always_on(T, index_t) -> always_on<T>;
 template <class T>
 always_on(T, index_t, index_t) -> always_on<T>;
 
-}  // namespace moue
+}  // namespace moue::inline v0_1

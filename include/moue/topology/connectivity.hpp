@@ -15,7 +15,7 @@
 #include "moue/error.hpp"
 #include "moue/topology.hpp"
 
-namespace moue {
+namespace moue::inline v0_1 {
 
 /// The tables of a topology. Physical expert ids fit 32 bits.
 class connectivity {
@@ -116,4 +116,4 @@ class connectivity {
   std::vector<index_t> parameter_layer_;
 };
 
-}  // namespace moue
+}  // namespace moue::inline v0_1

@@ -7,7 +7,7 @@
 
 #include "moue/topology.hpp"
 
-namespace moue {
+namespace moue::inline v0_1 {
 
 /// `per_layer` private experts for each of `depth` layers. Expert `i` of layer `l` has id `l * per_layer + i`.
 struct layer_local {
@@ -21,4 +21,4 @@ struct layer_local {
   }
 };
 
-}  // namespace moue
+}  // namespace moue::inline v0_1

@@ -7,7 +7,7 @@
 
 #include "moue/topology.hpp"
 
-namespace moue {
+namespace moue::inline v0_1 {
 
 /// Layers are cut into blocks of `block` (the last may be shorter); each block shares `block * per_layer` experts, so
 /// the physical count equals that of a plain MoE with `per_layer` experts a layer (MoRE, arXiv 2609.18176).
@@ -26,4 +26,4 @@ struct reuse_blocks {
   }
 };
 
-}  // namespace moue
+}  // namespace moue::inline v0_1

@@ -7,7 +7,7 @@
 
 #include "moue/topology.hpp"
 
-namespace moue {
+namespace moue::inline v0_1 {
 
 /// Runs the layers of `base` `times` times over: visit `v` sees the experts of layer `v mod base.layers()`. With
 /// `tied_router` the visits of one layer share its router parameters too (looped groups as in MoEUT, arXiv 2405.16039);
@@ -34,4 +34,4 @@ revisit(T, index_t) -> revisit<T>;
 template <class T>
 revisit(T, index_t, bool) -> revisit<T>;
 
-}  // namespace moue
+}  // namespace moue::inline v0_1

@@ -7,7 +7,7 @@
 
 #include "moue/topology.hpp"
 
-namespace moue {
+namespace moue::inline v0_1 {
 
 /// `pool` experts shared by all `depth` layers (UniPool, arXiv 2605.06665, in its fully shared form).
 struct shared_pool {
@@ -21,4 +21,4 @@ struct shared_pool {
   }
 };
 
-}  // namespace moue
+}  // namespace moue::inline v0_1

@@ -7,7 +7,7 @@
 
 #include "moue/topology.hpp"
 
-namespace moue {
+namespace moue::inline v0_1 {
 
 /// Each layer reaches its `local` private experts and a window of `window` universal experts on one ring of `pool`:
 ///
@@ -34,4 +34,4 @@ struct staggered_rotation {
   }
 };
 
-}  // namespace moue
+}  // namespace moue::inline v0_1

@@ -11,7 +11,7 @@
 #include "moue/config.hpp"
 #include "moue/topology.hpp"
 
-namespace moue {
+namespace moue::inline v0_1 {
 
 /// Layer `l` reaches the experts listed in `rows[l]`, in that order. Usable in constant expressions as long as the
 /// table does not outlive the evaluation and the standard library's vectors are.
@@ -38,4 +38,4 @@ struct table {
   }
 };
 
-}  // namespace moue
+}  // namespace moue::inline v0_1

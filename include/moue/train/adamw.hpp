@@ -17,7 +17,7 @@
 #include "moue/train/adamw/resident.hpp"
 #include "moue/train/adamw/rule.hpp"
 
-namespace moue {
+namespace moue::inline v0_1 {
 
 /// m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2;
 /// w <- (1 - rate decay) w - rate (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + epsilon), with t counted per tensor.
@@ -134,4 +134,4 @@ class adamw {
   std::optional<detail::resident_adamw<S>> resident_;
 };
 
-}  // namespace moue
+}  // namespace moue::inline v0_1

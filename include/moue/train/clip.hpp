@@ -12,7 +12,7 @@
 #include "moue/error.hpp"
 #include "moue/gradients.hpp"
 
-namespace moue {
+namespace moue::inline v0_1 {
 
 /// The Euclidean norm of all live tensors together, accumulated at least in double precision and in the order of the
 /// layout. NaN or infinite if a gradient is.
@@ -51,4 +51,4 @@ auto clip_gradients(gradients<C>& grads, double max_norm) {
   return norm;
 }
 
-}  // namespace moue
+}  // namespace moue::inline v0_1

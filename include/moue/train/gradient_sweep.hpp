@@ -20,7 +20,7 @@
 #include "moue/train/sweep.hpp"
 #include "moue/workspace.hpp"
 
-namespace moue {
+namespace moue::inline v0_1 {
 namespace detail {
 
 /// Which tensors hold numbers.
@@ -213,4 +213,4 @@ class gradient_sweep {
   vector_view<std::uint8_t> marks_;
 };
 
-}  // namespace moue
+}  // namespace moue::inline v0_1

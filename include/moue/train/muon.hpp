@@ -19,7 +19,7 @@
 #include "moue/train.hpp"
 #include "moue/train/adamw.hpp"
 
-namespace moue {
+namespace moue::inline v0_1 {
 namespace detail {
 
 /// sums(0, i) = the sum of squares of row i.
@@ -258,4 +258,4 @@ class muon {
   std::vector<compute_type> scratch_;
 };
 
-}  // namespace moue
+}  // namespace moue::inline v0_1

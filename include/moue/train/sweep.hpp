@@ -14,7 +14,7 @@
 #include "moue/view.hpp"
 #include "moue/workspace.hpp"
 
-namespace moue::detail {
+namespace moue::inline v0_1::detail {
 
 /// Neighbouring elements of one tensor. `lanes` threads share a run; each has every `lanes`-th element of it, so that
 /// neighbours read neighbours.
@@ -73,4 +73,4 @@ std::vector<C*> take_tensors(arena& memory, const parameter_layout& layout, std:
   return result;
 }
 
-}  // namespace moue::detail
+}  // namespace moue::inline v0_1::detail

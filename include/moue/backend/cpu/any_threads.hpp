@@ -15,7 +15,7 @@
 #include "moue/error.hpp"
 #include "moue/view.hpp"
 
-namespace moue::detail {
+namespace moue::inline v0_1::detail {
 
 /// Whether this thread is inside a task. A run that starts there must not wait for threads, which may all be waiting for
 /// it: it is done by the thread that starts it.
@@ -129,4 +129,4 @@ class threads_of final : public any_threads {
   P threads_;
 };
 
-}  // namespace moue::detail
+}  // namespace moue::inline v0_1::detail

@@ -13,7 +13,7 @@
 #include <pthread.h>
 #endif
 
-namespace moue::detail {
+namespace moue::inline v0_1::detail {
 
 inline constinit std::atomic<std::uint64_t> forks_seen{0};
 inline constinit std::atomic<bool> forks_watched{false};
@@ -30,4 +30,4 @@ inline std::uint64_t forks() {
   return forks_seen.load();
 }
 
-}  // namespace moue::detail
+}  // namespace moue::inline v0_1::detail

@@ -14,7 +14,7 @@
 #include "moue/backend/cpu/thread_team.hpp"
 #include "moue/error.hpp"
 
-namespace moue::detail {
+namespace moue::inline v0_1::detail {
 
 /// `threads` workers in all, the caller among them. The others are made by the first run, and again by the first run in
 /// a forked child, which allocates; later runs do not.
@@ -50,4 +50,4 @@ class basic_thread_pool final : public any_threads {
 
 using thread_pool = basic_thread_pool<std::thread>;
 
-}  // namespace moue::detail
+}  // namespace moue::inline v0_1::detail

@@ -17,7 +17,7 @@
 #include "moue/backend/cpu/forks.hpp"
 #include "moue/error.hpp"
 
-namespace moue::detail {
+namespace moue::inline v0_1::detail {
 
 /// `size` workers in all, the caller among them; the other threads are made by the first run. Two threads may share a
 /// team: their runs follow one another.
@@ -116,4 +116,4 @@ class thread_team {
   bool stopping_ = false;
 };
 
-}  // namespace moue::detail
+}  // namespace moue::inline v0_1::detail

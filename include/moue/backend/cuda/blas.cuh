@@ -13,7 +13,7 @@
 #include "moue/operations.hpp"
 #include "moue/scalar.hpp"
 
-namespace moue::detail::gpu {
+namespace moue::inline v0_1::detail::gpu {
 
 /// How numbers are stored.
 enum class number { float32, float64, bf16, half };
@@ -155,4 +155,4 @@ gemm_list gradient_calls(const host_groups& groups, matrix_view<const X> dy, mat
   return list;
 }
 
-}  // namespace moue::detail::gpu
+}  // namespace moue::inline v0_1::detail::gpu

@@ -15,7 +15,7 @@
 #include "moue/backend/cuda/product_choice.cuh"
 #include "moue/backend/cuda/tile_products.cuh"
 
-namespace moue::detail::gpu {
+namespace moue::inline v0_1::detail::gpu {
 
 template <class C, class S>
 struct narrowing {
@@ -183,4 +183,4 @@ bool gradient_by_blas(const Runtime& runtime, blas_groups how, bool tf32, const 
   }
 }
 
-}  // namespace moue::detail::gpu
+}  // namespace moue::inline v0_1::detail::gpu

@@ -13,7 +13,7 @@
 
 #include "moue/error.hpp"
 
-namespace moue::detail::gpu {
+namespace moue::inline v0_1::detail::gpu {
 
 inline std::string_view fix_of(cudaError_t code) {
   switch (code) {
@@ -58,4 +58,4 @@ inline void check(cublasStatus_t status, std::string_view what) {
   throw error("cuda", std::string(what).append(": ").append(cublasGetStatusString(status)), fix);
 }
 
-}  // namespace moue::detail::gpu
+}  // namespace moue::inline v0_1::detail::gpu

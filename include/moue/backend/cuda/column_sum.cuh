@@ -10,7 +10,7 @@
 #include "moue/backend/cuda/launch.cuh"
 #include "moue/backend/cuda/vectors.cuh"
 
-namespace moue::detail::gpu {
+namespace moue::inline v0_1::detail::gpu {
 
 template <class C>
 struct column_sum_product {
@@ -65,4 +65,4 @@ void launch_column_sum(const Runtime& runtime, const segments& groups, matrix_vi
                 column_sum_product<C>{groups, schedule, static_cast<unsigned>(column_blocks), across, x, out});
 }
 
-}  // namespace moue::detail::gpu
+}  // namespace moue::inline v0_1::detail::gpu

@@ -12,7 +12,7 @@
 #include "moue/backend/cuda/blas.cuh"
 #include "moue/backend/cuda/check.cuh"
 
-namespace moue::detail::gpu {
+namespace moue::inline v0_1::detail::gpu {
 
 /// Runs on a handle's stream. The handle's pointer mode must be the host's.
 class cublas_calls {
@@ -80,4 +80,4 @@ class cublas_calls {
   cublasHandle_t handle_;
 };
 
-}  // namespace moue::detail::gpu
+}  // namespace moue::inline v0_1::detail::gpu

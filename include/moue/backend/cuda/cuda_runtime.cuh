@@ -19,7 +19,7 @@
 #include "moue/backend/cuda/products.cuh"
 #include "moue/backend/cuda/runtime.cuh"
 
-namespace moue {
+namespace moue::inline v0_1 {
 
 /// A stream and a cuBLAS handle on the device that is current when it is made, which must be current whenever it is used.
 /// Copies share both. Errors of earlier calls that nobody looked at surface here.
@@ -165,4 +165,4 @@ class cuda_runtime {
 };
 static_assert(Runtime<cuda_runtime>);
 
-}  // namespace moue
+}  // namespace moue::inline v0_1

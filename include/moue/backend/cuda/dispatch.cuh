@@ -15,7 +15,7 @@
 #include "moue/error.hpp"
 #include "moue/routing.hpp"
 
-namespace moue::detail::gpu {
+namespace moue::inline v0_1::detail::gpu {
 
 inline constexpr int dispatch_threads = 256;
 inline constexpr int dispatch_warps = dispatch_threads / 32;
@@ -255,4 +255,4 @@ void dispatch(const RuntimeT& runtime, const routing<C>& r, const dispatch_plan&
   dispatch(runtime, r, plan, dispatch_chunk_for(r.entries()));
 }
 
-}  // namespace moue::detail::gpu
+}  // namespace moue::inline v0_1::detail::gpu

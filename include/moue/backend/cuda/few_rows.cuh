@@ -11,7 +11,7 @@
 #include "moue/backend/cuda/vectors.cuh"
 #include "moue/operations.hpp"
 
-namespace moue::detail::gpu {
+namespace moue::inline v0_1::detail::gpu {
 
 struct few_rows {
   static constexpr int most = 8;  // rows of a tile; longer groups have several, and read their weights again for each
@@ -278,4 +278,4 @@ void launch_few_rows(const Runtime& runtime, row_product<C, S, Transposed> produ
                 product.schedule.selected * column_tiles * product.results, few_rows::threads, 0, product);
 }
 
-}  // namespace moue::detail::gpu
+}  // namespace moue::inline v0_1::detail::gpu

@@ -11,7 +11,7 @@
 
 #include "moue/scalar.hpp"
 
-namespace moue::detail::gpu {
+namespace moue::inline v0_1::detail::gpu {
 
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
 #error "moue: the CUDA backend needs compute capability 8.0 or above: set CMAKE_CUDA_ARCHITECTURES to 80 or more"
@@ -116,4 +116,4 @@ __device__ inline std::uint32_t narrow_pair(float first, float second) {
 #endif
 }
 
-}  // namespace moue::detail::gpu
+}  // namespace moue::inline v0_1::detail::gpu

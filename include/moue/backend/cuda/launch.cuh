@@ -12,7 +12,7 @@
 #include "moue/error.hpp"
 #include "moue/view.hpp"
 
-namespace moue::detail::gpu {
+namespace moue::inline v0_1::detail::gpu {
 
 /// Starts `kernel(arguments)` in `blocks` blocks with `shared` bytes of dynamic shared memory each, unless there are none.
 /// Throws if there are more blocks than a grid can have.
@@ -28,4 +28,4 @@ void launch_blocks(const Runtime& runtime, void (*kernel)(Arguments), index_t bl
                  static_cast<std::size_t>(shared), arguments);
 }
 
-}  // namespace moue::detail::gpu
+}  // namespace moue::inline v0_1::detail::gpu

@@ -21,7 +21,7 @@
 #include "moue/view.hpp"
 #include "moue/workspace.hpp"
 
-namespace moue {
+namespace moue::inline v0_1 {
 
 /// Bytes on a device. Movable; null after a move.
 template <class RuntimeT>
@@ -271,4 +271,4 @@ class device_workspace : private device_memory<RuntimeT>, public workspace {
   using workspace::bytes;
 };
 
-}  // namespace moue
+}  // namespace moue::inline v0_1

@@ -22,7 +22,7 @@
 #include "moue/operations.hpp"
 #include "moue/token_rows.hpp"
 
-namespace moue::detail::gpu {
+namespace moue::inline v0_1::detail::gpu {
 
 template <class S>
 matrix_view<const S> read_only(const matrix_view<S>& w) {
@@ -227,4 +227,4 @@ class group_operations {
   std::shared_ptr<host_groups> host_;
 };
 
-}  // namespace moue::detail::gpu
+}  // namespace moue::inline v0_1::detail::gpu

@@ -7,7 +7,7 @@
 
 #include "moue/backend/cuda/schedule.cuh"
 
-namespace moue {
+namespace moue::inline v0_1 {
 
 /// Whether products of experts go to cuBLAS, and how. It wants to be told the rows of each expert, so that making the
 /// operations of a run waits for the device; such a run cannot be captured in a graph.
@@ -50,4 +50,4 @@ product_choice choice_of(const Runtime& runtime) {
 }
 
 }  // namespace detail::gpu
-}  // namespace moue
+}  // namespace moue::inline v0_1

@@ -15,7 +15,7 @@
 #include "moue/backend/cuda/tensor_tiles.cuh"
 #include "moue/backend/cuda/tile_products.cuh"
 
-namespace moue::detail::gpu {
+namespace moue::inline v0_1::detail::gpu {
 
 /// The sizes of tiles: high ones for groups of many rows, low ones for few rows or small products.
 template <class C>
@@ -220,4 +220,4 @@ void column_sum(const Runtime& runtime, const segments& groups, matrix_view<cons
   out.set_written();
 }
 
-}  // namespace moue::detail::gpu
+}  // namespace moue::inline v0_1::detail::gpu

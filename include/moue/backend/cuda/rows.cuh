@@ -13,7 +13,7 @@
 #include "moue/backend/cuda/schedule.cuh"
 #include "moue/lanes.hpp"
 
-namespace moue::detail::gpu {
+namespace moue::inline v0_1::detail::gpu {
 
 inline constexpr int row_threads = 128;  // of a block
 
@@ -132,4 +132,4 @@ void each_row_by_lanes(const Runtime& runtime, index_t rows, const F& f, const R
                   row_threads, 0, arguments);
 }
 
-}  // namespace moue::detail::gpu
+}  // namespace moue::inline v0_1::detail::gpu

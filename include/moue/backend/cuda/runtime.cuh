@@ -16,7 +16,7 @@
 #include "moue/error.hpp"
 #include "moue/view.hpp"
 
-namespace moue {
+namespace moue::inline v0_1 {
 
 /// Work is queued in order and may run later than the calls that ask for it; `upload`, `download` and `synchronise` wait.
 ///
@@ -72,4 +72,4 @@ void for_each(const RuntimeT& runtime, index_t count, const F& f) {
 }
 
 }  // namespace detail::gpu
-}  // namespace moue
+}  // namespace moue::inline v0_1

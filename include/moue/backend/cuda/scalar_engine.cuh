@@ -7,7 +7,7 @@
 
 #include "moue/backend/cuda/tiles.cuh"
 
-namespace moue::detail::gpu {
+namespace moue::inline v0_1::detail::gpu {
 
 /// 16 x 16 threads, each with Rows / 16 x Columns / 16 sums.
 template <class C, int Rows, int Columns, int Depth, bool LeftByDepth, bool RightByDepth>
@@ -91,4 +91,4 @@ class scalar_engine {
   C sum_[own_rows][own_columns] = {};
 };
 
-}  // namespace moue::detail::gpu
+}  // namespace moue::inline v0_1::detail::gpu

@@ -9,7 +9,7 @@
 
 #include "moue/backend/cuda/segments.cuh"
 
-namespace moue::detail::gpu {
+namespace moue::inline v0_1::detail::gpu {
 
 inline constexpr int lanes = 32;  // of a warp
 
@@ -68,4 +68,4 @@ __device__ inline tile_place find_tile(const segments& s, const tile_schedule& s
   return {group, first, static_cast<int>(end - first < schedule.tile ? end - first : schedule.tile)};
 }
 
-}  // namespace moue::detail::gpu
+}  // namespace moue::inline v0_1::detail::gpu

@@ -14,7 +14,7 @@
 #include "moue/store.hpp"
 #include "moue/view.hpp"
 
-namespace moue::detail::gpu {
+namespace moue::inline v0_1::detail::gpu {
 
 /// A division into groups as the host sees it, which has to wait for the device to see one. Only what needs the number of
 /// rows on the host, as cuBLAS does, needs it.
@@ -120,4 +120,4 @@ struct one_or_two {
   MOUE_HD const T& of(unsigned i) const { return i == 0 ? first : second; }
 };
 
-}  // namespace moue::detail::gpu
+}  // namespace moue::inline v0_1::detail::gpu

@@ -7,7 +7,7 @@
 
 #include "moue/backend/cuda/tiles.cuh"
 
-namespace moue::detail::gpu {
+namespace moue::inline v0_1::detail::gpu {
 
 /// RowWarps x ColumnWarps warps, each with an equal part of the tile, in pieces of 16 x 8. `Blocks` per multiprocessor
 /// are hoped for: it bounds the registers.
@@ -76,4 +76,4 @@ class tensor_engine {
   float sum_[row_pieces][column_pieces][4] = {};
 };
 
-}  // namespace moue::detail::gpu
+}  // namespace moue::inline v0_1::detail::gpu

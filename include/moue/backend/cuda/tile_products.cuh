@@ -9,7 +9,7 @@
 
 #include "moue/backend/cuda/tiles.cuh"
 
-namespace moue::detail::gpu {
+namespace moue::inline v0_1::detail::gpu {
 
 /// y = x wᵀ with w [n, k], or, `Transposed`, y = x w: tiles of the rows of y, which lie in groups. Two `results` have their
 /// own w and y, two `terms` their own x and w.
@@ -127,4 +127,4 @@ gradient_product<C> one_gradient(const segments& groups, matrix_view<const C> dy
   return {groups, {}, 0, 0, 1, {dy}, x, {dw}};
 }
 
-}  // namespace moue::detail::gpu
+}  // namespace moue::inline v0_1::detail::gpu

@@ -13,7 +13,7 @@
 #include "moue/backend/cuda/vectors.cuh"
 #include "moue/operations.hpp"
 
-namespace moue::detail::gpu {
+namespace moue::inline v0_1::detail::gpu {
 
 /// One tile of out (=|+=) left rightᵀ, where left is [rows, depth] and right [columns, depth]: the elements before it
 /// are cut off already. A factor that is stored the other way round is `depth_major`.
@@ -247,4 +247,4 @@ __global__ void __launch_bounds__(Engine::threads, Engine::blocks) run_tiles(con
   write_tile(engine, task);
 }
 
-}  // namespace moue::detail::gpu
+}  // namespace moue::inline v0_1::detail::gpu

@@ -11,7 +11,7 @@
 #include "moue/backend/cuda/instructions.cuh"
 #include "moue/backend/cuda/schedule.cuh"
 
-namespace moue::detail::gpu {
+namespace moue::inline v0_1::detail::gpu {
 
 /// Numbers in 16 bytes.
 template <class T>
@@ -82,4 +82,4 @@ __device__ inline int first_sum() {
   return lane / To * To * Count / (2 * From);
 }
 
-}  // namespace moue::detail::gpu
+}  // namespace moue::inline v0_1::detail::gpu

@@ -18,7 +18,7 @@
 #include "moue/error.hpp"
 #include "moue/io/layouts/description.hpp"
 
-namespace moue::io {
+namespace moue::inline v0_1::io {
 namespace detail {
 
 /// One key of config.json as `T`; empty if it is absent or null. Throws if it is something else.
@@ -186,4 +186,4 @@ inline void read_numbers(const nlohmann::json& config, moe_description& d) {
 }
 
 }  // namespace detail
-}  // namespace moue::io
+}  // namespace moue::inline v0_1::io

@@ -14,7 +14,7 @@
 #include "moue/io/layouts.hpp"
 #include "moue/router.hpp"
 
-namespace moue::io {
+namespace moue::inline v0_1::io {
 
 /// Where one canonical matrix [rows, cols] stands in the tensor that holds it. A vector counts as one column.
 struct moe_slice {
@@ -186,4 +186,4 @@ struct moe_description {
   }
 };
 
-}  // namespace moue::io
+}  // namespace moue::inline v0_1::io

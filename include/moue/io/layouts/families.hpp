@@ -10,7 +10,7 @@
 
 #include "moue/io/layouts.hpp"
 
-namespace moue::io {
+namespace moue::inline v0_1::io {
 namespace detail {
 
 /// Matrices called <stem>gate_proj.weight and so on.
@@ -110,4 +110,4 @@ inline std::vector<moe_family> known_families() {
   };
 }
 
-}  // namespace moue::io
+}  // namespace moue::inline v0_1::io

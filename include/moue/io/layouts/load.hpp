@@ -19,7 +19,7 @@
 #include "moue/io/message.hpp"
 #include "moue/parameter.hpp"
 
-namespace moue::io {
+namespace moue::inline v0_1::io {
 
 /// Which matrix of a checkpoint a tensor of a mixture holds.
 struct moe_address {
@@ -112,4 +112,4 @@ void load(const moe_checkpoint& source, parameters<S>& weights) {
   }
 }
 
-}  // namespace moue::io
+}  // namespace moue::inline v0_1::io

@@ -16,7 +16,7 @@
 
 #include "moue/io/layouts/description.hpp"
 
-namespace moue::io {
+namespace moue::inline v0_1::io {
 
 namespace detail {
 
@@ -110,4 +110,4 @@ inline misfit compare(const layer_names& layers, const moe_family& family, const
 }
 
 }  // namespace detail
-}  // namespace moue::io
+}  // namespace moue::inline v0_1::io

@@ -15,7 +15,7 @@
 #include "moue/topology/always_on.hpp"
 #include "moue/topology/layer_local.hpp"
 
-namespace moue::io {
+namespace moue::inline v0_1::io {
 
 /// Routed experts of either gating, then the shared expert, plain or self-gated.
 using public_experts = expert_pool<swiglu, gated_mlp<clamped_swiglu, true>, swiglu, self_gated<swiglu>>;
@@ -40,4 +40,4 @@ public_mixture<LossT, BackendT> mixture_of(const moe_description& d, LossT loss 
           router_of(d), std::move(loss), std::move(backend)};
 }
 
-}  // namespace moue::io
+}  // namespace moue::inline v0_1::io

@@ -20,7 +20,7 @@
 #include "moue/io/layouts/recognise.hpp"
 #include "moue/io/low_precision.hpp"
 
-namespace moue::io {
+namespace moue::inline v0_1::io {
 
 /// The mixture layers of a checkpoint. Opening recognises it and checks that every tensor is there; numbers are read
 /// when they are asked for, with memory for one line of a matrix, or for the scales of one, beyond the caller's.
@@ -123,4 +123,4 @@ class moe_checkpoint {
   moe_description description_;
 };
 
-}  // namespace moue::io
+}  // namespace moue::inline v0_1::io

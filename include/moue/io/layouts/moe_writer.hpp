@@ -22,7 +22,7 @@
 #include "moue/io/message.hpp"
 #include "moue/io/safetensors/writer.hpp"
 
-namespace moue::io {
+namespace moue::inline v0_1::io {
 
 /// The type that `part` is written in where matrices are written as `type`: selection biases stay in single precision,
 /// as published files have them.
@@ -148,4 +148,4 @@ class moe_writer {
   safetensors_writer file_;
 };
 
-}  // namespace moue::io
+}  // namespace moue::inline v0_1::io

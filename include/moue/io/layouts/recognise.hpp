@@ -24,7 +24,7 @@
 #include "moue/io/message.hpp"
 #include "moue/io/safetensors/header.hpp"
 
-namespace moue::io {
+namespace moue::inline v0_1::io {
 
 /// What a caller may tell about a checkpoint.
 struct moe_options {
@@ -254,4 +254,4 @@ inline moe_description recognise(std::span<const tensor_entry> tensors, const nl
   return detail::recogniser(tensors, config, options).run();
 }
 
-}  // namespace moue::io
+}  // namespace moue::inline v0_1::io

@@ -16,7 +16,7 @@
 #include "moue/router/group_limited.hpp"
 #include "moue/router/sparsemixer.hpp"
 
-namespace moue::io {
+namespace moue::inline v0_1::io {
 
 /// `linear_score`, with `candidate_bias` if asked for; else that tensor is empty.
 struct public_score {
@@ -143,4 +143,4 @@ inline public_router router_of(const moe_description& d) {
                        public_probability{sigmoid}};
 }
 
-}  // namespace moue::io
+}  // namespace moue::inline v0_1::io

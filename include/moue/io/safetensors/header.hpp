@@ -24,7 +24,7 @@
 #include "moue/io/json.hpp"
 #include "moue/io/message.hpp"
 
-namespace moue::io {
+namespace moue::inline v0_1::io {
 
 /// One tensor of a file, row-major and packed.
 struct tensor_entry {
@@ -276,4 +276,4 @@ inline safetensors_header parse_header(std::span<const std::byte> head, std::uin
   return header;
 }
 
-}  // namespace moue::io
+}  // namespace moue::inline v0_1::io

@@ -27,7 +27,7 @@
 #include "moue/io/message.hpp"
 #include "moue/io/safetensors/header.hpp"
 
-namespace moue::io {
+namespace moue::inline v0_1::io {
 
 /// A tensor to be written.
 struct tensor_spec {
@@ -291,4 +291,4 @@ class safetensors_writer {
   detail::coverage written_;
 };
 
-}  // namespace moue::io
+}  // namespace moue::inline v0_1::io

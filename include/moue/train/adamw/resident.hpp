@@ -20,7 +20,7 @@
 #include "moue/train/sweep.hpp"
 #include "moue/workspace.hpp"
 
-namespace moue::detail {
+namespace moue::inline v0_1::detail {
 
 /// Where everything about a tensor lies.
 template <class S>
@@ -204,4 +204,4 @@ class resident_adamw {
   vector_view<adamw_due<C>> due_;
 };
 
-}  // namespace moue::detail
+}  // namespace moue::inline v0_1::detail

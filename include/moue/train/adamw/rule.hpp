@@ -13,7 +13,7 @@
 #include "moue/error.hpp"
 #include "moue/view.hpp"
 
-namespace moue {
+namespace moue::inline v0_1 {
 
 struct adamw_options {
   double beta1 = 0.9;
@@ -100,4 +100,4 @@ struct adamw_element {
 };
 
 }  // namespace detail
-}  // namespace moue
+}  // namespace moue::inline v0_1
