@@ -47,7 +47,8 @@ class executor {
         experts >= 0, "executor", [&] { return std::to_string(experts) + " experts were asked for"; },
         "ask for 0 or more");
     for (index_t e = 0; e < experts; ++e) kinds_.push_back(static_cast<std::int32_t>(pool_.kind_of(e)));
-    pool_.for_each_kind([&](std::size_t, const auto& kind) {
+    pool_.for_each_kind([&](std::size_t position, const auto& kind) {
+      if (std::find(kinds_.begin(), kinds_.end(), static_cast<std::int32_t>(position)) == kinds_.end()) return;
       const auto specs = kind.parameters();
       detail::check_declarations(specs, kind.saved(), kind.temporaries());
       saved_columns_ = (std::max)(saved_columns_, detail::row_width(kind.saved()));

@@ -123,7 +123,7 @@ class pass {
   }
   /// `route` with a selection that is given, such as one that was recorded: `ids` [tokens, at most as many as the
   /// router selects], physical ids, −1 for none. Gates and gradients are the router's own. Ids that are no candidates
-  /// of the layer are left out.
+  /// of the layer, and ids that a token repeats, are left out.
   routing<C> replay(index_t layer, matrix_view<const S> x, matrix_view<const std::int32_t> ids) {
     checks().forward("replay", layer, false);
     checks().matrix("x", x);
@@ -184,11 +184,13 @@ class pass {
   /// next `begin` or `rewind`. Call it between the last forward and the first backward.
   void arm(C scale = C(1)) {
     check_arm();
+    check_counted();
     state_.arm(state_.memory.counts, {scale, {}});
   }
   /// The same with a scale for every part of a sum, [parts], or for every part at every layer, [parts, layers].
   void arm(std::span<const C> scales) {
     check_arm();
+    check_counted();
     state_.arm(state_.memory.counts, {C(1), send(scales)});
   }
   /// The same for the loss of counts that were added up over ranges of layers or over ranks.
@@ -307,8 +309,8 @@ class pass {
   matrix_view<C> state_in() { return state_.depth_state(first_layer()); }
   /// That after the last layer that ran; valid until the next `forward`.
   matrix_view<const C> state_out() const { return state_.depth_state(state_.at.reached); }
-  /// The gradient of the state after the range, where that ends inside the depth, else without columns: zeros from
-  /// `begin` on, or what the caller writes there before `backward` begins, such as the `dstate_in` of the range behind.
+  /// The gradient of `state_out` [tokens, state_width]: zeros from `begin` on, or what the caller writes there before
+  /// `backward` begins, such as the `dstate_in` of the range behind or the gradient of a loss that reads the state.
   matrix_view<C> dstate_out() { return state_.shaped(state_.memory.dstate_out, state_.memory.dstate_out.cols); }
   /// The gradient of `state_in`, after the first layer's `backward`.
   matrix_view<const C> dstate_in() const { return state_.depth_gradient(first_layer()); }
@@ -390,6 +392,12 @@ class pass {
         [&] { return "the external input of layer " + std::to_string(layer) + " is not there"; },
         "give it to rebind_input after resume");
   }
+  void check_counted() const {
+    detail::require(
+        state_.at.counts, where,
+        [] { return std::string("the balancing loss was armed over layers that were not counted"); },
+        "give the counts of all layers: arm(scales, counts)");
+  }
   void check_arm() const {
     detail::require(
         state_.training() && !state_.at.backward && !state_.at.halfway, where,
@@ -405,6 +413,7 @@ class pass {
   }
   bool adopt(index_t layer, const routing<C>& r) {
     detail::check_given(r, tokens(), state_.record(layer).experts.size);
+    if constexpr (detail::on_host<backend_type>) detail::check_given_ids(r, model().experts());
     return state_.adopt(layer, r);
   }
   void run_rows(index_t layer, const matrix_view<const S>& x, const routing<C>& r, const matrix_view<S>& y, bool own) {

@@ -59,7 +59,7 @@ inline thread_local std::array<std::array<const void*, 32>, 32> pointed_at;
 
 }  // namespace test::emulator
 
-namespace moue::detail::gpu {
+namespace moue::inline v0_1::detail::gpu {
 
 struct alignas(16) quad {
   std::uint32_t word[4];
@@ -130,4 +130,4 @@ void multiply_add(float (&c)[4], const std::uint32_t (&a)[4], std::uint32_t b0, 
   __syncwarp();
 }
 
-}  // namespace moue::detail::gpu
+}  // namespace moue::inline v0_1::detail::gpu

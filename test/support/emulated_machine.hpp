@@ -37,10 +37,10 @@ inline thread_local uint3 threadIdx, blockIdx;
 inline thread_local dim3 blockDim, gridDim;
 inline constexpr int warpSize = 32;
 
-namespace moue::detail::gpu {
+namespace moue::inline v0_1::detail::gpu {
 inline constexpr std::size_t most_dynamic_shared = 227 * 1024;  // of a block on compute capability 9.0
 alignas(128) inline thread_local unsigned char dynamic_shared[most_dynamic_shared];
-}  // namespace moue::detail::gpu
+}  // namespace moue::inline v0_1::detail::gpu
 
 namespace test::emulator {
 

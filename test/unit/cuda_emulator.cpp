@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-namespace moue::detail::gpu {
+namespace moue::inline v0_1::detail::gpu {
 
 /// out[block] = the sum of the block's part of `in`, by shuffles within warps and shared memory between them. Without
 /// `Barrier` the threads do not wait for each other.
@@ -105,7 +105,7 @@ __global__ void mistaken_kernel(mistake made) {
   __syncthreads();
 }
 
-}  // namespace moue::detail::gpu
+}  // namespace moue::inline v0_1::detail::gpu
 
 namespace {
 

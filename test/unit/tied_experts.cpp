@@ -74,7 +74,7 @@ void check(Backend backend) {
       CHECK(result.gradients.touched(e) == (users > 0));
       shared_by_several += users > 1 ? 1 : 0;
     }
-    CHECK(shared_by_several >= 5);
+    CHECK(shared_by_several >= (name == "mixed_pool" ? 3 : 5));  // of two kinds in five nobody has tensors
   }
 }
 

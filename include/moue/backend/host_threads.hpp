@@ -20,8 +20,8 @@ struct host_task_archetype {
 
 /// A thread pool with
 ///
-///     index size() const;                  // how many tasks may run at once, at least 1
-///     void run(index count, const F& f);   // calls f(task) once for every task in [0, count), then returns
+///     index_t size() const;                // how many tasks may run at once, at least 1
+///     void run(index_t count, const F& f);   // calls f(task) once for every task in [0, count), then returns
 ///
 /// `cpu` asks for at most `size()` tasks. They may run in any order, on any threads, the caller's among them, at once or
 /// one after another; what was written before `run` is visible to them, and what they wrote is visible after it. `f`

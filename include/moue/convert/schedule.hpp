@@ -32,8 +32,8 @@ struct connection {
 
 /// The opening bias of every foreign connection at every step, as a pure function:
 ///
-///     double operator()(index step, const connection& c) const;  // `closed`, or a finite bias
-///     index last_step() const;                                   // from here on nothing changes
+///     double operator()(index_t step, const connection& c) const;  // `closed`, or a finite bias
+///     index_t last_step() const;                                 // from here on nothing changes
 ///     double end() const;                                        // the bias of every connection from then on
 ///
 /// Laws: the number of open connections never falls, and no bias of a connection that stays open does; every connection

@@ -79,7 +79,7 @@ inline void check_experts(const parameter_layout& layout, index_t experts) {
       "create them from this executor's layout()");
 }
 
-/// What is only read may repeat one row, with a stride of 0; a single row has no stride.
+/// What is only read may have rows any distance apart, none too; a single row has no stride.
 inline void check_batch(std::string_view name, const void* data, index_t rows, index_t cols, index_t stride,
                         bool read_only, index_t tokens, index_t width) {
   if (rows != tokens || cols != width)
@@ -88,12 +88,11 @@ inline void check_batch(std::string_view name, const void* data, index_t rows, i
                 "give [tokens, width] with the tokens of the routing");
   if (data == nullptr && rows > 0 && cols > 0)
     throw error("executor", std::string(name) + " is null", "point it at your data");
-  if (rows > 1 && stride < cols && !(read_only && stride == 0))
+  if (rows > 1 && stride < cols && !read_only)
     throw error("executor",
                 std::string(name) + " has rows of " + std::to_string(cols) + " elements that start " +
                     std::to_string(stride) + " apart",
-                read_only ? "let rows start at least their length apart, or 0 to read one row for every token"
-                          : "let rows start at least their length apart");
+                "let rows start at least their length apart");
 }
 template <class T>
 void check_batch(std::string_view name, const matrix_view<T>& m, index_t tokens, index_t width) {

@@ -10,6 +10,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "moue/dispatch/offsets.hpp"
 #include "moue/error.hpp"
 #include "moue/mixture.hpp"
 #include "moue/router.hpp"
@@ -71,11 +72,11 @@ struct pass_checks {
 
   void forward(std::string_view what, index_t layer, bool halfway) const {
     require(
-        layer == at.next && layer < end && !at.backward && at.halfway == halfway, where,
+        layer == at.next && layer < end && !at.backward && !at.armed && at.halfway == halfway, where,
         [&] {
-          const std::string due = at.backward || at.next == end ? std::string("none")
-                                  : at.halfway                  ? "run of layer " + text(at.next)
-                                                                : "layer " + text(at.next);
+          const std::string due = at.backward || at.armed || at.next == end ? std::string("none")
+                                  : at.halfway                              ? "run of layer " + text(at.next)
+                                                                            : "layer " + text(at.next);
           return std::string(what) + " of layer " + text(layer) + " came when " + due + " was due";
         },
         halfway ? "route a layer, then run it" : "visit layers in order, and call begin before the next batch");
@@ -121,7 +122,7 @@ struct pass_checks {
   }
 };
 
-/// The sizes of a routing that a caller gives; what it holds is the executor's to check.
+/// The sizes of a routing that a caller gives.
 template <class C>
 void check_given(const routing<C>& r, index_t tokens, index_t most) {
   const auto text = [](index_t n) { return std::to_string(n); };
@@ -139,6 +140,17 @@ void check_given(const routing<C>& r, index_t tokens, index_t most) {
                " columns";
       },
       "give one of each per entry, or no columns at all");
+}
+
+/// What it holds, where the host can read it, before anything of it is taken.
+template <class C>
+void check_given_ids(const routing<C>& r, index_t experts) {
+  check_offsets(r.offsets, r.entries());
+  for (index_t i = 0; i < r.entries(); ++i)
+    require(
+        r.expert[i] >= -1 && r.expert[i] < experts, "routing",
+        [&] { return "entry " + std::to_string(i) + " names expert " + std::to_string(r.expert[i]); },
+        "use ids from 0 to experts - 1, or -1 for an entry that runs nowhere");
 }
 
 }  // namespace moue::inline v0_1::detail

@@ -71,7 +71,7 @@ struct pass_memory {
   matrix_view<C> dgates;                  ///< [tokens, max_selected] of the selected columns
   vector_view<C> dentries;                ///< [entries] of the gates of what ran
   std::array<matrix_view<C>, 2> dstates;  ///< of the depth state before layer l: the one at l % 2
-  matrix_view<C> dstate_out;              ///< of the state after the range, if that ends inside the depth
+  matrix_view<C> dstate_out;              ///< of the state after the last layer that ran
   matrix_view<C> token_losses;            ///< [tokens, parts]
 
   vector_view<const index_t> offsets;                 ///< [layers + 1] of the candidates below
@@ -172,7 +172,7 @@ struct pass_memory {
     dgates = memory.take<C>(backward_tokens, most, "gate gradients");
     dentries = memory.take<C>(training ? entries : 0, "gradients of entries");
     for (auto& dstate : dstates) dstate = memory.take<C>(backward_tokens, state, "state gradients");
-    dstate_out = memory.take<C>(backward_tokens, end < layers ? state : 0, "last state gradients");
+    dstate_out = memory.take<C>(backward_tokens, state, "last state gradients");
     constexpr index_t parts = part_count<typename MixtureT::loss_type>;
     constexpr index_t token_parts = TokenLoss<typename MixtureT::loss_type> ? parts : 0;
     token_losses = memory.take<C>(token_parts > 0 ? tokens : 0, parts, "token losses");

@@ -101,7 +101,7 @@ struct reject_broken_row {
 struct router_selects {};
 
 /// columns(t, i) = the column of expert id(t, i), or -1 where that is no candidate or the token no valid one; what is
-/// selected stands first.
+/// selected stands first, each column once.
 struct columns_of_ids {
   matrix_view<const std::int32_t> ids;
   vector_view<const std::int32_t> candidates;
@@ -111,8 +111,16 @@ struct columns_of_ids {
     index_t count = 0;
     for (index_t i = 0; i < ids.cols && valid[t]; ++i)
       for (index_t column = 0; column < candidates.size; ++column)
-        if (candidates[column] == ids(t, i)) selected(t, count++) = static_cast<std::int32_t>(column);
+        if (candidates[column] == ids(t, i) && is_new(t, count, column))
+          selected(t, count++) = static_cast<std::int32_t>(column);
     for (; count < selected.cols; ++count) selected(t, count) = -1;
+  }
+
+ private:
+  MOUE_HD bool is_new(index_t t, index_t count, index_t column) const {
+    for (index_t k = 0; k < count; ++k)
+      if (selected(t, k) == column) return false;
+    return true;
   }
 };
 

@@ -123,9 +123,9 @@ struct pass_state {
     if (memory.states.empty()) return {nullptr, at.tokens, 0};
     return rows(memory.states[training() ? of_range(layer) : static_cast<std::size_t>(layer % 2)]);
   }
-  /// The gradient of the state before `layer`; of that after the last layer that ran, zeros or what the caller gave.
+  /// The gradient of the state before `layer`; of that after the last layer that ran, what the caller gave.
   matrix_view<C> depth_gradient(index_t layer) const {
-    if (layer == memory.end && at.reached == layer && memory.dstate_out.cols > 0) return rows(memory.dstate_out);
+    if (layer == at.reached) return rows(memory.dstate_out);
     return rows(memory.dstates[static_cast<std::size_t>(layer % 2)]);
   }
   inputs saved(index_t layer) const {
@@ -340,8 +340,6 @@ struct pass_state {
     clear(gradient.input);
     if constexpr (stages_type::own_features) clear(gradient.features);
     if (stages.state_width() > 0) {
-      if (layer + 1 == at.reached && (layer + 1 < memory.end || memory.end == model->layers()))
-        clear(depth_gradient(layer + 1));
       clear(gradient.state);
       clear(gradient.gates);
       frame.gates = spread(layer);
