@@ -2,7 +2,7 @@
 # SPDX-FileCopyrightText: 2026 The moue authors
 # SPDX-License-Identifier: Apache-2.0
 #
-# Usage: test/run.sh [--fast | --dev | --tsan | --fuzz | --tidy]...
+# Usage: test/run.sh [--fast | --dev | --tsan | --fuzz | --tidy | --parity]...
 # Without a flag: everything that a change has to pass. --fast is the format check and the release build alone.
 # The last line reads "N passed, N failed"; a build, a check and a CTest test count one each.
 set -uo pipefail
@@ -91,7 +91,7 @@ steps=()
 for flag in "$@"; do
   case $flag in
     --fast) steps+=(format release) ;;
-    --dev | --tsan | --fuzz | --tidy) steps+=("${flag#--}") ;;
+    --dev | --tsan | --fuzz | --tidy | --parity) steps+=("${flag#--}") ;;
     *) sed -n '5,7s/^# //p' "$0"; exit 2 ;;
   esac
 done
@@ -105,6 +105,7 @@ for step in "${steps[@]}"; do
     tsan) build_and_test tsan fixed_addresses ;;
     fuzz) check "fuzz build" configure_and_build fuzz && check "fuzz" test/fuzz/run.sh ;;
     tidy) check "tidy" configure_and_build tidy ;;
+    parity) check "parity" test/parity/run.sh ;;
     dev)
       find build/dev -name '*.gcda' -delete 2>/dev/null # counters of an earlier run
       build_and_test dev && check "coverage" test/coverage.sh

@@ -24,29 +24,26 @@ struct expert_piece {
   bool stacked = false;
 };
 
+inline std::string name_of(const io::moe_description& d, const std::string& stem, moue::index_t layer,
+                           moue::index_t e) {
+  auto name = stem;
+  if (const auto brace = name.find("{e}"); brace != std::string::npos) name.replace(brace, 3, std::to_string(e));
+  return d.layer_name(layer) + name;
+}
+
 /// All that is stored for an expert: matrices and biases, and blocks and scales where numbers are coded.
 inline std::vector<expert_piece> expert_pieces(const io::moe_checkpoint& source) {
   const auto& d = source.description();
   std::vector<expert_piece> pieces;
   for (const auto part : io::moe_parts) {
     if (!d.has(part) || !io::moe_description::per_expert(part)) continue;
-    const auto& pattern = d.pattern(part);
-    const auto slice = d.slice(0, part);
-    for (const char* ending : {"", "_blocks", "_scales", "_scale_inv"}) {
-      const auto stem = pattern + ending;
+    const bool stacked = d.pattern(part).find("{e}") == std::string::npos;
+    for (const auto& stem : io::detail::names_of(d.layout, d.pattern(part))) {
       const auto known = std::any_of(pieces.begin(), pieces.end(), [&](const auto& p) { return p.stem == stem; });
-      if (known || !source.files().contains(slice.tensor + ending)) continue;
-      pieces.push_back({stem, pattern.find("{e}") == std::string::npos});
+      if (!known && source.files().contains(name_of(d, stem, 0, 0))) pieces.push_back({stem, stacked});
     }
   }
   return pieces;
-}
-
-inline std::string name_of(const io::moe_description& d, const std::string& stem, moue::index_t layer,
-                           moue::index_t e) {
-  auto name = stem;
-  if (const auto brace = name.find("{e}"); brace != std::string::npos) name.replace(brace, 3, std::to_string(e));
-  return d.prefix + "layers." + std::to_string(d.model_layers[static_cast<std::size_t>(layer)]) + "." + name;
 }
 
 /// A candidate that becomes an expert of the layer's own.
@@ -93,18 +90,38 @@ inline std::vector<std::vector<private_copy>> find_open(const options& o, const 
 /// config.json for `experts` in every layer.
 inline std::string config_with(const io::moe_checkpoint& source, moue::index_t experts) {
   if (!source.files().config()) return {};
-  auto config = *source.files().config();
-  for (const char* key : {"num_experts", "num_local_experts", "n_routed_experts"})
-    if (config.contains(key)) config[key] = experts;
   const auto& d = source.description();
   const moue::index_t group = d.experts / d.groups;
-  if (d.groups > 1) {
-    if (experts % group != 0)
-      throw std::runtime_error(std::to_string(experts) + " candidates do not fill groups of " + std::to_string(group) +
-                               "; open whole groups");
-    config["n_group"] = experts / group;
+  if (d.groups > 1 && experts % group != 0)
+    throw std::runtime_error(std::to_string(experts) + " candidates do not fill groups of " + std::to_string(group) +
+                             "; open whole groups");
+  auto config = *source.files().config();
+  const auto set = [&](nlohmann::json& keys, const std::string& key, moue::index_t value) {
+    const auto at = keys.find(key);
+    if (at == keys.end() || at->is_null()) return;
+    if (at->is_array())
+      for (auto& layer : *at) layer = value;
+    else
+      *at = value;
+  };
+  // The keys may stand at the top, or in the object of the language model, or in both.
+  const auto change = [&](nlohmann::json& keys) {
+    for (const auto& key : d.family.keys.experts) set(keys, key, experts);
+    for (const auto& key : d.family.keys.groups)
+      if (d.groups > 1) set(keys, key, experts / group);
+  };
+  change(config);
+  for (const auto& path : d.family.keys.inside) {
+    auto* at = &config;
+    for (std::size_t from = 0; at && from <= path.size();) {
+      const auto dot = std::min(path.find('.', from), path.size());
+      const auto next = at->is_object() ? at->find(path.substr(from, dot - from)) : at->end();
+      at = at->is_object() && next != at->end() ? &*next : nullptr;
+      from = dot + 1;
+    }
+    if (at && at->is_object()) change(*at);
   }
-  return config.dump(2) + "\n";
+  return io::detail::with_bare_literals(config.dump(2)) + "\n";
 }
 
 }  // namespace detail

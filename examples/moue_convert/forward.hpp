@@ -111,7 +111,8 @@ inline void convert_forward(const options& o, const io::moe_checkpoint& source) 
     write_numbers(rows, files.entry(d.tensor_name(layer, io::moe_part::router)).type, out, io::foreign_name(layer), 0);
     out.write(io::opening_name(layer), 0, std::as_bytes(std::span(opening)));
   }
-  detail::finish(out, o, files.config() ? files.config()->dump(2) + "\n" : std::string());
+  detail::finish(out, o,
+                 files.config() ? io::detail::with_bare_literals(files.config()->dump(2)) + "\n" : std::string());
 }
 
 }  // namespace converting

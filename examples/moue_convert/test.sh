@@ -23,6 +23,10 @@ expect() {
 for source in "$data"/*/; do
   family=$(basename "$source")
   [ -f "$source/config.json" ] || continue
+  if [ "$family" = longcat_flash ]; then
+    expect "$family" 1 "some experts of each layer return their input" "$source" "$scratch/$family"
+    continue
+  fi
   expect "$family" 0 "closed: the same outputs as before" "$source" "$scratch/$family" --rows home:1
   expect "$family back" 0 "written" "$scratch/$family" "$scratch/$family.back" --back
   # Closed connections leave nothing behind: the way back gives the source's tensors, byte for byte.

@@ -150,8 +150,7 @@ class parameters {
     for (index_t i = 0; i < layout_->tensors(); ++i)
       detail::require(
           tensors[static_cast<std::size_t>(i)] != nullptr || (*layout_)[i].size() == 0, "parameters",
-          [&] { return "the pointer given for '" + (*layout_)[i].name + "' is null"; },
-          "give memory for every tensor");
+          [&] { return "the pointer given for '" + (*layout_)[i].name + "' is null"; }, "give memory for every tensor");
   }
   parameters(const parameters& other) : layout_(other.layout_), storage_(other.storage_), pointers_(other.pointers_) {
     rebase(other);

@@ -99,8 +99,7 @@ TEST_CASE("mixtures whose parts do not fit") {
       [&] {
         moue::mixture(expert, borrowing{{4, {{0, 1, 3}, {2, 3}}}, 0}, moue::linear_router(1));
       },
-      "mixture", "layer 1 uses the router of layer 0",
-      "tie routers only to an earlier layer with as many candidates");
+      "mixture", "layer 1 uses the router of layer 0", "tie routers only to an earlier layer with as many candidates");
   check_throws([] { moue::executor(moue::copy_expert{0}, 2, moue::reference{}); }, "executor", "experts have width 0",
                "give them a positive width");
   check_throws([] { moue::expert_pool([](moue::index_t) { return 0; }, moue::copy_expert{4}, moue::zero_expert{5}); },

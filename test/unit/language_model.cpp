@@ -151,8 +151,8 @@ TEST_CASE("a resumed run ends with the weights of one that was never stopped") {
       return message_of([&] { lm::checkpoint::read(folder.write("bad.ckpt", content)); });
     };
     CHECK(message(good).empty());
-    for (const std::size_t saved : {good.size() - 1, sizeof(lm::checkpoint_header), sizeof(lm::checkpoint_header) - 1})
-      CHECK(contains(message(good.substr(0, saved)), "truncated"));
+    for (const std::size_t length : {good.size() - 1, sizeof(lm::checkpoint_header), sizeof(lm::checkpoint_header) - 1})
+      CHECK(contains(message(good.substr(0, length)), "truncated"));
     CHECK(contains(message(good + "x"), "too long"));
     CHECK(contains(message(""), "not a checkpoint"));
     CHECK(contains(message("#!/bin/sh\nexit 0\n"), "not a checkpoint"));

@@ -24,6 +24,7 @@
 #include "moue/io/elements.hpp"
 #include "moue/io/file.hpp"
 #include "moue/io/json.hpp"
+#include "moue/io/json_literals.hpp"
 #include "moue/io/message.hpp"
 #include "moue/io/safetensors.hpp"
 #include "moue/io/safetensors/header.hpp"
@@ -113,7 +114,8 @@ class checkpoint {
     for (const auto& file : files_) result.push_back(file.path());
     return result;
   }
-  /// The `config.json` beside it, if there is one. Throws if that is no JSON.
+  /// The `config.json` beside it, if there is one; NaN and infinities are texts (`json_literals.hpp`). Throws if that is
+  /// no JSON.
   const std::optional<nlohmann::json>& config() const {
     if (!config_problem_.empty())
       throw error(detail::shown((path_.parent_path() / "config.json").native()), config_problem_, "fix or remove it");
@@ -211,7 +213,7 @@ class checkpoint {
         config_problem_ = "has more than 100 MB";
         return;
       }
-      config_ = nlohmann::json::parse(detail::text_of(file.bytes()));
+      config_ = nlohmann::json::parse(detail::with_quoted_literals(detail::text_of(file.bytes())));
     } catch (const nlohmann::json::exception&) {
       config_problem_ = "is no JSON";
     } catch (const error&) {

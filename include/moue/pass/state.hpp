@@ -96,7 +96,9 @@ struct pass_state {
     return memory.visits[training() ? static_cast<std::size_t>(layer) : 0];
   }
   matrix_view<C> logits(index_t layer) const { return shaped(record(layer).logits, candidates(layer)); }
-  matrix_view<std::int32_t> selected(index_t layer) const { return shaped(record(layer).selected, max_selected(layer)); }
+  matrix_view<std::int32_t> selected(index_t layer) const {
+    return shaped(record(layer).selected, max_selected(layer));
+  }
   matrix_view<C> gates(index_t layer) const { return shaped(record(layer).gates, max_selected(layer) + always(layer)); }
   vector_view<const std::uint8_t> valid() const { return batch.valid; }
   vector_view<const std::int32_t> candidate_ids(index_t layer) const {
