@@ -26,29 +26,26 @@ struct expert_piece {
   bool stacked = false;
 };
 
+inline std::string name_of(const io::moe_description& d, const std::string& stem, moue::index_t layer,
+                           moue::index_t e) {
+  auto name = stem;
+  if (const auto brace = name.find("{e}"); brace != std::string::npos) name.replace(brace, 3, std::to_string(e));
+  return d.layer_name(layer) + name;
+}
+
 /// All that is stored for an expert: matrices and biases, and blocks and scales where numbers are coded.
 inline std::vector<expert_piece> expert_pieces(const io::moe_checkpoint& source) {
   const auto& d = source.description();
   std::vector<expert_piece> pieces;
   for (const auto part : io::moe_parts) {
     if (!d.has(part) || !io::moe_description::per_expert(part)) continue;
-    const auto& pattern = d.pattern(part);
-    const auto slice = d.slice(0, part);
-    for (const char* ending : {"", "_blocks", "_scales", "_scale_inv"}) {
-      const auto stem = pattern + ending;
+    const bool stacked = d.pattern(part).find("{e}") == std::string::npos;
+    for (const auto& stem : io::detail::names_of(d.layout, d.pattern(part))) {
       const auto known = std::any_of(pieces.begin(), pieces.end(), [&](const auto& p) { return p.stem == stem; });
-      if (known || !source.files().contains(slice.tensor + ending)) continue;
-      pieces.push_back({stem, pattern.find("{e}") == std::string::npos});
+      if (!known && source.files().contains(name_of(d, stem, 0, 0))) pieces.push_back({stem, stacked});
     }
   }
   return pieces;
-}
-
-inline std::string name_of(const io::moe_description& d, const std::string& stem, moue::index_t layer,
-                           moue::index_t e) {
-  auto name = stem;
-  if (const auto brace = name.find("{e}"); brace != std::string::npos) name.replace(brace, 3, std::to_string(e));
-  return d.prefix + "layers." + std::to_string(d.model_layers[static_cast<std::size_t>(layer)]) + "." + name;
 }
 
 /// A candidate that becomes an expert of the layer's own.
@@ -97,13 +94,15 @@ inline std::vector<std::vector<private_copy>> find_open(const options& o, const 
 inline std::string config_with(const io::moe_checkpoint& source, moue::index_t experts) {
   const auto& d = source.description();
   const moue::index_t group = d.experts / d.groups;
-  if (experts % group != 0 && d.groups > 1)
+  if (d.groups > 1 && experts % group != 0)
     throw std::runtime_error(std::to_string(experts) + " candidates do not fill groups of " + std::to_string(group) +
                              "; open whole groups");
+  const auto& keys = d.family.keys;
   std::map<std::string, moue::index_t, std::less<>> changes;
-  for (const char* key : {"num_experts", "num_local_experts", "n_routed_experts"}) changes[key] = experts;
-  if (d.groups > 1) changes["n_group"] = experts / group;
-  return with_numbers(config_text(source.files()), changes);
+  for (const auto& key : keys.experts) changes[key] = experts;
+  if (d.groups > 1)
+    for (const auto& key : keys.groups) changes[key] = experts / group;
+  return with_numbers(config_text(source.files()), changes, keys.inside);
 }
 
 }  // namespace detail

@@ -43,7 +43,7 @@ inline std::string config_text(const io::checkpoint& files) {
 /// and in those `inside` it, each named by its keys with dots between them. In the place of a number there may be a list,
 /// all of whose numbers are changed. Nesting is counted, so depth costs nothing.
 inline std::string with_numbers(std::string_view text, const std::map<std::string, moue::index_t, std::less<>>& changes,
-                                const std::vector<std::string>& inside = {"text_config"}) {
+                                const std::vector<std::string>& inside) {
   constexpr std::string_view blanks = " \t\r\n", digits = "+-.0123456789eE", list = "+-.0123456789eE, \t\r\n";
   std::string result, key;              // the last string: before a colon it is a key
   std::vector<std::string> open;        // the objects around, by what they are called

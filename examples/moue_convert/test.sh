@@ -23,6 +23,10 @@ expect() {
 for source in "$data"/*/; do
   family=$(basename "$source")
   [ -f "$source/config.json" ] || continue
+  if [ "$family" = longcat_flash ]; then
+    expect "$family" 1 "some experts of each layer return their input" "$source" "$scratch/$family"
+    continue
+  fi
   expect "$family" 0 "closed: the same outputs as before" "$source" "$scratch/$family" --rows home:1
   expect "$family back" 0 "written" "$scratch/$family" "$scratch/$family.back" --back
   # Closed connections leave nothing behind: the way back gives the source's tensors, byte for byte.
@@ -32,6 +36,9 @@ for source in "$data"/*/; do
     <(tail -c +"$(($(od -An -tu8 -N8 "$scratch/$family.back/model-00001-of-00001.safetensors") + 9))" \
       "$scratch/$family.back/model-00001-of-00001.safetensors") ||
     { echo "$family: the way back changed a byte"; failed=1; }
+  cmp -s "$source/config.json" "$scratch/$family/config.json" &&
+    cmp -s "$source/config.json" "$scratch/$family.back/config.json" ||
+    { echo "$family: config.json is not as it was"; failed=1; }
 done
 
 expect window 0 "candidates   4 a layer of its own, and 1 of other layers" "$data/mixtral" "$scratch/w" --topology staggered_rotation:5:3
@@ -40,6 +47,14 @@ expect shards 0 "written      " "$data/mixtral" "$scratch/s" --shard-size 0.005
 expect opened 0 "open with bias 0: outputs change" "$data/mixtral" "$scratch/o" --open 0 --rows home:1
 expect private 0 "16 experts in place of 8" "$scratch/o" "$scratch/p" --back
 grep -q '"num_local_experts": 8' "$scratch/p/config.json" || { echo "config.json keeps the old number"; failed=1; }
+# Numbers that JSON cannot write stay as they are, and the number of experts is changed where it stands.
+mkdir "$scratch/nested" && cp "$data/mixtral/model.safetensors" "$scratch/nested"
+printf '{"limit": -Infinity, "list": [NaN, Infinity], "vision_config": {"num_local_experts": 4}, "text_config": %s}' \
+  "$(cat "$data/mixtral/config.json")" >"$scratch/nested/config.json"
+expect nested 0 "open with bias 0: outputs change" "$scratch/nested" "$scratch/nested.open" --open 0 --rows home:1
+expect nested-private 0 "16 experts in place of 8" "$scratch/nested.open" "$scratch/nested.back" --back
+cmp -s <(sed 's/"num_local_experts": 4,/"num_local_experts": 8,/' "$scratch/nested/config.json") "$scratch/nested.back/config.json" ||
+  { echo "config.json has more or less than other numbers"; failed=1; }
 expect biased 0 "written" "$data/mixtral" "$scratch/b" --open -3
 expect no-place 1 "open it fully (bias 0) first" "$scratch/b" "$scratch/q" --back
 expect list 0 "universal    2 of 8 experts" "$data/mixtral" "$scratch/l" --universal list:0,5
@@ -81,8 +96,7 @@ cp "$data/mixtral/config.json" "$scratch/own/config.json"
 expect own-config 1 "holds a 'config.json' without" "$scratch/own/model-00001-of-00001.safetensors" "$scratch/own"
 [ "$(ls "$scratch/own")" = $'config.json\nmodel-00001-of-00001.safetensors' ] || { echo "IN was touched"; failed=1; }
 
-# config.json is copied as it is, and nested deeper than any stack it is an error.
-cmp -s "$data/mixtral/config.json" "$scratch/mixtral/config.json" || { echo "config.json was changed"; failed=1; }
+# A config.json nested deeper than any stack is an error.
 mkdir "$scratch/deep" && cp "$data/mixtral/model.safetensors" "$scratch/deep"
 { printf '{"model_type":"mixtral","num_experts_per_tok":2,"a":'; head -c 100000 /dev/zero | tr '\0' '['; head -c 100000 /dev/zero | tr '\0' ']'; printf '}'; } \
   >"$scratch/deep/config.json"

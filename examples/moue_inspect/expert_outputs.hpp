@@ -14,6 +14,7 @@
 #include "moue/analysis/similarity.hpp"
 #include "moue/backend/cpu.hpp"
 #include "moue/expert/gated_mlp.hpp"
+#include "moue/expert/mlp.hpp"
 #include "moue/io/layouts/moe_checkpoint.hpp"
 
 namespace inspect {
@@ -65,10 +66,12 @@ inline measured_similarity similarity_of(const io::moe_checkpoint& source,
   const double bytes_a_probe = 4.0 * static_cast<double>(d.width) * static_cast<double>(chosen.size());
   const auto tokens =
       std::max<moue::index_t>(2, std::min(probes, static_cast<moue::index_t>(most_bytes / bytes_a_probe)));
-  const auto outputs =
-      d.family.clamped_swiglu
-          ? detail::outputs_of(source, moue::gated_mlp<moue::clamped_swiglu, true>{d.width, d.hidden}, chosen, tokens)
-          : detail::outputs_of(source, moue::swiglu{d.width, d.hidden}, chosen, tokens);
+  const auto outputs_of = [&](const auto& expert) { return detail::outputs_of(source, expert, chosen, tokens); };
+  const auto outputs = d.family.activation == io::expert_activation::clamped_swiglu
+                           ? outputs_of(moue::gated_mlp<moue::clamped_swiglu, true>{d.width, d.hidden})
+                       : d.family.activation == io::expert_activation::relu_squared
+                           ? outputs_of(moue::mlp<moue::relu_squared>{d.width, d.hidden})
+                           : outputs_of(moue::swiglu{d.width, d.hidden});
   return {
       moue::output_similarity(
           moue::cpu{}, moue::matrix_view<const float>{outputs.data(), std::ssize(chosen), tokens * d.width}, tokens),

@@ -10,7 +10,9 @@
 #include <utility>
 
 #include "../program/program.hpp"
+#include "compare.hpp"
 #include "options.hpp"
+#include "others.hpp"
 #include "similarity_map.hpp"
 #include "summary.hpp"
 
@@ -22,7 +24,15 @@ int follow(const inspect::options& o) {
     std::fwrite(inspect::help_text.data(), 1, inspect::help_text.size(), stdout);
     return 0;
   }
+  if (!o.other.empty() && o.verify) throw inspect::usage_error("'--verify' and '--compare' are two runs");
+  if (inspect::is_gguf(o.file)) {
+    if (!o.other.empty() || !o.svg.empty() || !o.family.empty() || o.verify)
+      throw inspect::usage_error("of a GGUF file only a summary is made");
+    inspect::print_gguf(io::gguf_file(o.file), o.tensors);
+    return 0;
+  }
   io::checkpoint files(o.file);
+  if (!o.other.empty()) return inspect::print_comparison(files, io::checkpoint(o.other)) ? 0 : 3;
   inspect::print_files(files, o.tensors);
   const int status = o.verify && !inspect::print_verification(files) ? 1 : 0;
   std::optional<io::moe_checkpoint> source;
@@ -32,10 +42,12 @@ int follow(const inspect::options& o) {
     source.emplace(std::move(files), wanted);
   } catch (const moue::error& problem) {
     if (!o.family.empty() || !o.svg.empty()) throw;
-    inspect::detail::line("family", "not recognised: " + std::string(problem.what()));
+    if (!inspect::print_own(io::checkpoint(o.file)))
+      inspect::detail::line("family", "not recognised: " + std::string(problem.what()));
     return status;
   }
   inspect::print_mixture(*source);
+  inspect::print_conversion(*source);
   if (!o.svg.empty()) {
     inspect::draw_similarity(*source, o.svg, o.probes, o.per_layer);
     std::printf("picture     %s\n", moue::io::printable(o.svg.native()).c_str());

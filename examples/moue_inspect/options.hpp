@@ -20,6 +20,7 @@ using program::usage_error;
 
 struct options {
   std::filesystem::path file;
+  std::filesystem::path other;
   std::string family;
   std::filesystem::path svg;
   moue::index_t probes = 32;
@@ -32,7 +33,10 @@ struct options {
 inline constexpr std::string_view help_text =
     R"(moue_inspect: what is in a checkpoint of a mixture of experts
 
-  moue_inspect FILE [options]     FILE: a .safetensors file, a model.safetensors.index.json, or a folder with either
+  moue_inspect FILE [options]     FILE: a .safetensors file, a model.safetensors.index.json, a folder with either, or a
+                                  .gguf file
+
+  --compare OTHER   say which tensors are not the same in OTHER, and by how much; the status is 3 if there are any
 
   --family NAME     take the checkpoint for one of this family, instead of finding out
   --tensors         also list every tensor
@@ -73,6 +77,8 @@ inline options parse_options(std::span<const std::string_view> arguments) {
       result.tensors = true;
     else if (name == "--verify")
       result.verify = true;
+    else if (name == "--compare")
+      result.other = value();
     else if (name == "--family")
       result.family = value();
     else if (name == "--svg")

@@ -142,8 +142,10 @@ inline census count_parameters(const io::moe_checkpoint& source) {
        : of_router ? result.routers
                    : result.shared) += each * static_cast<double>(routed ? d.experts : 1);
       for (moue::index_t e = 0; e < (routed ? d.experts : 1); ++e) {
-        const auto name = d.tensor_name(layer, part, e);
-        for (const char* piece : {"", "_blocks", "_scales", "_scale_inv"}) mixture[name + piece] = true;
+        for (auto name : io::detail::names_of(d.layout, d.pattern(part))) {
+          if (const auto brace = name.find("{e}"); brace != name.npos) name.replace(brace, 3, std::to_string(e));
+          mixture[d.layer_name(layer) + name] = true;
+        }
       }
     }
   for (const auto& name : files.names())
@@ -155,11 +157,12 @@ inline census count_parameters(const io::moe_checkpoint& source) {
 /// What is true of a recognised mixture.
 inline void print_mixture(const io::moe_checkpoint& source) {
   const auto& d = source.description();
-  const bool running = d.missing.empty();
+  const bool running = d.missing.empty() && d.not_understood.empty();
   detail::line("family", d.family.name + ", layout '" + d.layout.name + "'");
   detail::line("layers", std::to_string(d.layers()) + " with a mixture (" + detail::ranges(d.model_layers) + ")");
   std::string experts = std::to_string(d.experts) + " a layer";
   if (running) experts += ", " + std::to_string(d.per_token) + " per token";
+  if (d.identities > 0) experts += ", and " + std::to_string(d.identities) + " that return their input";
   if (running && d.groups > 1)
     experts += ", from " + std::to_string(d.selected_groups) + " of " + std::to_string(d.groups) + " groups";
   if (d.shared_hidden > 0) experts += "; and a shared one of hidden size " + std::to_string(d.shared_hidden);
@@ -173,19 +176,29 @@ inline void print_mixture(const io::moe_checkpoint& source) {
   }
   if (d.has(io::moe_part::router_bias)) gate += "; logits have a bias";
   if (d.has(io::moe_part::selection_bias)) gate += "; selection has a bias";
-  detail::line("gates", running ? gate : "not known: '" + d.missing + "' is missing (no config.json beside the file?)");
-  detail::line("sizes", "width " + std::to_string(d.width) + ", hidden " + std::to_string(d.hidden) +
-                            (d.family.clamped_swiglu ? ", clamped gating" : ", SwiGLU"));
+  detail::line("gates", running ? gate
+                        : d.missing.empty()
+                            ? "not known: config.json has '" + d.not_understood[0] + "'"
+                            : "not known: '" + d.missing + "' is missing (no config.json beside the file?)");
+  detail::line("sizes", "width " + std::to_string(d.width) + ", hidden " + std::to_string(d.hidden) + ", " +
+                            std::string(io::name_of(d.family.activation)));
+  const auto find = [&](const std::string& name) {
+    return source.files().contains(name) ? &source.files().entry(name) : nullptr;
+  };
+  if (d.layout.experts.mxfp4)
+    detail::line("codes", "MXFP4 of gpt-oss");
+  else if (const auto coded = io::detail::find_coded(d, d.slice(0, io::moe_part::up), find))
+    detail::line("codes", std::string(coded->how->name));
   const auto n = count_parameters(source);
   detail::line("parameters", detail::count_text(n.all()) + ": experts " + detail::count_text(n.experts) +
                                  (n.shared > 0 ? ", shared experts " + detail::count_text(n.shared) : "") +
                                  ", routers " + detail::count_text(n.routers) + ", the rest " +
                                  detail::count_text(n.others));
   if (running)
-    detail::line("active",
-                 detail::count_text(n.all() - n.experts +
-                                    n.experts * static_cast<double>(d.per_token) / static_cast<double>(d.experts)) +
-                     " parameters per token");
+    detail::line("active", detail::count_text(n.all() - n.experts +
+                                              n.experts * static_cast<double>(d.per_token) /
+                                                  static_cast<double>(d.candidates())) +
+                               " parameters per token");
 }
 
 }  // namespace inspect

@@ -28,6 +28,27 @@ expect coded-parameters 0 "25348: experts 25216, routers 132, the rest 0" "$data
 expect unknown 0 "family      not recognised" "$data/mixtral/expected.safetensors"
 expect wrong-family 1 "the tensors fit no family" "$data/mixtral/model.safetensors" --family olmoe
 expect usage 2 "option '--probes' needs a number" "$data/mixtral" --probes 0
+expect scheme 0 "codes       fp8" "$data/deepseek_v3_fp8"
+expect nested 0 "qwen3_5_moe, layout 'per expert'" "$data/qwen3_5_moe"
+expect identities 0 "4 a layer, 3 per token, and 2 that return their input" "$data/longcat_flash"
+expect two-matrices 0 "squared ReLU" "$data/nemotron_h"
+expect same 0 "the same    26 tensors; 0 are not" "$data/mixtral" --compare "$data/mixtral"
+expect other 3 "'model.layers.0.mlp.experts.down_proj' only in the second" "$data/mixtral" --compare "$data/mixtral_runtime"
+expect gguf 0 "Q4_K: 1, 288 bytes" "$data/../gguf/all_types.gguf"
+expect gguf-tensors 0 "'of.MXFP4' MXFP4 [2, 256]" "$data/../gguf/all_types.gguf" --tensors
+expect gguf-verify 2 "only a summary" "$data/../gguf/all_types.gguf" --verify
+expect two-runs 2 "are two runs" "$data/mixtral" --verify --compare "$data/mixtral"
+expect gguf-compare 2 "only a summary" "$data/../gguf/all_types.gguf" --compare "$data/mixtral"
+
+# Weights of a mixture, as moue saves them.
+header='{"experts.0.gate":{"dtype":"F32","shape":[1,1],"data_offsets":[0,4]},'
+header+='"layers.0.router.weight":{"dtype":"F32","shape":[1,1],"data_offsets":[4,8]}}'
+{
+  printf "\\x$(printf %02x ${#header})"
+  printf '\0\0\0\0\0\0\0%s\0\0\0\0\0\0\0\0' "$header"
+} >"$scratch/own.safetensors"
+expect own 0 "weights of a mixture, as moue saves them" "$scratch/own.safetensors"
+expect own-parts 0 "expert gate [1, 1]" "$scratch/own.safetensors"
 
 rm -f "$scratch"/*.svg
 expect picture 0 "picture " "$data/mixtral" --svg "$scratch/experts.svg"

@@ -375,6 +375,8 @@ class pass {
         into.layout().same_shapes(*model().layout()), where,
         [] { return std::string("the gradients belong to another layout"); },
         "create them from this mixture's layout()");
+    if constexpr (!detail::on_host<backend_type>)
+      detail::check_external(into.owns_marks() && model().experts() > 0, where, "the gradients", "make_gradients");
   }
   void check_dgates(index_t layer, index_t size) const {
     const index_t entries = state_.assignments(layer).entries();

@@ -14,7 +14,8 @@ struct mine {
   void forward(const auto&, const auto&, const auto&, const auto&, const auto&, moue::matrix_view<C>) const {}
 #else
   template <class C>
-  void forward(const auto&, const auto&, moue::matrix_view<const C>, const auto&, const auto&, moue::matrix_view<C>) const {}
+  void forward(const auto&, const auto&, moue::matrix_view<const C>, const auto&, const auto&,
+               moue::matrix_view<C>) const {}
 #endif
   void backward(const auto&, const auto&, const auto&, const auto&, const auto&, auto, auto, const auto&) const {}
 };

@@ -9,8 +9,9 @@ void use(moue::workspace& scratch) {
 #ifdef MOUE_TEST_FIXED
   auto pass = model.start(weights, {.tokens = 4}, scratch);
 #else
-  auto pass = moue::mixture{moue::swiglu{.width = 4, .hidden = 4}, moue::shared_pool{1, 2}, moue::linear_router(1)}.start(
-      weights, {.tokens = 4}, scratch);
+  auto pass =
+      moue::mixture{moue::swiglu{.width = 4, .hidden = 4}, moue::shared_pool{1, 2}, moue::linear_router(1)}.start(
+          weights, {.tokens = 4}, scratch);
 #endif
   pass.begin(1);
 }

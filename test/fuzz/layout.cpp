@@ -44,7 +44,21 @@ void demand(bool holds) {
   if (!holds) std::abort();
 }
 
-void check_slice(const std::map<std::string_view, const io::tensor_entry*>& tensors, const io::moe_slice& s) {
+void check_slice(const io::moe_description& d, const std::map<std::string_view, const io::tensor_entry*>& tensors,
+                 const io::moe_slice& s) {
+  demand(s.rows > 0 && s.cols > 0 && s.offset + s.step * (s.rows - 1) < s.outer);
+  const auto find = [&](const std::string& name) {
+    const auto at = tensors.find(name);
+    return at == tensors.end() ? nullptr : at->second;
+  };
+  if (!s.mxfp4)
+    if (const auto coded = io::detail::find_coded(d, s, find)) {
+      for (const auto* name : {&coded->codes, &coded->scales}) demand(find(*name) != nullptr);
+      for (const auto* name : {&coded->zeros, &coded->groups, &coded->whole, &coded->shape})
+        demand(name->empty() || find(*name) != nullptr);
+      demand(coded->tile[0] > 0 && coded->tile[1] > 0);
+      return;
+    }
   const auto at = tensors.find(s.mxfp4 ? s.tensor + "_blocks" : s.tensor);
   demand(at != tensors.end());
   auto shape = at->second->shape;
@@ -53,9 +67,10 @@ void check_slice(const std::map<std::string_view, const io::tensor_entry*>& tens
     shape.pop_back();
     shape.back() *= 32;
   }
-  if (shape.size() == 2 && s.shape.size() == 1) shape.erase(shape.begin());
-  demand(shape == s.shape);
-  demand(s.rows > 0 && s.cols > 0 && s.offset + s.step * (s.rows - 1) < s.outer);
+  auto wanted = s.shape;
+  for (auto* one : {&shape, &wanted})
+    if (one->size() == 2 && one->front() == 1) one->erase(one->begin());
+  demand(shape == wanted);
 }
 
 }  // namespace
@@ -71,11 +86,12 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     std::map<std::string_view, const io::tensor_entry*> tensors;
     for (const auto& entry : entries) tensors.emplace(entry.name, &entry);
     demand(d.layers() > 0 && d.experts > 0 && d.width > 0 && d.hidden > 0);
-    if (d.missing.empty()) demand(d.per_token >= 1 && d.per_token <= d.experts && d.experts % d.groups == 0);
+    if (d.missing.empty()) demand(d.per_token >= 1 && d.per_token <= d.candidates() && d.experts % d.groups == 0);
     for (const moue::index_t layer : {moue::index_t{0}, d.layers() - 1})
       for (const auto part : io::moe_parts)
         if (d.has(part))
-          for (const moue::index_t e : {moue::index_t{0}, d.experts - 1}) check_slice(tensors, d.slice(layer, part, e));
+          for (const moue::index_t e : {moue::index_t{0}, d.experts - 1})
+            check_slice(d, tensors, d.slice(layer, part, e));
     demand(!io::tensor_specs(d, io::dtype::bf16).empty());
   } catch (const moue::error&) {
   }

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tiny random checkpoints of public mixture-of-experts families, and what their reference implementation makes of them.
 
-Usage: generate.py [DIRECTORY]        (default: test/data/parity beside this folder)
+Usage: generate.py [DIRECTORY [all | CASE...]]  (default: test/data/parity beside this folder, all cases that are kept
+                                                 there; "all" adds the cases of REST and every layout of modules in memory)
 
 Needs torch, transformers (5 or newer), safetensors and numpy. Weights and inputs are seeded and come out the same each
 time, the answers up to rounding: the order of sums depends on where memory lies. Each case is a folder:
@@ -57,6 +58,82 @@ CASES = {
                                                   shared_intermediate_size=20)),
     "gpt_oss": ("GptOss", dict(num_hidden_layers=2, intermediate_size=12, num_local_experts=4, head_dim=8)),
 }
+# Newer families: one mixture layer that is as small as it can be.
+SMALL = dict(vocab_size=8, hidden_size=8, num_attention_heads=2, num_key_value_heads=2, head_dim=4,
+             max_position_embeddings=16, pad_token_id=None, bos_token_id=None, eos_token_id=None)
+SMALL_LATENT = dict(kv_lora_rank=4, qk_rope_head_dim=2, v_head_dim=4, qk_nope_head_dim=2, q_lora_rank=4)
+SIGMOID = dict(num_experts_per_tok=2, intermediate_size=6, moe_intermediate_size=4, n_routed_experts=4,
+               n_shared_experts=1, n_group=1, topk_group=1, routed_scaling_factor=1.5, norm_topk_prob=True)
+QWEN = dict(num_hidden_layers=1, intermediate_size=6, moe_intermediate_size=4, shared_expert_intermediate_size=6,
+            num_experts=4, num_experts_per_tok=2, layer_types=["full_attention"])
+VISION = dict(depth=1, num_hidden_layers=1, hidden_size=8, intermediate_size=8, num_heads=2, num_attention_heads=2,
+              out_hidden_size=8)
+
+# case: (class stem, configuration beyond SMALL); these are committed
+CASES_OF_5_24 = {
+    "glm4_moe": ("Glm4Moe", dict(num_hidden_layers=2, first_k_dense_replace=1, **SIGMOID)),
+    "kimi_k25": ("Kimi_K25", dict(text_config=dict(model_type="deepseek_v3", num_hidden_layers=2,
+                                                   first_k_dense_replace=1, **SIGMOID, **SMALL_LATENT),
+                                  vision_config=VISION)),
+    "qwen3_5_moe": ("Qwen3_5Moe", dict(text_config=QWEN, vision_config=VISION)),
+    "qwen3_vl_moe": ("Qwen3VLMoe", dict(text_config=QWEN | dict(decoder_sparse_step=1), vision_config=VISION)),
+    "minimax_m2": ("MiniMaxM2", dict(num_hidden_layers=1, intermediate_size=4, num_local_experts=4,
+                                     num_experts_per_tok=2)),
+    "kimi_linear": ("KimiLinear", dict(num_hidden_layers=2, intermediate_size=6, moe_intermediate_size=4, num_experts=4,
+                                       num_experts_per_token=2, num_shared_experts=1, num_expert_group=2, topk_group=1,
+                                       layer_types=["full_attention", "full_attention"],
+                                       mlp_layer_types=["dense", "sparse"], **SMALL_LATENT)),
+    "lfm2_moe": ("Lfm2Moe", dict(num_hidden_layers=2, intermediate_size=6, moe_intermediate_size=4, num_experts=4,
+                                 num_experts_per_tok=2, num_dense_layers=1, routed_scaling_factor=1.5,
+                                 layer_types=["full_attention", "full_attention"])),
+    "jamba": ("Jamba", dict(num_hidden_layers=2, intermediate_size=4, num_experts=4, num_experts_per_tok=2,
+                            attn_layer_period=2, attn_layer_offset=0, use_mamba_kernels=False, mamba_d_state=4,
+                            mamba_dt_rank=2, mamba_expand=1)),
+    "hunyuan_v1_moe": ("HunYuanMoEV1", dict(num_hidden_layers=1, intermediate_size=4, num_experts=4, moe_topk=[2])),
+    "afmoe": ("Afmoe", dict(num_hidden_layers=2, intermediate_size=6, moe_intermediate_size=4, num_experts=4,
+                            num_experts_per_tok=2, num_shared_experts=2, num_dense_layers=1, route_scale=1.5)),
+    "hy_v3": ("HYV3", dict(num_hidden_layers=2, intermediate_size=6, moe_intermediate_size=4, num_experts=4,
+                           num_experts_per_tok=2, num_shared_experts=1, mlp_layer_types=["dense", "sparse"])),
+    "ernie4_5_moe": ("Ernie4_5_Moe", dict(num_hidden_layers=2, intermediate_size=6, moe_intermediate_size=4,
+                                          moe_num_experts=4, moe_k=2, moe_num_shared_experts=1,
+                                          moe_layer_start_index=1, moe_layer_end_index=-1, moe_layer_interval=1)),
+    "longcat_flash": ("LongcatFlash", dict(num_layers=1, ffn_hidden_size=6, expert_ffn_hidden_size=4,
+                                           n_routed_experts=4, zero_expert_num=2, moe_topk=3,
+                                           routed_scaling_factor=1.5, **SMALL_LATENT)),
+    "nemotron_h": ("NemotronH", dict(layers_block_type=["full_attention", "moe"], intermediate_size=6,
+                                     moe_intermediate_size=4, moe_shared_expert_intermediate_size=6,
+                                     n_routed_experts=4, num_experts_per_tok=2, routed_scaling_factor=1.5)),
+    "mistral4": ("Mistral4", dict(num_hidden_layers=1, **SIGMOID | dict(n_routed_experts=8, n_group=4, topk_group=2),
+                                  **SMALL_LATENT)),
+}
+# The rest share a layout and a rule with one of the others: compared, but not kept.
+REST = {
+    "deepseek_v32": ("DeepseekV32", dict(num_hidden_layers=2, first_k_dense_replace=1, index_topk=2, index_n_heads=2,
+                                         index_head_dim=4, **SIGMOID | dict(n_group=2), **SMALL_LATENT)),
+    "glm4_moe_lite": ("Glm4MoeLite", dict(num_hidden_layers=2, mlp_layer_types=["dense", "sparse"], **SIGMOID,
+                                          **SMALL_LATENT)),
+    "glm4v_moe": ("Glm4vMoe", dict(text_config=dict(num_hidden_layers=2, first_k_dense_replace=1, **SIGMOID),
+                                   vision_config=VISION)),
+    "glm_moe_dsa": ("GlmMoeDsa", dict(num_hidden_layers=2, first_k_dense_replace=1, index_topk=2, index_n_heads=2,
+                                      index_head_dim=4, **SIGMOID, **SMALL_LATENT)),
+    "dots1": ("Dots1", dict(num_hidden_layers=2, first_k_dense_replace=1, **SIGMOID | dict(norm_topk_prob=False))),
+    "solar_open": ("SolarOpen", dict(num_hidden_layers=1, **SIGMOID)),
+    "exaone_moe": ("ExaoneMoe", dict(num_hidden_layers=2, first_k_dense_replace=1, num_experts=4, num_shared_experts=1,
+                                     **{k: v for k, v in SIGMOID.items() if "_experts" not in k or "per" in k})),
+    "mimo_v2_flash": ("MiMoV2Flash", dict(num_hidden_layers=2, mlp_layer_types=["dense", "sparse"],
+                                          layer_types=["full_attention"] * 2,
+                                          **{k: v for k, v in SIGMOID.items() if k != "n_shared_experts"})),
+    "qwen3_next": ("Qwen3Next", QWEN | dict(decoder_sparse_step=1, norm_topk_prob=True)),
+    "mellum": ("Mellum", dict(num_hidden_layers=1, intermediate_size=6, moe_intermediate_size=4, num_local_experts=4,
+                              num_experts_per_tok=2, layer_types=["full_attention"])),
+    "minimax": ("MiniMax", dict(num_hidden_layers=1, intermediate_size=4, num_local_experts=4, num_experts_per_tok=2,
+                                layer_types=["full_attention"])),
+    "flex_olmo": ("FlexOlmo", dict(num_hidden_layers=1, intermediate_size=4, num_experts=4, num_experts_per_tok=2)),
+    "granitemoehybrid": ("GraniteMoeHybrid", dict(num_hidden_layers=1, intermediate_size=4, shared_intermediate_size=6,
+                                                  num_local_experts=4, num_experts_per_tok=2,
+                                                  layer_types=["full_attention"], mamba_n_heads=2, mamba_expand=2,
+                                                  mamba_d_head=8)),
+}
 RUNTIME = ["mixtral", "qwen3_moe", "deepseek_v3", "phimoe", "granitemoeshared"]
 MXFP4 = ("GptOss", dict(num_hidden_layers=1, intermediate_size=64, num_local_experts=4, head_dim=16,
                         hidden_size=32))
@@ -68,15 +145,20 @@ FP8 = ("DeepseekV3", dict(num_hidden_layers=1, intermediate_size=20, n_routed_ex
 VERSIONS = {"torch": torch.__version__, "transformers": transformers.__version__, "numpy": numpy.__version__}
 
 
-def build(stem, settings, generator):
-    config = getattr(transformers, stem + "Config")(**{**COMMON, **settings})
+def build(stem, settings, generator, common=COMMON):
+    kind = getattr(transformers, stem + "Config")
+    if "text_config" in settings:
+        config = kind(**settings | {"text_config": common | settings["text_config"]})
+        model = getattr(transformers, stem + "ForConditionalGeneration")
+    else:
+        config, model = kind(**{**common, **settings}), getattr(transformers, stem + "ForCausalLM")
     config._experts_implementation = "eager"
-    model = getattr(transformers, stem + "ForCausalLM")(config).eval()
+    model = model(config).eval()
     with torch.no_grad():
         for block in blocks(model):
             for part in block:
                 for name, tensor in [*part.named_parameters(), *part.named_buffers()]:
-                    scale = 0.15 if "correction" in name else 0.5 if tensor.dim() > 1 else 0.4
+                    scale = 0.15 if "correction" in name or "expert_bias" in name else 0.5 if tensor.dim() > 1 else 0.4
                     # Wide enough that some pre-activations meet the clamp of gpt-oss.
                     scale = 1.0 if "GptOss" in stem and "gate_up" in name and tensor.dim() > 1 else scale
                     tensor.copy_(scale * torch.randn(tensor.shape, generator=generator))
@@ -85,10 +167,13 @@ def build(stem, settings, generator):
 
 def blocks(model):
     """Per mixture layer, the modules whose outputs add up to the layer's."""
-    for layer in model.model.layers:
-        block = getattr(layer, "block_sparse_moe", None) or layer.mlp
-        if hasattr(block, "experts"):
-            yield [block] + ([layer.shared_mlp] if getattr(layer, "shared_mlp", None) else [])
+    for name, layers in model.named_modules():
+        if not name.endswith("layers") or not isinstance(layers, torch.nn.ModuleList):
+            continue
+        for layer in layers:
+            for block in layer.children():
+                if hasattr(block, "experts"):
+                    yield [block] + ([layer.shared_mlp] if getattr(layer, "shared_mlp", None) else [])
 
 
 def run(block, x):
@@ -98,57 +183,78 @@ def run(block, x):
 
 
 def router_of(block):
-    return getattr(block[0], "gate", None) or block[0].router
+    return block[0].gate if hasattr(block[0], "gate") else block[0].router
+
+
+def router_weight(block):
+    return next(p for name, p in router_of(block).named_parameters() if name.endswith("weight"))
+
+
+def route(block, x):
+    """What the router hands to the experts: weights and numbers of the chosen."""
+    seen = []
+    hook = block[0].experts.register_forward_pre_hook(lambda _, a, k: seen.append((*a, *k.values())), with_kwargs=True)
+    with torch.no_grad():
+        run(block, x[None])
+    hook.remove()
+    pair = [t.reshape(len(x), -1) for t in seen[0][1:3]]
+    return pair if pair[0].is_floating_point() else pair[::-1]
 
 
 def steady_tokens(block, count, width, generator):
     """Tokens whose routing a small change of the router's weights leaves alone, so that a test has no coin to toss."""
-    router, kept = router_of(block), []
-    weight = router.weight
+    kept, weight = [], router_weight(block)
     while len(kept) < count:
         x = torch.randn(64, width, generator=generator)
-        _, gates, chosen = router(x)
+        gates, chosen = route(block, x)
         order = chosen.sort(dim=-1)
         good = torch.ones(len(x), dtype=torch.bool)
         original = weight.detach().clone()
         for _ in range(8):
             with torch.no_grad():
                 weight.copy_(original + 2e-3 * torch.randn(weight.shape, generator=generator))
-                _, other_gates, other = router(x)
-                other_order = other.sort(dim=-1)
-                same = (order.values == other_order.values).all(-1)
-                moved = (gates.gather(1, order.indices) - other_gates.gather(1, other_order.indices)).abs().amax(-1)
-                good &= same & (moved < 0.1)
+            other_gates, other = route(block, x)
+            other_order = other.sort(dim=-1)
+            same = (order.values == other_order.values).all(-1)
+            moved = (gates.gather(1, order.indices) - other_gates.gather(1, other_order.indices)).abs().amax(-1)
+            good &= same & (moved < 0.1)
         with torch.no_grad():
             weight.copy_(original)
         kept.extend(x[good])
     return torch.stack(kept[:count])
 
 
-def canonical_gradients(block, config, layer, layers, experts):
+def text_config(model):
+    return getattr(model.config, "text_config", model.config)
+
+
+def canonical_gradients(block, config, layer, layers):
     """The block's gradients by our names. Written without a look at the library: the tests compare the two."""
     found, part = {}, block[0]
     router = router_of(block)
-    found[f"layers.{layer}.router.weight"] = router.weight.grad
+    found[f"layers.{layer}.router.weight"] = router_weight(block).grad
+    candidates, experts = len(router_weight(block)), len(part.experts.down_proj)
     if getattr(router, "bias", None) is not None:
         found[f"layers.{layer}.router.candidate_bias"] = router.bias.grad
-    both, down = part.experts.gate_up_proj.grad, part.experts.down_proj.grad
+    down = part.experts.down_proj.grad
     for e in range(experts):
-        name = f"experts.{layer * experts + e}."
+        name = f"experts.{layer * candidates + e}."
         if config.model_type == "gpt_oss":
+            both, bias = part.experts.gate_up_proj.grad, part.experts.gate_up_proj_bias.grad[e]
             found[name + "gate"], found[name + "up"] = both[e][:, 0::2].T, both[e][:, 1::2].T
             found[name + "down"] = down[e].T
-            bias = part.experts.gate_up_proj_bias.grad[e]
             found[name + "gate_bias"], found[name + "up_bias"] = bias[0::2], bias[1::2]
             found[name + "down_bias"] = part.experts.down_proj_bias.grad[e]
-        else:
-            found[name + "gate"], found[name + "up"] = both[e].chunk(2)
+        elif hasattr(part.experts, "gate_up_proj"):
+            found[name + "gate"], found[name + "up"] = part.experts.gate_up_proj.grad[e].chunk(2)
             found[name + "down"] = down[e]
-    name = f"experts.{layers * experts + layer}."
-    shared = getattr(part, "shared_experts", None) or getattr(part, "shared_expert", None)
-    if shared is not None:
-        found[name + "gate"], found[name + "up"] = shared.gate_proj.weight.grad, shared.up_proj.weight.grad
-        found[name + "down"] = shared.down_proj.weight.grad
+        else:
+            found[name + "up"], found[name + "down"] = part.experts.up_proj.grad[e], down[e]
+    name = f"experts.{layers * candidates + layer}."
+    shared = [getattr(part, n) for n in ("shared_experts", "shared_expert", "shared_mlp") if hasattr(part, n)]
+    for n in ("gate", "up", "down"):
+        if shared and hasattr(shared[0], n + "_proj"):
+            found[name + n] = getattr(shared[0], n + "_proj").weight.grad
     if hasattr(part, "shared_expert_gate"):
         found[name + "self_gate"] = part.shared_expert_gate.weight.grad
     if len(block) > 1:
@@ -157,21 +263,20 @@ def canonical_gradients(block, config, layer, layers, experts):
     return {"grad." + k: v for k, v in found.items()}
 
 
-def expect(model, generator, which=lambda name: True):
-    """Inputs, outputs and gradients of every mixture layer, and the distance that single precision is from double."""
+def expect(model, generator, which=lambda name: True, tokens=TOKENS):
+    """Inputs, outputs and gradients of every mixture layer."""
     all_blocks = list(blocks(model))
     expected = {}
     for m, block in enumerate(all_blocks):
-        width = model.config.hidden_size
-        x = steady_tokens(block, TOKENS, width, generator).requires_grad_()
-        dy = torch.randn(TOKENS, width, generator=generator)
+        width = text_config(model).hidden_size
+        x = steady_tokens(block, tokens, width, generator).requires_grad_()
+        dy = torch.randn(tokens, width, generator=generator)
         for part in block:
             part.zero_grad()
         y = run(block, x[None])[0]
         (y * dy).sum().backward()
         expected |= {f"layers.{m}.{k}": v for k, v in dict(x=x, dy=dy, y=y, dx=x.grad).items()}
-        experts = block[0].experts.down_proj.shape[0]
-        expected |= canonical_gradients(block, model.config, m, len(all_blocks), experts)
+        expected |= canonical_gradients(block, text_config(model), m, len(all_blocks))
     return {k: v.detach().clone().contiguous() for k, v in expected.items() if not k.startswith("grad.") or which(k)}
 
 
@@ -181,7 +286,7 @@ def save_model(model, folder, **options):
         model.save_pretrained(scratch, **options)
         tensors = load_file(pathlib.Path(scratch, "model.safetensors"))
         config = json.loads(pathlib.Path(scratch, "config.json").read_text())
-    stems = (".mlp.", ".block_sparse_moe.", ".shared_mlp.")
+    stems = (".mlp.", ".block_sparse_moe.", ".shared_mlp.", ".mlps.", ".feed_forward.", ".mixer.")
     save_folder(folder, {k: v for k, v in tensors.items() if any(s in k for s in stems)}, config)
 
 
@@ -295,20 +400,31 @@ def plain(config):
     return json.loads(json.dumps(config, default=str))
 
 
-def main(directory):
+def make_case(case, directory, seed, in_memory=False):
+    torch.manual_seed(seed)
+    generator = torch.Generator().manual_seed(1000 + seed)
+    small = case not in CASES
+    stem, settings = {**CASES, **CASES_OF_5_24, **REST}[case]
+    model = build(stem, settings, generator, SMALL if small else COMMON)
+    save_model(model, directory / case)
+    save_file(expect(model, generator, tokens=4 if small else TOKENS), directory / case / "expected.safetensors", VERSIONS)
+    # LongCat-Flash keeps rows for identity experts in one of the two stacked tensors, which no published file does.
+    if (in_memory and case != "longcat_flash") or case in RUNTIME:
+        save_model(model, directory / (case + "_runtime"), save_original_format=False)
+
+
+def main(directory, *cases):
     directory.mkdir(parents=True, exist_ok=True)
-    for number, (case, (stem, settings)) in enumerate(CASES.items()):
-        torch.manual_seed(number)
-        generator = torch.Generator().manual_seed(1000 + number)
-        model = build(stem, settings, generator)
-        save_model(model, directory / case)
-        save_file(expect(model, generator), directory / case / "expected.safetensors", VERSIONS)
-        if case in RUNTIME:
-            save_model(model, directory / (case + "_runtime"), save_original_format=False)
-    for case, make in {"deepseek_v3_fp8": make_fp8, "gpt_oss_mxfp4": make_mxfp4}.items():
+    names = [*CASES, *CASES_OF_5_24, *REST]
+    low = {"deepseek_v3_fp8": make_fp8, "gpt_oss_mxfp4": make_mxfp4}
+    everything = cases == ("all",)
+    for case in [*names, *low] if everything else cases or [*CASES, *CASES_OF_5_24, *low]:
+        if case not in low:
+            make_case(case, directory, names.index(case), everything)
+            continue
         torch.manual_seed(7)
         generator = torch.Generator().manual_seed(2000 + len(case))
-        model = make(directory / case, generator)
+        model = low[case](directory / case, generator)
         expected = expect(model, generator, which=lambda name: "router" in name)
         save_file(expected, directory / case / "expected.safetensors", VERSIONS)
     (directory / "versions.json").write_text(json.dumps(VERSIONS, indent=1) + "\n")
@@ -316,4 +432,4 @@ def main(directory):
 
 if __name__ == "__main__":
     here = pathlib.Path(__file__).resolve().parent
-    main(pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else here.parent / "data" / "parity")
+    main(pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else here.parent / "data" / "parity", *sys.argv[2:])

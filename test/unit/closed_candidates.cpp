@@ -76,6 +76,7 @@ struct half_of_all {
 
 TEST_CASE("gates do not see closed candidates behind") {
   obeys(moue::softmax_of_selected{});
+  obeys(moue::softmax_of_selected{1.5});
   obeys(moue::softmax_then_select{});
   obeys(moue::softmax_then_select{16});
   obeys(moue::sigmoid_gate{1.5});
@@ -101,6 +102,7 @@ TEST_CASE("probabilities and preferences do not see closed candidates behind") {
   obeys(moue::by_logits{});
   obeys(moue::biased_logits{});
   obeys(moue::biased_sigmoid{});
+  obeys(moue::biased_softmax{});
 }
 
 TEST_CASE_TEMPLATE("the z loss does not see closed candidates behind", C, float, double) {

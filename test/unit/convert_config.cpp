@@ -10,7 +10,7 @@
 
 TEST_CASE("numbers of a config are changed where they stand, and nothing else is") {
   const std::map<std::string, moue::index_t, std::less<>> changes{{"n", 12}, {"m", -3}};
-  const auto with = [&](const std::string& text) { return converting::with_numbers(text, changes); };
+  const auto with = [&](const std::string& text) { return converting::with_numbers(text, changes, {"text_config"}); };
   CHECK(with(R"({"n": 4, "x": 1.50e3,"m":7})") == R"({"n": 12, "x": 1.50e3,"m":-3})");
   CHECK(with("{\n\t\"n\" :\n 4.0e0\n}\n") == "{\n\t\"n\" :\n 12\n}\n");
   CHECK(with(R"({"text_config":{"n":4,"deep":{"n":4}},"vision_config":{"n":4},"n":4})") ==

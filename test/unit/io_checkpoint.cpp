@@ -219,6 +219,8 @@ TEST_CASE("a config beside the file") {
   write_file(folder / "config.json", R"({"model_type":"mixtral"})");
   CHECK(checkpoint(folder.path).config()->at("model_type") == "mixtral");
   write_file(folder / "config.json", R"({"limit": Infinity})");
+  CHECK(checkpoint(folder.path).config()->at("limit") == "\x01Infinity");
+  write_file(folder / "config.json", R"({"limit": Infinite})");
   const checkpoint from(folder.path);  // the tensors can be used all the same
   const auto text = message_of([&] { from.config(); });
   CHECK(contains(text, "config.json"));
@@ -230,6 +232,8 @@ TEST_CASE("a config beside the file") {
   };
   CHECK(nested(90).empty());
   CHECK(contains(nested(100'000), "config.json': nests more than 100 lists and objects"));
+  std::filesystem::resize_file(folder / "config.json", 100'000'001);  // with a hole
+  CHECK(contains(message_of([&] { checkpoint(folder.path).config(); }), "config.json': has more than 100 MB"));
 }
 
 TEST_CASE("text that is no index") {

@@ -206,38 +206,3 @@ TEST_CASE("mxfp4") {
   CHECK(
       contains(message_of([&] { moue::io::decode_mxfp4<float>(blocks, scales, std::span(out).first(32)); }), "mxfp4"));
 }
-
-TEST_CASE("scaled tiles, cut off by the edges") {
-  constexpr moue::index_t rows = 131, columns = 259;  // 2 x 3 tiles of 128 x 128
-  std::vector<std::byte> codes(rows * columns);
-  for (std::size_t i = 0; i < codes.size(); ++i) codes[i] = static_cast<std::byte>(i * 7 % 0x7f);
-  const std::vector<float> scales{1, 2, 4, 0.1f, 16, 32};
-  std::vector<float> out(codes.size());
-  const std::array<moue::index_t, 2> tile{128, 128};
-  moue::io::decode_tiles<float>(dtype::f8_e4m3, codes, columns, scales, tile, 0, out);
-  for (moue::index_t r = 0; r < rows; ++r)
-    for (moue::index_t c = 0; c < columns; ++c) {
-      const auto i = static_cast<std::size_t>(r * columns + c);
-      const auto scale = scales[static_cast<std::size_t>((r < 128 ? 0 : 3) + (c < 128 ? 0 : c < 256 ? 1 : 2))];
-      REQUIRE(out[i] == moue::io::value_of_e4m3(static_cast<std::uint8_t>(codes[i])) * scale);
-    }
-
-  std::vector<float> part(3 * columns);  // rows 126 to 128 alone
-  moue::io::decode_tiles<float>(dtype::f8_e4m3, std::span(codes).subspan(126 * columns, part.size()), columns, scales,
-                                tile, 126, part);
-  CHECK(std::equal(part.begin(), part.end(), out.begin() + 126 * columns));
-
-  const auto refusal = [&](std::size_t size, std::size_t scale_count, moue::index_t first,
-                           dtype type = dtype::f8_e4m3) {
-    return message_of([&] {
-      moue::io::decode_tiles<float>(type, std::span(codes).first(size), columns, std::span(scales).first(scale_count),
-                                    tile, first, std::span(out).first(size));
-    });
-  };
-  CHECK(refusal(0, 0, 0).empty());
-  CHECK(refusal(128 * columns, 3, 0).empty());
-  CHECK(contains(refusal(129 * columns, 3, 0), "do not make rows up to 129"));
-  CHECK(contains(refusal(128 * columns, 3, 1), "do not make rows up to 129"));
-  CHECK(contains(refusal(columns + 1, 6, 0), "do not make rows"));
-  CHECK(contains(refusal(columns, 6, 0, dtype::f16), "type F16"));
-}

@@ -5,6 +5,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -145,6 +146,26 @@ TEST_CASE("every layout yields the same canonical numbers and takes them back") 
         CHECK(std::vector<std::byte>(bytes.begin(), bytes.end()) == tensor.bytes);
       }
     }
+}
+
+TEST_CASE("what transformers wrote is written back to the byte") {
+  for (const std::string name :
+       {"glm4_moe", "kimi_k25", "qwen3_5_moe", "qwen3_vl_moe", "minimax_m2", "kimi_linear", "lfm2_moe", "jamba",
+        "hunyuan_v1_moe", "afmoe", "hy_v3", "ernie4_5_moe", "longcat_flash", "nemotron_h", "mistral4"}) {
+    CAPTURE(name);
+    const io::moe_checkpoint source{io::checkpoint(std::string(MOUE_TEST_DATA) + "/parity/" + name)};
+    const scratch_folder folder;
+    io::moe_writer target(folder.path() / "b.safetensors", source.description(), io::dtype::f32);
+    copy_layers(source, target);
+    target.commit();
+    const io::checkpoint written(folder.path() / "b.safetensors");
+    for (const auto& tensor : written.names()) {
+      CAPTURE(tensor);
+      const auto old = source.files().bytes(tensor), fresh = written.bytes(tensor);
+      CHECK(source.files().entry(tensor).shape == written.entry(tensor).shape);
+      CHECK(std::equal(old.begin(), old.end(), fresh.begin(), fresh.end()));
+    }
+  }
 }
 
 TEST_CASE("a family's layouts can be exchanged") {

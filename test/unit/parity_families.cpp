@@ -9,6 +9,9 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
 #include <map>
 #include <string>
 #include <string_view>
@@ -23,7 +26,7 @@ namespace {
 using moue::index_t;
 namespace io = moue::io;
 
-const std::string folder = std::string(MOUE_TEST_DATA) + "/parity/";
+const std::string parity_folder = std::string(MOUE_TEST_DATA) + "/parity/";
 
 double largest(const std::vector<float>& values) {
   double most = 0;
@@ -47,7 +50,13 @@ std::string last_name(std::string_view name) { return std::string(name.substr(na
 /// number is about a hundred roundings. Gradients are sums over tokens of products of such sums.
 constexpr double output_tolerance = 1e-5, gradient_tolerance = 1e-4;
 
-void reproduce(const std::string& name, const std::string& answers) {
+/// The largest differences, as shares of the largest number.
+struct differences {
+  double outputs = 0, gradients = 0;
+};
+
+differences reproduce(const std::string& name, const std::string& answers, const std::string& folder = parity_folder) {
+  differences found;
   CAPTURE(name);
   const io::checkpoint expected(folder + answers + "/expected.safetensors");
   const std::string path = folder + name;
@@ -71,6 +80,7 @@ void reproduce(const std::string& name, const std::string& answers) {
     const auto x = answer(layer, "x"), y = answer(layer, "y");
     pass.forward(layer, {x.data(), tokens, width}, {out.data(), tokens, width});
     CHECK(distance(out.data(), y) <= output_tolerance * largest(y));
+    found.outputs = std::max(found.outputs, distance(out.data(), y) / largest(y));
   }
   moue::gradients<float> gradients(model.layout());
   pass.arm();
@@ -79,6 +89,7 @@ void reproduce(const std::string& name, const std::string& answers) {
     const auto dy = answer(layer, "dy"), dx = answer(layer, "dx");
     pass.backward(layer, {dy.data(), tokens, width}, {out.data(), tokens, width}, gradients);
     CHECK(distance(out.data(), dx) <= gradient_tolerance * largest(dx));
+    found.gradients = std::max(found.gradients, distance(out.data(), dx) / largest(dx));
   }
 
   std::map<std::string, double> scale;  // of all tensors that play one role
@@ -93,16 +104,42 @@ void reproduce(const std::string& name, const std::string& answers) {
       const auto got = gradients[key.substr(5)];
       REQUIRE(got.rows * got.cols == static_cast<index_t>(want.size()));
       CHECK(distance(got.data, want) <= gradient_tolerance * scale.at(last_name(key)));
+      found.gradients = std::max(found.gradients, distance(got.data, want) / scale.at(last_name(key)));
       ++compared;
     }
   for (const auto& info : *model.layout()) trained += info.trained && info.size() > 0 ? 1 : 0;
   if (name.find("fp8") == std::string::npos && name.find("mxfp4") == std::string::npos) CHECK(compared == trained);
+  return found;
 }
 
 TEST_CASE("published checkpoints give what their reference implementations make of them") {
   for (const char* name : {"mixtral", "olmoe", "qwen2_moe", "qwen3_moe", "deepseek_v2_lite", "deepseek_v2",
                            "deepseek_v3", "phimoe", "granitemoe", "granitemoeshared", "gpt_oss"})
     reproduce(name, name);
+}
+
+TEST_CASE("so do those of newer families") {
+  for (const char* name :
+       {"glm4_moe", "kimi_k25", "qwen3_5_moe", "qwen3_vl_moe", "minimax_m2", "kimi_linear", "lfm2_moe", "jamba",
+        "hunyuan_v1_moe", "afmoe", "hy_v3", "ernie4_5_moe", "longcat_flash", "nemotron_h", "mistral4"})
+    reproduce(name, name);
+}
+
+// What `test/run.sh --parity` has written with the transformers that is installed.
+TEST_CASE("so do all of a folder that the environment names") {
+  const char* given = std::getenv("MOUE_PARITY_FOLDER");
+  if (given == nullptr) return;
+  int count = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(given)) {
+    const auto name = entry.path().filename().string();
+    if (!entry.is_directory()) continue;
+    const auto runtime = name.find("_runtime");
+    differences found;
+    CHECK_NOTHROW(found = reproduce(name, name.substr(0, runtime), std::string(given) + "/"));
+    std::printf("%-24s outputs %.1e, gradients %.1e\n", name.c_str(), found.outputs, found.gradients);
+    ++count;
+  }
+  CHECK(count > 0);
 }
 
 TEST_CASE("low-precision checkpoints give what their decoded numbers give") {

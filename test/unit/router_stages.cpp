@@ -113,6 +113,7 @@ TEST_CASE("row stages obey the laws") {
   obeys(moue::testing::check_select_laws(moue::top_k{99}));
   obeys(moue::testing::check_select_laws(moue::top_k{0}));
   obeys(moue::testing::check_gate_laws(moue::softmax_of_selected{}));
+  obeys(moue::testing::check_gate_laws(moue::softmax_of_selected{1.5}));
   obeys(moue::testing::check_gate_laws(moue::softmax_then_select{}));
   obeys(moue::testing::check_gate_laws(moue::softmax_then_select{16}));
   obeys(moue::testing::check_gate_laws(moue::sigmoid_gate{2}));
@@ -122,6 +123,7 @@ TEST_CASE("row stages obey the laws") {
   obeys(moue::testing::check_preference_laws(moue::by_logits{}));
   obeys(moue::testing::check_preference_laws(moue::biased_logits{}));
   obeys(moue::testing::check_preference_laws(moue::biased_sigmoid{}));
+  obeys(moue::testing::check_preference_laws(moue::biased_softmax{}));
 }
 
 TEST_CASE("top_k takes the best in decreasing order") {

@@ -24,6 +24,7 @@
 #include "moue/io/elements.hpp"
 #include "moue/io/file.hpp"
 #include "moue/io/json.hpp"
+#include "moue/io/json_literals.hpp"
 #include "moue/io/message.hpp"
 #include "moue/io/safetensors.hpp"
 #include "moue/io/safetensors/header.hpp"
@@ -119,8 +120,8 @@ class checkpoint {
     for (const auto& file : files_) result.push_back(file.path());
     return result;
   }
-  /// The `config.json` beside it, if there is one. Throws if that is no JSON, or cannot be
-  /// read.
+  /// The `config.json` beside it, if there is one; NaN and infinities are texts (`json_literals.hpp`). Throws if that is
+  /// no JSON, or cannot be read.
   const std::optional<nlohmann::json>& config() const {
     if (config_problem_) throw error(*config_problem_);
     return config_;
@@ -201,7 +202,10 @@ class checkpoint {
     if (!std::filesystem::exists(path, ignored)) return;
     try {
       const mapped_file file(path);
-      config_ = detail::read_tree(detail::text_of(file.bytes()), detail::shown(path.native()));
+      const auto text = detail::text_of(file.bytes());
+      // What is too long is refused before it is copied.
+      const auto quoted = text.size() > detail::longest_json ? std::string() : detail::with_quoted_literals(text);
+      config_ = detail::read_tree(quoted.empty() ? text : std::string_view(quoted), detail::shown(path.native()));
     } catch (const error& problem) {
       config_problem_ = problem;
     }

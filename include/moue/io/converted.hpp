@@ -37,6 +37,12 @@ inline std::string opening_name(index_t layer) { return "moue.layers." + std::to
 
 /// The topology of a recognised checkpoint as it is, with the ids of `mixture_of`.
 inline always_on<layer_local> topology_of(const moe_description& d) {
+  moue::detail::require(
+      d.identities == 0, d.family.name,
+      [] {
+        return std::string("some experts of each layer return their input; conversion does not know such experts");
+      },
+      "convert a model without them");
   return {{.depth = d.layers(), .per_layer = d.experts}, d.shared_hidden > 0 ? 1 : 0, 0};
 }
 

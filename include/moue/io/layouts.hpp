@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <variant>
 #include <vector>
 
 #include "moue/view.hpp"
@@ -17,7 +18,7 @@ namespace moue::inline v0_1::io {
 
 /// How the outputs of a token's chosen experts are weighed.
 enum class gate_convention {
-  softmax_of_selected,  ///< softmax over the chosen logits; the same as softmax over all, divided by the chosen sum
+  softmax_of_selected,  ///< softmax over the chosen logits (softmax over all, divided by the chosen sum), times a scale
   softmax,              ///< the chosen entries of a softmax over all, times a scale
   sigmoid,              ///< sigmoids of the chosen logits, times a scale
   sigmoid_of_selected,  ///< the same, divided by their sum first
@@ -56,11 +57,25 @@ enum class pairing {
   interleaved  ///< in one: gate and up by turns
 };
 
-/// Names and arrangement of gated experts. A name is what follows "layers.<l>."; "{e}" in it stands for the expert, and
+/// What an expert computes.
+enum class expert_activation {
+  silu,            ///< down (silu(gate) up)
+  clamped_swiglu,  ///< the gating of gpt-oss, with biases
+  relu_squared     ///< down relu(up)²: two matrices
+};
+
+/// What selection compares; a selection bias is added to it.
+enum class selection_score {
+  logits,
+  sigmoid,  ///< of each logit
+  softmax   ///< over all logits
+};
+
+/// Names and arrangement of experts. A name is what follows "layers.<l>."; "{e}" in it stands for the expert, and
 /// without "{e}" one tensor holds all experts of a layer, the expert first. Empty: there is none.
 struct expert_layout {
-  std::string gate;
-  std::string up;  ///< the same as `gate` if they are paired
+  std::string gate;  ///< empty too if experts have two matrices
+  std::string up;    ///< the same as `gate` if they are paired
   std::string down;
   std::string gate_bias = {};
   std::string up_bias = {};
@@ -70,12 +85,125 @@ struct expert_layout {
   bool mxfp4 = false;       ///< matrices stand as "<name>_blocks" and "<name>_scales", [out, in]
 };
 
+namespace detail {
+
+template <class Layout>
+auto& name_in(Layout& layout, moe_part part) {
+  switch (part) {
+    case moe_part::gate:
+      return layout.experts.gate;
+    case moe_part::up:
+      return layout.experts.up;
+    case moe_part::down:
+      return layout.experts.down;
+    case moe_part::gate_bias:
+      return layout.experts.gate_bias;
+    case moe_part::up_bias:
+      return layout.experts.up_bias;
+    case moe_part::down_bias:
+      return layout.experts.down_bias;
+    case moe_part::shared_gate:
+      return layout.shared.gate;
+    case moe_part::shared_up:
+      return layout.shared.up;
+    case moe_part::shared_down:
+      return layout.shared.down;
+    case moe_part::shared_self_gate:
+      return layout.shared_self_gate;
+    case moe_part::router:
+      return layout.router;
+    case moe_part::router_bias:
+      return layout.router_bias;
+    case moe_part::selection_bias:
+      break;
+  }
+  return layout.selection_bias;
+}
+
+}  // namespace detail
+
 /// One way to write a family's layers.
 struct moe_layout {
   std::string name;
   std::string router;  ///< [experts, width]
   expert_layout experts;
   std::string router_bias = {};
+  std::string selection_bias = {};
+  bool selection_bias_is_row = false;  ///< written as [1, experts]
+  expert_layout shared = {};
+  std::string shared_self_gate = {};
+  std::string word = "layers.";  ///< before the number of the layer
+  /// Tensors of a layer that are no part of the mixture, though they sound like it; what ends with "." stands for all
+  /// that begins with it.
+  std::vector<std::string> beside = {};
+
+  /// The name of `part`, or an empty text.
+  const std::string& pattern(moe_part part) const { return detail::name_in(*this, part); }
+  std::string& pattern(moe_part part) { return detail::name_in(*this, part); }
+};
+
+/// A key of config.json and a value: a truth value, a number or a text.
+struct config_value_of {
+  std::string key;
+  std::variant<bool, double, std::string> value;
+};
+
+/// How a key of config.json tells which layers are mixtures.
+enum class layer_rule {
+  dense_before,  ///< a number: layers below it are dense
+  mixtures_to,   ///< a number: layers above it are dense; -1: none
+  dense_in,      ///< a list of dense layers
+  mixtures_in,   ///< a list of mixtures
+  every,         ///< a number n: mixtures are the layers l with l % n = 0, or with an `offset` key l % n = its value
+  every_last,    ///< a number n: mixtures are the layers l with (l + 1) % n = 0
+  each           ///< a list with an entry, or a text with a letter, for each layer: "sparse", "moe", "E", true or 1
+};
+struct layer_key {
+  std::string key;
+  layer_rule rule;
+  std::string offset = {};  ///< the key of the offset of `every`
+};
+
+/// The keys of config.json that say, under their usual names, which layers are mixtures. A layer is one if no key says
+/// otherwise. A list is read as `each` also where a number is usual.
+inline std::vector<layer_key> usual_layer_keys() {
+  using enum layer_rule;
+  return {{"first_k_dense_replace", dense_before},
+          {"num_dense_layers", dense_before},
+          {"moe_layer_start_index", dense_before},
+          {"moe_layer_end_index", mixtures_to},
+          {"mlp_only_layers", dense_in},
+          {"moe_layers", mixtures_in},
+          {"decoder_sparse_step", every_last},
+          {"moe_layer_interval", every_last},
+          {"interleave_moe_layer_step", every_last},
+          {"moe_layer_freq", every},
+          {"expert_layer_period", every, "expert_layer_offset"},
+          {"mlp_layer_types", each},
+          {"layers_block_type", each},
+          {"hybrid_override_pattern", each},
+          {"is_moe_layer", each}};
+}
+
+/// Where config.json says what tensors cannot tell. Of several names the first that is there counts; empty: no such key.
+struct config_keys {
+  /// Objects that hold the language model's keys, "a.b" for one within another; the first that is there is read first.
+  std::vector<std::string> inside = {"text_config", "llm_config", "language_config", "thinker_config.text_config"};
+  std::vector<std::string> per_token = {"num_experts_per_tok"};
+  std::vector<std::string> experts = {"num_experts", "num_local_experts", "n_routed_experts"};
+  std::vector<std::string> depth = {"num_hidden_layers"};
+  std::vector<std::string> width = {"hidden_size"};
+  std::vector<std::string> shared = {"n_shared_experts", "num_shared_experts"};  ///< how many; 0: no shared expert
+  std::vector<std::string> normed = {"norm_topk_prob"};
+  std::vector<std::string> scale = {"routed_scaling_factor"};
+  std::optional<double> scale_default = {};  ///< without one, gates that are sigmoids need the key
+  std::vector<std::string> groups = {"n_group"};
+  std::vector<std::string> selected_groups = {"topk_group"};
+  std::vector<std::string> activation = {"hidden_act", "activation_function"};
+  std::string identities = {};  ///< how many experts behind the real ones return their input
+  std::vector<layer_key> layers = usual_layer_keys();
+  std::vector<config_value_of> must_be = {};  ///< keys that, where they are, have the one value that is understood
+  std::vector<std::string> ignored = {};      ///< keys about experts that change nothing here
 };
 
 /// A family: every layout it is found in, and what is common to them. Tensors of type fp8 with "<name>_scale_inv"
@@ -85,17 +213,17 @@ struct moe_family {
   std::vector<std::string> model_types;  ///< what config.json may call it
   std::vector<moe_layout> layouts;       ///< the published one first; that is what writers use
   gate_convention gate = gate_convention::softmax_of_selected;
-  /// The convention if config.json says `norm_topk_prob: false`; without one, that is an error.
+  /// The convention if config.json says that gates are not normed; without one, that is an error.
   std::optional<gate_convention> gate_not_normed = {};
   bool normed = true;  ///< where config.json does not say
-  expert_layout shared = {};
-  std::string shared_self_gate = {};
-  std::string selection_bias = {};
-  index_t group_best = 0;       ///< members that make a group's score, if routing may be limited to groups; 0: never
-  bool clamped_swiglu = false;  ///< the gating of gpt-oss in place of silu(gate) up
+  selection_score selection = selection_score::logits;
+  index_t group_best = 0;  ///< members that make a group's score, if routing may be limited to groups; 0: never
+  expert_activation activation = expert_activation::silu;
+  config_keys keys = {};
+  std::vector<moe_part> optional = {};  ///< parts that a checkpoint may lack, in all of its layers
 };
 
-/// What a checkpoint's layers are called, for messages and reports.
+/// What a checkpoint's gates are called, for messages and reports.
 inline std::string_view name_of(gate_convention gate) {
   switch (gate) {
     case gate_convention::softmax_of_selected:
@@ -108,6 +236,19 @@ inline std::string_view name_of(gate_convention gate) {
       return "sigmoid, renormalised";
     case gate_convention::sparsemixer:
       return "sparsemixer";
+  }
+  return "";
+}
+
+/// What its experts are called.
+inline std::string_view name_of(expert_activation activation) {
+  switch (activation) {
+    case expert_activation::silu:
+      return "SwiGLU";
+    case expert_activation::clamped_swiglu:
+      return "clamped gating";
+    case expert_activation::relu_squared:
+      return "squared ReLU";
   }
   return "";
 }

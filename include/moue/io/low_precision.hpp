@@ -6,13 +6,10 @@
 /// Low-precision numbers with scales beside them. Each result is the exact product, rounded once to `T` (`double`,
 /// `float`, `bf16` or `half`), to the nearest with ties to even.
 
-#include <algorithm>
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string>
-#include <string_view>
 
 #include "moue/error.hpp"
 #include "moue/io/dtype.hpp"
@@ -43,19 +40,6 @@ void decode_mxfp4(std::span<const std::byte> blocks, std::span<const std::byte> 
   }
 }
 
-/// Scales beside coded numbers, from packed bytes of `type` at any address. Bytes are powers of two, as in MXFP4: byte s is
-/// 2^(s-127), and 255 is NaN; whoever stores scales as `U8` means E8M0. Throws, naming `where`, if the type is one that holds
-/// no scales: integers of any width.
-inline void decode_scales(dtype type, const std::byte* from, std::span<float> out, std::string_view where) {
-  constexpr dtype types[] = {dtype::u8,          dtype::f8_e8m0, dtype::f8_e4m3, dtype::f8_e5m2, dtype::f8_e4m3fnuz,
-                             dtype::f8_e5m2fnuz, dtype::f16,     dtype::bf16,    dtype::f32,     dtype::f64};
-  moue::detail::require(
-      std::ranges::find(types, type) != std::end(types), where,
-      [&] { return "scales of type " + std::string(name_of(type)) + " are not understood"; },
-      "decode them by hand, and the numbers with decode_tiles");
-  convert_elements(type == dtype::u8 ? dtype::f8_e8m0 : type, from, out);
-}
-
 namespace detail {
 
 /// What a code of an 8-bit type is worth; other types have none.
@@ -79,42 +63,4 @@ constexpr double value_of_code(dtype type, std::uint8_t code) {
 }
 
 }  // namespace detail
-
-/// Codes of a matrix whose tiles each have a scale to multiply with, as DeepSeek-V3 stores weights: `weight` of an 8-bit
-/// float type [rows, columns] and `weight_scale_inv` [ceil(rows / height), ceil(columns / width)], the last tiles cut off
-/// by the edge. Decodes whole rows, from `first_row` on: `codes` and `out` begin there, `scales` are those of the whole
-/// matrix.
-template <class T>
-void decode_tiles(dtype type, std::span<const std::byte> codes, index_t columns, std::span<const float> scales,
-                  std::array<index_t, 2> tile, index_t first_row, std::span<T> out) {
-  const auto height = tile[0], width = tile[1];
-  moue::detail::require(
-      is_number(type) && bits_of(type) == 8 && columns >= 0 && height > 0 && width > 0 && first_row >= 0,
-      "scaled tiles", [&] { return "type " + std::string(name_of(type)) + " or a size is none that can be decoded"; },
-      "give an 8-bit type and sizes above zero");
-  const auto rows = columns == 0 ? 0 : static_cast<index_t>(out.size()) / columns;
-  const auto tiles = columns / width + (columns % width != 0);
-  const auto tile_rows = rows == 0 ? 0 : (first_row + rows - 1) / height + 1;
-  moue::detail::require(
-      codes.size() == out.size() && static_cast<index_t>(out.size()) == rows * columns &&
-          static_cast<index_t>(scales.size()) >= tile_rows * tiles,
-      "scaled tiles",
-      [&] {
-        return std::to_string(codes.size()) + " codes and " + std::to_string(scales.size()) +
-               " scales do not make rows up to " + std::to_string(first_row + rows) + " of " + std::to_string(columns);
-      },
-      "give whole rows, and one scale for every tile that is begun");
-  std::array<double, 256> values;
-  for (std::size_t code = 0; code < values.size(); ++code)
-    values[code] = detail::value_of_code(type, static_cast<std::uint8_t>(code));
-  for (index_t row = 0; row < rows; ++row) {
-    const auto* row_scales = scales.data() + (first_row + row) / height * tiles;
-    for (index_t column = 0; column < columns; ++column) {
-      const auto i = static_cast<std::size_t>(row * columns + column);
-      out[i] = detail::rounded<T>(values[static_cast<std::size_t>(codes[i])] *
-                                  static_cast<double>(row_scales[column / width]));
-    }
-  }
-}
-
 }  // namespace moue::inline v0_1::io

@@ -80,7 +80,7 @@ class shard_journal {
 
   /// Names for `count` shards that no file in the folder has. Throws if both sets of names are taken.
   std::vector<std::string> free_names(std::size_t count) const {
-    const auto taken = [&](const std::string& name) { return saved_.contains(name) || exists(name); };
+    const auto taken = [&](const std::string& name) { return kept_.contains(name) || exists(name); };
     for (std::size_t set = 0; set < shard_prefixes.size(); ++set) {
       std::vector<std::string> names;
       for (std::size_t shard = 0; shard < count; ++shard) names.push_back(shard_name(set, shard + 1, count));
@@ -94,7 +94,7 @@ class shard_journal {
   /// being of the old checkpoint or of a writer that was killed.
   void begin(const std::vector<std::string>& names, const string_map& beside) {
     std::set<std::string> noted(names.begin(), names.end());
-    std::copy_if(saved_.begin(), saved_.end(), std::inserter(noted, noted.end()), is_shard_name);
+    std::copy_if(kept_.begin(), kept_.end(), std::inserter(noted, noted.end()), is_shard_name);
     for (const auto& file : beside) {
       const auto& name = file.first;
       moue::detail::require(
@@ -138,17 +138,17 @@ class shard_journal {
     read_kept();
     std::error_code ignored;
     for (const auto& name : noted_)
-      if (is_shard_name(name) && !saved_.contains(name))
+      if (is_shard_name(name) && !kept_.contains(name))
         for (const char* ending : {"", ".moue-part"}) std::filesystem::remove(folder_ / (name + ending), ignored);
   }
 
   void read_kept() {
-    saved_.clear();
+    kept_.clear();
     has_index_ = exists(index_name);
     if (!has_index_) return;
-    const mapped_file index_t(folder_ / index_name);
+    const mapped_file index(folder_ / index_name);
     try {
-      for (const auto& [tensor, file] : parse_index(text_of(index.bytes()), "").weight_map) saved_.insert(file);
+      for (const auto& [tensor, file] : parse_index(text_of(index.bytes()), "").weight_map) kept_.insert(file);
     } catch (const error&) {  // a broken index keeps no checkpoint whole
     }
   }
@@ -161,7 +161,7 @@ class shard_journal {
   std::filesystem::path folder_;
   descriptor file_;
   std::set<std::string> noted_;
-  std::set<std::string> saved_;  // files of the checkpoint in place
+  std::set<std::string> kept_;  // files of the checkpoint in place
   bool has_index_ = false;
 };
 

@@ -68,9 +68,9 @@ void each_code_point(std::string_view text, const Good& good, const Bad& bad) {
 /// no UTF-8, stand as `\n`, `\x1b`, `\u202e`. Everything else is unchanged, so doing it twice changes nothing.
 inline std::string printable(std::string_view text) {
   std::string result;
-  const auto add = [&](const char* format, std::uint32_t value) {
+  const auto add = [&](const char* format, unsigned value) {
     char code[16];
-    std::snprintf(code, sizeof code, format, static_cast<unsigned>(value));
+    std::snprintf(code, sizeof code, format, value);
     result += code;
   };
   detail::each_code_point(

@@ -130,6 +130,10 @@ void check_given(const routing<C>& r, index_t tokens, index_t most) {
       r.tokens() == tokens && r.offsets.size == tokens + 1, "routing",
       [&] { return "it is of " + text(r.tokens()) + " tokens, not " + text(tokens); }, "give offsets [tokens + 1]");
   require(
+      r.offsets.data != nullptr && (r.entries() == 0 || (r.expert.data != nullptr && r.gate.data != nullptr &&
+                                                         (r.column.size == 0 || r.column.data != nullptr))),
+      "routing", [] { return std::string("one of its arrays is null"); }, "point them at your data");
+  require(
       r.entries() <= most, "routing",
       [&] { return "it has " + text(r.entries()) + " entries, but the pass holds " + text(most); },
       "start the pass with pass_options::entries");

@@ -72,7 +72,10 @@ struct pass_state {
     ops.each_row(parts, count_valid_block{batch.valid, block, memory.valid_parts});
     ops.each_row(1, add_parts{{memory.valid_parts.data, parts}, memory.valid_tokens});
     if (!memory.states.empty()) clear(rows(depth_state(memory.first)));
-    if (memory.dstate_out.cols > 0) clear(rows(memory.dstate_out));
+    if (training() && memory.dstate_out.cols > 0) {
+      clear(rows(memory.dstate_out));
+      clear(rows(memory.dstates[static_cast<std::size_t>(memory.first % 2)]));
+    }
     ops.each_row((std::max)(memory.counts.demand.size, memory.counts.tokens.size), clear_counts<C>{memory.counts});
   }
   /// Sets the views of a batch whose numbers are already in the workspace.

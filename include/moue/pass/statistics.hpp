@@ -148,11 +148,11 @@ struct value_of_depth {
   vector_view<C> value;
 
   template <class Lanes = one_lane>
-  MOUE_HD void operator()(index_t row, const Lanes& lanes = {}) const {
-    form(row, lanes);
-    const auto s = form.statistics(form.most_tokens());
+  MOUE_HD void operator()([[maybe_unused]] index_t row, const Lanes& lanes = {}) const {
     C total = C(0);
-    if constexpr (!std::is_same_v<LossT, no_balancing>)
+    if constexpr (!std::is_same_v<LossT, no_balancing>) {
+      form(row, lanes);
+      const auto s = form.statistics(form.most_tokens());
       each_part(loss, [&](const auto& part, index_t position) {
         using part_type = std::remove_cvref_t<decltype(part)>;
         C sum = C(0);
@@ -164,6 +164,7 @@ struct value_of_depth {
         if (lanes.leads()) value[1 + position] = sum;
         total += sum;
       });
+    }
     if (lanes.leads()) value[0] = total;
   }
 };

@@ -13,9 +13,11 @@
 
 namespace moue::inline v0_1 {
 
-/// w = softmax over the selected logits. Equal in value and gradient to a softmax over all candidates divided by the
-/// selected sum. Sums to 1; with k = 1 the gate is 1 and the router gets no gradient from it.
+/// w = scale softmax over the selected logits. Equal in value and gradient to a softmax over all candidates divided by
+/// the selected sum. Sums to the scale; with k = 1 the gate is the scale and the router gets no gradient from it.
 struct softmax_of_selected {
+  double scale = 1;
+
   template <class C>
   MOUE_HD void forward(vector_view<const C> logits, vector_view<const std::int32_t> selected,
                        vector_view<C> gates) const {
@@ -23,13 +25,14 @@ struct softmax_of_selected {
     for (const auto column : selected) most = logits[column] > most ? logits[column] : most;
     C sum = C(0);
     for (index_t i = 0; i < selected.size; ++i) sum += gates[i] = detail::exponential(logits[selected[i]] - most);
-    for (index_t i = 0; i < selected.size; ++i) gates[i] /= sum;
+    for (index_t i = 0; i < selected.size; ++i) gates[i] = gates[i] / sum * C(scale);
   }
   template <class C>
   MOUE_HD void backward(vector_view<const C>, vector_view<const std::int32_t> selected, vector_view<const C> gates,
                         vector_view<const C> dgates, vector_view<C> dlogits) const {
     C mean = C(0);
     for (index_t i = 0; i < selected.size; ++i) mean += gates[i] * dgates[i];
+    mean /= C(scale);
     for (index_t i = 0; i < selected.size; ++i) dlogits[selected[i]] += gates[i] * (dgates[i] - mean);
   }
 };

@@ -10,6 +10,7 @@
 #include "moue/lanes.hpp"
 #include "moue/math.hpp"
 #include "moue/router.hpp"
+#include "moue/router/probability.hpp"
 
 namespace moue::inline v0_1 {
 
@@ -44,6 +45,18 @@ struct biased_sigmoid {
                           const Lanes& lanes = {}) const {
     for (index_t j = lanes.first(); j < logits.size; j += lanes.step())
       scores[j] = detail::sigmoid(logits[j]) + static_cast<C>(p[0](0, j));
+  }
+};
+
+/// Selection reads softmax(z) + b, the softmax over all candidates (ERNIE 4.5, LongCat-Flash); otherwise as
+/// `biased_logits`.
+struct biased_softmax {
+  auto parameters(router_shape s) const { return biased_logits{}.parameters(s); }
+  template <class C, class Lanes = one_lane>
+  MOUE_HD void operator()(vector_view<const C> logits, const auto& p, vector_view<C> scores,
+                          const Lanes& lanes = {}) const {
+    softmax_probability{}.forward(logits, scores, lanes);
+    for (index_t j = lanes.first(); j < logits.size; j += lanes.step()) scores[j] += static_cast<C>(p[0](0, j));
   }
 };
 

@@ -3,187 +3,180 @@
 #pragma once
 
 /// @file
-/// What config.json says of a mixture: its numbers, and which layers are dense.
+/// Keys of config.json, wherever a model puts them. Nothing is copied and nothing is walked deeper than a list within an
+/// object: how deep a hostile file is nested does not matter.
 
 #include <algorithm>
-#include <cmath>
 #include <cstdint>
+#include <limits>
 #include <optional>
+#include <set>
+#include <span>
 #include <string>
+#include <string_view>
 #include <type_traits>
 #include <vector>
 
 #include <nlohmann/json.hpp>
 
 #include "moue/error.hpp"
-#include "moue/io/layouts/description.hpp"
+#include "moue/io/json_literals.hpp"
+#include "moue/io/message.hpp"
+#include "moue/view.hpp"
 
 namespace moue::inline v0_1::io {
 namespace detail {
 
-/// One key of config.json as `T`; empty if it is absent or null. Throws if it is something else.
-template <class T>
-std::optional<T> config_value(const nlohmann::json& config, const char* key) {
-  const auto wrong = [&](const char* wanted) {
-    return error("config.json", "'" + std::string(key) + "' is not " + wanted, "fix the file");
-  };
-  const auto at = config.find(key);
-  if (at == config.end() || at->is_null()) return {};
-  if constexpr (std::is_same_v<T, bool>) {
-    if (!at->is_boolean()) throw wrong("true or false");
-    return at->get<bool>();
-  } else if constexpr (std::is_same_v<T, std::string>) {
-    if (!at->is_string()) throw wrong("a text");
-    return at->get<std::string>();
-  } else if constexpr (std::is_same_v<T, double>) {
-    if (!at->is_number()) throw wrong("a number");
-    return at->get<double>();
-  } else if constexpr (std::is_same_v<T, index_t>) {
-    if (!at->is_number_integer()) throw wrong("a whole number");
-    const auto value = at->get<std::int64_t>();
-    if (value < 0 || value > 0x7fffffff || (at->is_number_unsigned() && at->get<std::uint64_t>() > 0x7fffffff))
-      throw wrong("between 0 and 2147483647");
-    return static_cast<index_t>(value);
-  } else {
-    static_assert(std::is_same_v<T, std::vector<index_t>>);
-    if (!at->is_array()) throw wrong("a list");
-    std::vector<index_t> values;
-    for (const auto& element : *at) {
-      if (!element.is_number_integer()) throw wrong("a list of whole numbers");
-      values.push_back(element.template get<index_t>());
+/// The object called "a.b" within `top`; null if there is none.
+inline const nlohmann::json* object_in(const nlohmann::json& top, std::string_view path) {
+  const nlohmann::json* at = &top;
+  while (true) {
+    if (!at->is_object()) return nullptr;
+    const auto dot = path.find('.');
+    const auto next = at->find(std::string(path.substr(0, dot)));
+    if (next == at->end() || !next->is_object()) return nullptr;
+    at = &*next;
+    if (dot == path.npos) return at;
+    path.remove_prefix(dot + 1);
+  }
+}
+
+/// A whole number of 0 or more that fits 32 bits.
+inline std::optional<index_t> config_number(const nlohmann::json& value) {
+  if (!value.is_number_integer()) return {};
+  const auto number = value.get<std::int64_t>();
+  if (number < 0 || number > 0x7fffffff || (value.is_number_unsigned() && value.get<std::uint64_t>() > 0x7fffffff))
+    return {};
+  return static_cast<index_t>(number);
+}
+
+/// Looks keys up in what the caller gives, in the first of some objects that config.json has, at its top, and in what it
+/// says of quantisation; the first that has a key decides, also by null, which means absent. Keeps references.
+class config_reader {
+ public:
+  config_reader(const nlohmann::json& file, const nlohmann::json& given, std::span<const std::string> inside) {
+    add("", given);
+    for (const auto& path : inside)
+      if (const auto* object = object_in(file, path)) {
+        add(path + ".", *object);
+        break;
+      }
+    add("", file);
+    own_ = objects_.size();
+    for (const char* key : {"quantization_config", "compression_config"})
+      for (std::size_t i = 0; i < own_; ++i)
+        if (const auto* object = object_in(*objects_[i].keys, key)) add(objects_[i].path + key + ".", *object);
+  }
+
+  /// Null if the key is absent or null. Notes that somebody asked for it.
+  const nlohmann::json* find(const std::string& key) const {
+    asked_.insert(key);
+    for (const auto& object : objects_)
+      if (const auto at = object.keys->find(key); at != object.keys->end()) return at->is_null() ? nullptr : &*at;
+    return nullptr;
+  }
+  /// The first of `keys` that is there, or an empty text.
+  std::string first(std::span<const std::string> keys) const {
+    std::string result;
+    for (const auto& key : keys)
+      if (find(key) && result.empty()) result = key;
+    return result;
+  }
+  /// `key` with the objects around it, in quotes.
+  std::string place(const std::string& key) const {
+    for (const auto& object : objects_)
+      if (object.keys->contains(key)) return shown(object.path + key);
+    return shown(key);
+  }
+  [[noreturn]] void refuse(const std::string& key, const std::string& what, const std::string& fix) const {
+    throw error("config.json", place(key) + " " + what, fix);
+  }
+
+  /// One key as `T`: `bool`, `index_t` (0 to 2^31 - 1), `double`, a text, or a list of `index_t`. Throws if it is something
+  /// else. NaN and infinities are read as numbers.
+  template <class T>
+  std::optional<T> value(const std::string& key) const {
+    const auto* at = find(key);
+    const auto wrong = [&](const char* wanted) { refuse(key, std::string("is not ") + wanted, "fix the file"); };
+    if (!at) return {};
+    if constexpr (std::is_same_v<T, bool>) {
+      if (!at->is_boolean()) wrong("true or false");
+      return at->get<bool>();
+    } else if constexpr (std::is_same_v<T, std::string>) {
+      if (!at->is_string()) wrong("a text");
+      return at->get<std::string>();
+    } else if constexpr (std::is_same_v<T, double>) {
+      if (at->is_number()) return at->get<double>();
+      const auto literal = at->is_string() ? literal_of(at->get_ref<const std::string&>()) : std::string_view();
+      constexpr double infinity = std::numeric_limits<double>::infinity();
+      if (literal == "Infinity") return infinity;
+      if (literal == "-Infinity") return -infinity;
+      if (literal != "NaN") wrong("a number");
+      return std::numeric_limits<double>::quiet_NaN();
+    } else if constexpr (std::is_same_v<T, index_t>) {
+      if (!at->is_number_integer()) wrong("a whole number");
+      const auto number = config_number(*at);
+      if (!number) wrong("between 0 and 2147483647");
+      return *number;
+    } else {
+      static_assert(std::is_same_v<T, std::vector<index_t>>);
+      if (!at->is_array()) wrong("a list");
+      std::vector<index_t> values;
+      for (const auto& element : *at) {
+        const auto number = config_number(element);
+        if (!number) wrong("a list of whole numbers");
+        values.push_back(*number);
+      }
+      return values;
     }
-    return values;
   }
-}
+  template <class T>
+  std::optional<T> value(std::span<const std::string> keys) const {
+    const auto key = first(keys);
+    return key.empty() ? std::nullopt : value<T>(key);
+  }
 
-/// The keys of config.json and of its entry "quantization_config", without anything that is nested deeper: copying that
-/// would take as much stack as a hostile file likes.
-inline nlohmann::json shallow(const nlohmann::json& config) {
-  auto result = nlohmann::json::object();
-  const auto is_plain = [](const nlohmann::json& value) { return value.is_primitive(); };
-  const auto copy = [&](const nlohmann::json& from) {
-    for (const auto& [key, value] : from.items())
-      result[key] = value.is_primitive() || (value.is_array() && std::all_of(value.begin(), value.end(), is_plain))
-                        ? value
-                        : nlohmann::json("...");
+  /// A number of every layer, which may stand there as a list of equal ones.
+  std::optional<index_t> value_of_layers(const std::string& key) const {
+    const auto* at = find(key);
+    if (!at || !at->is_array()) return value<index_t>(key);
+    const auto values = *value<std::vector<index_t>>(key);
+    if (values.empty() || std::any_of(values.begin(), values.end(), [&](index_t v) { return v != values[0]; }))
+      refuse(key, "is a list of different numbers", "layers that differ are not understood; compose them by hand");
+    return values[0];
+  }
+
+  /// Keys of the model, not of its quantisation, that are not null, that nobody asked for, and of which `wanted` holds.
+  template <class Wanted>
+  std::vector<std::string> unread(const Wanted& wanted) const {
+    std::vector<std::string> found;
+    for (std::size_t i = 0; i < own_; ++i)
+      for (const auto& [key, value] : objects_[i].keys->items())
+        if (find_quietly(key) && !asked_.contains(key) && wanted(key)) found.push_back(key);
+    std::sort(found.begin(), found.end());
+    found.erase(std::unique(found.begin(), found.end()), found.end());
+    return found;
+  }
+
+ private:
+  struct place_of_keys {
+    std::string path;
+    const nlohmann::json* keys;
   };
-  if (!config.is_object()) return result;
-  const auto quantised = config.find("quantization_config");
-  if (quantised != config.end() && quantised->is_object()) copy(*quantised);
-  copy(config);
-  return result;
-}
 
-/// Whether config.json makes layer `layer` a mixture; layers that it says nothing of are.
-inline bool config_has_mixture(const nlohmann::json& config, index_t layer) {
-  const auto dense = config_value<std::vector<index_t>>(config, "mlp_only_layers").value_or(std::vector<index_t>{});
-  for (const index_t l : dense)
-    if (l == layer) return false;
-  if (layer < config_value<index_t>(config, "first_k_dense_replace").value_or(0)) return false;
-  const index_t step = config_value<index_t>(config, "decoder_sparse_step").value_or(1);
-  if (step < 1 || (layer + 1) % step != 0) return false;
-  const index_t frequency = config_value<index_t>(config, "moe_layer_freq").value_or(1);
-  return frequency >= 1 && layer % frequency == 0;
-}
-
-/// Throws unless `key`, where config.json has it, is `value`.
-template <class T>
-void config_must_be(const nlohmann::json& config, const char* key, const T& value, const std::string& what,
-                    const char* fix) {
-  const auto given = config_value<T>(config, key);
-  if (given && *given != value) throw error("config.json", "'" + std::string(key) + "' " + what, fix);
-}
-
-/// The number that `key` gives; without it, notes the first such key as missing.
-inline index_t needed(const nlohmann::json& config, const char* key, moe_description& d) {
-  const auto value = config_value<index_t>(config, key);
-  if (!value && d.missing.empty()) d.missing = key;
-  return value.value_or(0);
-}
-
-inline void read_groups(const nlohmann::json& config, moe_description& d) {
-  if (d.family.group_best == 0) return;
-  const std::string limited = d.family.group_best == 1 ? "group_limited_greedy" : "noaux_tc";
-  const auto method = config_value<std::string>(config, "topk_method");
-  if (method.value_or(d.family.group_best == 1 ? "greedy" : limited) == "greedy") return;
-  config_must_be<std::string>(config, "topk_method", limited, "is neither 'greedy' nor '" + limited + "'",
-                              "give a row of your own, or compose the router by hand");
-  d.groups = needed(config, "n_group", d);
-  d.selected_groups = needed(config, "topk_group", d);
-  moue::detail::require(
-      !d.missing.empty() ||
-          (d.groups >= 1 && d.selected_groups >= 1 && d.selected_groups <= d.groups && d.experts % d.groups == 0),
-      "config.json",
-      [&] {
-        return "'n_group' is " + std::to_string(d.groups) + " and 'topk_group' " + std::to_string(d.selected_groups) +
-               " for " + std::to_string(d.experts) + " experts";
-      },
-      "groups must cut the experts evenly, and at least one must be kept");
-}
-
-inline void read_gate(const nlohmann::json& config, moe_description& d) {
-  const char* fix = "give a row of your own whose gate is what the model was trained with";
-  const bool normed = config_value<bool>(config, "norm_topk_prob").value_or(d.family.normed);
-  moue::detail::require(
-      d.family.gate_not_normed || normed == d.family.normed, "config.json",
-      [&] {
-        return "'norm_topk_prob' is " + std::string(normed ? "true" : "false") +
-               ", on which public implementations of " + d.family.name + " do not agree";
-      },
-      fix);
-  d.gate = !normed && d.family.gate_not_normed ? *d.family.gate_not_normed : d.family.gate;
-  const bool sigmoid = d.gate == gate_convention::sigmoid || d.gate == gate_convention::sigmoid_of_selected;
-  config_must_be<std::string>(config, "scoring_func", sigmoid ? "sigmoid" : "softmax", "is not the family's", fix);
-  if (sigmoid || d.gate == gate_convention::softmax) {
-    const auto scale = config_value<double>(config, "routed_scaling_factor");
-    if (sigmoid && !scale && d.missing.empty()) d.missing = "routed_scaling_factor";
-    d.scale = scale.value_or(1);
-    moue::detail::require(
-        std::isfinite(d.scale) && d.scale > 0, "config.json",
-        [&] { return "'routed_scaling_factor' is " + std::to_string(d.scale); }, "give a positive number");
+  void add(const std::string& path, const nlohmann::json& keys) {
+    if (keys.is_object()) objects_.push_back({path, &keys});
   }
-  if (d.gate == gate_convention::sparsemixer) {
-    const auto jitter = config_value<double>(config, "router_jitter_noise");
-    if (!jitter && d.missing.empty()) d.missing = "router_jitter_noise";
-    d.jitter = jitter.value_or(0);
-    moue::detail::require(
-        std::isfinite(d.jitter) && d.jitter >= 0, "config.json",
-        [&] { return "'router_jitter_noise' is " + std::to_string(d.jitter); }, "give a number of 0 or more");
+  bool find_quietly(const std::string& key) const {
+    for (const auto& object : objects_)
+      if (const auto at = object.keys->find(key); at != object.keys->end()) return !at->is_null();
+    return false;
   }
-}
 
-/// Fills in what tensors cannot tell, and checks what they can. Throws on contradictions.
-inline void read_numbers(const nlohmann::json& config, moe_description& d) {
-  const char* other = "the config.json of another model seems to stand beside this file";
-  for (const char* key : {"num_experts", "num_local_experts", "n_routed_experts"})
-    config_must_be(config, key, d.experts, "is not " + std::to_string(d.experts) + ", as the tensors have it", other);
-  config_must_be(config, "hidden_size", d.width, "is not " + std::to_string(d.width) + ", as the tensors have it",
-                 other);
-  const char* by_hand = "compose the experts by hand, with an activation of your own";
-  for (const char* key : {"hidden_act", "activation_function"})
-    config_must_be<std::string>(config, key, "silu", "is not 'silu', the one understood here", by_hand);
-  if (d.family.clamped_swiglu) {
-    config_must_be(config, "swiglu_limit", 7.0, "is not 7, the one value understood here", by_hand);
-    config_must_be(config, "swiglu_alpha", 1.702, "is not 1.702, the one value understood here", by_hand);
-  }
-  d.per_token = needed(config, "num_experts_per_tok", d);
-  moue::detail::require(
-      !d.missing.empty() || (d.per_token >= 1 && d.per_token <= d.experts), "config.json",
-      [&] {
-        return "'num_experts_per_tok' is " + std::to_string(d.per_token) + " of " + std::to_string(d.experts) +
-               " experts";
-      },
-      "give a number from 1 to the experts of a layer");
-  read_gate(config, d);
-  read_groups(config, d);
-  const auto tile = config_value<std::vector<index_t>>(config, "weight_block_size");
-  if (!tile) return;
-  const auto sound = [](index_t n) { return n > 0 && n <= 0x7fffffff; };
-  moue::detail::require(
-      tile->size() == 2 && sound((*tile)[0]) && sound((*tile)[1]), "config.json",
-      [] { return std::string("'weight_block_size' is not two sizes"); }, "fix the file");
-  d.tile = {(*tile)[0], (*tile)[1]};
-}
+  std::vector<place_of_keys> objects_;
+  std::size_t own_ = 0;
+  mutable std::set<std::string> asked_;
+};
 
 }  // namespace detail
 }  // namespace moue::inline v0_1::io

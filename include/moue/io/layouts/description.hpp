@@ -44,13 +44,15 @@ struct moe_slice {
 struct moe_description {
   moe_family family;
   moe_layout layout;
-  std::string prefix;                 ///< of names, before "layers."
+  std::string prefix;                 ///< of names, before `layout.word`, which is mostly "layers."
   std::vector<index_t> model_layers;  ///< which layers of the model are mixtures, ascending
-  index_t experts = 0;                ///< routed ones, per layer
+  index_t experts = 0;                ///< routed ones with matrices, per layer
+  index_t identities = 0;             ///< routed ones that return their input, behind them
   index_t width = 0;
   index_t hidden = 0;
   index_t shared_hidden = 0;              ///< of the shared expert; 0: there is none
   std::array<index_t, 2> tile{128, 128};  ///< of block-scaled fp8
+  bool zeros_as_they_are = false;         ///< GPTQ's zeros are not stored less one
 
   // What tensors cannot tell; complete if `missing` is empty.
   index_t per_token = 0;  ///< experts a token takes
@@ -60,14 +62,23 @@ struct moe_description {
   index_t selected_groups = 1;
   double jitter = 0;         ///< of sparsemixer
   std::string missing = {};  ///< the first key that config.json should have given
+  /// Keys of config.json that by their names are about the mixture, and that nobody read.
+  std::vector<std::string> not_understood = {};
 
   index_t layers() const { return static_cast<index_t>(model_layers.size()); }
+  /// What a token of a layer chooses from.
+  index_t candidates() const { return experts + identities; }
 
-  /// This description, if it has all that a running layer needs; throws otherwise, naming the missing key.
+  /// This description, if it has all that a running layer needs; throws otherwise, naming the key that is missing or
+  /// not understood.
   const moe_description& running() const {
     moue::detail::require(
         missing.empty(), family.name, [&] { return "'" + missing + "' is not known"; },
         "put it into the config.json beside the file, or give it in moe_options::config");
+    moue::detail::require(
+        not_understood.empty(), family.name,
+        [&] { return "config.json has '" + not_understood[0] + "', of which it is not known what it changes"; },
+        "if it changes nothing, give it as null in moe_options::config; else compose the layer by hand");
     return *this;
   }
 
@@ -96,52 +107,26 @@ struct moe_description {
       case moe_part::shared_self_gate:
         return {1, width};
       case moe_part::router:
-        return {experts, width};
+        return {candidates(), width};
       case moe_part::router_bias:
       case moe_part::selection_bias:
-        return {1, experts};
+        return {1, candidates()};
     }
     return {};
   }
 
   /// The name that follows "layers.<l>.", with "{e}" for the expert.
-  const std::string& pattern(moe_part part) const {
-    switch (part) {
-      case moe_part::gate:
-        return layout.experts.gate;
-      case moe_part::up:
-        return layout.experts.up;
-      case moe_part::down:
-        return layout.experts.down;
-      case moe_part::gate_bias:
-        return layout.experts.gate_bias;
-      case moe_part::up_bias:
-        return layout.experts.up_bias;
-      case moe_part::down_bias:
-        return layout.experts.down_bias;
-      case moe_part::shared_gate:
-        return family.shared.gate;
-      case moe_part::shared_up:
-        return family.shared.up;
-      case moe_part::shared_down:
-        return family.shared.down;
-      case moe_part::shared_self_gate:
-        return family.shared_self_gate;
-      case moe_part::router:
-        return layout.router;
-      case moe_part::router_bias:
-        return layout.router_bias;
-      case moe_part::selection_bias:
-        break;
-    }
-    return family.selection_bias;
-  }
+  const std::string& pattern(moe_part part) const { return layout.pattern(part); }
 
   /// The full name of the tensor that holds `part`.
   std::string tensor_name(index_t layer, moe_part part, index_t expert = 0) const {
     std::string name = pattern(part);
     if (const auto brace = name.find("{e}"); brace != std::string::npos) name.replace(brace, 3, std::to_string(expert));
-    return prefix + "layers." + std::to_string(model_layers[static_cast<std::size_t>(layer)]) + "." + name;
+    return layer_name(layer) + name;
+  }
+  /// What all names of a mixture layer begin with.
+  std::string layer_name(index_t layer) const {
+    return prefix + layout.word + std::to_string(model_layers[static_cast<std::size_t>(layer)]) + ".";
   }
 
   /// Where `part` of mixture layer `layer` (and of `expert`, for a part that each expert has) stands. Throws if there
@@ -161,7 +146,7 @@ struct moe_description {
     const bool matrix = !vector && part < moe_part::shared_self_gate;
     const bool second = part == moe_part::up || part == moe_part::up_bias || part == moe_part::shared_up;
     const bool first_of_two = part == moe_part::gate || part == moe_part::gate_bias || part == moe_part::shared_gate;
-    const expert_layout& from = routed ? layout.experts : family.shared;
+    const expert_layout& from = routed ? layout.experts : layout.shared;
     const bool paired = from.pair != pairing::apart && (second || first_of_two);
 
     const matrix_shape canonical = shape(part);
@@ -180,6 +165,7 @@ struct moe_description {
       s.first =
           static_cast<std::uint64_t>(expert) * static_cast<std::uint64_t>(s.outer) * static_cast<std::uint64_t>(s.cols);
     }
+    if (part == moe_part::selection_bias && layout.selection_bias_is_row) s.shape.push_back(1);
     s.shape.push_back(static_cast<std::uint64_t>(s.transposed ? s.cols : s.outer));
     if (!vector) s.shape.push_back(static_cast<std::uint64_t>(s.transposed ? s.outer : s.cols));
     return s;

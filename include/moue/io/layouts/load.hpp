@@ -56,16 +56,16 @@ inline constexpr named_part named_parts[] = {{tensor_owner::routed_expert, "gate
 }  // namespace detail
 
 /// The address of tensor `info` of a mixture of any types whose experts are numbered as by `mixture_of`: layer l's
-/// expert i is l * experts + i, and the shared experts follow, one a layer. Throws if the checkpoint has no such
+/// expert i is l * candidates() + i, and the shared experts follow, one a layer. Throws if the checkpoint has no such
 /// matrix, or one of another shape.
 inline moe_address address_of(const moe_description& d, const tensor_info& info) {
   using detail::tensor_owner;
-  const index_t routed = d.layers() * d.experts;
+  const index_t routed = d.layers() * d.candidates();
   const auto owner = info.expert < 0        ? tensor_owner::router
                      : info.expert < routed ? tensor_owner::routed_expert
                                             : tensor_owner::shared_expert;
   const index_t layer = owner == tensor_owner::router          ? info.layer
-                        : owner == tensor_owner::routed_expert ? info.expert / d.experts
+                        : owner == tensor_owner::routed_expert ? info.expert / d.candidates()
                                                                : info.expert - routed;
   const std::string_view last = std::string_view(info.name).substr(info.name.rfind('.') + 1);
   const auto* named = std::find_if(std::begin(detail::named_parts), std::end(detail::named_parts),
@@ -80,7 +80,7 @@ inline moe_address address_of(const moe_description& d, const tensor_info& info)
                               : std::string(", which the checkpoint does not have"));
       },
       "use mixture_of, or compose what the family's row says");
-  return {named->part, layer, owner == tensor_owner::routed_expert ? info.expert % d.experts : 0};
+  return {named->part, layer, owner == tensor_owner::routed_expert ? info.expert % d.candidates() : 0};
 }
 
 /// Fills the weights of such a mixture, one matrix at a time. Throws as `address_of` does, and if the mixture has no

@@ -12,8 +12,10 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
+#include "moue/io/layouts/coded.hpp"
 #include "moue/io/layouts/description.hpp"
 
 namespace moue::inline v0_1::io {
@@ -35,9 +37,8 @@ struct layer_tensor {
   index_t layer;
 };
 
-/// Takes "<prefix>layers.<l>.<rest>" apart.
-inline std::optional<layer_tensor> layer_of(std::string_view name) {
-  constexpr std::string_view word = "layers.";
+/// Takes "<prefix><word><l>.<rest>" apart; `word` ends with a dot.
+inline std::optional<layer_tensor> layer_of(std::string_view name, std::string_view word) {
   for (auto at = name.find(word); at != std::string_view::npos; at = name.find(word, at + 1)) {
     if (at > 0 && name[at - 1] != '.') continue;
     const char* first = name.data() + at + word.size();
@@ -55,27 +56,27 @@ using layer_names = std::map<index_t, std::vector<std::string_view>>;
 /// The mark of a module that predicts later tokens: it stands among the layers but is none.
 inline constexpr std::string_view prediction_mark = "eh_proj.weight";
 
-/// The patterns of all parts that a layout of a family has.
-inline std::vector<std::string> patterns(const moe_family& family, const moe_layout& layout) {
-  moe_description d;
-  d.family = family;
-  d.layout = layout;
+/// The patterns of all parts that a layout has.
+inline std::vector<std::string> patterns(const moe_layout& layout) {
   std::vector<std::string> found;
   for (const auto part : moe_parts)
-    if (d.has(part)) found.push_back(d.pattern(part));
+    if (!layout.pattern(part).empty()) found.push_back(layout.pattern(part));
   return found;
 }
 
-/// The tensors that may hold the matrix called `name`: itself, or its low-precision pieces.
-inline bool explains(const expert_layout& experts, std::string_view pattern, std::string_view name) {
-  if (experts.mxfp4 && (pattern == experts.gate || pattern == experts.up || pattern == experts.down)) {
-    for (const std::string_view piece : {"_blocks", "_scales"})
-      if (name.ends_with(piece) && matches(name.substr(0, name.size() - piece.size()), pattern)) return true;
-    return false;
-  }
-  constexpr std::string_view scale = "_scale_inv";
-  return matches(name, pattern) ||
-         (name.ends_with(scale) && matches(name.substr(0, name.size() - scale.size()), pattern));
+/// Whether `layout` leaves the tensor alone.
+inline bool stands_beside(const moe_layout& layout, std::string_view name) {
+  return std::any_of(layout.beside.begin(), layout.beside.end(), [&](const std::string& stem) {
+    return stem.ends_with('.') ? name.starts_with(stem) : name == stem;
+  });
+}
+
+/// The names of tensors that hold a part of a layout, in plain numbers or in codes.
+inline std::vector<std::string> names_of(const moe_layout& layout, std::string_view pattern) {
+  const auto& experts = layout.experts;
+  if (experts.mxfp4 && (pattern == experts.gate || pattern == experts.up || pattern == experts.down))
+    return {std::string(pattern) + "_blocks", std::string(pattern) + "_scales"};
+  return stored_names(pattern);
 }
 
 /// Why the layers do not have this layout, and how far the likeness went; no text if they do.
@@ -84,27 +85,35 @@ struct misfit {
   std::string why;
 };
 
-inline misfit compare(const layer_names& layers, const moe_family& family, const moe_layout& layout) {
+/// Compares one layer that has the router; forgets parts that this family may lack and that the layer does lack.
+inline misfit compare(const layer_names& layers, const moe_family& family, moe_layout& layout) {
   const auto has_router = [&](const auto& layer) {
     return std::any_of(layer.second.begin(), layer.second.end(), [&](auto name) { return name == layout.router; });
   };
   const auto layer = std::find_if(layers.begin(), layers.end(), has_router);
   if (layer == layers.end()) return {0, "no layer has '" + layout.router + "'"};
   const auto where = "layer " + std::to_string(layer->first);
-  const auto wanted = patterns(family, layout);
-  for (const auto& pattern : wanted)
-    if (std::none_of(layer->second.begin(), layer->second.end(),
-                     [&](auto name) { return explains(layout.experts, pattern, name); }))
-      return {1, where + " has no '" + pattern + "'"};
+  const auto matches_one = [](const std::vector<std::string>& patterns, std::string_view name) {
+    return std::any_of(patterns.begin(), patterns.end(), [&](const auto& one) { return matches(name, one); });
+  };
+  const auto there = [&](std::string_view pattern) {
+    const auto names = names_of(layout, pattern);
+    return std::any_of(layer->second.begin(), layer->second.end(), [&](auto name) { return matches_one(names, name); });
+  };
+  for (const auto part : family.optional)
+    if (!there(layout.pattern(part))) layout.pattern(part).clear();
+  const auto wanted = patterns(layout);
+  std::vector<std::string> names;
+  for (const auto& pattern : wanted) {
+    if (!there(pattern)) return {1, where + " has no '" + pattern + "'"};
+    for (auto& name : names_of(layout, pattern)) names.push_back(std::move(name));
+  }
   for (const auto name : layer->second) {
     const auto stem = name.substr(0, name.find('.') + 1);
     bool ours = name.find("mlp") != name.npos || name.find("moe") != name.npos || name.find("expert") != name.npos;
-    bool known = false;
-    for (const auto& pattern : wanted) {
-      ours = ours || (!stem.empty() && pattern.starts_with(stem));
-      known = known || explains(layout.experts, pattern, name);
-    }
-    if (ours && !known) return {2, "'" + std::string(name) + "' in " + where + " is no part of it"};
+    for (const auto& pattern : wanted) ours = ours || (!stem.empty() && pattern.starts_with(stem));
+    if (ours && !stands_beside(layout, name) && !matches_one(names, name))
+      return {2, "'" + std::string(name) + "' in " + where + " is no part of it"};
   }
   return {3, ""};
 }

@@ -7,7 +7,9 @@
 
 #include <utility>
 
+#include "moue/expert/copy.hpp"
 #include "moue/expert/gated_mlp.hpp"
+#include "moue/expert/mlp.hpp"
 #include "moue/expert/self_gated.hpp"
 #include "moue/io/layouts/load.hpp"
 #include "moue/io/layouts/router.hpp"
@@ -17,26 +19,34 @@
 
 namespace moue::inline v0_1::io {
 
-/// Routed experts of either gating, then the shared expert, plain or self-gated.
-using public_experts = expert_pool<swiglu, gated_mlp<clamped_swiglu, true>, swiglu, self_gated<swiglu>>;
+/// Routed experts of every kind, the identity, and shared experts of every kind.
+using public_experts = expert_pool<swiglu, gated_mlp<clamped_swiglu, true>, mlp<relu_squared>, copy_expert, swiglu,
+                                   self_gated<swiglu>, mlp<relu_squared>>;
 
 /// One type for every family. Composing the exact types by hand gives faster code and names no tensor that is empty.
 template <class LossT = no_balancing, class BackendT = cpu>
 using public_mixture = mixture<public_experts, always_on<layer_local>, public_router, LossT, BackendT>;
 
-/// The mixture layers of a checkpoint, without weights: layer l's expert i has id l * experts + i; shared experts come
-/// after all of these. Throws if config.json does not give all numbers that a running layer needs.
+/// The mixture layers of a checkpoint, without weights: layer l's expert i has id l * candidates() + i; shared experts
+/// come after all of these. Throws if config.json does not give all numbers that a running layer needs.
 template <class LossT = no_balancing, class BackendT = cpu>
 public_mixture<LossT, BackendT> mixture_of(const moe_description& d, LossT loss = {}, BackendT backend = {}) {
-  const index_t routed = d.layers() * d.experts;
-  const index_t routed_kind = d.family.clamped_swiglu ? 1 : 0;
-  const index_t shared_kind = d.has(moe_part::shared_self_gate) ? 3 : 2;
-  const swiglu plain{.width = d.width, .hidden = d.hidden};
-  const swiglu shared{.width = d.width, .hidden = d.shared_hidden};
-  return {public_experts{[=](index_t expert) { return expert < routed ? routed_kind : shared_kind; }, plain,
-                         gated_mlp<clamped_swiglu, true>{.width = d.width, .hidden = d.hidden}, shared,
-                         self_gated<swiglu>{shared}},
-          always_on<layer_local>{{.depth = d.layers(), .per_layer = d.experts}, d.shared_hidden > 0 ? 1 : 0, 0},
+  const auto kind_of = [routed = d.layers() * d.candidates(), candidates = d.candidates(), experts = d.experts,
+                        activation = d.family.activation,
+                        self_gated = d.has(moe_part::shared_self_gate)](index_t expert) -> index_t {
+    const bool two = activation == expert_activation::relu_squared;
+    if (expert >= routed) return two ? 6 : self_gated ? 5 : 4;
+    if (expert % candidates >= experts) return 3;
+    return two ? 2 : activation == expert_activation::clamped_swiglu ? 1 : 0;
+  };
+  // Where there is no shared expert, none is of its kinds; but every kind of a pool has sizes.
+  const index_t shared_hidden = d.shared_hidden > 0 ? d.shared_hidden : 1;
+  const swiglu shared{.width = d.width, .hidden = shared_hidden};
+  return {public_experts{kind_of, swiglu{.width = d.width, .hidden = d.hidden},
+                         gated_mlp<clamped_swiglu, true>{.width = d.width, .hidden = d.hidden},
+                         mlp<relu_squared>{.width = d.width, .hidden = d.hidden}, copy_expert{.width = d.width}, shared,
+                         self_gated<swiglu>{shared}, mlp<relu_squared>{.width = d.width, .hidden = shared_hidden}},
+          always_on<layer_local>{{.depth = d.layers(), .per_layer = d.candidates()}, d.shared_hidden > 0 ? 1 : 0, 0},
           router_of(d), std::move(loss), std::move(backend)};
 }
 

@@ -17,8 +17,10 @@
 
 #include "moue/error.hpp"
 #include "moue/io/checkpoint.hpp"
+#include "moue/io/layouts/coded.hpp"
 #include "moue/io/layouts/recognise.hpp"
 #include "moue/io/low_precision.hpp"
+#include "moue/io/schemes.hpp"
 
 namespace moue::inline v0_1::io {
 
@@ -77,6 +79,11 @@ class moe_checkpoint {
     return found;
   }
 
+  // Before its use: its type is what its body says.
+  auto finder() const {
+    return [this](const std::string& name) { return files_.contains(name) ? &files_.entry(name) : nullptr; };
+  }
+
   /// The expert's stored lines from `first_line` on, decoded.
   template <class T>
   void read_lines(const moe_slice& s, index_t first_line, std::span<T> out) const {
@@ -86,22 +93,42 @@ class moe_checkpoint {
       const auto block = first / mxfp4_block, count = out.size() / mxfp4_block;
       decode_mxfp4(files_.bytes(s.tensor + "_blocks").subspan(block * (mxfp4_block / 2), count * (mxfp4_block / 2)),
                    files_.bytes(s.tensor + "_scales").subspan(block, count), out);
-    } else if (files_.entry(s.tensor).type == dtype::f8_e4m3) {
-      const auto [height, width] = description_.tile;
-      const index_t begin = first_line / height;
-      const index_t end = (first_line + static_cast<index_t>(out.size() / line) + height - 1) / height;
-      const index_t across = (s.line() + width - 1) / width, down = (s.lines() + height - 1) / height;
-      const auto expert = static_cast<index_t>(s.first / (line * static_cast<std::uint64_t>(s.lines())));
-      std::vector<float> scales(static_cast<std::size_t>((end - begin) * across));
-      const auto& stored = files_.entry(s.tensor + "_scale_inv");
-      const auto before = static_cast<std::size_t>((expert * down + begin) * across * bits_of(stored.type) / 8);
-      decode_scales(stored.type, files_.bytes(stored.name).data() + before, std::span<float>(scales),
-                    detail::shown(stored.name));
-      decode_tiles(dtype::f8_e4m3, files_.bytes(s.tensor).subspan(first, out.size()), s.line(), scales,
-                   description_.tile, first_line - begin * height, out);
+    } else if (const auto coded = detail::find_coded(description_, s, finder())) {
+      decode_rows(matrix_of(s, *coded), first_line, out);
     } else {
       files_.read(s.tensor, first, out);
     }
+  }
+
+  /// What holds the expert of the slice.
+  coded_matrix matrix_of(const moe_slice& s, const coded_tensors& t) const {
+    const auto stored = static_cast<std::uint64_t>(s.line()) * static_cast<std::uint64_t>(s.lines());
+    const std::uint64_t experts = s.shape.size() == 3 ? s.shape[0] : 1, expert = stored == 0 ? 0 : s.first / stored;
+    const auto part = [&](const std::string& name) {
+      const auto bytes = name.empty() ? std::span<const std::byte>() : files_.bytes(name);
+      return bytes.subspan(bytes.size() / experts * expert, bytes.size() / experts);
+    };
+    coded_matrix m{.how = t.how->how,
+                   .rows = s.lines(),
+                   .cols = s.line(),
+                   .type = files_.entry(t.codes).type,
+                   .bits = t.bits,
+                   .codes = part(t.codes),
+                   .tile = t.tile,
+                   .scales = {files_.entry(t.scales).type, part(t.scales)},
+                   .zeros = part(t.zeros),
+                   .zero = t.zero,
+                   .groups = part(t.groups),
+                   .whole_divides = t.how->whole_divides};
+    if (!t.whole.empty()) files_.read(t.whole, 0, std::span(&m.whole, 1));
+    if (!t.shape.empty()) {
+      const auto shape = files_.read<double>(t.shape);
+      if (shape[0] != static_cast<double>(m.rows) || shape[1] != static_cast<double>(m.cols))
+        throw error(detail::shown(files_.path().native()),
+                    "tensor " + detail::shown(t.shape) + " is not " + moue::detail::shape_text(m.rows, m.cols),
+                    "get the file again");
+    }
+    return m;
   }
 
   template <class T>

@@ -18,9 +18,12 @@
 #include <nlohmann/json.hpp>
 
 #include "moue/error.hpp"
+#include "moue/io/layouts/coded.hpp"
 #include "moue/io/layouts/config.hpp"
 #include "moue/io/layouts/families.hpp"
+#include "moue/io/layouts/layer_keys.hpp"
 #include "moue/io/layouts/match.hpp"
+#include "moue/io/layouts/numbers.hpp"
 #include "moue/io/message.hpp"
 #include "moue/io/safetensors/header.hpp"
 
@@ -29,7 +32,8 @@ namespace moue::inline v0_1::io {
 /// What a caller may tell about a checkpoint.
 struct moe_options {
   std::string family = {};                              ///< empty: found out
-  nlohmann::json config = {};                           ///< keys that go before those of the file's config.json
+  nlohmann::json config = {};                           ///< keys that go before those of the file's config.json;
+                                                        ///< null: as if the file had none
   std::vector<moe_family> families = known_families();  ///< the rows to choose from
 };
 
@@ -38,19 +42,22 @@ namespace detail {
 class recogniser {
  public:
   recogniser(std::span<const tensor_entry> tensors, const nlohmann::json& config, const moe_options& options)
-      : config_(shallow(config)), options_(options) {
-    config_.update(shallow(options.config));
+      : file_(config), options_(options) {
+    for (const auto& family : options.families)
+      for (const auto& layout : family.layouts) stacks_[layout.word];
     for (const auto& tensor : tensors) {
       entries_.emplace(tensor.name, &tensor);
-      if (const auto at = layer_of(tensor.name)) stacks_[at->prefix][at->layer].push_back(at->rest);
+      for (auto& [word, stacks] : stacks_)
+        if (const auto at = layer_of(tensor.name, word)) stacks[at->prefix][at->layer].push_back(at->rest);
     }
   }
 
   moe_description run() {
     moe_description d = choose();
-    find_layers(d);
-    find_sizes(d);
-    read_numbers(config_, d);
+    const config_reader config(file_, options_.config, d.family.keys.inside);
+    find_layers(config, d);
+    find_sizes(config, d);
+    read_numbers(config, d);
     for (index_t layer = 0; layer < d.layers(); ++layer) check_layer(d, layer);
     return d;
   }
@@ -68,10 +75,18 @@ class recogniser {
 
   /// The family, layout and prefix that fit.
   moe_description choose() const {
-    const auto type = config_value<std::string>(config_, "model_type");
+    const auto types = model_types();
+    const auto is_one = [&](const moe_family& family, const std::string& type) {
+      return std::find(family.model_types.begin(), family.model_types.end(), type) != family.model_types.end();
+    };
+    // The first type that names a family decides.
+    const auto type = std::find_if(types.begin(), types.end(), [&](const std::string& candidate) {
+      return std::any_of(options_.families.begin(), options_.families.end(),
+                         [&](const auto& family) { return is_one(family, candidate); });
+    });
     const auto called = [&](const moe_family& family) {
       if (!options_.family.empty()) return family.name == options_.family;
-      return type && std::find(family.model_types.begin(), family.model_types.end(), *type) != family.model_types.end();
+      return type != types.end() && is_one(family, *type);
     };
     const bool named = std::any_of(options_.families.begin(), options_.families.end(), called);
     if (!options_.family.empty() && !named)
@@ -80,9 +95,10 @@ class recogniser {
     std::vector<moe_description> fits;
     std::set<std::string> names;
     misfit nearest{-1, "no tensor is called 'layers.<number>...'"};
-    for (const auto& family : options_.families)
-      for (const auto& layout : family.layouts)
-        for (const auto& [prefix, layers] : stacks_) {
+    const auto try_row = [&](const moe_family& family) {
+      for (const auto& known : family.layouts)
+        for (const auto& [prefix, layers] : stacks_.at(known.word)) {
+          auto layout = known;
           const auto found = compare(layers, family, layout);
           if (found.why.empty()) {
             names.insert(family.name);
@@ -96,8 +112,16 @@ class recogniser {
             nearest.why = family.name + " (" + layout.name + "): " + found.why;
           }
         }
-    const std::string called_so = options_.family.empty() && type ? "config.json says '" + *type + "'" : "";
-    if (type && !named)
+    };
+    for (const auto& family : options_.families)
+      if (named && called(family)) try_row(family);
+    if (fits.empty())  // all others: to choose from, or to say which would have fitted
+      for (const auto& family : options_.families)
+        if (!named || !called(family)) try_row(family);
+    const std::string called_so = options_.family.empty() && !types.empty()
+                                      ? "config.json says '" + (type == types.end() ? list(types) : *type) + "'"
+                                      : "";
+    if (!types.empty() && !named)
       fail(called_so + ", which is no family known here" +
                (names.empty() ? "; its tensors fit none either (" + nearest.why + ")"
                               : "; its tensors fit " + list(names)),
@@ -110,10 +134,47 @@ class recogniser {
     if (!named && names.size() > 1)
       fail("the tensors fit several families: " + list(names),
            "put 'model_type' into a config.json beside the file, or name the family in moe_options::family");
+    if (fits.size() > 1) {
+      auto by_shape = fits;
+      std::erase_if(by_shape, [&](const auto& d) { return !has_shapes(d); });
+      if (!by_shape.empty()) fits = std::move(by_shape);
+    }
     if (fits.size() > 1)
-      fail("there are several stacks of layers, '" + fits[0].prefix + "layers.' and '" + fits[1].prefix + "layers.'",
+      fail("there are several stacks of layers, '" + fits[0].prefix + fits[0].layout.word + "' and '" + fits[1].prefix +
+               fits[1].layout.word + "'",
            "give a file that holds one of them");
     return fits[0];
+  }
+
+  /// Whether the axis of the width stands where the layout has it; layouts may differ in nothing else.
+  bool has_shapes(moe_description d) const {
+    const auto& stack = stacks_.at(d.layout.word).at(d.prefix);
+    const auto layer = std::find_if(stack.begin(), stack.end(), [&](const auto& one) {
+      return std::find(one.second.begin(), one.second.end(), d.layout.router) != one.second.end();
+    });
+    d.model_layers = {layer->first};
+    const auto size = [&](moe_part part, std::size_t from_end) {
+      const auto& shape = entry(d.tensor_name(0, part)).shape;
+      return shape.size() < from_end ? 0 : shape[shape.size() - from_end];
+    };
+    const bool turned = d.layout.experts.transposed;
+    const auto width = size(moe_part::router, 1);
+    return d.layout.experts.mxfp4 ||
+           (size(moe_part::down, turned ? 1 : 2) == width && size(moe_part::up, turned ? 2 : 1) == width);
+  }
+
+  /// What config.json calls the model, and then its language model. Any of these names a family.
+  std::vector<std::string> model_types() const {
+    std::vector<std::string> found;
+    const auto add = [&](const config_reader& config) {
+      const auto type = config.value<std::string>("model_type");
+      if (type && std::find(found.begin(), found.end(), *type) == found.end()) found.push_back(*type);
+    };
+    add({file_, options_.config, {}});
+    for (const auto& family : options_.families)
+      for (const auto& path : family.keys.inside)
+        if (const auto* object = object_in(file_, path)) add({*object, options_.config, {}});
+    return found;
   }
 
   std::vector<std::string> all_names() const {
@@ -122,9 +183,10 @@ class recogniser {
     return names;
   }
 
-  void find_layers(moe_description& d) const {
-    const auto& stack = stacks_.at(d.prefix);
-    const auto depth = config_value<index_t>(config_, "num_hidden_layers");
+  void find_layers(const config_reader& config, moe_description& d) const {
+    const auto& stack = stacks_.at(d.layout.word).at(d.prefix);
+    const auto& keys = d.family.keys;
+    const auto depth = config.value<index_t>(keys.depth);
     for (const auto& [layer, names] : stack) {
       const auto holds = [&, &in = names](std::string_view name) {
         return std::find(in.begin(), in.end(), name) != in.end();
@@ -133,18 +195,19 @@ class recogniser {
       const bool mixture = holds(d.layout.router);
       if (beyond) continue;
       if (mixture) d.model_layers.push_back(layer);
-      if (depth && mixture != config_has_mixture(config_, layer))
+      if (depth && mixture != config_has_mixture(config, keys.layers, layer))
         fail("by config.json layer " + std::to_string(layer) + " is " + (mixture ? "dense" : "a mixture") + ", but '" +
-                 d.prefix + "layers." + std::to_string(layer) + "." + d.layout.router + "' is " +
+                 d.prefix + d.layout.word + std::to_string(layer) + "." + d.layout.router + "' is " +
                  (mixture ? "there" : "missing"),
              "check that the checkpoint is complete and the config.json its own");
     }
     if (depth)
       for (index_t layer = 0; layer < *depth; ++layer)
-        if (!stack.contains(layer) && config_has_mixture(config_, layer))
+        if (!stack.contains(layer) && config_has_mixture(config, keys.layers, layer))
           fail("layer " + std::to_string(layer) + " of " + std::to_string(*depth) + " is missing",
                "check that the checkpoint is complete and the config.json its own");
-    if (d.model_layers.empty()) fail("no layer is a mixture", "check 'num_hidden_layers' in config.json");
+    if (d.model_layers.empty())
+      fail("no layer is a mixture", "check '" + (keys.depth.empty() ? "" : keys.depth[0]) + "' in config.json");
   }
 
   const tensor_entry& entry(const std::string& name) const {
@@ -153,40 +216,60 @@ class recogniser {
     return *at->second;
   }
 
-  static std::string text(std::span<const std::uint64_t> shape) {
-    std::string result = "[";
-    for (const auto n : shape) result += (result.size() > 1 ? ", " : "") + std::to_string(n);
-    return result + "]";
-  }
-
   /// A size of a model; larger ones are damage, and would overflow.
   static index_t size(const tensor_entry& tensor, std::uint64_t n) {
     if (n == 0 || n > 0x7fffffff)
-      fail(detail::shown(tensor.name) + " has shape " + text(tensor.shape),
+      fail(detail::shown(tensor.name) + " has shape " + shape_text(tensor.shape),
            "no layer has such a size; the file is damaged");
     return static_cast<index_t>(n);
   }
 
-  /// The inner size of the experts, from the shape of what holds their last matrix, [.., width, inner] or transposed.
-  index_t inner(const moe_description& d, moe_part down) const {
-    const expert_layout& from = d.per_expert(down) ? d.layout.experts : d.family.shared;
+  /// The inner size of the experts, from the shape of what holds their last matrix, [.., width, inner] or transposed;
+  /// where that is in codes that may be packed, from the rows of the matrix before it.
+  index_t inner(const moe_description& d, moe_part down, moe_part up) const {
+    const expert_layout& from = d.per_expert(down) ? d.layout.experts : d.layout.shared;
     const bool packed = from.mxfp4;
-    const auto& tensor = entry(d.tensor_name(0, down) + (packed ? "_blocks" : ""));
+    const auto name = d.tensor_name(0, down);
+    if (!packed && !finder_(name)) return rows_in_codes(d.tensor_name(0, up)) / (from.pair == pairing::apart ? 1 : 2);
+    const auto& tensor = entry(name + (packed ? "_blocks" : ""));
+    if (!packed && tensor.type == dtype::u8)
+      return rows_in_codes(d.tensor_name(0, up)) / (from.pair == pairing::apart ? 1 : 2);
     const std::size_t from_end = packed || from.transposed ? 2 : 1;
     if (tensor.shape.size() < from_end || tensor.shape[tensor.shape.size() - from_end] > 0x3ffffff)
-      fail(detail::shown(tensor.name) + " has shape " + text(tensor.shape),
+      fail(detail::shown(tensor.name) + " has shape " + shape_text(tensor.shape),
            "no layer has such a size; the file is damaged");
     return size(tensor, tensor.shape[tensor.shape.size() - from_end] * (packed ? 32 : 1));
   }
 
-  void find_sizes(moe_description& d) const {
+  /// The rows of a matrix [rows, ..] in codes.
+  index_t rows_in_codes(const std::string& matrix) const {
+    for (const auto& one : schemes) {
+      const auto* codes = finder_(piece_name(matrix, one.codes));
+      if (!codes || !finder_(piece_name(matrix, one.scales)) || codes->shape.empty()) continue;
+      // The scales of transposed codes have a column for each row; what else there is has a row of codes.
+      const auto& tensor = one.how >= packing::words_down ? *finder_(piece_name(matrix, one.scales)) : *codes;
+      if (tensor.shape.size() < 2) break;
+      return size(tensor, one.how >= packing::words_down ? tensor.shape.back() : tensor.shape[tensor.shape.size() - 2]);
+    }
+    fail(detail::shown(matrix) + " is missing", "check that the checkpoint is complete");
+  }
+
+  void find_sizes(const config_reader& config, moe_description& d) const {
     const auto& router = entry(d.tensor_name(0, moe_part::router));
     if (router.shape.size() != 2)
-      fail(detail::shown(router.name) + " has shape " + text(router.shape), "a router is a matrix [experts, width]");
-    d.experts = size(router, router.shape[0]);
+      fail(detail::shown(router.name) + " has shape " + shape_text(router.shape),
+           "a router is a matrix [experts, width]");
+    const index_t candidates = size(router, router.shape[0]);
+    if (const auto& key = d.family.keys.identities; !key.empty()) {
+      d.identities = config.value<index_t>(key).value_or(0);
+      if (d.identities >= candidates)
+        config.refuse(key, "is " + std::to_string(d.identities) + " of " + std::to_string(candidates) + " experts",
+                      "check that the config.json is the checkpoint's own");
+    }
+    d.experts = candidates - d.identities;
     d.width = size(router, router.shape[1]);
-    d.hidden = inner(d, moe_part::down);
-    if (d.has(moe_part::shared_down)) d.shared_hidden = inner(d, moe_part::shared_down);
+    d.hidden = inner(d, moe_part::down, moe_part::up);
+    if (d.has(moe_part::shared_down)) d.shared_hidden = inner(d, moe_part::shared_down, moe_part::shared_up);
   }
 
   void check_layer(const moe_description& d, index_t layer) const {
@@ -199,10 +282,12 @@ class recogniser {
 
   void check_shape(const std::string& name, std::vector<std::uint64_t> shape) const {
     const auto& tensor = entry(name);
-    auto given = tensor.shape;
-    if (shape.size() == 1 && given.size() == 2 && given[0] == 1) given.erase(given.begin());
-    if (given != shape)
-      fail(detail::shown(name) + " has shape " + text(tensor.shape) + ", not " + text(shape),
+    const auto vector = [](std::vector<std::uint64_t> s) {
+      if (s.size() == 2 && s[0] == 1) s.erase(s.begin());
+      return s;
+    };
+    if (tensor.shape != shape && vector(tensor.shape) != vector(shape))
+      fail(detail::shown(name) + " has shape " + shape_text(tensor.shape) + ", not " + shape_text(shape),
            "check that the checkpoint is whole and of one model");
   }
 
@@ -220,27 +305,23 @@ class recogniser {
           fail("'" + s.tensor + piece + "' is not of type U8", "convert it again");
       return;
     }
-    check_shape(s.tensor, s.shape);
-    const auto scale = entries_.find(s.tensor + "_scale_inv");
-    const bool coded = entry(s.tensor).type == dtype::f8_e4m3;
-    if (coded != (scale != entries_.end()))
-      fail("'" + s.tensor + "' " + (coded ? "is of type F8_E4M3 without" : "is not of type F8_E4M3, but has") +
-               " scales called '" + s.tensor + "_scale_inv'",
-           "block-scaled tensors of type F8_E4M3 are the only ones in 8 bits that are understood");
-    if (!coded) return;
-    auto shape = s.shape;
-    const std::size_t n = shape.size();
-    if (n < 2) fail("'" + s.tensor + "' has scales, but is no matrix", "convert it again");
-    const auto rows = static_cast<std::uint64_t>(d.tile[0]), cols = static_cast<std::uint64_t>(d.tile[1]);
-    shape[n - 2] = (shape[n - 2] + rows - 1) / rows;
-    shape[n - 1] = (shape[n - 1] + cols - 1) / cols;
-    check_shape(s.tensor + "_scale_inv", shape);
+    if (!find_coded(d, s, finder_)) check_shape(s.tensor, s.shape);
   }
 
-  nlohmann::json config_;
+  /// The entry called so, or null.
+  struct finder {
+    const std::map<std::string_view, const tensor_entry*>& entries;
+    const tensor_entry* operator()(const std::string& name) const {
+      const auto at = entries.find(name);
+      return at == entries.end() ? nullptr : at->second;
+    }
+  };
+
+  const nlohmann::json& file_;
   const moe_options& options_;
   std::map<std::string_view, const tensor_entry*> entries_;
-  std::map<std::string_view, layer_names> stacks_;
+  finder finder_{entries_};
+  std::map<std::string, std::map<std::string_view, layer_names>> stacks_;  // by word, then by prefix
 };
 
 }  // namespace detail

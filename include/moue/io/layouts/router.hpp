@@ -14,6 +14,8 @@
 #include "moue/router/candidate_bias.hpp"
 #include "moue/router/compose.hpp"
 #include "moue/router/group_limited.hpp"
+#include "moue/router/preference.hpp"
+#include "moue/router/probability.hpp"
 #include "moue/router/sparsemixer.hpp"
 
 namespace moue::inline v0_1::io {
@@ -45,21 +47,35 @@ struct public_score {
   static auto bias(const auto& p) { return moue::detail::sub_array<1, 1>(p); }
 };
 
-/// `biased_sigmoid` if asked for, else `by_logits` and the bias's tensor is empty.
+/// Any `selection_score`, with a selection bias if asked for; else that tensor is empty.
 struct public_preference {
+  selection_score score = selection_score::logits;
   bool biased = false;
 
   auto parameters(router_shape s) const {
-    auto bias = biased_sigmoid{}.parameters(s);
+    auto bias = biased_logits{}.parameters(s);
     if (!biased) bias[0].cols = 0;
     return bias;
   }
   template <class C>
   MOUE_HD void operator()(vector_view<const C> logits, const auto& p, vector_view<C> scores) const {
-    if (biased)
-      biased_sigmoid{}(logits, p, scores);
-    else
-      by_logits{}(logits, p, scores);
+    if (!biased) switch (score) {
+        case selection_score::logits:
+          return by_logits{}(logits, p, scores);
+        case selection_score::sigmoid:
+          for (index_t j = 0; j < logits.size; ++j) scores[j] = moue::detail::sigmoid(logits[j]);
+          return;
+        case selection_score::softmax:
+          return softmax_probability{}.forward(logits, scores);
+      }
+    switch (score) {
+      case selection_score::logits:
+        return biased_logits{}(logits, p, scores);
+      case selection_score::sigmoid:
+        return biased_sigmoid{}(logits, p, scores);
+      case selection_score::softmax:
+        return biased_softmax{}(logits, p, scores);
+    }
   }
 };
 
@@ -85,7 +101,7 @@ struct public_gate {
   MOUE_HD void chosen(F&& f) const {
     switch (convention) {
       case gate_convention::softmax_of_selected:
-        return f(softmax_of_selected{});
+        return f(softmax_of_selected{scale});
       case gate_convention::softmax:
         return f(softmax_then_select{scale});
       case gate_convention::sigmoid:
@@ -126,20 +142,16 @@ using public_router =
 inline public_router router_of(const moe_description& d) {
   d.running();
   const bool sigmoid = d.gate == gate_convention::sigmoid || d.gate == gate_convention::sigmoid_of_selected;
-  moue::detail::require(
-      sigmoid || !d.has(moe_part::selection_bias), d.family.name,
-      [] { return std::string("a selection bias stands beside a gate that is no sigmoid"); },
-      "compose the router by hand, with a preference stage of your own");
   // Without groups there must be no limit either, also among the candidates that a conversion adds.
   constexpr index_t unlimited = (std::numeric_limits<std::int32_t>::max)();
   const column_groups groups = d.groups > 1
-                                   ? column_groups{d.experts / d.groups, d.selected_groups, d.family.group_best}
+                                   ? column_groups{d.candidates() / d.groups, d.selected_groups, d.family.group_best}
                                    : column_groups{1, unlimited, 1};
   return public_router{public_score{d.has(moe_part::router_bias)},
                        group_limited{d.per_token, groups},
                        public_gate{d.gate, d.scale, d.jitter},
                        input_features{},
-                       public_preference{d.has(moe_part::selection_bias)},
+                       public_preference{d.family.selection, d.has(moe_part::selection_bias)},
                        public_probability{sigmoid}};
 }
 

@@ -1,0 +1,119 @@
+// SPDX-FileCopyrightText: 2026 The moue authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// @file
+/// What is true of files that are no checkpoint of a public family: those of this library, and GGUF.
+
+#include <algorithm>
+#include <charconv>
+#include <cstdint>
+#include <cstdio>
+#include <fstream>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "moue/io/converted.hpp"
+#include "moue/io/gguf.hpp"
+#include "summary.hpp"
+
+namespace inspect {
+
+namespace io = moue::io;
+
+namespace detail {
+
+/// The number after `word` in "<word><number>.<rest>".
+inline std::optional<moue::index_t> number_after(std::string_view name, std::string_view word) {
+  if (!name.starts_with(word)) return {};
+  moue::index_t number = 0;
+  const char* last = name.data() + name.size();
+  const auto [end, problem] = std::from_chars(name.data() + word.size(), last, number);
+  return problem == std::errc() && end != last && *end == '.' ? std::optional(number) : std::nullopt;
+}
+
+}  // namespace detail
+
+/// What connections a converted checkpoint has beside those of its family.
+inline void print_conversion(const io::moe_checkpoint& source) {
+  if (!io::is_converted(source.files())) return;
+  const auto plan = io::plan_of(source);
+  moue::index_t connections = 0;
+  for (moue::index_t layer = 0; layer < plan.layers(); ++layer) connections += std::ssize(plan.foreign(layer));
+  detail::line("converted", std::to_string(plan.universal.size()) + " universal experts, " +
+                                std::to_string(connections) + " connections to other layers");
+}
+
+/// Prints what weights of a mixture, as `io::save` names them, hold. False if the names are others.
+inline bool print_own(const io::checkpoint& files) {
+  std::set<moue::index_t> experts, layers;
+  std::map<std::string, std::string> parts;  // of an expert or a router, and a shape
+  for (const auto& name : files.names()) {
+    const auto expert = detail::number_after(name, "experts."), layer = detail::number_after(name, "layers.");
+    if (!expert && !layer && !name.starts_with("model.router.")) return false;
+    if (expert) experts.insert(*expert);
+    if (layer) layers.insert(*layer);
+    const auto part = (expert ? "expert " : "router ") + name.substr(name.rfind('.') + 1);
+    auto& shapes = parts[part];
+    const auto shape = detail::shape_text(files.entry(name));
+    if (shapes.find(shape) == shapes.npos) shapes += (shapes.empty() ? "" : ", ") + shape;
+  }
+  if (experts.empty() || layers.empty()) return false;
+  detail::line("family", "weights of a mixture, as moue saves them");
+  detail::line("layers", std::to_string(layers.size()));
+  detail::line("experts", std::to_string(experts.size()) + " in all");
+  for (const auto& [part, shapes] : parts) detail::line("", part + " " + shapes);
+  return true;
+}
+
+inline bool is_gguf(const std::filesystem::path& path) {
+  char magic[4] = {};
+  std::ifstream(path, std::ios::binary).read(magic, sizeof magic);
+  return std::string_view(magic, sizeof magic) == "GGUF";
+}
+
+inline void print_gguf(const io::gguf_file& file, bool tensors) {
+  struct sum {
+    std::uint64_t tensors = 0, bytes = 0;
+  };
+  std::map<std::string, sum> types;
+  std::uint64_t bytes = 0;
+  for (const auto& tensor : file.tensors()) {
+    auto& type = types[tensor.type ? std::string(tensor.type->name) : "type " + std::to_string(tensor.type_id)];
+    ++type.tensors;
+    type.bytes += tensor.bytes;
+    bytes += tensor.bytes;
+  }
+  detail::line("tensors", std::to_string(file.tensors().size()) + " in a GGUF file, " +
+                              detail::bytes_text(static_cast<double>(bytes)));
+  for (const auto& [name, type] : types)
+    detail::line(
+        "", name + ": " + std::to_string(type.tensors) + ", " + detail::bytes_text(static_cast<double>(type.bytes)));
+  const auto architecture = file.text("general.architecture").value_or("");
+  detail::line("family", architecture.empty() ? "not named" : io::detail::shown(architecture));
+  constexpr std::pair<const char*, const char*> keys[] = {{"block_count", "layers"},
+                                                          {"expert_count", "experts"},
+                                                          {"expert_used_count", "per token"},
+                                                          {"embedding_length", "width"},
+                                                          {"expert_feed_forward_length", "hidden"}};
+  for (const auto& [key, label] : keys)
+    if (const auto number = file.number(architecture + "." + key)) {
+      char text[32];
+      std::snprintf(text, sizeof text, "%.17g", *number);
+      detail::line(label, text);
+    }
+  if (!tensors) return;
+  for (const auto& tensor : file.tensors()) {
+    std::string shape = "[";
+    for (const auto n : tensor.shape) shape += (shape.size() > 1 ? ", " : "") + std::to_string(n);
+    std::printf("  %s %s %s]\n", io::detail::shown(tensor.name).c_str(),
+                tensor.type ? std::string(tensor.type->name).c_str() : std::to_string(tensor.type_id).c_str(),
+                shape.c_str());
+  }
+}
+
+}  // namespace inspect

@@ -1,0 +1,62 @@
+# SPDX-FileCopyrightText: 2026 The moue authors
+# SPDX-License-Identifier: Apache-2.0
+"""Whether transformers loads what moue_convert writes, and computes the same from it.
+
+Usage: load.py make FOLDER          writes whole tiny models, FOLDER/<case>/plain
+       load.py check FOLDER         loads every FOLDER/<case>/<variant>, and compares with <case>/plain
+
+Between the two moue_convert makes variants. Tensors called "moue.*" are the only ones that a model may not know.
+"""
+
+import json
+import os
+import pathlib
+import sys
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+import check
+import torch
+import transformers
+
+TOKENS = torch.tensor([[1, 5, 2, 7, 3, 0]])
+
+
+def make(folder):
+    import generate
+    for case in ("mixtral", "qwen3_moe", "deepseek_v3", "granitemoeshared", "gpt_oss"):
+        torch.manual_seed(1)
+        stem, settings = generate.CASES[case]
+        model = generate.build(stem, settings, torch.Generator().manual_seed(2))
+        model.save_pretrained(folder / case / "plain")
+
+
+def logits(path):
+    options = {}
+    if int(transformers.__version__.split(".")[0]) < 5:  # does not know the newer keys, nor Qwen's newer name
+        settings = {k: v for k, v in json.loads((path / "config.json").read_text()).items() if k not in check.NEWER}
+        if settings["model_type"] == "qwen3_moe":
+            settings["num_experts"] = settings.pop("num_local_experts")
+        options["config"] = transformers.AutoConfig.for_model(**settings)
+    model, report = transformers.AutoModelForCausalLM.from_pretrained(path, output_loading_info=True, **options)
+    unknown = [name for name in report["unexpected_keys"] if not name.startswith("moue.")]
+    wrong = [*report["missing_keys"], *unknown, *report["mismatched_keys"]]
+    if wrong:
+        sys.exit(f"{path}: transformers {transformers.__version__} does not find or know {wrong[0]}")
+    with torch.no_grad():
+        return model.eval()(TOKENS).logits
+
+
+def compare(folder):
+    worst, count = 0, 0
+    for case in sorted(folder.iterdir()):
+        want = logits(case / "plain")
+        for variant in sorted(case.iterdir()):
+            found = ((logits(variant) - want).abs().max() / want.abs().max()).item()
+            worst, count = max(worst, found), count + 1
+            print(f"transformers {transformers.__version__}: {case.name}/{variant.name} {found:.1e}")
+    return worst > 1e-5 or count == 0
+
+
+if __name__ == "__main__":
+    work = pathlib.Path(sys.argv[2])
+    sys.exit(make(work) if sys.argv[1] == "make" else compare(work))
