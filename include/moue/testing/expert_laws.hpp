@@ -166,10 +166,14 @@ void check_expert_empty(law_report& report, const E& expert) {
     for (auto* all : {&none.dp, &none.second_dp})
       for (auto& d : *all) d.each([&](double& v, index_t, index_t) { zero = zero && v == 0; });
   };
-  if constexpr (moue::detail::has_gated_backward<E>) none.template backward<true>();
-  look();
-  if constexpr (moue::detail::has_plain_backward<E>) none.template backward<false>();
-  look();
+  if constexpr (moue::detail::has_gated_backward<E>) {
+    none.template backward<true>();
+    look();
+  }
+  if constexpr (moue::detail::has_plain_backward<E>) {
+    none.template backward<false>();
+    look();
+  }
   report.expect("zero rows are legal and change nothing", zero && none.untouched_padding(),
                 [] { return std::string("dp or memory beside an empty view was written"); });
 }
