@@ -101,6 +101,7 @@ void checkpointed(const moue::parameters<float>& weights, trip& it) {
   }
   it.y = it.data;
 
+  std::fill(state.begin(), state.end(), 0.0f);  // from here on gradients, of which the last state has none
   for (moue::index_t first = depth; (first -= block) >= 0;) {
     const auto place = static_cast<std::size_t>(first / block);
     const moue::matrix_view<float> x{inputs[place].data(), tokens, width};
@@ -110,7 +111,7 @@ void checkpointed(const moue::parameters<float>& weights, trip& it) {
     for (moue::index_t layer = first; layer < first + block; ++layer) pass.forward(layer, x, x);
     it.balance = pass.balance(counts);
     pass.arm(scale, counts);
-    copy(handed, pass.dstate_out());  // without columns behind the last layer
+    copy(handed, pass.dstate_out());
     for (moue::index_t layer = first + block; layer-- > first;)
       pass.backward(layer, it.view(), it.view(), it.gradients);
     copy(pass.dstate_in(), handed);
