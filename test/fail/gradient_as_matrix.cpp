@@ -13,11 +13,11 @@ struct mine {
   void backward(const auto& ops, const auto&, auto, const auto&, const auto&, auto, auto, const auto& dp) const {
 #ifdef MOUE_TEST_FIXED
     const auto d = moue::accumulate(ops, dp[0]);
-    if (!d.empty()) d(0, 0) += 1;
+    if (!d.empty()) d.for_row(0)(0, 0) += 1;
 #else
     (void)ops;
-    const moue::matrix_view<double> d = dp[0];
-    d(0, 0) += 1;
+    const moue::grouped_matrix<double> d = dp[0];
+    d.for_row(0)(0, 0) += 1;
 #endif
   }
 };
