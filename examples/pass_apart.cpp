@@ -205,7 +205,7 @@ struct program {
     const numbers result = x;
     for (index_t first = model.layers() - block; first >= 0; first -= block) {
       auto pass = run(first, states.back(), inputs.back(), {.counts = false});  // these layers have been counted
-      if (pass.dstate_out().cols > 0) copy(narrow(dstate), pass.dstate_out());
+      copy(narrow(dstate), pass.dstate_out());
       pass.arm(once, counts);
       for (index_t i = block; i-- > 0;) pass.backward(first + i, rows(x), rows(x), gradients);
       copy(pass.dstate_in(), narrow(dstate));
