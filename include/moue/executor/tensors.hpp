@@ -63,7 +63,7 @@ struct set_expert_marks {
   MOUE_HD void operator()(index_t i) const {
     const index_t expert = row_expert[i];
     if (i > 0 && row_expert[i - 1] == expert) return;
-    for (std::size_t n = 0; n < N; ++n)
+    for (std::size_t n = 0; n != N; ++n)  // N may be 0
       if (written[n]) *static_cast<std::uint8_t*>(marks[static_cast<index_t>(n) * experts + expert]) = 1;
   }
 };
@@ -77,7 +77,7 @@ class block_targets {
   block_targets(const E& kind, const grouped_tables& tables, const dispatch_plan& plan, const plan_block& at)
       : settled_{tables.marks.there.data, plan.experts(), {plan.row_expert.data + at.first, at.rows}, {}} {
     const auto values = tensors_of_kind<C>(kind, tables.gradients, plan, at);
-    for (std::size_t i = 0; i < N; ++i) {
+    for (std::size_t i = 0; i != N; ++i) {  // N may be 0
       const auto first = static_cast<index_t>(i) * plan.experts();
       void* const* const sent = tables.gradients.sent.data() + first;
       if (std::any_of(sent, sent + plan.experts(), [](const void* there) { return there != nullptr; }))
