@@ -28,8 +28,8 @@ struct token_rows {
   index_t cols = 0;
 
   constexpr token_rows() = default;
-  MOUE_HD constexpr token_rows(matrix_view<const T> tokens, vector_view<const std::int32_t> row_tokens)
-      : of(tokens), row_token(row_tokens), rows(row_tokens.size), cols(tokens.cols) {}
+  MOUE_HD constexpr token_rows(matrix_view<const T> m, vector_view<const std::int32_t> row_tokens)
+      : of(m), row_token(row_tokens), rows(row_tokens.size), cols(m.cols) {}
   /// The rows of a matrix as they are.
   MOUE_HD constexpr token_rows(const matrix_view<const T>& m) : of(m), rows(m.rows), cols(m.cols) {}
   MOUE_HD constexpr token_rows(const matrix_view<T>& m) : of(m), rows(m.rows), cols(m.cols) {}
