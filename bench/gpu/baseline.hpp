@@ -2,8 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// What one writes with cuBLAS today: rows gathered in expert order, one product per expert or all in one grouped call,
-// activations between them. Ids, gates, the rows' order and all sizes are on the host beforehand, for nothing, and the
+// What one writes with cuBLAS today: rows gathered in expert order, one product per expert, activations between
+// them. Ids, gates, the rows' order and all sizes are on the host beforehand, for nothing, and the
 // router gets no gradient.
 
 #include <array>
@@ -123,20 +123,17 @@ std::vector<T*> places_of(Tensors& tensors) {
   return places;
 }
 
-/// `Gradient` is what weight gradients are stored in: grouped calls write no other type than their factors have.
-template <class GpuT, class BlasT, class S, class Gradient = moue::compute_t<S>>
+template <class GpuT, class BlasT, class S>
 class baseline {
   using C = moue::compute_t<S>;
-  using gemm_list = moue::detail::gpu::gemm_list;
 
  public:
-  /// `grads` hold `Gradient`s at the places of `gradients`, or nothing if there is to be no backward.
+  /// Without places for gradients forward alone.
   baseline(const GpuT& gpu, const BlasT& blas, const shape& s, const moue::parameters<S>& weights,
-           const std::vector<Gradient*>& gradients, const moue::routing<C>& routing, bool grouped)
+           const std::vector<C*>& gradients, const moue::routing<C>& routing)
       : gpu_(gpu),
         blas_(blas),
         shape_(s),
-        grouped_(grouped),
         training_(!gradients.empty()),
         tokens_(routing.tokens()),
         rows_(routing.entries()),
@@ -228,40 +225,32 @@ class baseline {
     gate_.upload(gate);
   }
 
-  /// A list of products, and the addresses in it on the device, sent once.
-  struct products {
-    gemm_list list;
-    array_type<void*> addresses;
+  /// Calls, put together once.
+  using phase = std::vector<moue::detail::gpu::gemm_call>;
+  struct noting {
+    phase& to;
+    void gemm(const moue::detail::gpu::gemm_call& call) const { to.push_back(call); }
   };
-  using phase = std::vector<products>;
 
-  void add(phase& to, gemm_list list) const {
-    const auto addresses = list.addresses();
-    auto there = array<void*>(std::ssize(addresses));
-    there.upload(addresses);
-    to.push_back({std::move(list), std::move(there)});
-  }
   void add_rows(phase& to, const moue::matrix_view<S>& x, const std::vector<void*>& w, const moue::matrix_view<S>& y,
                 moue::store mode, bool transposed) const {
     const index_t n = transposed ? x.cols : y.cols, k = transposed ? y.cols : x.cols;
-    add(to, moue::detail::gpu::rows_calls<S, S>(groups_, x, w.data(), n, k, y, mode, false, transposed));
+    moue::detail::gpu::call_rows(noting{to}, groups_, moue::matrix_view<const S>(x), w.data(), n, k, y, mode, false,
+                                 transposed);
   }
   void add_gradients(phase& to, const moue::matrix_view<S>& dy, const moue::matrix_view<S>& x,
                      const std::vector<void*>& dw) const {
-    add(to, moue::detail::gpu::gradient_calls<S, Gradient>(groups_, dy, x, dw.data(), moue::store::add, false));
+    moue::detail::gpu::call_gradients<C>(noting{to}, groups_, moue::matrix_view<const S>(dy),
+                                         moue::matrix_view<const S>(x), dw.data(), moue::store::add, false);
   }
   void run(const phase& all) const {
-    for (const auto& p : all)
-      if (grouped_)
-        blas_.gemm_groups(p.list.together(p.addresses.data()));
-      else
-        moue::detail::gpu::call_each(blas_, p.list);
+    for (const auto& call : all) blas_.gemm(call);
   }
 
   GpuT gpu_;
   BlasT blas_;
   shape shape_;
-  bool grouped_, training_;
+  bool training_;
   index_t tokens_, rows_;
   array_type<S> numbers_;
   array_type<std::int32_t> token_, row_;

@@ -61,11 +61,7 @@ class measurements {
     bench::attempt(options_, what("moue, experts"), static_cast<double>(experts_type::bytes(layer_, tokens, entries)),
                    [&] { run_experts(routing->view()); });
     const double wide = bench::baseline<moue::cuda, blas_type, S>::bytes(shape_, entries, true);
-    bench::attempt(options_, what("cublas_loop"), wide, [&] {
-      run_baseline(routing->view(), "cublas_loop", bench::places_of<C>(*layer_.gradients), [] {});
-    });
-    const double narrow = std::is_same_v<S, C> ? 0 : layer_type::bytes(shape_, shape_.experts, false);
-    bench::attempt(options_, what("cublas_grouped"), wide + narrow, [&] { run_grouped(routing->view()); });
+    bench::attempt(options_, what("cublas_loop"), wide, [&] { run_baseline(routing->view()); });
   }
 
  private:
@@ -152,43 +148,24 @@ class measurements {
     const double scratch = static_cast<double>(experts.bytes(layer_, tokens_, routing.entries()));
     measure_both(
         "moue", scratch, routing, [&] { experts.forward(at_.x, at_.y); },
-        [&] { experts.backward(at_.x, at_.dy, at_.dx); }, [] {});
+        [&] { experts.backward(at_.x, at_.dy, at_.dx); });
   }
 
-  /// A grouped call writes weight gradients of its factors' type, for which `gradients` is not made.
-  void run_grouped(const moue::routing<C>& routing) {
-    if constexpr (std::is_same_v<S, C>) {
-      run_baseline(routing, "cublas_grouped", bench::places_of<C>(*layer_.gradients), [] {});
-    } else {
-      auto narrow = gpu_.make_parameters<S>(layer_.model.layout());
-      run_baseline(routing, "cublas_grouped", bench::places_of<S>(narrow), [&] {
-        const auto ops = gpu_.operations(moue::matrix_view<C>{});
-        for (index_t i = 0; i < narrow.layout().tensors(); ++i) {
-          const auto to = (*layer_.gradients)[i];
-          ops.each_element(to.rows, to.cols, moue::detail::convert_element<S, C>{narrow[i], to});
-        }
-      });
-    }
-  }
-  template <class Gradient, class Collect>
-  void run_baseline(const moue::routing<C>& routing, const std::string& implementation,
-                    const std::vector<Gradient*>& gradients, const Collect& collect) {
-    using type = bench::baseline<moue::cuda, blas_type, S, Gradient>;
-    const type run(gpu_, gpu_.runtime().blas(), shape_, layer_.weights, gradients, routing,
-                   implementation == "cublas_grouped");
+  void run_baseline(const moue::routing<C>& routing) {
+    using type = bench::baseline<moue::cuda, blas_type, S>;
+    const type run(gpu_, gpu_.runtime().blas(), shape_, layer_.weights, bench::places_of<C>(*layer_.gradients),
+                   routing);
     measure_both(
-        implementation, type::bytes(shape_, routing.entries(), true), routing, [&] { run.forward(at_.x, at_.y); },
-        [&] { run.backward(at_.dy, at_.dx); }, collect);
+        "cublas_loop", type::bytes(shape_, routing.entries(), true), routing, [&] { run.forward(at_.x, at_.y); },
+        [&] { run.backward(at_.dy, at_.dx); });
   }
 
-  /// `collect` brings weight gradients to where the oracle looks for them.
-  template <class Forward, class Backward, class Collect>
+  template <class Forward, class Backward>
   void measure_both(const std::string& implementation, double scratch, const moue::routing<C>& routing,
-                    const Forward& forward, const Backward& backward, const Collect& collect) {
+                    const Forward& forward, const Backward& backward) {
     layer_.gradients->reset();
     forward();
     backward();
-    collect();
     const double forward_error = oracle_.error_of(outputs(routing, false));
     const double error = oracle_.error_of(outputs(routing, true));
     time(line("experts_forward", implementation, false, false, scratch, forward_error), forward);

@@ -28,7 +28,7 @@ void sweep(const bench::options& o, const moue::cuda& gpu, const bench::shape& s
                                                             {bench::product::gradient, "product_gradient"}};
   for (const auto& [product, scope] : all)
     for (const auto& way : bench::ways(gpu.runtime().multiprocessors())) {
-      if (!bench::exists<S>(product, way.name) || (way.name == "few_rows" && rows >= straight_to_registers)) continue;
+      if (!bench::exists(product, way.name) || (way.name == "few_rows" && rows >= straight_to_registers)) continue;
       const auto what = o.type + " " + std::string(s.name) + " " + scope + " " + std::string(way.name);
       bench::attempt(o, what, 0, [&] {
         products.clear();
@@ -46,10 +46,8 @@ void sweep(const bench::options& o, const moue::cuda& gpu, const bench::shape& s
                                  .scratch_bytes = static_cast<double>(products.scratch_bytes()),
                                  .error = products.error(product),
                                  .tolerance = bench::tolerance<S>};
-        // cuBLAS is sent addresses from the host for each call of all groups together: a graph would send them again
-        bench::report(o, bench::measure(
-                             o, gpu.runtime().stream(), flush, line, [&] { products.run(product, way.choice); },
-                             way.name != "cublas_grouped"));
+        bench::report(
+            o, bench::measure(o, gpu.runtime().stream(), flush, line, [&] { products.run(product, way.choice); }));
       });
     }
 }

@@ -31,22 +31,16 @@ struct way {
   moue::product_choice choice;
 };
 /// The first is what the library takes unasked.
-inline std::array<way, 6> ways(index_t multiprocessors) {
+inline std::array<way, 5> ways(index_t multiprocessors) {
   constexpr index_t all = std::numeric_limits<std::int32_t>::max();
-  using blas = moue::blas_groups;
   return {{{"chosen", {.multiprocessors = multiprocessors}},
            {"few_rows", {.few_rows = all, .multiprocessors = multiprocessors}},
            {"low_tiles", {.few_rows = 0, .low_tiles = all, .multiprocessors = all}},
            {"high_tiles", {.few_rows = 0, .low_tiles = 0, .multiprocessors = 1}},
-           {"cublas_loop", {.few_rows = 0, .groups_blas = blas::one_by_one, .blas_rows = 0}},
-           {"cublas_grouped", {.few_rows = 0, .groups_blas = blas::together, .blas_rows = 0}}}};
+           {"cublas_loop", {.few_rows = 0, .expert_blas = true, .blas_rows = 0}}}};
 }
-/// Calls together need factors and results of one type; gradients sum over rows, be they few or many.
-template <class S>
-bool exists(product p, std::string_view name) {
-  if (name == "few_rows") return p != product::gradient;
-  return name != "cublas_grouped" || std::is_same_v<S, moue::compute_t<S>>;
-}
+/// Gradients sum over rows, be they few or many.
+inline bool exists(product p, std::string_view name) { return name != "few_rows" || p != product::gradient; }
 
 /// With a choice of one's own, and scratch memory for cuBLAS.
 template <class RuntimeT>

@@ -107,10 +107,8 @@ class comparison {
   }
 
   std::vector<table_type> tables() const {
-    const std::vector<std::pair<std::string, std::string>> rivals{{"cublas_loop", "x cuBLAS loop"},
-                                                                  {"cublas_grouped", "x cuBLAS grouped"},
-                                                                  {"torch_grouped", "x torch grouped"},
-                                                                  {"torch_loop", "x torch loop"}};
+    const std::vector<std::pair<std::string, std::string>> rivals{
+        {"cublas_loop", "x cuBLAS loop"}, {"torch_grouped", "x torch grouped"}, {"torch_loop", "x torch loop"}};
     // The rivals' stacks have private experts and no routers.
     auto stacks = rivals;
     stacks.insert(stacks.begin(), {"private", "x private"});
@@ -156,7 +154,7 @@ class comparison {
   std::vector<table_type> short_tables() const {
     std::vector<table_type> result{
         compare_both("Experts (x: how many times longer another takes)", "experts", "moue",
-                     {{"cublas_loop", "x loop"}, {"cublas_grouped", "x grouped"}, {"torch_grouped", "x torch"}}),
+                     {{"cublas_loop", "x loop"}, {"torch_grouped", "x torch"}}),
         compare_both("Eight layers of universal experts", "stack", "universal",
                      {{"private", "x private"}, {"cublas_loop", "x loop"}, {"torch_grouped", "x torch"}})};
     std::erase_if(result, [](const table_type& table) { return table.rows.size() < 2; });
@@ -164,7 +162,7 @@ class comparison {
   }
 
   static const std::vector<std::string>& ways() {
-    static const std::vector<std::string> all{"few_rows", "low_tiles", "high_tiles", "cublas_loop", "cublas_grouped"};
+    static const std::vector<std::string> all{"few_rows", "low_tiles", "high_tiles", "cublas_loop"};
     return all;
   }
   const result* fastest_way(const result& like) const {

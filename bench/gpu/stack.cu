@@ -80,10 +80,9 @@ class measurements {
         bench::attempt(options_, what(training, implementation), bytes(),
                        [&] { measure(implementation, depth, tokens, training, routings); });
         if constexpr (std::is_same_v<TopologyT, moue::layer_local>)
-          for (const bool grouped : {false, true})
-            if (routings.size() == layers)
-              bench::attempt(options_, what(training, name_of(grouped)), baseline_bytes(tokens, training, grouped),
-                             [&] { measure_baseline(depth, tokens, training, grouped, routings); });
+          if (routings.size() == layers)
+            bench::attempt(options_, what(training, "cublas_loop"), baseline_bytes(tokens, training),
+                           [&] { measure_baseline(depth, tokens, training, routings); });
       }
     });
   }
@@ -91,13 +90,10 @@ class measurements {
   static moue::pass_options options_of(index_t tokens, bool training) {
     return {.tokens = tokens, .how = training ? moue::mode::training : moue::mode::inference};
   }
-  static const char* name_of(bool grouped) { return grouped ? "cublas_grouped" : "cublas_loop"; }
   double rows_bytes(index_t tokens) const { return 3.0 * static_cast<double>(tokens * shape_.width) * sizeof(S); }
-  double baseline_bytes(index_t tokens, bool training, bool grouped) const {
+  double baseline_bytes(index_t tokens, bool training) const {
     using type = bench::baseline<moue::cuda, blas_type, S>;
-    const double narrow = training && grouped && !std::is_same_v<S, C> ? 1 : 0;  // gradients of their own
-    return layers * type::bytes(shape_, tokens * shape_.k, training) + rows_bytes(tokens) +
-           narrow * static_cast<double>(layers * shape_.experts / 2) * shape_.expert_weights() * sizeof(S);
+    return layers * type::bytes(shape_, tokens * shape_.k, training) + rows_bytes(tokens);
   }
 
   /// Rows of a batch: the input, which stays, those between layers, and what a layer gives.
@@ -180,30 +176,16 @@ class measurements {
     });
   }
 
-  void measure_baseline(auto& depth, index_t tokens, bool training, bool grouped,
+  void measure_baseline(auto& depth, index_t tokens, bool training,
                         const std::vector<bench::kept_routing<moue::cuda, C>>& routings) {
-    if constexpr (!std::is_same_v<S, C>)
-      if (grouped) {
-        if (!training) return measure_baseline(depth, tokens, grouped, routings, std::vector<S*>());
-        auto narrow = gpu_.make_parameters<S>(depth.model.layout());
-        return measure_baseline(depth, tokens, grouped, routings, bench::places_of<S>(narrow));
-      }
-    measure_baseline(depth, tokens, grouped, routings,
-                     training ? bench::places_of<C>(*depth.gradients) : std::vector<C*>());
-  }
-  /// Without places for gradients forward alone.
-  template <class Gradient>
-  void measure_baseline(auto& depth, index_t tokens, bool grouped,
-                        const std::vector<bench::kept_routing<moue::cuda, C>>& routings,
-                        const std::vector<Gradient*>& gradients) {
-    using type = bench::baseline<moue::cuda, blas_type, S, Gradient>;
-    const bool training = !gradients.empty();
+    using type = bench::baseline<moue::cuda, blas_type, S>;
+    const auto gradients = training ? bench::places_of<C>(*depth.gradients) : std::vector<C*>();
     auto all_experts = shape_;
     all_experts.experts = depth.model.experts();
     std::vector<std::unique_ptr<type>> runs;
     for (const auto& routing : routings)
-      runs.push_back(std::make_unique<type>(gpu_, gpu_.runtime().blas(), all_experts, depth.weights, gradients,
-                                            routing.view(), grouped));
+      runs.push_back(
+          std::make_unique<type>(gpu_, gpu_.runtime().blas(), all_experts, depth.weights, gradients, routing.view()));
     const batch b = make_batch(tokens);
     const bench::oracle<moue::cuda, S> oracle(gpu_, depth.weights, shape_);
     bench::work work;
@@ -223,7 +205,7 @@ class measurements {
     };
     forward(true);
     const double scratch = layers * type::bytes(shape_, tokens * shape_.k, training);
-    time(line(name_of(grouped), training, depth.model.experts(), tokens, work, scratch, error), [&] {
+    time(line("cublas_loop", training, depth.model.experts(), tokens, work, scratch, error), [&] {
       forward(false);
       if (!training) return;
       for (index_t layer = layers; layer-- > 0;) {

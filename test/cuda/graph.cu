@@ -81,6 +81,41 @@ TEST_CASE("a graph of a training step repeats it to the bit") {
   cudaStreamDestroy(stream);
 }
 
+TEST_CASE("what waits is refused inside a capture, which stays whole") {
+  cudaStream_t stream = nullptr;
+  REQUIRE(cudaStreamCreate(&stream) == cudaSuccess);
+  {
+    const moue::cuda gpu(stream);
+    const auto array = gpu.make_array<float>(4);
+    std::vector<float> numbers(4);
+    cudaGraph_t graph = nullptr;
+    REQUIRE(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal) == cudaSuccess);
+    array.zero();
+    CHECK_THROWS_AS(array.download(numbers), moue::error);
+    CHECK_THROWS_AS(array.upload(numbers), moue::error);
+    CHECK_THROWS_AS(gpu.make_array<float>(4), moue::error);
+    CHECK(cudaStreamEndCapture(stream, &graph) == cudaSuccess);
+    cudaGraphDestroy(graph);
+  }
+  cudaStreamDestroy(stream);
+}
+
+TEST_CASE("work is in order with the default stream") {
+  const moue::cuda gpu;
+  const moue::index_t size = 1 << 26;
+  const auto to = gpu.make_array<float>(size), from = gpu.make_array<float>(size);
+  from.zero();
+  to.zero();
+  for (int i = 0; i < 20; ++i)  // long enough to be under way when the copy below is queued
+    REQUIRE(cudaMemcpyAsync(to.data(), from.data(), sizeof(float) * size, cudaMemcpyDeviceToDevice, nullptr) ==
+            cudaSuccess);
+  REQUIRE(cudaMemsetAsync(from.data(), 0x3f, sizeof(float) * size, nullptr) == cudaSuccess);
+  gpu.runtime().copy(from.data(), to.data(), sizeof(float) * size);
+  float last = 0;
+  REQUIRE(cudaMemcpy(&last, to.data() + size - 1, sizeof last, cudaMemcpyDeviceToHost) == cudaSuccess);
+  CHECK(last == doctest::Approx(0.747f).epsilon(0.01));
+}
+
 TEST_CASE("more memory than a device has is refused with a reason") {
   const moue::cuda gpu;
   CHECK_THROWS_WITH_AS(gpu.allocate(std::size_t{1} << 60), doctest::Contains("use fewer tokens per pass"), moue::error);

@@ -9,8 +9,10 @@
 
 #include <thrust/execution_policy.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <new>
@@ -47,6 +49,13 @@ struct host_policy : thrust::device_execution_policy<host_policy<Memory>> {
   typename memory_entry<Memory>::type open;
 };
 
+/// With no more shared memory for a block than the environment says, in KB: devices differ there.
+inline moue::product_choice on_device_of_environment(moue::product_choice choice) {
+  if (const char* const kilobytes = std::getenv("MOUE_TEST_SHARED_KB"))
+    choice.shared_bytes = std::min(choice.shared_bytes, moue::index_t{std::atol(kilobytes)} << 10);
+  return choice;
+}
+
 template <class Memory>
 class emulated_runtime {
   using entry = typename memory_entry<Memory>::type;
@@ -54,11 +63,11 @@ class emulated_runtime {
  public:
   using choice_type = moue::product_choice;
 
-  /// `seed` orders the threads, `choice` says which kernels compute products.
+  /// `seed` orders the threads, `choice` says which kernels compute products and how much shared memory a block has.
   explicit emulated_runtime(std::uint64_t seed = 1, const choice_type& choice = {})
       : state_(std::make_shared<state>()) {
     state_->seed = seed;
-    state_->choice = choice;
+    state_->choice = on_device_of_environment(choice);
   }
 
   auto policy() const { return host_policy<Memory>(state_->memory); }
@@ -68,6 +77,7 @@ class emulated_runtime {
               const Arguments&... arguments) const {
     const entry open(state_->memory);
     ++state_->launches;
+    emulator::expect_shared(shared, state_->choice.shared_bytes);
     emulator::launch(state_->seed++, kernel, grid, block, shared, arguments...);
     emulator::expect_no_copies();
   }
@@ -107,10 +117,6 @@ class emulated_runtime {
     void gemm(const fake_blas::gemm_call& call) const {
       const entry open(memory);
       it.gemm(call);
-    }
-    void gemm_groups(const fake_blas::gemm_group_call& call) const {
-      const entry open(memory);
-      it.gemm_groups(call);
     }
   };
   struct state {

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "fiber.hpp"
+#include "moue/view.hpp"
 
 #undef __global__
 #undef __device__
@@ -270,6 +271,13 @@ inline void machine::main_of_fiber() {
     self.run_body();
     self.fibers_[self.current_]->leave();
   }
+}
+
+/// What a device does with a block that asks for more dynamic shared memory than it has.
+inline void expect_shared(std::size_t shared, moue::index_t limit) {
+  if (shared > static_cast<std::size_t>(limit))
+    throw divergence("a block asks for " + std::to_string(shared) + " bytes of shared memory, where it can have " +
+                     std::to_string(limit));
 }
 
 /// What `kernel<<<grid, block, shared>>>(arguments...)` does, with the threads in an order that `seed` says.

@@ -16,6 +16,7 @@ struct emulated_launches {
 
   template <class... P, class... A>
   void launch(void (*kernel)(P...), dim3 grid, dim3 block, std::size_t shared, const A&... arguments) const {
+    emulator::expect_shared(shared, chosen.shared_bytes);
     emulator::launch(seed, kernel, grid, block, shared, arguments...);
     emulator::expect_no_copies();
   }

@@ -22,7 +22,6 @@ struct blas_misuse : std::logic_error {
 class fake_blas {
  public:
   using gemm_call = moue::detail::gpu::gemm_call;
-  using gemm_group_call = moue::detail::gpu::gemm_group_call;
   using number = moue::detail::gpu::number;
 
   /// Memory that calls may read and write.
@@ -37,36 +36,12 @@ class fake_blas {
 
   void gemm(const gemm_call& call) const {
     ++calls;
-    check_types(call.factors, call.result, false);
+    check_types(call.factors, call.result);
     check_tf32(call.tf32, call.factors);
     run(call);
   }
 
-  void gemm_groups(const gemm_group_call& call) const {
-    ++group_calls;
-    check_types(call.numbers, call.numbers, true);
-    check_tf32(call.tf32, call.numbers);
-    const auto count = static_cast<std::size_t>(call.count());
-    require(count > 0, "a call of no groups");
-    for (const auto* sizes : {&call.n, &call.k, &call.a_leading, &call.b_leading, &call.c_leading})
-      require(sizes->size() == count, "arrays of different lengths");
-    require(call.addresses != nullptr, "no addresses");
-    require_memory(call.addresses, 3 * count * sizeof(void*), "addresses");
-    for (std::size_t g = 0; g < count; ++g)
-      run({call.m[g],
-           call.n[g],
-           call.k[g],
-           {call.addresses[g], call.a_leading[g], call.a_transposed},
-           {call.addresses[count + g], call.b_leading[g], call.b_transposed},
-           call.numbers,
-           call.addresses[2 * count + g],
-           call.c_leading[g],
-           call.numbers,
-           call.mode,
-           call.tf32});
-  }
-
-  mutable std::size_t calls = 0, group_calls = 0;
+  mutable std::size_t calls = 0;
 
  private:
   struct range {
@@ -93,9 +68,9 @@ class fake_blas {
             name + ": not aligned to its numbers");
     require_memory(data, static_cast<std::size_t>(((cols - 1) * leading + rows) * size_of(type)), name);
   }
-  static void check_types(number factors, number result, bool grouped) {
+  static void check_types(number factors, number result) {
     const bool narrow = factors == number::bf16 || factors == number::half;
-    require(factors == result || (narrow && !grouped && result == number::float32), "an unsupported pair of types");
+    require(factors == result || (narrow && result == number::float32), "an unsupported pair of types");
   }
   static void check_tf32(bool tf32, number factors) {
     require(!tf32 || factors == number::float32, "TF32 for numbers that are not float");

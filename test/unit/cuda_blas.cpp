@@ -10,21 +10,20 @@ namespace {
 
 namespace gpu = test::gpu;
 
-/// Launches, copies, scratch memory and a fake in place of cuBLAS.
+/// Launches, scratch memory and a fake in place of cuBLAS.
 struct blas_runtime : test::emulated_launches {
   std::shared_ptr<test::fake_blas> fake = std::make_shared<test::fake_blas>();
   std::shared_ptr<std::vector<std::byte>> memory;
 
-  explicit blas_runtime(moue::blas_groups how, std::size_t bytes = 1 << 20)
+  explicit blas_runtime(bool expert_blas = true, std::size_t bytes = 1 << 20)
       : memory(std::make_shared<std::vector<std::byte>>(bytes)) {
-    chosen.groups_blas = how;
+    chosen.expert_blas = expert_blas;
     chosen.blas_rows = 1;
     chosen.few_rows = 0;
     fake->allow(*memory);
   }
   const test::fake_blas& blas() const { return *fake; }
   std::span<std::byte> scratch() const { return *memory; }
-  void upload(const void* from, void* to, std::size_t bytes) const { std::memcpy(to, from, bytes); }
 };
 
 /// The groups of a trial, with a copy for the host.
@@ -60,9 +59,9 @@ void allow_table(test::fake_blas& fake, const gpu::weight_table<T>& w, std::size
 
 /// All three products of a shape; R: what activations are rounded to.
 template <class S, class R>
-void check(const test::product_shape& shape, moue::blas_groups how) {
+void check(const test::product_shape& shape) {
   const test::product_trial<S> trial(shape);
-  const blas_runtime runtime(how);
+  const blas_runtime runtime;
   const auto rows = [&](auto transposed) {
     return [&runtime, &trial](const auto&, auto x, const auto& w, auto y, auto mode) {
       const known_groups groups(trial);
@@ -77,25 +76,21 @@ void check(const test::product_shape& shape, moue::blas_groups how) {
     const known_groups groups(trial);
     allow_matrix(*runtime.fake, dy), allow_matrix(*runtime.fake, x);
     allow_table(*runtime.fake, dw, trial.shape.sizes.size());
-    CHECK(gpu::gradient_by_blas<S>(runtime, how, false, gpu::one_gradient(groups.segments, dy, x, told(dw))));
+    CHECK(gpu::gradient_by_blas<S>(runtime, runtime.choice(), gpu::one_gradient(groups.segments, dy, x, told(dw))));
   });
-  const bool together = how == moue::blas_groups::together && sizeof(S) > 2 && !shape.dense;
-  const bool any = trial.offsets.back() > 0;
-  CHECK((runtime.fake->group_calls > 0) == (together && any));
-  CHECK((runtime.fake->calls > 0) == (!together && any));
+  CHECK((runtime.fake->calls > 0) == (trial.offsets.back() > 0));
 }
 
 }  // namespace
 
-TEST_CASE("experts one by one and together, and dense products") {
-  for (const auto& shape : test::product_shapes())
-    for (const auto how : {moue::blas_groups::one_by_one, moue::blas_groups::together}) {
-      check<float, void>(shape, how);
-      check<double, void>(shape, how);
-      if (shape.dense) continue;  // a router's activations keep their type, which cuBLAS does not mix with another
-      check<moue::bf16, moue::bf16>(shape, how);
-      check<moue::half, moue::half>(shape, how);
-    }
+TEST_CASE("experts one by one, and dense products") {
+  for (const auto& shape : test::product_shapes()) {
+    check<float, void>(shape);
+    check<double, void>(shape);
+    if (shape.dense) continue;  // a router's activations keep their type, which cuBLAS does not mix with another
+    check<moue::bf16, moue::bf16>(shape);
+    check<moue::half, moue::half>(shape);
+  }
 }
 
 TEST_CASE("arguments, by hand") {
@@ -125,8 +120,8 @@ TEST_CASE("arguments, by hand") {
 
 TEST_CASE("without what it takes, the backend's own kernels run") {
   const test::product_trial<float> trial({.sizes = {3, 5}, .n = 4, .k = 6});
-  const auto calls = [&](moue::blas_groups how, bool tell_rows, bool tell_weights, std::size_t scratch) {
-    const blas_runtime runtime(how, scratch);
+  const auto calls = [&](bool expert_blas, bool tell_rows, bool tell_weights) {
+    const blas_runtime runtime(expert_blas);
     trial.check_rows<false, void>(
         [&](const auto&, auto x, const auto& w, auto y, auto mode) {
           const known_groups groups(trial, tell_rows);
@@ -136,15 +131,12 @@ TEST_CASE("without what it takes, the backend's own kernels run") {
                               gpu::one_product<false>(groups.segments, x, tell_weights ? told(w) : w, y, mode));
         },
         moue::store::assign);
-    return runtime.fake->calls + runtime.fake->group_calls;
+    return runtime.fake->calls;
   };
-  using moue::blas_groups;
-  CHECK(calls(blas_groups::one_by_one, true, true, 0) == 2);
-  CHECK(calls(blas_groups::together, true, true, 1024) == 1);
-  CHECK(calls(blas_groups::together, true, true, 0) == 2);  // no memory for addresses: one by one
-  CHECK(calls(blas_groups::none, true, true, 1024) == 0);
-  CHECK(calls(blas_groups::one_by_one, false, true, 1024) == 0);
-  CHECK(calls(blas_groups::one_by_one, true, false, 1024) == 0);
+  CHECK(calls(true, true, true) == 2);
+  CHECK(calls(false, true, true) == 0);
+  CHECK(calls(true, false, true) == 0);
+  CHECK(calls(true, true, false) == 0);
 }
 
 TEST_CASE("the fake refuses what cuBLAS would") {

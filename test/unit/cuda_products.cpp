@@ -51,7 +51,7 @@ struct recorded_launches {
   template <class... P, class... A>
   void launch(void (*kernel)(P...), dim3 grid, dim3 block, std::size_t shared, const A&... arguments) const {
     kernels.push_back(reinterpret_cast<void (*)()>(kernel));
-    test::emulated_launches{}.launch(kernel, grid, block, shared, arguments...);
+    test::emulated_launches{1, chosen}.launch(kernel, grid, block, shared, arguments...);
   }
   moue::product_choice choice() const { return chosen; }
 };
@@ -154,6 +154,11 @@ TEST_CASE("the way to a product is chosen by what the host knows") {
   CHECK(kernels(many, {}, S()) == std::vector{tiles_kernel<gpu::tensor_tiles<S>::low<false>, narrow_rows>()});
   CHECK(kernels(many, {.low_tiles = 20, .multiprocessors = 1}, S()) ==
         std::vector{tiles_kernel<gpu::tensor_tiles<S>::high<false>, narrow_rows>()});
+  const auto high_on = [&](moue::index_t kilobytes) {
+    return kernels(many, {.low_tiles = 20, .multiprocessors = 1, .shared_bytes = kilobytes << 10}, S());
+  };
+  CHECK(high_on(99) == std::vector{tiles_kernel<gpu::tensor_tiles<S>::high<false, 3>, narrow_rows>()});
+  CHECK(high_on(163) == std::vector{tiles_kernel<gpu::tensor_tiles<S>::high<false>, narrow_rows>()});
   CHECK(kernels(many, plain, S()) == std::vector{tiles_kernel<gpu::scalar_tiles<float>::low<false>, narrow_rows>()});
   CHECK(kernels(many, {}, float()) == std::vector{tiles_kernel<gpu::scalar_tiles<float>::low<false>, float_rows>()});
   // A router's activations are not rounded: its selection would depend on it. Tiles too few for the chip are not taken.

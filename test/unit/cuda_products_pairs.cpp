@@ -105,7 +105,7 @@ TEST_CASE("two products through cuBLAS") {
   test::fake_blas fake;
   runtime_type runtime;
   runtime.fake = &fake;
-  runtime.chosen = {.few_rows = 0, .groups_blas = moue::blas_groups::one_by_one, .blas_rows = 0};
+  runtime.chosen = {.few_rows = 0, .expert_blas = true, .blas_rows = 0};
   pair_trial<double> trial(shape);
   const auto allow = [&](auto& m) {
     fake.allow(m.view().data, static_cast<std::size_t>(m.view().rows * m.view().cols) * sizeof(double));

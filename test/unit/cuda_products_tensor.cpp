@@ -43,4 +43,19 @@ TEST_CASE("tensor cores give the same bits whatever the order of threads") {
   auto first = trial.check_rows<false, moue::bf16>(test::emulated_rows<high>(1), moue::store::add);
   auto second = trial.check_rows<false, moue::bf16>(test::emulated_rows<high>(2), moue::store::add);
   CHECK(first.same_bits(second));
+  // Nor does it matter how many slices a block holds, which devices' shared memory limits.
+  auto shallow =
+      trial.check_rows<false, moue::bf16>(test::emulated_rows<tiles<moue::bf16>::high<false, 3>>(), moue::store::add);
+  CHECK(first.same_bits(shallow));
+}
+
+TEST_CASE("a block that asks for more shared memory than a device has is refused, as there") {
+  const test::product_trial<moue::bf16> trial({.sizes = {3}, .n = 8, .k = 16});
+  using high = tiles<moue::bf16>::high<false>;
+  const auto run = [](const auto& groups, auto x, const auto& w, auto y, auto mode) {
+    test::gpu::launch_rows<high>(test::emulated_launches{1, {.shared_bytes = 99 << 10}},
+                                 test::gpu::one_product<false>(groups, x, w, y, mode));
+  };
+  CHECK_THROWS_WITH_AS((trial.check_rows<false, moue::bf16>(run, moue::store::assign)),
+                       doctest::Contains("122880 bytes of shared memory"), test::emulator::divergence);
 }

@@ -99,18 +99,18 @@ TEST_CASE("all tokens to one expert; an expert that gets none keeps gradients of
 }
 
 TEST_CASE("whichever kernels compute the products") {
-  using moue::blas_groups;
   const std::vector<moue::product_choice> choices{
       {.few_rows = 0, .dense_blas = false},                                        // low tiles
       {.few_rows = 0, .low_tiles = 0, .multiprocessors = 1, .dense_blas = false},  // high tiles
+      {.few_rows = 0, .low_tiles = 0, .multiprocessors = 1, .shared_bytes = 99 << 10, .dense_blas = false},
       {.few_rows = 1000, .dense_blas = false},
-      {.few_rows = 0, .dense_blas = false, .groups_blas = blas_groups::one_by_one, .blas_rows = 0},
+      {.few_rows = 0, .dense_blas = false, .expert_blas = true, .blas_rows = 0},
   };
   for (const auto& name : {"mixed_pool", "tied_revisits"})
     for (const auto& choice : choices) {
       const test::emulated backend(1, choice);
       check_same(name, {}, input_of(name, {}, 20), backend);
-      CHECK((backend.runtime().blas_calls().calls > 0) == (choice.groups_blas != blas_groups::none));
+      CHECK((backend.runtime().blas_calls().calls > 0) == choice.expert_blas);
     }
 }
 

@@ -7,7 +7,6 @@
 
 #include <cstdint>
 #include <type_traits>
-#include <vector>
 
 #include "moue/backend/cuda/segments.cuh"
 #include "moue/operations.hpp"
@@ -44,19 +43,6 @@ struct gemm_call {
   bool tf32;
 };
 
-/// Several of them that differ in sizes and addresses; those lie on the device, one after another in `addresses` [3 count]:
-/// of all a, all b, all c.
-struct gemm_group_call {
-  std::vector<std::int64_t> m, n, k, a_leading, b_leading, c_leading;
-  void* const* addresses;
-  bool a_transposed, b_transposed;
-  number numbers;
-  store mode;
-  bool tf32 = false;
-
-  std::int64_t count() const { return static_cast<std::int64_t>(m.size()); }
-};
-
 /// Stored by columns, a row-major matrix is its transpose. So y = x wᵀ is asked for as yᵀ = w xᵀ, and so on.
 template <class T>
 gemm_call::factor stored(const matrix_view<T>& x, bool transposed) {
@@ -78,81 +64,26 @@ gemm_call gradient_call(matrix_view<const X> dy, matrix_view<const X> x, matrix_
           number_of<C>, mode,    tf32};
 }
 
-/// Calls that differ in sizes and addresses alone; those without a result are left out. They can be made one by one or,
-/// if factors and results are numbers of one type, all together.
-class gemm_list {
- public:
-  void add(const gemm_call& call) {
-    if (call.m > 0 && call.n > 0) calls_.push_back(call);
-  }
-  const std::vector<gemm_call>& calls() const { return calls_; }
-
-  bool empty() const { return calls_.empty(); }
-  /// All addresses, in the order of `gemm_group_call`.
-  std::vector<void*> addresses() const {
-    std::vector<void*> result;
-    for (const auto& call : calls_) result.push_back(const_cast<void*>(call.a.data));
-    for (const auto& call : calls_) result.push_back(const_cast<void*>(call.b.data));
-    for (const auto& call : calls_) result.push_back(call.c);
-    return result;
-  }
-  /// With `addresses` a copy of them on the device.
-  gemm_group_call together(void* const* addresses) const {
-    const gemm_call& first = calls_[0];
-    gemm_group_call result{
-        {},         {},        {}, {}, {}, {}, addresses, first.a.transposed, first.b.transposed, first.factors,
-        first.mode, first.tf32};
-    for (const auto& call : calls_) {
-      result.m.push_back(call.m);
-      result.n.push_back(call.n);
-      result.k.push_back(call.k);
-      result.a_leading.push_back(call.a.leading);
-      result.b_leading.push_back(call.b.leading);
-      result.c_leading.push_back(call.c_leading);
-    }
-    return result;
-  }
-
- private:
-  std::vector<gemm_call> calls_;
-};
-
-/// Makes the calls one after another.
-template <class Blas>
-void call_each(const Blas& blas, const gemm_list& list) {
-  for (const auto& call : list.calls()) blas.gemm(call);
-}
-/// Makes the calls together, with `memory` on the device for three addresses a call.
-template <class Runtime>
-void call_together(const Runtime& runtime, const gemm_list& list, void** memory) {
-  if (list.empty()) return;
-  const auto addresses = list.addresses();
-  runtime.upload(addresses.data(), memory, addresses.size() * sizeof(void*));
-  runtime.blas().gemm_groups(list.together(memory));
-}
-
-/// Calls for y_g (=|+=) x_g w_gᵀ, or x_g w_g, with `weights` the addresses of the groups' matrices [n, k].
-template <class X, class C>
-gemm_list rows_calls(const host_groups& groups, matrix_view<const X> x, void* const* weights, index_t n, index_t k,
-                     matrix_view<C> y, store mode, bool tf32, bool transposed) {
-  gemm_list list;
+/// Asks for y_g (=|+=) x_g w_gᵀ, or x_g w_g, with `weights` the addresses of the groups' matrices [n, k].
+template <class Blas, class X, class C>
+void call_rows(const Blas& blas, const host_groups& groups, matrix_view<const X> x, void* const* weights, index_t n,
+               index_t k, matrix_view<C> y, store mode, bool tf32, bool transposed) {
   groups.each([&](std::size_t g, index_t first, index_t rows) {
     const matrix_view<const X> w{static_cast<const X*>(weights[g]), n, k};
-    list.add(rows_call(x.row_block(first, rows), w, y.row_block(first, rows), mode, transposed, tf32));
+    const auto call = rows_call(x.row_block(first, rows), w, y.row_block(first, rows), mode, transposed, tf32);
+    if (call.m > 0 && call.n > 0) blas.gemm(call);
   });
-  return list;
 }
-/// Calls for dw_g (=|+=) dy_gᵀ x_g; groups without a gradient are left out.
-template <class X, class C>
-gemm_list gradient_calls(const host_groups& groups, matrix_view<const X> dy, matrix_view<const X> x,
-                         void* const* gradients, store mode, bool tf32) {
-  gemm_list list;
+/// Asks for dw_g (=|+=) dy_gᵀ x_g; groups without a gradient are left out.
+template <class C, class Blas, class X>
+void call_gradients(const Blas& blas, const host_groups& groups, matrix_view<const X> dy, matrix_view<const X> x,
+                    void* const* gradients, store mode, bool tf32) {
   groups.each([&](std::size_t g, index_t first, index_t rows) {
     if (gradients[g] == nullptr) return;
     const matrix_view<C> dw{static_cast<C*>(gradients[g]), dy.cols, x.cols};
-    list.add(gradient_call(dy.row_block(first, rows), x.row_block(first, rows), dw, mode, tf32));
+    const auto call = gradient_call(dy.row_block(first, rows), x.row_block(first, rows), dw, mode, tf32);
+    if (call.m > 0 && call.n > 0) blas.gemm(call);
   });
-  return list;
 }
 
 }  // namespace moue::inline v0_1::detail::gpu

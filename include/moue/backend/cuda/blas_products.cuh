@@ -31,12 +31,11 @@ __global__ void run_narrowing(const narrowing<C, S> n) {
     n.to[row * n.from.cols + j] = S(n.from(row, j));
 }
 
-/// What a runtime provides, where it does. `blas()` has `gemm(gemm_call)` and `gemm_groups(gemm_group_call)`; `scratch()` is
-/// device memory that nothing else uses while work of this runtime is queued.
+/// What a runtime provides, where it does. `blas()` has `gemm(gemm_call)`; `scratch()` is device memory that nothing else
+/// uses while work of this runtime is queued.
 template <class Runtime>
-inline constexpr bool has_blas = requires(const Runtime& r, const gemm_call& one, const gemm_group_call& many) {
-  r.blas().gemm(one);
-  r.blas().gemm_groups(many);
+inline constexpr bool has_blas = requires(const Runtime& r, const gemm_call& call) {
+  r.blas().gemm(call);
 };
 template <class Runtime>
 std::span<std::byte> scratch_of(const Runtime& runtime) {
@@ -77,26 +76,15 @@ matrix_view<const S> in_type(const Runtime& runtime, scratch_pieces& pieces, mat
   }
 }
 
-/// Together if that is asked for, fits, and there is memory for the addresses; else one by one.
-template <class Runtime>
-void make_calls(const Runtime& runtime, const gemm_list& list, blas_groups how, bool fits, scratch_pieces& pieces) {
-  void** const memory =
-      how == blas_groups::together && fits ? pieces.take<void*>(3 * std::ssize(list.calls())) : nullptr;
-  if (memory != nullptr)
-    call_together(runtime, list, memory);
-  else
-    call_each(runtime.blas(), list);
-}
-
 /// The product, unless something is missing: then nothing is written and false is returned.
 template <class Runtime, class C, class S, bool Transposed>
-bool rows_by_blas(const Runtime& runtime, blas_groups how, bool tf32, const row_product<C, S, Transposed>& p) {
+bool rows_by_blas(const Runtime& runtime, const product_choice& choice, const row_product<C, S, Transposed>& p) {
   if constexpr (!has_blas<Runtime> || !is_blas_number<S>) {
     return false;
   } else {
     const bool dense = p.groups.offsets == nullptr;
     if (dense && !std::is_same_v<S, C>) return false;
-    if (!dense && (how == blas_groups::none || p.groups.host == nullptr)) return false;
+    if (!dense && (!choice.expert_blas || p.groups.host == nullptr)) return false;
     scratch_pieces pieces(scratch_of(runtime));
     one_or_two<matrix_view<const S>> in{in_type<S>(runtime, pieces, p.x.first)};
     if (p.terms > 1) in.second = in_type<S>(runtime, pieces, p.x.second);
@@ -112,10 +100,9 @@ bool rows_by_blas(const Runtime& runtime, blas_groups how, bool tf32, const row_
       const auto& y = p.y.of(p.results > 1 ? part : 0);
       if (dense) {
         const matrix_view<const S> weights(w.dense, w.rows, w.cols, w.stride);
-        runtime.blas().gemm(rows_call(x, weights, y, mode, Transposed, tf32));
+        runtime.blas().gemm(rows_call(x, weights, y, mode, Transposed, choice.tf32));
       } else {
-        make_calls(runtime, rows_calls<S, C>(*p.groups.host, x, w.on_host, w.rows, w.cols, y, mode, tf32, Transposed),
-                   how, std::is_same_v<S, C>, pieces);
+        call_rows(runtime.blas(), *p.groups.host, x, w.on_host, w.rows, w.cols, y, mode, choice.tf32, Transposed);
       }
     }
     return true;
@@ -153,13 +140,13 @@ void clear_gradient(const Runtime& runtime, const segments& groups, const gradie
 
 /// The product with both factors in the type S, unless something is missing.
 template <class S, class Runtime, class C>
-bool gradient_by_blas(const Runtime& runtime, blas_groups how, bool tf32, const gradient_product<C>& p) {
+bool gradient_by_blas(const Runtime& runtime, const product_choice& choice, const gradient_product<C>& p) {
   if constexpr (!has_blas<Runtime> || !is_blas_number<S>) {
     return false;
   } else {
     const bool dense = p.groups.offsets == nullptr;
     if (dense && !std::is_same_v<S, C>) return false;
-    if (!dense && (how == blas_groups::none || p.groups.host == nullptr)) return false;
+    if (!dense && (!choice.expert_blas || p.groups.host == nullptr)) return false;
     scratch_pieces pieces(scratch_of(runtime));
     const auto right = in_type<S>(runtime, pieces, p.x);
     one_or_two<matrix_view<const S>> left{in_type<S>(runtime, pieces, p.dy.first)};
@@ -173,10 +160,9 @@ bool gradient_by_blas(const Runtime& runtime, blas_groups how, bool tf32, const 
       if (p.dw.of(part).marked()) clear_gradient(runtime, p.groups, p.dw.of(part));
       if (dense) {
         const matrix_view<C> sums(dw.dense, dw.rows, dw.cols, dw.stride);
-        runtime.blas().gemm(gradient_call(left.of(part), right, sums, mode, tf32));
+        runtime.blas().gemm(gradient_call(left.of(part), right, sums, mode, choice.tf32));
       } else {
-        make_calls(runtime, gradient_calls<S, C>(*p.groups.host, left.of(part), right, dw.on_host, mode, tf32), how,
-                   std::is_same_v<S, C>, pieces);
+        call_gradients<C>(runtime.blas(), *p.groups.host, left.of(part), right, dw.on_host, mode, choice.tf32);
       }
     }
     return true;

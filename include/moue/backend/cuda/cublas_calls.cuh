@@ -7,8 +7,6 @@
 
 #include <cublas_v2.h>
 
-#include <vector>
-
 #include "moue/backend/cuda/blas.cuh"
 #include "moue/backend/cuda/check.cuh"
 
@@ -27,26 +25,6 @@ class cublas_calls {
                           type(call.factors), call.b.leading, beta.in(wide), call.c, type(call.result), call.c_leading,
                           compute(call.factors, call.tf32), CUBLAS_GEMM_DEFAULT),
           "cublasGemmEx");
-  }
-
-  void gemm_groups(const gemm_group_call& call) const {
-    const auto count = static_cast<std::size_t>(call.count());
-    const std::vector<cublasOperation_t> a(count, operation(call.a_transposed)), b(count, operation(call.b_transposed));
-    const std::vector<std::int64_t> sizes(count, 1);
-    const double added = call.mode == store::add ? 1 : 0;
-    const std::vector<double> ones(count, 1), betas(count, added);
-    const std::vector<float> narrow_ones(count, 1.0F), narrow_betas(count, static_cast<float>(added));
-    const bool wide = call.numbers == number::float64;
-    const auto scalars = [wide](const auto& doubles, const auto& floats) {
-      return wide ? static_cast<const void*>(doubles.data()) : static_cast<const void*>(floats.data());
-    };
-    void* const* const addresses = call.addresses;
-    check(cublasGemmGroupedBatchedEx_64(
-              handle_, a.data(), b.data(), call.m.data(), call.n.data(), call.k.data(), scalars(ones, narrow_ones),
-              addresses, type(call.numbers), call.a_leading.data(), addresses + count, type(call.numbers),
-              call.b_leading.data(), scalars(betas, narrow_betas), addresses + 2 * count, type(call.numbers),
-              call.c_leading.data(), call.count(), sizes.data(), compute(call.numbers, call.tf32)),
-          "cublasGemmGroupedBatchedEx");
   }
 
  private:

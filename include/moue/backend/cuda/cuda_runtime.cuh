@@ -16,40 +16,44 @@
 
 #include "moue/backend/cuda/check.cuh"
 #include "moue/backend/cuda/cublas_calls.cuh"
+#include "moue/backend/cuda/guard.cuh"
 #include "moue/backend/cuda/products.cuh"
 #include "moue/backend/cuda/runtime.cuh"
 
 namespace moue::inline v0_1 {
 
-/// A stream and a cuBLAS handle on the device that is current when it is made, which must be current whenever it is used.
-/// Copies share both. Errors of earlier calls that nobody looked at surface here.
+/// A stream and a cuBLAS handle on the device that is current when it is made. Whatever queues work throws where another one
+/// is current. What waits, copies from and to the host and allocations, throws while the stream is being captured, and leaves
+/// the capture whole; memory that is released meanwhile is freed by the next of them. Copies share stream and handle. Errors of earlier calls that nobody looked at surface here.
 class cuda_runtime {
  public:
-  /// With a stream of its own, which does not wait for the default stream.
-  cuda_runtime() : state_(std::make_shared<state>()) {
+  /// With a stream of its own, in order with the default stream: a plain `cudaMemcpy` or kernel of the caller's waits for
+  /// the work queued before it, and is waited for. Give a stream made with `cudaStreamNonBlocking` where that is not wanted.
+  cuda_runtime() : state_(std::make_shared<state>(nullptr)) {
     auto& s = *state_;
     look_at_device();
-    detail::gpu::check(cudaStreamCreateWithFlags(&s.stream, cudaStreamNonBlocking), "making a stream");
+    detail::gpu::check(cudaStreamCreate(&s.stream), "making a stream");
     s.owns_stream = true;
     make_blas();
   }
   /// On the caller's stream.
-  explicit cuda_runtime(cudaStream_t stream) : state_(std::make_shared<state>()) {
+  explicit cuda_runtime(cudaStream_t stream) : state_(std::make_shared<state>(stream)) {
     look_at_device();
-    state_->stream = stream;
     make_blas();
   }
   /// On the caller's stream and handle, whose stream is set to it and whose pointer mode to the host's; both must stay
   /// so. Give the handle a workspace of its own after this if calls are to be captured in a graph.
-  cuda_runtime(cudaStream_t stream, cublasHandle_t blas) : state_(std::make_shared<state>()) {
+  cuda_runtime(cudaStream_t stream, cublasHandle_t blas) : state_(std::make_shared<state>(stream)) {
     look_at_device();
-    state_->stream = stream;
     state_->blas = blas;
     set_up(blas);
   }
 
   cudaStream_t stream() const { return state_->stream; }
-  detail::gpu::cublas_calls blas() const { return detail::gpu::cublas_calls(state_->blas); }
+  detail::gpu::cublas_calls blas() const {
+    state_->guard.enter("calling cuBLAS");
+    return detail::gpu::cublas_calls(state_->blas);
+  }
   int multiprocessors() const { return state_->multiprocessors; }
 
   /// Which kernels compute products. Another choice gives a runtime that shares all else, cuda{runtime.with(choice)} a
@@ -60,8 +64,8 @@ class cuda_runtime {
     result.choice_ = choice;
     return result;
   }
-  /// Memory of the device, provided for copies of 16-bit factors and lists of addresses on their way to cuBLAS; wanted only
-  /// where products of experts go there, see `product_choice`.
+  /// Memory of the device, provided for copies of 16-bit factors on their way to cuBLAS; wanted only where products of
+  /// experts go there, see `product_choice`.
   std::span<std::byte> scratch() const { return scratch_; }
   cuda_runtime with(std::span<std::byte> scratch) const {
     auto result = *this;
@@ -69,12 +73,16 @@ class cuda_runtime {
     return result;
   }
 
-  auto policy() const { return thrust::cuda::par_nosync.on(state_->stream); }
+  auto policy() const {
+    state_->guard.enter("launching a kernel");
+    return thrust::cuda::par_nosync.on(state_->stream);
+  }
 
   template <class... Parameters, class... Arguments>
   void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t shared,
               const Arguments&... arguments) const {
     if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
+    state_->guard.enter("launching a kernel");
     constexpr std::size_t unasked = 48 << 10;
     if (shared > unasked)
       detail::gpu::check(
@@ -84,49 +92,67 @@ class cuda_runtime {
     detail::gpu::check(cudaGetLastError(), "launching a kernel");
   }
 
-  /// Refuses to be part of a graph, which would copy again at each launch whatever is there by then.
   void upload(const void* from, void* to, std::size_t bytes) const {
-    cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
-    detail::gpu::check(cudaStreamIsCapturing(state_->stream, &capture), "copying to the device");
-    if (capture != cudaStreamCaptureStatusNone)
-      detail::gpu::check(cudaErrorStreamCaptureUnsupported, "copying to the device");
+    state_->guard.wait("copying to the device");
     detail::gpu::check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, state_->stream),
                        "copying to the device");
-    synchronise();
+    wait_for_stream();
   }
   void download(const void* from, void* to, std::size_t bytes) const {
+    state_->guard.wait("copying from the device");
     detail::gpu::check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, state_->stream),
                        "copying from the device");
-    synchronise();
+    wait_for_stream();
   }
   void copy(const void* from, void* to, std::size_t bytes) const {
+    state_->guard.enter("copying on the device");
     detail::gpu::check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, state_->stream),
                        "copying on the device");
   }
   void zero(void* to, std::size_t bytes) const {
+    state_->guard.enter("clearing memory");
     detail::gpu::check(cudaMemsetAsync(to, 0, bytes, state_->stream), "clearing memory");
   }
-  void synchronise() const { detail::gpu::check(cudaStreamSynchronize(state_->stream), "waiting for the device"); }
+  void synchronise() const {
+    state_->guard.wait("synchronise");
+    wait_for_stream();
+  }
 
   void* allocate(std::size_t bytes) const {
     void* memory = nullptr;
+    state_->guard.wait("allocating memory");
     if (bytes > 0)
       if (const cudaError_t code = cudaMalloc(&memory, bytes); code != cudaSuccess)
         detail::gpu::check(code, "allocating " + std::to_string(bytes) + " bytes on the device");
     return memory;
   }
   /// Waits for the device, as freeing its memory does.
-  void release(void* memory) const noexcept { cudaFree(memory); }
+  void release(void* memory) const noexcept { state_->guard.free(memory); }
 
  private:
+  struct calls {
+    const cudaStream_t* stream;
+    int current_device() const {
+      int device = 0;
+      detail::gpu::check(cudaGetDevice(&device), "looking for a device");
+      return device;
+    }
+    bool capturing() const {
+      cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+      detail::gpu::check(cudaStreamIsCapturing(*stream, &status), "asking whether a graph is being captured");
+      return status != cudaStreamCaptureStatusNone;
+    }
+    void free(void* memory) const noexcept { cudaFree(memory); }
+  };
   struct state {
-    cudaStream_t stream = nullptr;
+    cudaStream_t stream;
     cublasHandle_t blas = nullptr;
     void* blas_workspace = nullptr;
     int multiprocessors = 0;
     bool owns_stream = false, owns_blas = false;
+    detail::gpu::device_guard<calls> guard{calls{&stream}};
 
-    state() = default;
+    explicit state(cudaStream_t s) : stream(s) {}
     state(const state&) = delete;
     state& operator=(const state&) = delete;
     ~state() {
@@ -136,11 +162,15 @@ class cuda_runtime {
     }
   };
 
+  void wait_for_stream() const { detail::gpu::check(cudaStreamSynchronize(state_->stream), "waiting for the device"); }
   void look_at_device() {
-    int device = 0;
-    detail::gpu::check(cudaGetDevice(&device), "looking for a device");
+    const int device = state_->guard.device();
     detail::gpu::check(cudaDeviceGetAttribute(&state_->multiprocessors, cudaDevAttrMultiProcessorCount, device),
                        "asking for the number of multiprocessors");
+    int shared = 0;
+    detail::gpu::check(cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
+                       "asking for the shared memory of a block");
+    choice_.shared_bytes = shared;
     choice_.multiprocessors = state_->multiprocessors;
   }
   void set_up(cublasHandle_t blas) const {

@@ -51,20 +51,21 @@ struct few_rows {
   }
 };
 
-/// The rows of a tile; the last one again where there are fewer than `Rows`. Kept as distances, which take half of the
-/// registers that addresses would.
+/// A place in the rows of a tile; in the last one again where there are fewer than `Rows`. One address that moves, and
+/// distances from it, which take half of the registers that addresses would.
 template <int Rows, class C>
 class row_pointers {
  public:
-  __device__ row_pointers(const matrix_view<const C>& x, const tile_place& place) : first_(&x(place.first, 0)) {
+  __device__ row_pointers(const matrix_view<const C>& x, const tile_place& place) : at_(&x(place.first, 0)) {
     MOUE_UNROLL
     for (int r = 0; r < Rows; ++r)
       distance_[r] = static_cast<unsigned>((r < place.rows ? r : place.rows - 1) * x.stride);
   }
-  __device__ const C* operator[](int r) const { return first_ + distance_[r]; }
+  __device__ const C* operator[](int r) const { return at_ + distance_[r]; }
+  __device__ void advance(int by) { at_ += by; }
 
  private:
-  const C* first_;
+  const C* at_;
   unsigned distance_[Rows];
 };
 
@@ -105,38 +106,40 @@ struct few_rows_linear {
   template <int Rows, bool Aligned>
   __device__ void run() const {
     constexpr int size = vector_size<S>, ahead = Aligned && Rows <= 2 ? 2 : 1;
-    constexpr index_t step = DepthWarps * lanes;
+    constexpr int step = DepthWarps * lanes;
     const int warp = static_cast<int>(threadIdx.x) / lanes;
     const weight_table<const S>& matrix = block.p.w.of(block.result);
-    const index_t depth = matrix.cols, vectors = depth / size;
+    const auto depth = static_cast<int>(matrix.cols), vectors = depth / size;  // 64 bits would cost registers
     const index_t first = block.column + warp / DepthWarps * Outputs;
-    const index_t start = static_cast<index_t>(threadIdx.x) % step;
+    const int start = static_cast<int>(threadIdx.x) % step;
     const S* w[Outputs];
     MOUE_UNROLL
     for (int o = 0; o < Outputs; ++o)
       w[o] = block.weights(0) + (first + o < matrix.rows ? first + o : matrix.rows - 1) * matrix.stride;
-    const row_pointers<Rows, C> x(block.p.x.first, block.place);
+    row_pointers<Rows, C> x(block.p.x.first, block.place);
 
     C sum[Outputs * Rows] = {};
-    for (index_t v = start; v < vectors; v += ahead * step) {
+    x.advance(start * size);
+    int v = start;
+    for (; v < vectors; v += ahead * step, x.advance(ahead * step * size)) {
       pack<S, size> held[ahead][Outputs] = {};
       MOUE_UNROLL
       for (int b = 0; b < ahead; ++b) {
-        if (v + b * step >= vectors) break;
+        if (b > 0 && v + b * step >= vectors) break;
         MOUE_UNROLL
         for (int o = 0; o < Outputs; ++o) held[b][o] = few_rows::weights<Aligned>(w[o] + (v + b * step) * size);
       }
       MOUE_UNROLL
       for (int b = 0; b < ahead; ++b) {
-        if (v + b * step >= vectors) break;
-        add_products<Rows, Aligned>(sum, held[b], x, (v + b * step) * size);
+        if (b > 0 && v + b * step >= vectors) break;
+        add_products<Rows, Aligned>(sum, held[b], x, b * step * size);
       }
     }
-    for (index_t d = vectors * size + start; d < depth; d += step) {
+    for (int d = vectors * size + start; d < depth; d += step) {
       MOUE_UNROLL
       for (int o = 0; o < Outputs; ++o) {
         MOUE_UNROLL
-        for (int r = 0; r < Rows; ++r) sum[o * Rows + r] += x[r][d] * widen<C>(w[o][d]);
+        for (int r = 0; r < Rows; ++r) sum[o * Rows + r] += x[r][d - v * size] * widen<C>(w[o][d]);
       }
     }
     finish<Rows>(sum, first);
@@ -147,7 +150,7 @@ struct few_rows_linear {
   /// the rows, so that not all weights are held widened at once.
   template <int Rows, bool Aligned>
   __device__ static void add_products(C (&sum)[Outputs * Rows], const pack<S, vector_size<S>> (&w)[Outputs],
-                                      const row_pointers<Rows, C>& x, index_t at) {
+                                      const row_pointers<Rows, C>& x, int at) {
     constexpr int piece = vector_size<C>;
     MOUE_UNROLL
     for (int first = 0; first < vector_size<S>; first += piece) {
@@ -225,18 +228,21 @@ struct few_rows_transposed {
   template <int Rows, bool Aligned>
   __device__ void add_term(C (&sum)[Rows * vector_size<S>], unsigned term) const {
     constexpr int size = vector_size<S>, ahead = Rows > 4 ? 2 : 4;
-    constexpr index_t step = few_rows::warps * quarters;
+    constexpr int step = few_rows::warps * quarters;
     const weight_table<const S>& w = block.p.w.of(term);
     const index_t first = block.column + static_cast<index_t>(threadIdx.x) % across * size;
     const index_t valid = w.cols - first < size ? w.cols - first : size;
     if (valid <= 0) return;
     const S* const weights = block.weights(term) + first;
-    const row_pointers<Rows, C> x(block.p.x.of(term), block.place);
-    for (index_t d = static_cast<index_t>(threadIdx.x) / across; d < w.rows; d += ahead * step) {
+    row_pointers<Rows, C> x(block.p.x.of(term), block.place);
+    const auto depth = static_cast<int>(w.rows);
+    int d = static_cast<int>(threadIdx.x) / across;
+    x.advance(d);
+    for (; d < depth; d += ahead * step, x.advance(ahead * step)) {
       pack<S, size> held[ahead] = {};
       MOUE_UNROLL
       for (int b = 0; b < ahead; ++b) {
-        if (d + b * step >= w.rows) break;
+        if (b > 0 && d + b * step >= depth) break;
         const S* const from = weights + (d + b * step) * w.stride;
         if constexpr (Aligned)
           held[b] = load_pack_once(from);
@@ -245,10 +251,10 @@ struct few_rows_transposed {
       }
       MOUE_UNROLL
       for (int b = 0; b < ahead; ++b) {
-        if (d + b * step >= w.rows) break;
+        if (b > 0 && d + b * step >= depth) break;
         MOUE_UNROLL
         for (int r = 0; r < Rows; ++r) {
-          const C in = x[r][d + b * step];
+          const C in = x[r][b * step];
           MOUE_UNROLL
           for (int i = 0; i < size; ++i) sum[r * size + i] += in * widen<C>(held[b].at[i]);
         }

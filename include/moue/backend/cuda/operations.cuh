@@ -137,7 +137,7 @@ class group_operations {
   group_operations(const RuntimeT& runtime, const dispatch_plan& plan, const vector_view<const std::int32_t>& kinds,
                    std::int32_t kind, const matrix_view<C>& gathered)
       : runtime_(runtime), plan_(plan), kinds_(kinds.data), kind_(kind), gathered_(gathered) {
-    if (choice_of(runtime).groups_blas == blas_groups::none) return;
+    if (!choice_of(runtime).expert_blas) return;
     host_ = std::make_shared<host_groups>();
     host_->kind = kind;
     fetch(plan.expert_offsets.data, plan.experts() + 1, host_->offsets);

@@ -30,8 +30,8 @@ struct scalar_tiles {
 };
 template <class T>
 struct tensor_tiles {
-  template <bool Transposed>
-  using high = tensor_engine<T, 128, 256, 32, 2, 4, 4, 1, false, Transposed>;
+  template <bool Transposed, int Stages = 4>
+  using high = tensor_engine<T, 128, 256, 32, 2, 4, Stages, 1, false, Transposed>;
   template <bool Transposed>
   using low = tensor_engine<T, 32, 128, 64, 1, 4, 3, 3, false, Transposed>;
   using gradient = tensor_engine<T, 128, 256, 32, 2, 4, 2, 1, true, true>;
@@ -42,17 +42,26 @@ struct tensor_tiles {
 template <class T, class C>
 inline constexpr bool has_tensor_tiles = (std::is_same_v<T, bf16> || std::is_same_v<T, half>)&&std::is_same_v<C, float>;
 
+/// Shared memory that a block can have on every device from compute capability 8.0 (CUDA C++ Programming Guide, technical
+/// specifications per compute capability: 99 KB on 8.6, 8.9 and 12.x, 163 KB on 8.0 and 8.7, 227 KB on 9.0 and 10.x).
+inline constexpr int least_shared_bytes = 99 << 10;
+
 namespace products {
 
 template <class Tiles, class Runtime, class C, class S, bool Transposed>
 void by_tiles(const Runtime& runtime, const product_choice& choice, const row_product<C, S, Transposed>& product) {
   using high = typename Tiles::template high<Transposed>;
   using low = typename Tiles::template low<Transposed>;
-  if (rows_of_group(product.groups) > choice.low_tiles &&
-      fills(choice, product.groups, high::rows, high::columns, product.results * product.y.first.cols))
-    launch_rows<high>(runtime, product);
-  else
-    launch_rows<low>(runtime, product);
+  static_assert(shared_bytes<low> <= least_shared_bytes);
+  const bool many = rows_of_group(product.groups) > choice.low_tiles &&
+                    fills(choice, product.groups, high::rows, high::columns, product.results * product.y.first.cols);
+  if (!many) return launch_rows<low>(runtime, product);
+  if constexpr (shared_bytes < high >> least_shared_bytes) {
+    using shallow = typename Tiles::template high<Transposed, high::stages - 1>;  // the same sums in the same order
+    static_assert(shared_bytes<shallow> <= least_shared_bytes);
+    if (shared_bytes < high >> choice.shared_bytes) return launch_rows<shallow>(runtime, product);
+  }
+  launch_rows<high>(runtime, product);
 }
 
 /// y (=|+=) x wᵀ, or x w if `Transposed`; two of them, or the sum of two.
@@ -78,7 +87,7 @@ void rows(const Runtime& runtime, const row_product<C, S, Transposed>& product) 
     return;
   }
   const bool blas = dense ? choice.dense_blas : rows_of_group(groups) >= choice.blas_rows;
-  if (blas && rows_by_blas(runtime, choice.groups_blas, choice.tf32, product)) return;
+  if (blas && rows_by_blas(runtime, choice, product)) return;
   if constexpr (has_tensor_tiles<S, C>)
     if (choice.tensor_cores && groups.offsets != nullptr) return by_tiles<tensor_tiles<S>>(runtime, choice, product);
   by_tiles<scalar_tiles<C>>(runtime, choice, product);
@@ -88,6 +97,7 @@ template <class Tiles, class Runtime, class C>
 void gradient_by_tiles(const Runtime& runtime, const product_choice& choice, const gradient_product<C>& product) {
   using high = typename Tiles::gradient;
   using low = typename Tiles::low_gradient;
+  static_assert(shared_bytes<high> <= least_shared_bytes && shared_bytes<low> <= least_shared_bytes);
   const segments& groups = product.groups;
   const weight_table<C>& dw = product.dw.first.values;
   const index_t tiles = (dw.rows + high::rows - 1) / high::rows * product.results;
@@ -117,7 +127,7 @@ void gradient(const Runtime& runtime, const gradient_product<C>& product) {
   const product_choice choice = choice_of(runtime);
   using factor = std::conditional_t<std::is_void_v<Rounded>, C, Rounded>;
   const bool blas = groups.offsets == nullptr ? choice.dense_blas : rows_of_group(groups) >= choice.blas_rows;
-  if (blas && gradient_by_blas<factor>(runtime, choice.groups_blas, choice.tf32, product)) return;
+  if (blas && gradient_by_blas<factor>(runtime, choice, product)) return;
   if constexpr (has_tensor_tiles<Rounded, C>)
     if (choice.tensor_cores) return gradient_by_tiles<tensor_tiles<Rounded>>(runtime, choice, product);
   gradient_by_tiles<scalar_tiles<C>>(runtime, choice, product);

@@ -25,7 +25,8 @@ class scalar_engine {
   static constexpr bool left_by_depth = LeftByDepth, right_by_depth = RightByDepth;
   using left_slice = slice_layout<C, LeftByDepth, Rows, Depth>;
   using right_slice = slice_layout<C, RightByDepth, Columns, Depth>;
-  static constexpr int run = RightByDepth ? size : 1;
+  static constexpr int run = RightByDepth ? size : 1;  // neighbouring columns
+  static constexpr int own_runs = own_columns / run, runs = own_rows * own_runs;
 
   __device__ void multiply(const C* left, const C* right) {
     const int row_thread = static_cast<int>(threadIdx.x) / side, column_thread = static_cast<int>(threadIdx.x) % side;
@@ -44,19 +45,17 @@ class scalar_engine {
     }
   }
 
-  template <class F>
-  __device__ void each_run(const F& f) const {
-    const int row_thread = static_cast<int>(threadIdx.x) / side, column_thread = static_cast<int>(threadIdx.x) % side;
+  __device__ static int row_of_run(int n) {
+    return position<LeftByDepth>(static_cast<int>(threadIdx.x) / side, n / own_runs);
+  }
+  __device__ static int column_of_run(int n) {
+    return position<RightByDepth>(static_cast<int>(threadIdx.x) % side, n % own_runs * run);
+  }
+  __device__ pack<C, run> sums_of_run(int n) const {
+    pack<C, run> sums;
     MOUE_UNROLL
-    for (int i = 0; i < own_rows; ++i) {
-      MOUE_UNROLL
-      for (int j = 0; j < own_columns; j += run) {
-        pack<C, run> sums;
-        MOUE_UNROLL
-        for (int e = 0; e < run; ++e) sums.at[e] = sum_[i][j + e];
-        f(position<LeftByDepth>(row_thread, i), position<RightByDepth>(column_thread, j), sums);
-      }
-    }
+    for (int e = 0; e < run; ++e) sums.at[e] = sum_[n / own_runs][n % own_runs * run + e];
+    return sums;
   }
 
  private:

@@ -25,7 +25,7 @@ class tensor_engine {
   static constexpr bool left_by_depth = LeftByDepth, right_by_depth = RightByDepth;
   using left_slice = slice_layout<word, LeftByDepth, Rows, Depth>;
   using right_slice = slice_layout<word, RightByDepth, Columns, Depth>;
-  static constexpr int run = 2;
+  static constexpr int run = 2, runs = row_pieces * column_pieces * 2;  // of neighbouring columns
 
   __device__ void multiply(const word* left, const word* right) {
     // Which row of the four 8 x 8 matrices a lane points at: neighbours along the output, then along the depth.
@@ -55,18 +55,15 @@ class tensor_engine {
     }
   }
 
-  template <class F>
-  __device__ void each_run(const F& f) const {
-    const int lane = static_cast<int>(threadIdx.x) % lanes;
-    MOUE_UNROLL
-    for (int i = 0; i < row_pieces; ++i) {
-      MOUE_UNROLL
-      for (int j = 0; j < column_pieces; ++j) {
-        const int row = first_row() + i * 16 + lane / 4, column = first_column() + j * 8 + lane % 4 * 2;
-        f(row, column, pack<float, 2>{sum_[i][j][0], sum_[i][j][1]});
-        f(row + 8, column, pack<float, 2>{sum_[i][j][2], sum_[i][j][3]});
-      }
-    }
+  __device__ static int row_of_run(int n) {
+    return first_row() + n / (2 * column_pieces) * 16 + n % 2 * 8 + static_cast<int>(threadIdx.x) % lanes / 4;
+  }
+  __device__ static int column_of_run(int n) {
+    return first_column() + n / 2 % column_pieces * 8 + static_cast<int>(threadIdx.x) % 4 * 2;
+  }
+  __device__ pack<float, run> sums_of_run(int n) const {
+    const float* const sums = sum_[n / (2 * column_pieces)][n / 2 % column_pieces] + n % 2 * 2;
+    return {sums[0], sums[1]};
   }
 
  private:

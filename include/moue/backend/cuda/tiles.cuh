@@ -145,31 +145,44 @@ class slice_copy {
   std::conditional_t<direct, nothing, pack<Source, size>> held_[direct ? 1 : share];
 };
 
-/// Writes or adds what an engine holds of a task's output.
+/// Writes or adds what an engine holds of a task's output. What it adds to is loaded some runs ahead: a load that waited
+/// for the store before it would leave memory idle.
 template <class Engine, class L, class R, class C>
 __device__ void write_tile(const Engine& engine, const tile_task<L, R, C>& task) {
   constexpr int run = Engine::run;  // neighbouring columns
+  constexpr int ahead = Engine::runs < 8 ? Engine::runs : 8;
+  static_assert(Engine::runs % ahead == 0);
   const bool together =
       (reinterpret_cast<std::uintptr_t>(task.out) | static_cast<std::uintptr_t>(task.out_stride) * sizeof(C)) %
           sizeof(pack<C, run>) ==
       0;
-  engine.each_run([&](int row, int column, const pack<C, run>& sums) {
-    if (row >= task.rows) return;
-    C* const to = task.out + row * task.out_stride + column;
-    if (together && column + run <= task.columns) {
-      pack<C, run> result = sums;
-      if (task.mode == store::add) {
-        const auto before = load_pack<run>(to);
-        MOUE_UNROLL
-        for (int i = 0; i < run; ++i) result.at[i] += before.at[i];
-      }
-      store_pack(to, result);
-    } else {
-      MOUE_UNROLL
-      for (int i = 0; i < run; ++i)
-        if (column + i < task.columns) to[i] = task.mode == store::add ? to[i] + sums.at[i] : sums.at[i];
+  const bool add = task.mode == store::add;
+  const auto whole = [&](int row, int column) { return together && row < task.rows && column + run <= task.columns; };
+  const auto place = [&](int row, int column) { return task.out + row * task.out_stride + column; };
+  MOUE_UNROLL
+  for (int first = 0; first < Engine::runs; first += ahead) {
+    pack<C, run> before[ahead];
+    MOUE_UNROLL
+    for (int n = 0; n < ahead; ++n) {
+      const int row = engine.row_of_run(first + n), column = engine.column_of_run(first + n);
+      if (add && whole(row, column)) before[n] = load_pack<run>(place(row, column));
     }
-  });
+    MOUE_UNROLL
+    for (int n = 0; n < ahead; ++n) {
+      const int row = engine.row_of_run(first + n), column = engine.column_of_run(first + n);
+      pack<C, run> sums = engine.sums_of_run(first + n);
+      if (whole(row, column)) {
+        MOUE_UNROLL
+        for (int i = 0; i < run; ++i) sums.at[i] = add ? sums.at[i] + before[n].at[i] : sums.at[i];
+        store_pack(place(row, column), sums);
+      } else if (row < task.rows) {
+        C* const to = place(row, column);
+        MOUE_UNROLL
+        for (int i = 0; i < run; ++i)
+          if (column + i < task.columns) to[i] = add ? to[i] + sums.at[i] : sums.at[i];
+      }
+    }
+  }
 }
 
 /// Shared memory of a block in bytes: slices of both factors for every stage.
