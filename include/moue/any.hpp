@@ -33,8 +33,8 @@ struct any_loss_value {
   operator C() const { return total; }
 };
 
-/// A `pass` of a mixture whose type is hidden; its members mean what they do in `pass`. Its model, weights and
-/// workspace must outlive it.
+/// A `pass` of a mixture whose type is hidden; its members mean what they do in `pass`. Its weights and workspace must
+/// outlive it; a model that `erase` made lives as long as its passes do.
 template <Storage S>
 class any_pass {
  public:

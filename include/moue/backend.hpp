@@ -45,6 +45,12 @@ namespace detail {
 /// Columns that a matrix of `width` takes where several lie side by side in a flat buffer: each begins where vectors of
 /// any type may, and so alike for every row.
 constexpr index_t padded(index_t width) { return (width + 31) / 32 * 32; }
+/// Where rows of `cols` are gathered, as the factor of that `place`; no columns if there is no room.
+template <class C>
+matrix_view<C> room_for(const matrix_view<C>& gathered, index_t cols, index_t place) {
+  const index_t first = place * padded(cols);
+  return first + cols <= gathered.cols ? gathered.column_block(first, cols) : gathered.column_block(0, 0);
+}
 
 struct block_archetype {
   template <class O>

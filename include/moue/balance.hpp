@@ -9,9 +9,11 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <string>
 #include <type_traits>
 
 #include "moue/config.hpp"
+#include "moue/error.hpp"
 #include "moue/lanes.hpp"
 #include "moue/scalar.hpp"
 #include "moue/view.hpp"
@@ -118,6 +120,20 @@ inline constexpr index_t part_count = 1;
 template <class L>
   requires requires { L::part_count; }
 inline constexpr index_t part_count<L> = L::part_count;
+
+[[noreturn]] inline void refuse_weight(double weight) {
+  throw error("mixture", "a balancing loss has the weight " + std::to_string(weight),
+              "give it a finite weight of 0 or more");
+}
+/// A loss with a member `weight` would, with a negative one, drive what it is to even out apart.
+template <class L>
+void check_weight(const L& loss) {
+  if constexpr (requires {
+                  { loss.weight } -> std::convertible_to<double>;
+                })
+    if (!(static_cast<double>(loss.weight) >= 0 && is_finite(static_cast<double>(loss.weight))))
+      refuse_weight(static_cast<double>(loss.weight));
+}
 
 }  // namespace detail
 

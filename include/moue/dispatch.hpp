@@ -48,6 +48,8 @@ struct dispatch_plan {
 /// offsets do not ascend from 0 to the number of entries, or an id is out of range; `plan` is then unspecified.
 template <class C>
 void make_plan(const routing<C>& r, dispatch_plan& plan) {
+  if (r.entries() > plan.row_token.size || r.tokens() >= plan.token_offsets.size)
+    detail::refuse_batch(r.tokens(), r.entries(), plan.token_offsets.size - 1, plan.row_token.size);
   detail::check_offsets(r.offsets, r.entries());
   const index_t experts = plan.experts();
   for (index_t e = 0; e <= experts; ++e) plan.expert_offsets[e] = 0;

@@ -30,6 +30,17 @@ constexpr void require(bool holds, std::string_view where, What&& what, std::str
   if (!holds) throw error(where, what(), fix);
 }
 
+[[noreturn]] inline void refuse_index(std::string_view where, std::string_view what, std::ptrdiff_t i,
+                                      std::ptrdiff_t size) {
+  throw error(where, std::string(what) + " " + std::to_string(i) + " of " + std::to_string(size) + " was asked for",
+              "count from 0 to one less than there are");
+}
+/// Throws unless 0 <= i < size.
+constexpr void require_index(std::ptrdiff_t i, std::ptrdiff_t size, std::string_view where, std::string_view what) {
+  if (static_cast<std::size_t>(i) >= static_cast<std::size_t>(size)) [[unlikely]]
+    refuse_index(where, what, i, size);
+}
+
 inline std::string shape_text(std::ptrdiff_t rows, std::ptrdiff_t cols) {
   return "[" + std::to_string(rows) + ", " + std::to_string(cols) + "]";
 }

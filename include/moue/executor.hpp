@@ -9,6 +9,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <span>
 #include <string>
@@ -18,6 +19,7 @@
 #include <vector>
 
 #include "moue/backend.hpp"
+#include "moue/dispatch/offsets.hpp"
 #include "moue/executor/checks.hpp"
 #include "moue/executor/memory.hpp"
 #include "moue/executor/rows.hpp"
@@ -41,8 +43,9 @@ class executor {
   executor(ExpertT expert, index_t experts, BackendT backend)
       : pool_(detail::pool_of<ExpertT>::make(std::move(expert))), backend_(std::move(backend)) {
     detail::require(
-        pool_.width() > 0, "executor", [&] { return "experts have width " + std::to_string(pool_.width()); },
-        "give them a positive width");
+        pool_.width() > 0 && pool_.width() <= detail::largest_width, "executor",
+        [&] { return "experts have width " + std::to_string(pool_.width()); },
+        pool_.width() > 0 ? "give them a width up to 2^40" : "give them a positive width");
     detail::require(
         experts >= 0, "executor", [&] { return std::to_string(experts) + " experts were asked for"; },
         "ask for 0 or more");
@@ -63,8 +66,10 @@ class executor {
 
   index_t width() const { return pool_.width(); }
   index_t experts() const { return static_cast<index_t>(kinds_.size()); }
-  const BackendT& backend() const { return backend_; }
-  const pool_type& pool() const { return pool_; }
+  const BackendT& backend() const& { return backend_; }
+  const pool_type& pool() const& { return pool_; }
+  void backend() const&& = delete;
+  void pool() const&& = delete;
 
   /// Appends the experts' tensors, "experts.<id>.<name>", to `layout`.
   void describe(parameter_layout& layout) const {
@@ -84,6 +89,7 @@ class executor {
   /// Bytes of workspace for batches of up to `tokens` tokens and `entries` assignments.
   template <Storage S>
   std::size_t workspace_bytes(index_t tokens, index_t entries) const {
+    check_sizes(tokens, entries);
     arena counter;
     take_memory<S>(counter, tokens, entries);
     return counter.bytes();
@@ -92,8 +98,8 @@ class executor {
   template <Storage S>
   expert_memory<compute_t<S>> carve(workspace& block, index_t tokens, index_t entries) const {
     check_memory(block.owned(), "workspaces", "make_workspace");
-    arena memory(block.bytes());
-    return take_memory<S>(memory, tokens, entries);
+    check_sizes(tokens, entries);
+    return detail::carve(block, [&](arena& memory) { return take_memory<S>(memory, tokens, entries); });
   }
 
   /// Memory that one forward run fills for its backward run.
@@ -162,7 +168,10 @@ class executor {
     check_weights(weights);
     detail::check_batch("x", x, r.tokens(), width());
     detail::check_batch("y", y, r.tokens(), width());
+    detail::check_overlap("executor", "x", x, "y", y);
+    record.tokens = record.entries = -1;
     backend_.dispatch(r, record.plan);
+    record.tokens = r.tokens(), record.entries = r.entries();
     const auto& plan = record.plan;
     detail::require(
         scratch.gate.size >= r.entries(), "executor",
@@ -191,15 +200,21 @@ class executor {
                 matrix_view<DX> dx, vector_view<C> dgate, gradients<C>& into, const expert_record<C>& record,
                 expert_scratch<C>& scratch) const {
     detail::check_routing(r, record);
+    detail::check_ran(r, record);
+    if constexpr (detail::on_host<BackendT>) detail::check_offsets(r.offsets, r.entries());
     check_weights(weights);
     detail::check_experts(into.layout(), experts());
     check_memory(into.owns_marks() && experts() > 0, "the gradients", "make_gradients");
     detail::check_batch("x", x, r.tokens(), width());
     detail::check_batch("dy", dy, r.tokens(), width());
     detail::check_batch("dx", dx, r.tokens(), width());
+    detail::check_overlap("executor", "dy", dy, "dx", dx);
     detail::require(
-        dgate.size == r.entries(), "executor",
-        [&] { return "dgate has " + std::to_string(dgate.size) + " entries for " + std::to_string(r.entries()); },
+        dgate.size == r.entries() && (dgate.data != nullptr || dgate.size == 0), "executor",
+        [&] {
+          return "dgate has " + std::to_string(dgate.size) + " entries for " + std::to_string(r.entries()) +
+                 (dgate.data == nullptr ? " and is null" : "");
+        },
         "give one per routing entry");
     detail::require(
         scratch.dgate.size >= r.entries(), "executor",
@@ -239,6 +254,17 @@ class executor {
   }
 
  private:
+  static void check_sizes(index_t tokens, index_t entries) {
+    detail::require(
+        tokens >= 0 && tokens <= (std::numeric_limits<std::int32_t>::max)() && entries >= 0 &&
+            entries <= detail::largest_width,
+        "executor",
+        [&] {
+          return "memory for " + std::to_string(tokens) + " tokens with " + std::to_string(entries) +
+                 " entries was asked for";
+        },
+        "ask for 0 or more, and for no more than 2147483647 tokens");
+  }
   static void check_memory(bool owned, std::string_view what, std::string_view maker) {
     if (!detail::on_host<BackendT>) detail::check_external(owned, "executor", what, maker);
   }

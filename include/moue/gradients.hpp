@@ -92,20 +92,24 @@ class gradients {
   gradients& operator=(gradients&&) noexcept = default;
   ~gradients() = default;
 
-  const parameter_layout& layout() const { return *detail::require_layout(layout_, where, "the gradients"); }
+  const parameter_layout& layout() const& { return *detail::require_layout(layout_, where, "the gradients"); }
+  const parameter_layout& layout() const&& = delete;
   /// Null if there is none.
-  const std::shared_ptr<const parameter_layout>& shared_layout() const { return layout_; }
+  const std::shared_ptr<const parameter_layout>& shared_layout() const& { return layout_; }
+  std::shared_ptr<const parameter_layout> shared_layout() && { return std::move(layout_); }
 
   /// Empty if it is not wanted; unspecified numbers if it is not `live`.
-  matrix_view<C> operator[](index_t tensor) { return at<C>(tensor); }
-  matrix_view<const C> operator[](index_t tensor) const { return at<const C>(tensor); }
+  matrix_view<C> operator[](index_t tensor) & { return at<C>(tensor); }
+  matrix_view<const C> operator[](index_t tensor) const& { return at<const C>(tensor); }
   /// The tensor called `name`; linear search, not for the hot path.
-  matrix_view<C> operator[](std::string_view name) { return at<C>(layout().find(name)); }
-  matrix_view<const C> operator[](std::string_view name) const { return at<const C>(layout().find(name)); }
+  matrix_view<C> operator[](std::string_view name) & { return at<C>(layout().find(name)); }
+  matrix_view<const C> operator[](std::string_view name) const& { return at<const C>(layout().find(name)); }
+  void operator[](index_t tensor) const&& = delete;
+  void operator[](std::string_view name) const&& = delete;
 
   /// Whether tensor `i` has memory.
   bool wanted(index_t tensor) const {
-    detail::require_layout(layout_, where, "the gradients");
+    detail::require_index(tensor, layout().tensors(), where, "tensor");
     return pointers_[static_cast<std::size_t>(tensor)] != nullptr;
   }
   /// Whether tensor `i` holds numbers.
@@ -125,10 +129,13 @@ class gradients {
   bool owned() const { return !external_; }
   bool owns_marks() const { return external_marks_ == nullptr; }
   /// [tensors] not 0 where a tensor was written.
-  vector_view<std::uint8_t> marks() { return {owns_marks() ? own_marks_.data() : external_marks_, layout().tensors()}; }
-  vector_view<const std::uint8_t> marks() const {
+  vector_view<std::uint8_t> marks() & {
     return {owns_marks() ? own_marks_.data() : external_marks_, layout().tensors()};
   }
+  vector_view<const std::uint8_t> marks() const& {
+    return {owns_marks() ? own_marks_.data() : external_marks_, layout().tensors()};
+  }
+  vector_view<const std::uint8_t> marks() const&& = delete;
 
   /// Nothing is live any more. Writes no tensor.
   void reset() {

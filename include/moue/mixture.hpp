@@ -15,6 +15,7 @@
 #include "moue/backend.hpp"
 #include "moue/balance.hpp"
 #include "moue/executor.hpp"
+#include "moue/executor/checks.hpp"
 #include "moue/expert.hpp"
 #include "moue/parameter.hpp"
 #include "moue/pass_options.hpp"
@@ -58,18 +59,27 @@ class mixture {
         loss_(std::move(loss)),
         connectivity_(topology_),
         executor_(std::move(expert), connectivity_.experts(), std::move(backend)),
-        layout_(describe()) {}
+        layout_(describe()) {
+    detail::each_part(loss_, [](const auto& part, index_t) { detail::check_weight(part); });
+  }
 
   index_t width() const { return executor_.width(); }
   index_t layers() const { return connectivity_.layers(); }
   index_t experts() const { return connectivity_.experts(); }
 
-  const TopologyT& topology() const { return topology_; }
-  const RouterT& router() const { return router_; }
-  const LossT& loss() const { return loss_; }
-  const executor_type& experts_executor() const { return executor_; }
-  const BackendT& backend() const { return executor_.backend(); }
-  const moue::connectivity& connections() const { return connectivity_; }
+  const TopologyT& topology() const& { return topology_; }
+  const RouterT& router() const& { return router_; }
+  const LossT& loss() const& { return loss_; }
+  const executor_type& experts_executor() const& { return executor_; }
+  const BackendT& backend() const& { return executor_.backend(); }
+  const moue::connectivity& connections() const& { return connectivity_; }
+  // References into what is gone at the end of the line.
+  void topology() const&& = delete;
+  void router() const&& = delete;
+  void loss() const&& = delete;
+  void experts_executor() const&& = delete;
+  void backend() const&& = delete;
+  void connections() const&& = delete;
 
   /// Every parameter's name, shape and place. Shared, so that it outlives the mixture.
   std::shared_ptr<const parameter_layout> layout() const { return layout_; }
@@ -147,10 +157,23 @@ class mixture {
                                  detail::stage_parameters(router_.score, score_shape(layer, 0)),
                                  detail::stage_parameters(router_.preference, score_shape(layer, 0)));
     };
+    const index_t state =
+        detail::stage_state_width(router_.features) < 0 ? -1 : detail::stage_state_width(router_.score);
+    const index_t features = router_.features.width(width());
+    detail::require(
+        features > 0 && features <= detail::largest_width && state >= 0 && state <= detail::largest_width, "mixture",
+        [&] {
+          return "the stages of its router declare " + std::to_string(features) + " features and a state of width " +
+                 std::to_string(state);
+        },
+        "declare 1 feature or more and a state of 0 or more, each up to 2^40");
     const auto selected = router_specs(0).size();
     std::vector<index_t> places(static_cast<std::size_t>(layers()) * selected, -1);
     std::set<std::string> names;
     const auto add = [&](const std::string& prefix, const parameter_spec& spec, index_t layer) {
+      detail::require(
+          !spec.name.empty(), "mixture", [&] { return "a parameter of '" + prefix + "' has an empty name"; },
+          "give every parameter of a stage a name");
       std::string name = prefix + std::string(spec.name);
       detail::require(
           names.insert(name).second, "mixture", [&] { return "two parameters are called '" + name + "'"; },

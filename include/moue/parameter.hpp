@@ -42,13 +42,15 @@ inline void require_pointers(const parameter_layout& layout, std::size_t given, 
       "give one pointer per tensor, in the order of the layout");
 }
 
+[[noreturn]] inline void refuse_empty(std::string_view where, std::string_view what) {
+  throw error(where, std::string(what) + " are empty: they were made without a layout, or moved from",
+              "give those that were made with a mixture's layout()");
+}
 /// The layout itself, unless there is none: of what was default-constructed or moved from.
 inline const std::shared_ptr<const parameter_layout>& require_layout(
     const std::shared_ptr<const parameter_layout>& layout, std::string_view where, std::string_view what) {
-  require(
-      layout != nullptr, where,
-      [&] { return std::string(what) + " are empty: they were made without a layout, or moved from"; },
-      "give those that were made with a mixture's layout()");
+  if (layout == nullptr) [[unlikely]]
+    refuse_empty(where, what);
   return layout;
 }
 
@@ -116,12 +118,17 @@ class parameters {
     return result;
   }
 
-  const parameter_layout& layout() const { return *detail::require_layout(layout_, where, "the parameters"); }
+  const parameter_layout& layout() const& { return *detail::require_layout(layout_, where, "the parameters"); }
+  const parameter_layout& layout() const&& = delete;
   /// Null if there is none.
-  const std::shared_ptr<const parameter_layout>& shared_layout() const { return layout_; }
+  const std::shared_ptr<const parameter_layout>& shared_layout() const& { return layout_; }
+  std::shared_ptr<const parameter_layout> shared_layout() && { return std::move(layout_); }
   bool owned() const { return !storage_.empty() || layout().elements() == 0; }
   /// Whether tensor `i` may be changed.
-  bool writable(index_t tensor) const { return writable_.empty() || writable_[static_cast<std::size_t>(tensor)] != 0; }
+  bool writable(index_t tensor) const {
+    detail::require_index(tensor, layout().tensors(), where, "tensor");
+    return writable_.empty() || writable_[static_cast<std::size_t>(tensor)] != 0;
+  }
 
   /// Lets external tensor `i` lie elsewhere from now on. Passes over these weights may live, but none of their members,
   /// nor an optimiser, may be running. What its new memory holds counts at the next call that reads it.
@@ -129,20 +136,22 @@ class parameters {
   void rebind(index_t tensor, const S* memory) { rebind(tensor, memory, false); }
 
   /// Throws if the memory is read-only.
-  matrix_view<S> operator[](index_t tensor) {
+  matrix_view<S> operator[](index_t tensor) & {
     const auto& info = layout()[tensor];
     detail::require(
         writable(tensor), where, [&] { return "'" + info.name + "' was to be changed, but its memory is read-only"; },
         "give memory that may be written, or read through a const reference");
     return {const_cast<S*>(pointers_[static_cast<std::size_t>(tensor)]), info.rows, info.cols};
   }
-  matrix_view<const S> operator[](index_t tensor) const {
+  matrix_view<const S> operator[](index_t tensor) const& {
     const auto& info = layout()[tensor];
     return {pointers_[static_cast<std::size_t>(tensor)], info.rows, info.cols};
   }
   /// The tensor called `name`; linear search, not for the hot path.
-  matrix_view<S> operator[](std::string_view name) { return (*this)[layout().find(name)]; }
-  matrix_view<const S> operator[](std::string_view name) const { return (*this)[layout().find(name)]; }
+  matrix_view<S> operator[](std::string_view name) & { return (*this)[layout().find(name)]; }
+  matrix_view<const S> operator[](std::string_view name) const& { return (*this)[layout().find(name)]; }
+  void operator[](index_t tensor) const&& = delete;
+  void operator[](std::string_view name) const&& = delete;
 
  private:
   static constexpr std::string_view where = "parameters";

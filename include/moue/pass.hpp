@@ -43,7 +43,7 @@ class pass {
   pass(const MixtureT& model, const parameters<S>& weights, const pass_options& options, workspace& scratch)
       : state_(model, options, scratch) {
     rebind(weights);
-    begin(0);
+    state_.begin(0, {}, {});
   }
   /// Picks up what was put down, see `mixture::resume`.
   pass(const MixtureT& model, const parameters<S>& weights, const pass_options& options, workspace& scratch,
@@ -61,10 +61,19 @@ class pass {
         "resume with the options that the pass was started with");
     state_.at = position;
     state_.attach(position.tokens, inputs);
+    for (std::size_t i = 0; i < position.entries.size(); ++i) {  // the plans are there: the bytes were copied
+      state_.memory.visits[i].run.tokens = position.tokens;
+      state_.memory.visits[i].run.entries = position.entries[i];
+    }
+    state_.begun = true;
   }
 
   pass(const MixtureT&&, const parameters<S>&, const pass_options&, workspace&) = delete;
   pass(const MixtureT&, const parameters<S>&&, const pass_options&, workspace&) = delete;
+  pass(const MixtureT&&, const parameters<S>&, const pass_options&, workspace&, const pass_position&,
+       const side_inputs&) = delete;
+  pass(const MixtureT&, const parameters<S>&&, const pass_options&, workspace&, const pass_position&,
+       const side_inputs&) = delete;
 
   const MixtureT& model() const { return *state_.model; }
   index_t tokens() const { return state_.at.tokens; }
@@ -97,6 +106,7 @@ class pass {
   void begin(index_t tokens, const side_inputs& inputs = {}, const batch_options& options = {}) {
     checks().batch(tokens, inputs);
     state_.begin(tokens, inputs, options);
+    state_.begun = true;
   }
 
   // --- forward ------------------------------------------------------------------------------------------------------
@@ -108,6 +118,8 @@ class pass {
   void forward(index_t layer, const layer_input<S>& x, matrix_view<S> y) {
     check_input(layer, x);
     checks().matrix("y", y);
+    check_output(x.experts, y);
+    if (state_.options.router_input) check_output(x.router, y);
     route_rows(layer, state_.options.router_input ? x.router : x.experts);
     run_rows(layer, x.experts, state_.assignments(layer), y, true);
   }
@@ -143,6 +155,7 @@ class pass {
     checks().forward("run", layer, true);
     checks().matrix("x", x);
     checks().matrix("y", y);
+    check_output(x, y);
     detail::require(
         state_.options.router_input || routed_.data == nullptr || x.data == routed_.data, where,
         [] { return std::string("the experts were given another input than the router"); },
@@ -238,6 +251,11 @@ class pass {
     check_gradients(into);
     checks().matrix("dy", dy);
     check_gradient(dx);
+    detail::check_overlap(where, "dy", dy, "dx", dx.experts);
+    if (state_.options.router_input) {
+      detail::check_overlap(where, "dy", dy, "the router's dx", dx.router);
+      if (detail::overlap(dx.experts, dx.router)) detail::refuse_overlap(where, "the experts' dx", "the router's dx");
+    }
     check_there(layer, state_.saved(layer).experts);
     check_there(layer, state_.saved(layer).router);
     const auto dgates = own_dgates(layer);
@@ -262,7 +280,8 @@ class pass {
     check_gradients(into);
     checks().matrix("dy", dy);
     checks().matrix("dx", dx);
-    check_dgates(layer, dgates.size);
+    detail::check_overlap(where, "dy", dy, "dx", dx);
+    check_dgates(layer, dgates);
     check_there(layer, state_.saved(layer).experts);
     run_back<S>(layer, dy, dx, dgates, into);
     state_.at.backward = state_.at.halfway = true;
@@ -274,7 +293,7 @@ class pass {
     checks().backward("route_backward", layer, true);
     check_gradients(into);
     checks().matrix("dx", dx);
-    check_dgates(layer, dgates.size);
+    check_dgates(layer, dgates);
     check_there(layer, state_.saved(layer).router);
     const matrix_view<const C> dx_router = state_.route_backward(layer, *weights_, dgates, into);
     state_.operations().each_element(tokens(), model().width(), detail::convert_element<C, S>{dx_router, dx});
@@ -306,14 +325,24 @@ class pass {
 
   /// The depth state [tokens, state_width] before the range's first layer: zeros from `begin` on, or what the caller
   /// writes there before that layer runs, such as the `state_out` of the range before.
-  matrix_view<C> state_in() { return state_.depth_state(first_layer()); }
+  matrix_view<C> state_in() {
+    checks().state(first_layer());
+    return state_.depth_state(first_layer());
+  }
   /// That after the last layer that ran; valid until the next `forward`.
   matrix_view<const C> state_out() const { return state_.depth_state(state_.at.reached); }
   /// The gradient of `state_out` [tokens, state_width]: zeros from `begin` on, or what the caller writes there before
   /// `backward` begins, such as the `dstate_in` of the range behind or the gradient of a loss that reads the state.
-  matrix_view<C> dstate_out() { return state_.shaped(state_.memory.dstate_out, state_.memory.dstate_out.cols); }
+  matrix_view<C> dstate_out() {
+    checks().state_gradient("last", true);
+    return state_.shaped(state_.memory.dstate_out, state_.memory.dstate_out.cols);
+  }
   /// The gradient of `state_in`, after the first layer's `backward`.
-  matrix_view<const C> dstate_in() const { return state_.depth_gradient(first_layer()); }
+  matrix_view<const C> dstate_in() const {
+    const auto& at = state_.at;
+    checks().state_gradient("first", at.next == first_layer() && !at.halfway && (at.backward || at.reached == at.next));
+    return state_.depth_gradient(first_layer());
+  }
 
   // --- what a layer did ---------------------------------------------------------------------------------------------
 
@@ -337,10 +366,7 @@ class pass {
   /// The depth state [tokens, state_width] on entry to `layer`; one past the range asks for the last. In inference only
   /// those before and after the last layer that ran are there. Empty if no stage keeps state.
   matrix_view<const C> state(index_t layer) const {
-    detail::require(
-        layer >= first_layer() && layer <= state_.memory.end, where,
-        [&] { return "the state before layer " + std::to_string(layer) + " was asked for"; },
-        "ask for a layer of the range, or for the one behind it");
+    checks().state(layer);
     return state_.depth_state(layer);
   }
 
@@ -348,7 +374,16 @@ class pass {
   using state_type = detail::pass_state<MixtureT, S>;
 
   detail::pass_checks checks() const {
-    return {state_.options, state_.at, state_.memory.first, state_.memory.end, model().width()};
+    return {state_.options, state_.at, state_.memory.first, state_.memory.end, model().width(), state_.begun};
+  }
+
+  /// y may lie where x does, unless that is to stay for backward.
+  void check_output(const matrix_view<const S>& x, const matrix_view<S>& y) const {
+    detail::check_overlap(where, "x", x, "y", y);
+    detail::require(
+        state_.external.empty() || !detail::overlap(x, y), where,
+        [] { return std::string("y was to be written where x lies, which backward reads"); },
+        "give y memory of its own, or leave pass_options::external_inputs out");
   }
 
   void check_input(index_t layer, const layer_input<S>& x) const {
@@ -378,12 +413,13 @@ class pass {
     if constexpr (!detail::on_host<backend_type>)
       detail::check_external(into.owns_marks() && model().experts() > 0, where, "the gradients", "make_gradients");
   }
-  void check_dgates(index_t layer, index_t size) const {
+  void check_dgates(index_t layer, const vector_view<const C>& dgates) const {
     const index_t entries = state_.assignments(layer).entries();
     detail::require(
-        size == entries, where,
+        dgates.size == entries && (dgates.data != nullptr || entries == 0), where,
         [&] {
-          return std::to_string(size) + " gradients of gates were given for " + std::to_string(entries) + " entries";
+          return std::to_string(dgates.size) + " gradients of gates were given for " + std::to_string(entries) +
+                 " entries" + (dgates.data == nullptr ? ", and they are null" : "");
         },
         "give one per entry of what ran");
   }

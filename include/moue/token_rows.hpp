@@ -10,6 +10,7 @@
 #include <type_traits>
 
 #include "moue/lanes.hpp"
+#include "moue/operations/shapes.hpp"
 #include "moue/scalar.hpp"
 #include "moue/view.hpp"
 
@@ -68,6 +69,7 @@ template <class C, class T>
 matrix_view<const C> as_matrix(const auto& ops, const token_rows<T, C>& x, const matrix_view<C>& room) {
   if constexpr (std::is_same_v<T, C>)
     if (x.direct()) return x.of;
+  if (room.rows < x.rows || room.cols < x.cols) refuse_room("copies of rows", x.rows, x.cols);
   const matrix_view<C> copy{room.data, x.rows, x.cols, room.stride};
   ops.each_row(x.rows, gather_row<T, C>{x, copy});
   return copy;

@@ -7,11 +7,28 @@
 
 #include <cmath>
 #include <concepts>
+#include <limits>
+#include <string>
 
+#include "moue/error.hpp"
 #include "moue/view.hpp"
 
 namespace moue::inline v0_1 {
 namespace detail {
+
+/// a · b and a + b, numbers of layers and experts; −1 if one is negative, which lowering refuses. Throws if they overflow.
+constexpr index_t topology_product(index_t a, index_t b) {
+  if (a > 0 && b > 0 && a > (std::numeric_limits<index_t>::max)() / b)
+    throw error("topology", std::to_string(a) + " times " + std::to_string(b) + " overflows",
+                "give it between 1 and 2147483647 layers and experts");
+  return a < 0 || b < 0 ? -1 : a * b;
+}
+constexpr index_t topology_sum(index_t a, index_t b) {
+  if (a > 0 && b > (std::numeric_limits<index_t>::max)() - a)
+    throw error("topology", std::to_string(a) + " and " + std::to_string(b) + " overflow",
+                "give it between 1 and 2147483647 layers and experts");
+  return a < 0 || b < 0 ? -1 : a + b;
+}
 
 struct append_archetype {
   constexpr void operator()(index_t) const {}

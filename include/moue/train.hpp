@@ -108,6 +108,7 @@ class training_state {
   parameters<compute_type>& master() { return master_; }
 
   void check(const parameters<S>& weights, const gradients<compute_type>& grads, double learning_rate) const {
+    require_layout(layout_, where_, "the optimiser's moments");
     require_same_tensors(*layout_, weights.layout(), where_, "the weights");
     require_same_tensors(*layout_, grads.layout(), where_, "the gradients");
     require(
@@ -121,6 +122,7 @@ class training_state {
   }
 
   void adopt(const parameters<S>& weights) {
+    require_layout(layout_, where_, "the optimiser's moments");
     require_same_tensors(*layout_, weights.layout(), where_, "the weights");
     if constexpr (has_master)
       for (index_t i = 0; i < layout_->tensors(); ++i)

@@ -120,19 +120,19 @@ class carried_pass final : public any_pass<S> {
   void forward(moue::index_t layer, const moue::layer_input<S>& x, moue::matrix_view<S> y) override {
     moue::layer_input<S> sent{carrier_.send(x.experts, rows_[0]), {}};
     if (x.router.data != nullptr) sent.router = carrier_.send(x.router, rows_[1]);
-    send_state(state_in_, it_.state_in());
+    if (!state_in_.empty()) send_state(state_in_, it_.state_in());  // else it may be gone
     const moue::matrix_view<S> out{rows_[2], y.rows, y.cols};
     it_.forward(layer, sent, out);
     carrier_.fetch(out, y);
   }
   moue::routing<C> route(moue::index_t layer, moue::matrix_view<const S> x) override {
-    send_state(state_in_, it_.state_in());
+    if (!state_in_.empty()) send_state(state_in_, it_.state_in());  // else it may be gone
     it_.route(layer, carrier_.send(x, rows_[0]));
     return assignments(layer);
   }
   moue::routing<C> replay(moue::index_t layer, moue::matrix_view<const S> x,
                           moue::matrix_view<const std::int32_t> ids) override {
-    send_state(state_in_, it_.state_in());
+    if (!state_in_.empty()) send_state(state_in_, it_.state_in());  // else it may be gone
     it_.replay(layer, carrier_.send(x, rows_[0]),
                carrier_.send(ids, carrier_.template make<std::int32_t>(ids.rows * ids.cols)));
     return assignments(layer);

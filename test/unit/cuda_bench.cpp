@@ -191,7 +191,7 @@ TEST_CASE("lines of results become tables, and what went wrong is told") {
   const auto text = text_of(file, false);
   has(text, "never slower than a cuBLAS loop: met (lowest 2.50 at bf16 olmoe T=16 experts_forward)");
   has(text, "never slower than torch's grouped products: not measured");
-  has(text, "bf16  olmoe  16    10.0      0.10    2.50          -        -           -         -       -        -");
+  has(text, "bf16  olmoe  16    10.0      0.10    2.50        -           -         -       -        -");
   has(text, "- noted");
   has(text, "| few_rows | 1.50 |");
   has(text, "5 figures, of which 1 do not count");

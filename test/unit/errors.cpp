@@ -168,8 +168,7 @@ TEST_CASE("workspaces") {
   alignas(64) std::array<std::byte, 256> memory;
   moue::arena arena{memory};
   arena.take<double>(5, "x");
-  check_throws([&] { arena.take<double>(25, "logits"); }, "workspace",
-               "'logits' needs 264 bytes in all, but 256 were given",
+  check_throws([&] { arena.take<double>(25, "logits"); }, "workspace", "'logits' ends at byte 264 of 256",
                "size it with mixture::workspace_bytes for the same tokens and mode");
 
   const auto model = test::compose("linear_bias", {}, moue::reference{});

@@ -113,12 +113,14 @@ TEST_CASE("fresh weights are as declared and depend on seed and name alone") {
   CHECK(weights["layers.0.router.temperature"](0, 0) == 1);
   CHECK(weights["layers.1.router.trajectory_map"](2, 3) == 0);
   CHECK(weights["experts.0.up"](0, 0) != weights["experts.1.up"](0, 0));
-  CHECK(weights["experts.0.up"](0, 0) != ring.initialize<double>(8)["experts.0.up"](0, 0));
+  const auto of_other_seed = ring.initialize<double>(8);
+  CHECK(weights["experts.0.up"](0, 0) != of_other_seed["experts.0.up"](0, 0));
   const moue::mixture deeper{moue::swiglu{4, 6}, moue::shared_pool{5, 4}, moue::linear_router(1), moue::no_balancing{},
                              moue::reference{}};
   const auto others = deeper.initialize<double>(7);
   for (moue::index_t j = 0; j < 24; ++j) CHECK(others["experts.2.up"].data[j] == weights["experts.2.up"].data[j]);
-  CHECK(ring.initialize<float>(7)["experts.0.up"](1, 2) == static_cast<float>(weights["experts.0.up"](1, 2)));
+  const auto narrow = ring.initialize<float>(7);
+  CHECK(narrow["experts.0.up"](1, 2) == static_cast<float>(weights["experts.0.up"](1, 2)));
 }
 
 TEST_CASE("initial numbers have the declared spread") {

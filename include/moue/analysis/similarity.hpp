@@ -27,7 +27,7 @@ struct similarity_matrix {
   std::vector<double> values;  ///< [items, items]
 
   double operator()(index_t a, index_t b) const { return values[static_cast<std::size_t>(a * items + b)]; }
-  matrix_view<const double> view() const { return {values.data(), items, items}; }
+  matrix_view<const double> view() const& { return {values.data(), items, items}; }
 };
 
 /// The cosine between every two rows of `rows` [items, n], such as router rows or flattened weights; NaN for rows that
@@ -51,7 +51,7 @@ similarity_matrix cosine_of_rows(const BackendT& backend, matrix_view<const C> r
     const double factor = 1 / (most * std::sqrt(sum));
     for (index_t j = 0; j < rows.cols; ++j) scaled(i, j) = static_cast<C>(static_cast<double>(rows(i, j)) * factor);
   }
-  std::vector<C> products(static_cast<std::size_t>(items * items));
+  std::vector<C> products(static_cast<std::size_t>(detail::checked_product(items, items, "products of rows")));
   const matrix_view<C> out{products.data(), items, items};
   if (items > 0)
     backend.operations(matrix_view<C>{}).linear(matrix_view<const C>(scaled), matrix_view<const C>(scaled), out);
@@ -73,10 +73,10 @@ similarity_matrix cosine_of_rows(const BackendT& backend, matrix_view<const C> r
 template <class ExpertT, class BackendT, Storage S, class C = compute_t<S>>
 std::vector<C> probe_outputs(const executor<ExpertT, BackendT>& experts, const parameters<S>& weights,
                              matrix_view<const C> probes) {
-  const index_t tokens = probes.rows, row = tokens * experts.width();
+  const index_t tokens = probes.rows, row = detail::checked_product(tokens, experts.width(), "probes");
   workspace block(experts.template workspace_bytes<S>(tokens, tokens));
   auto memory = experts.template carve<S>(block, tokens, tokens);
-  std::vector<C> out(static_cast<std::size_t>(experts.experts() * row));
+  std::vector<C> out(static_cast<std::size_t>(detail::checked_product(experts.experts(), row, "outputs of probes")));
   std::vector<index_t> offsets(static_cast<std::size_t>(tokens) + 1);
   std::vector<std::int32_t> ids(static_cast<std::size_t>(tokens));
   const std::vector<C> gates(static_cast<std::size_t>(tokens), C(1));
@@ -120,7 +120,8 @@ similarity_matrix output_alignment(const BackendT& backend, matrix_view<const C>
       [&] { return std::to_string(outputs.cols) + " columns are not " + std::to_string(tokens) + " equal tokens"; },
       "give densely packed outputs [experts, tokens * width]");
   const auto ops = backend.operations(matrix_view<C>{});
-  std::vector<C> grams(static_cast<std::size_t>(outputs.rows * tokens * tokens));
+  const index_t gram = detail::checked_product(tokens, tokens, "products of tokens");
+  std::vector<C> grams(static_cast<std::size_t>(detail::checked_product(outputs.rows, gram, "products of tokens")));
   std::vector<C> centred(static_cast<std::size_t>(outputs.cols));
   for (index_t e = 0; e < outputs.rows; ++e) {
     const matrix_view<const C> y{outputs.data + e * outputs.cols, tokens, width};

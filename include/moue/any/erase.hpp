@@ -23,7 +23,8 @@ class erased_pass final : public any_pass<S> {
  public:
   using C = compute_t<S>;
 
-  explicit erased_pass(pass<MixtureT, S> it) : it_(std::move(it)) {}
+  /// `model` is kept as long as the pass lives.
+  erased_pass(pass<MixtureT, S> it, std::shared_ptr<const void> model) : model_(std::move(model)), it_(std::move(it)) {}
 
   index_t tokens() const override { return it_.tokens(); }
   index_t valid_tokens() const override { return it_.valid_tokens(); }
@@ -78,11 +79,12 @@ class erased_pass final : public any_pass<S> {
  private:
   static any_loss_value<C> any_of(const auto& value) { return {value.total, {value.parts.begin(), value.parts.end()}}; }
 
+  std::shared_ptr<const void> model_;
   pass<MixtureT, S> it_;
 };
 
 template <class MixtureT, Storage S>
-class erased_model : public any_model<S> {
+class erased_model : public any_model<S>, public std::enable_shared_from_this<erased_model<MixtureT, S>> {
  public:
   explicit erased_model(MixtureT it) : it_(std::move(it)) {}
 
@@ -99,11 +101,13 @@ class erased_model : public any_model<S> {
  protected:
   std::unique_ptr<any_pass<S>> make_pass(const parameters<S>& weights, const pass_options& options,
                                          workspace& scratch) const override {
-    return std::make_unique<erased_pass<MixtureT, S>>(it_.start(weights, options, scratch));
+    return std::make_unique<erased_pass<MixtureT, S>>(it_.start(weights, options, scratch),
+                                                      this->weak_from_this().lock());
   }
   std::unique_ptr<any_pass<S>> pick_up(const parameters<S>& weights, const pass_options& options, workspace& scratch,
                                        const pass_position& position, const side_inputs& inputs) const override {
-    return std::make_unique<erased_pass<MixtureT, S>>(it_.resume(weights, options, scratch, position, inputs));
+    return std::make_unique<erased_pass<MixtureT, S>>(it_.resume(weights, options, scratch, position, inputs),
+                                                      this->weak_from_this().lock());
   }
 
   MixtureT it_;

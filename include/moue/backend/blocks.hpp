@@ -13,6 +13,7 @@
 
 #include "moue/backend.hpp"
 #include "moue/gradients/targets.hpp"
+#include "moue/operations/shapes.hpp"
 #include "moue/token_rows.hpp"
 
 namespace moue::inline v0_1 {
@@ -47,6 +48,7 @@ class block_operations {
 
   template <class X, class W>
   void linear(const X& x, const W& w, const matrix_view<C>& y, store mode = store::assign) const {
+    detail::check_linear(x, w, y, last_ - first_);
     const auto in = factor(x, 0);
     each_part(w, [&](const auto& own, index_t first, index_t rows) {
       inner_.linear(in.row_block(first, rows), own, y.row_block(first, rows), mode);
@@ -54,6 +56,7 @@ class block_operations {
   }
   template <class DY, class W>
   void input_gradient(const DY& dy, const W& w, const matrix_view<C>& dx, store mode = store::assign) const {
+    detail::check_input_gradient(dy, w, dx, last_ - first_);
     const auto in = factor(dy, 0);
     each_part(w, [&](const auto& own, index_t first, index_t rows) {
       inner_.input_gradient(in.row_block(first, rows), own, dx.row_block(first, rows), mode);
@@ -63,6 +66,7 @@ class block_operations {
   template <class DY, class X, class DW, std::same_as<store>... Mode>
   void weight_gradient(const DY& dy, const X& x, const DW& dw, Mode... mode) const {
     if (dw.empty()) return;
+    detail::check_weight_gradient(dy, x, dw, last_ - first_);
     const auto out = factor(dy, 1);
     const auto in = factor(x, 0);
     each_written(
@@ -75,6 +79,7 @@ class block_operations {
   template <class X, class Out, std::same_as<store>... Mode>
   void column_sum(const X& x, const Out& out, Mode... mode) const {
     if (out.empty()) return;
+    detail::check_column_sum(x, out, last_ - first_);
     const auto in = factor(x, 0);
     each_written(
         out,
@@ -115,7 +120,7 @@ class block_operations {
     if constexpr (requires { Inner::reads_token_rows; }) {
       return x;
     } else {
-      return detail::as_matrix(inner_, x, gathered_.column_block(place * detail::padded(x.cols), x.cols));
+      return detail::as_matrix(inner_, x, detail::room_for(gathered_, x.cols, place));
     }
   }
 

@@ -18,6 +18,7 @@
 #include "moue/backend/cpu/any_threads.hpp"
 #include "moue/backend/cpu/thread_pool.hpp"
 #include "moue/backend/host_threads.hpp"
+#include "moue/operations/shapes.hpp"
 
 namespace moue::inline v0_1 {
 namespace detail {
@@ -43,14 +44,17 @@ class cpu_operations {
 
   template <class X, class W>
   void linear(const X& x, const W& w, const matrix_view<C>& y, store mode = store::assign) const {
+    check_linear(x, w, y, y.rows);
     if (!y.empty()) multiply_transposed(x, in_compute_type(w), y, mode);
   }
   template <class DY, class W>
   void input_gradient(const DY& dy, const W& w, const matrix_view<C>& dx, store mode = store::assign) const {
+    check_input_gradient(dy, w, dx, dx.rows);
     if (!dx.empty()) multiply(dy, in_compute_type(w), dx, mode);
   }
   template <class DY, class X>
   void weight_gradient(const DY& dy, const X& x, const matrix_view<C>& dw, store mode = store::add) const {
+    check_weight_gradient(dy, x, dw, x.rows);
     if (!dw.empty()) multiply_rows(dy, x, dw, mode);
   }
   template <class DY, class X>
@@ -59,6 +63,7 @@ class cpu_operations {
   }
   template <class X>
   void column_sum(const X& x, const matrix_view<C>& out, store mode = store::add) const {
+    check_column_sum(x, out, x.rows);
     add_rows(x, out, mode);
   }
   template <class X>
@@ -160,6 +165,7 @@ class cpu_operations {
     if constexpr (std::is_same_v<typename W::value_type, C>) {
       return w;
     } else {
+      if (w.rows * w.cols > conversion_.size) refuse_room("a weight", w.rows, w.cols);
       const matrix_view<C> wide{conversion_.data, w.rows, w.cols};
       for (index_t i = 0; i < w.rows; ++i)
         for (index_t j = 0; j < w.cols; ++j) wide(i, j) = static_cast<C>(w(i, j));

@@ -31,7 +31,8 @@ namespace moue::inline v0_1 {
 /// to cuBLAS waits at every layer. Sums run in an order that depends on shapes, the choice and the device's number of
 /// multiprocessors alone, so equal runs on one device give equal bits.
 ///
-/// `dispatch` cannot throw on what a routing holds: ids out of range are left out, see `refused_entries`.
+/// Nobody can throw on what lies there: ids out of range are left out, see `refused_entries`; a token whose selection breaks
+/// its rules goes nowhere; the offsets of a caller's routing have to ascend. What the host knows, such as shapes, is checked.
 template <class RuntimeT>
 class basic_cuda {
   static_assert(check_runtime<RuntimeT>());
@@ -68,7 +69,7 @@ class basic_cuda {
                   index_t number_of_kinds, const block_scratch<C>& scratch, const Body& body) const {
     for (index_t kind = 0; kind < number_of_kinds; ++kind)
       body(detail::gpu::group_operations<RuntimeT, S, C>(runtime_, plan, kinds, static_cast<std::int32_t>(kind),
-                                                         scratch.gathered),
+                                                         entries, scratch.gathered),
            kind, plan_block{0, entries, 0});
   }
   /// Entries of a dispatched routing whose id is neither an expert's nor −1. Waits.

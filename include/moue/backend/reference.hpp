@@ -10,6 +10,7 @@
 
 #include "moue/backend.hpp"
 #include "moue/backend/blocks.hpp"
+#include "moue/operations/shapes.hpp"
 
 namespace moue::inline v0_1 {
 
@@ -19,6 +20,7 @@ struct reference_operations {
 
   template <class X, class W, class C>
   void linear(const X& x, const W& w, const matrix_view<C>& y, store mode = store::assign) const {
+    detail::check_linear(x, w, y, y.rows);
     for (index_t i = 0; i < y.rows; ++i)
       for (index_t j = 0; j < y.cols; ++j) {
         C sum = mode == store::add ? y(i, j) : C(0);
@@ -28,6 +30,7 @@ struct reference_operations {
   }
   template <class DY, class W, class C>
   void input_gradient(const DY& dy, const W& w, const matrix_view<C>& dx, store mode = store::assign) const {
+    detail::check_input_gradient(dy, w, dx, dx.rows);
     for (index_t i = 0; i < dx.rows; ++i)
       for (index_t j = 0; j < dx.cols; ++j) {
         C sum = mode == store::add ? dx(i, j) : C(0);
@@ -37,6 +40,7 @@ struct reference_operations {
   }
   template <class DY, class X, class C>
   void weight_gradient(const DY& dy, const X& x, const matrix_view<C>& dw, store mode = store::add) const {
+    detail::check_weight_gradient(dy, x, dw, x.rows);
     for (index_t i = 0; i < dw.rows; ++i)
       for (index_t j = 0; j < dw.cols; ++j) {
         C sum = mode == store::add ? dw(i, j) : C(0);
@@ -50,6 +54,7 @@ struct reference_operations {
   }
   template <class X, class C>
   void column_sum(const X& x, const matrix_view<C>& out, store mode = store::add) const {
+    detail::check_column_sum(x, out, x.rows);
     for (index_t j = 0; j < x.cols; ++j) {
       C sum = mode == store::add ? out(0, j) : C(0);
       for (index_t i = 0; i < x.rows; ++i) sum += x(i, j);

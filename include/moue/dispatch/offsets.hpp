@@ -3,7 +3,7 @@
 #pragma once
 
 /// @file
-/// What must hold of a routing's offsets on the host.
+/// What must hold of a routing on the host.
 
 #include <string>
 
@@ -11,6 +11,21 @@
 #include "moue/view.hpp"
 
 namespace moue::inline v0_1::detail {
+
+[[noreturn]] inline void refuse_routing(index_t experts, index_t gates, bool whole) {
+  throw error("executor",
+              "the routing has " + std::to_string(experts) + " experts and " + std::to_string(gates) + " gates" +
+                  (whole ? "" : ", or no offsets, or an array is null"),
+              "give one expert and one gate per entry, and offsets");
+}
+/// For memory that was taken for fewer.
+[[noreturn]] inline void refuse_batch(index_t tokens, index_t entries, index_t most_tokens, index_t most_entries) {
+  throw error("executor",
+              std::to_string(tokens) + " tokens with " + std::to_string(entries) +
+                  " entries were given to memory for " + std::to_string(most_tokens) + " with " +
+                  std::to_string(most_entries),
+              "take memory for the largest batch");
+}
 
 /// Throws unless `offsets` ascend from 0 to `entries`: what must hold before anything is read by them. Linear in tokens.
 inline void check_offsets(vector_view<const index_t> offsets, index_t entries) {

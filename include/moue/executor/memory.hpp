@@ -16,7 +16,8 @@ namespace moue::inline v0_1 {
 template <class C>
 struct expert_record {
   dispatch_plan plan;
-  matrix_view<C> saved;  ///< [entries, columns] the matrices of a row side by side
+  index_t tokens = -1, entries = -1;  ///< of the routing that forward ran; −1 before
+  matrix_view<C> saved;               ///< [entries, columns] the matrices of a row side by side
   matrix_view<C> outputs;
 };
 

@@ -60,15 +60,18 @@ class checkpoint {
   }
   bool contains(std::string_view name) const { return find(name) != nullptr; }
   /// The entry of the tensor called `name`; of an alias, the entry of the tensor it shares. Throws if there is none.
-  const tensor_entry& entry(std::string_view name) const { return *at(name).entry; }
+  const tensor_entry& entry(std::string_view name) const& { return *at(name).entry; }
+  const tensor_entry& entry(std::string_view name) const&& = delete;
   /// May begin at any address: load elements with `memcpy`.
-  std::span<const std::byte> bytes(std::string_view name) const {
+  std::span<const std::byte> bytes(std::string_view name) const& {
     const auto& tensor = at(name);
     return files_[tensor.file].bytes(*tensor.entry);
   }
+  std::span<const std::byte> bytes(std::string_view name) const&& = delete;
 
   /// The file that holds it.
-  const safetensors_file& file_of(std::string_view name) const { return files_[at(name).file]; }
+  const safetensors_file& file_of(std::string_view name) const& { return files_[at(name).file]; }
+  const safetensors_file& file_of(std::string_view name) const&& = delete;
 
   /// Elements [first, first + out.size()) of the row-major tensor. `T`: `double`, `float`, `bf16` or `half`. Widening is
   /// exact, narrowing rounds to the nearest with ties to even; integers must be exact in `T`. fp8 is read unscaled.
@@ -108,12 +111,15 @@ class checkpoint {
   std::uint64_t elements(std::string_view name) const { return *detail::product(entry(name).shape); }
 
   /// Names that share the tensor of another, and that other's name.
-  const string_map& aliases() const { return aliases_; }
+  const string_map& aliases() const& { return aliases_; }
+  string_map aliases() && { return std::move(aliases_); }
   /// The metadata of the index and of all files together; where they differ, the index counts, then the first file.
   /// Without what this library keeps there itself, and without the index's "total_size".
-  const string_map& metadata() const { return metadata_; }
+  const string_map& metadata() const& { return metadata_; }
+  string_map metadata() && { return std::move(metadata_); }
   /// The file or index that was opened.
-  const std::filesystem::path& path() const { return path_; }
+  const std::filesystem::path& path() const& { return path_; }
+  std::filesystem::path path() && { return std::move(path_); }
   /// The files that hold the tensors.
   std::vector<std::filesystem::path> files() const {
     std::vector<std::filesystem::path> result;

@@ -16,6 +16,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "moue/error.hpp"
@@ -36,13 +37,15 @@ class gguf_file {
       : path_(path), map_(path), header_(parse_gguf(map_.bytes(), detail::shown(path.native()))) {}
 
   /// By name.
-  const std::vector<gguf_tensor>& tensors() const { return header_.tensors; }
+  const std::vector<gguf_tensor>& tensors() const& { return header_.tensors; }
+  const std::vector<gguf_tensor>& tensors() const&& = delete;
   /// Null if there is none.
-  const gguf_tensor* find(std::string_view name) const {
+  const gguf_tensor* find(std::string_view name) const& {
     const auto place = std::lower_bound(tensors().begin(), tensors().end(), name,
                                         [](const gguf_tensor& one, std::string_view key) { return one.name < key; });
     return place != tensors().end() && place->name == name ? &*place : nullptr;
   }
+  const gguf_tensor* find(std::string_view name) const&& = delete;
 
   /// Elements [first, first + out.size()) of the row-major tensor. `T`: `double`, `float`, `bf16` or `half`. Each is the
   /// exact value, rounded once, to the nearest with ties to even. Throws for other types, and beyond the end, naming the
@@ -91,7 +94,8 @@ class gguf_file {
   }
 
   /// The keys and their values, which live as long as the file.
-  const std::map<std::string, gguf_value, std::less<>>& values() const { return header_.values; }
+  const std::map<std::string, gguf_value, std::less<>>& values() const& { return header_.values; }
+  void values() const&& = delete;
   /// A text; nothing if there is no such key, or if it is something else.
   std::optional<std::string> text(std::string_view key) const {
     const auto at = values().find(key);
@@ -105,7 +109,8 @@ class gguf_file {
     return detail::number_in(at->second.kind, at->second.bytes);
   }
 
-  const std::filesystem::path& path() const { return path_; }
+  const std::filesystem::path& path() const& { return path_; }
+  std::filesystem::path path() && { return std::move(path_); }
 
  private:
   std::filesystem::path path_;

@@ -65,15 +65,24 @@ class parameter_layout {
   index_t tensors() const { return static_cast<index_t>(infos_.size()); }
   /// Elements of all tensors together.
   index_t elements() const { return elements_; }
-  const tensor_info& operator[](index_t tensor) const { return infos_[static_cast<std::size_t>(tensor)]; }
+  /// Throws if there is none at this position.
+  const tensor_info& operator[](index_t tensor) const {
+    detail::require_index(tensor, tensors(), where, "tensor");
+    return infos_[static_cast<std::size_t>(tensor)];
+  }
   auto begin() const { return infos_.begin(); }
   auto end() const { return infos_.end(); }
 
   index_t experts() const { return static_cast<index_t>(expert_first_.size()); }
   /// Position of the first tensor of physical expert `e`.
-  index_t expert_first(index_t e) const { return expert_first_[static_cast<std::size_t>(e)]; }
+  index_t expert_first(index_t e) const {
+    detail::require_index(e, experts(), where, "expert");
+    return expert_first_[static_cast<std::size_t>(e)];
+  }
   /// Position of the tensor that router parameter `column` uses at `layer`.
   index_t router(index_t layer, index_t column) const {
+    detail::require_index(column, router_tensors_, where, "parameter of a router");
+    detail::require_index(layer, static_cast<index_t>(router_.size()) / router_tensors_, where, "layer");
     return router_[static_cast<std::size_t>(layer * router_tensors_ + column)];
   }
   index_t router_tensors() const { return router_tensors_; }
@@ -121,6 +130,8 @@ class parameter_layout {
   }
 
  private:
+  static constexpr std::string_view where = "parameters";
+
   std::vector<tensor_info> infos_;
   std::vector<index_t> expert_first_;
   std::vector<index_t> router_;

@@ -28,6 +28,7 @@ struct pass_checks {
   index_t first;
   index_t end;
   index_t width;
+  bool begun;  ///< whether a batch was
 
   static std::string text(index_t n) { return std::to_string(n); }
 
@@ -36,38 +37,38 @@ struct pass_checks {
         tokens >= 0 && tokens <= options.tokens, where,
         [&] { return text(tokens) + " tokens were given, but it holds " + text(options.tokens); },
         "start the pass for the largest batch");
-    const auto list = [&](std::string_view name, const auto& v) {
-      require(
-          v.size == 0 || v.size == tokens, where,
-          [&] {
-            return "the " + std::string(name) + " has " + text(v.size) + " entries for " + text(tokens) + " tokens";
-          },
-          "give one entry per token, or none at all");
-      require(
-          v.size == 0 || v.data != nullptr, where, [&] { return "the " + std::string(name) + " is null"; },
-          "point it at your data, or give none at all");
-    };
-    list("mask", inputs.valid);
-    list("list of token ids", inputs.token_ids);
-    list("list of labels", inputs.labels);
+    list("mask", inputs.valid.data, inputs.valid.size, tokens);
+    list("list of token ids", inputs.token_ids.data, inputs.token_ids.size, tokens);
+    list("list of labels", inputs.labels.data, inputs.labels.size, tokens);
+  }
+  static void list(std::string_view name, const void* data, index_t size, index_t tokens) {
+    if (size == 0) return;
+    if (size != tokens)
+      throw error(where, "the " + std::string(name) + " has " + text(size) + " entries for " + text(tokens) + " tokens",
+                  "give one entry per token, or none at all");
+    if (data == nullptr)
+      throw error(where, "the " + std::string(name) + " is null", "point it at your data, or give none at all");
   }
 
   /// Rows that are read may be any number of elements apart, also 0; rows that are written must not overlap.
   template <class T>
   void matrix(std::string_view name, const matrix_view<T>& m) const {
-    require(
-        m.rows == at.tokens && m.cols == width, where,
-        [&] {
-          return std::string(name) + " has shape " + shape_text(m.rows, m.cols) + ", not " +
-                 shape_text(at.tokens, width);
-        },
-        "give [tokens, width], with the tokens of begin");
-    require(
-        m.data != nullptr || m.empty(), where, [&] { return std::string(name) + " is null"; }, "point it at your data");
-    require(
-        std::is_const_v<T> || m.rows < 2 || m.stride >= m.cols, where,
-        [&] { return std::string(name) + " has rows " + text(m.stride) + " elements apart"; },
-        "set its stride to at least its columns");
+    matrix(name, m.data, m.rows, m.cols, m.stride, std::is_const_v<T>);
+  }
+  void matrix(std::string_view name, const void* data, index_t rows, index_t cols, index_t stride,
+              bool read_only) const {
+    if (rows != at.tokens || cols != width) {
+      if (!begun)
+        throw error(where, std::string(name) + " was given before a batch was begun",
+                    "call begin with the number of tokens first");
+      throw error(where,
+                  std::string(name) + " has shape " + shape_text(rows, cols) + ", not " + shape_text(at.tokens, width),
+                  "give [tokens, width], with the tokens of begin");
+    }
+    if (data == nullptr && rows > 0) throw error(where, std::string(name) + " is null", "point it at your data");
+    if (!read_only && rows > 1 && stride < cols)
+      throw error(where, std::string(name) + " has rows " + text(stride) + " elements apart",
+                  "set its stride to at least its columns");
   }
 
   void forward(std::string_view what, index_t layer, bool halfway) const {
@@ -119,6 +120,32 @@ struct pass_checks {
         options.how == mode::training || layer + 1 == last, where,
         [&] { return std::string(what) + " of layer " + text(layer) + " are no longer there"; },
         "in inference a pass shows the last layer alone: start it with mode::training, or ask before the next forward");
+  }
+
+  /// The depth state before a layer is there once the layer before it was routed; in inference, the last two are.
+  void state(index_t layer) const {
+    const index_t last = at.backward ? at.reached : at.next + (at.halfway ? 1 : 0);
+    require(
+        layer >= first && layer <= end, where,
+        [&] { return "the state before layer " + text(layer) + " was asked for"; },
+        "ask for a layer of the range, or for the one behind it");
+    require(
+        layer <= last, where,
+        [&] {
+          return "the state before layer " + text(layer) + " was asked for when " + text(last - first) +
+                 " layers from layer " + text(first) + " on had been routed";
+        },
+        "ask after the forward of the layer before");
+    require(
+        options.how == mode::training || layer + 1 >= last, where,
+        [&] { return "the state before layer " + text(layer) + " is no longer there"; },
+        "in inference a pass has the states before and after the last layer: start it with mode::training");
+  }
+  void state_gradient(std::string_view which, bool there) const {
+    require(
+        options.how == mode::training && there, where,
+        [&] { return "the gradient of the " + std::string(which) + " state was asked for where there is none"; },
+        "start the pass with mode::training, and ask for the first one after the last backward");
   }
 };
 

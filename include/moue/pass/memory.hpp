@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "moue/executor.hpp"
+#include "moue/executor/checks.hpp"
 #include "moue/mixture.hpp"
 #include "moue/pass/statistics.hpp"
 #include "moue/routing_counts.hpp"
@@ -87,6 +88,8 @@ struct pass_memory {
   matrix_view<C> token_scale;   ///< [layers, parts] what token losses' gradients are multiplied by
 
   pass_memory(const MixtureT& model, const pass_options& options, arena& memory) {
+    if (model.layout() == nullptr)
+      throw error("pass", "its mixture was moved from", "start it from the mixture that it was moved to");
     const auto& connections = model.connections();
     const auto& run = model.experts_executor();
     const index_t tokens = options.tokens;
@@ -110,11 +113,25 @@ struct pass_memory {
     first = options.first;
     end = options.count < 0 ? layers : first + options.count;
     require(
-        options.entries >= 0, "pass",
-        [&] { return "it was asked to hold " + std::to_string(options.entries) + " entries"; }, "ask for 0 or more");
+        options.entries >= 0 && options.entries <= largest_width, "pass",
+        [&] { return "it was asked to hold " + std::to_string(options.entries) + " entries"; },
+        options.entries < 0 ? "ask for 0 or more" : "ask for fewer");
     const index_t candidates = connections.max_candidates();
     const index_t most = model.router().select.max_selected(candidates);
-    const index_t entries = (std::max)(options.entries, tokens * (most + connections.max_always()));
+    const auto at_most = [&](index_t n) {
+      const index_t taken = model.router().select.max_selected(n);
+      if (taken < 0 || taken > most || taken > (std::numeric_limits<std::int32_t>::max)())
+        throw error("pass",
+                    "max_selected allows " + std::to_string(taken) + " of " + std::to_string(n) + " candidates and " +
+                        std::to_string(most) + " of " + std::to_string(candidates),
+                    "let it return 0 or more, no more than 2147483647, and never less for more candidates");
+      return taken;
+    };
+    for (index_t layer = first; layer < end; ++layer) at_most(std::ssize(connections.candidates(layer)));
+    const auto entries_of = [&](index_t taken, index_t always) {
+      return (std::max)(options.entries, checked_product(tokens, taken + always, "entries"));
+    };
+    const index_t entries = entries_of(at_most(candidates), connections.max_always());
     const index_t state = model.state_width();
     const index_t backward_tokens = training ? tokens : 0;
     const index_t saved_tokens = options.external_inputs ? 0 : backward_tokens;
@@ -123,8 +140,8 @@ struct pass_memory {
       const index_t n = training ? static_cast<index_t>(connections.candidates(layer).size()) : candidates;
       const index_t always =
           training ? static_cast<index_t>(connections.always(layer).size()) : connections.max_always();
-      const index_t taken = model.router().select.max_selected(n);
-      const index_t of_layer = (std::max)(options.entries, tokens * (taken + always));
+      const index_t taken = at_most(n);
+      const index_t of_layer = entries_of(taken, always);
       visit_record<S, C> visit;
       visit.x = memory.take<S>(saved_tokens, model.width(), "layer inputs");
       visit.router_x = memory.take<S>(options.router_input ? saved_tokens : 0, model.width(), "router inputs");
@@ -159,7 +176,10 @@ struct pass_memory {
     index_t temporaries = 0;
     for (index_t layer = 0; layer < layers; ++layer) {
       index_t sum = 0;
-      for (const auto& shape : model.stage_temporaries(layer, tokens)) sum += elements(shape);
+      for (const auto& shape : model.stage_temporaries(layer, tokens)) {
+        sum += elements(shape);
+        if (sum > (std::numeric_limits<index_t>::max)() / 64) refuse_size("router temporaries");
+      }
       temporaries = (std::max)(temporaries, sum);
     }
     stage_temporaries = memory.take<C>(temporaries, "router temporaries");
@@ -196,7 +216,9 @@ struct pass_memory {
   }
 
   /// Elements that a stage's scratch takes: every matrix begins where vectors of any type do.
-  static index_t elements(const matrix_shape& shape) { return (shape.rows * shape.cols + 15) / 16 * 16; }
+  static index_t elements(const matrix_shape& shape) {
+    return (checked_product(shape.rows, shape.cols, "router temporaries") + 15) / 16 * 16;
+  }
 
  private:
   /// A table of the mixture where its backend can read it: the mixture's own, or a copy.

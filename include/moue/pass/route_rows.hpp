@@ -7,10 +7,12 @@
 /// row; others run on its leading lane.
 
 #include <cstdint>
+#include <string>
 #include <type_traits>
 #include <utility>
 
 #include "moue/balance.hpp"
+#include "moue/error.hpp"
 #include "moue/lanes.hpp"
 #include "moue/pass/rows.hpp"
 #include "moue/router.hpp"
@@ -56,7 +58,8 @@ struct prefer_row {
 
 /// One token's way from logits to assignments: prefer → select → gate, its probabilities, and where its entries begin.
 /// A selection that sees the whole table has run before, and the preference before that; columns that were given are there
-/// as well. Row `tokens`, one past the last, ends the last token's entries.
+/// as well. Row `tokens`, one past the last, ends the last token's entries. On a device, which cannot throw, a token whose
+/// selection breaks its rules goes nowhere.
 template <class C, class RouterT, class P, bool Probabilities>
 struct route_row {
   prefer_row<C, RouterT, P> prefer;
@@ -74,16 +77,37 @@ struct route_row {
   index_t columns() const { return candidates.size; }
   template <class Lanes = one_lane>
   MOUE_HD void operator()(index_t t, const Lanes& lanes = {}) const {
+    const index_t count = take(t, lanes);
+    assign(t, lawful(t, count, lanes) ? count : 0, lanes);
+  }
+
+  /// How many columns the token selects; they stand in `selected`. What a selection breaks is not repaired here.
+  template <class Lanes = one_lane>
+  MOUE_HD index_t take(index_t t, const Lanes& lanes = {}) const {
+    if (t == selected.rows) return 0;
+    if constexpr (has_select<select_type>) prefer(t, lanes);
+    return prefer.valid[t] ? select(t, lanes) : 0;
+  }
+  /// Whether there is room for the columns, each is one of the layer, and none comes twice.
+  template <class Lanes = one_lane>
+  MOUE_HD bool lawful(index_t t, index_t count, const Lanes& lanes = {}) const {
+    if (count < 0 || count > selected.cols) return false;
+    index_t wrong = 0;
+    for (index_t i = lanes.first(); i < count; i += lanes.step()) {
+      const std::int32_t column = selected(t, i);
+      wrong += column < 0 || column >= candidates.size;
+      for (index_t j = 0; j < i; ++j) wrong += selected(t, j) == column;
+    }
+    return lanes.sum(wrong) == 0;
+  }
+  /// Gates of the selected columns, and the token's entries.
+  template <class Lanes = one_lane>
+  MOUE_HD void assign(index_t t, index_t count, const Lanes& lanes = {}) const {
     if (lanes.leads()) offsets[t] = t * experts.cols;
     if (t == selected.rows) return;
     const bool valid = prefer.valid[t];
     const vector_view<const C> z = prefer.logits.row(t);
-    index_t count = 0;
-    if constexpr (has_select<select_type>) prefer(t, lanes);
-    if (valid) {
-      count = select(t, lanes);
-      gate(z, {selected.row(t).data, count}, {gates.row(t).data, count}, lanes);
-    }
+    if (valid) gate(z, {selected.row(t).data, count}, {gates.row(t).data, count}, lanes);
     lanes.wait();
     for (index_t i = lanes.first(); i < selected.cols; i += lanes.step()) {
       if (i >= count) {
@@ -111,7 +135,7 @@ struct route_row {
     bool select = false;
     if constexpr (has_select<select_type>) select = !given;
     if (!select)
-      while (count < selected.cols && selected(t, count) >= 0) ++count;
+      while (count < selected.cols && selected(t, count) != -1) ++count;
     if constexpr (has_select<select_type>)
       if (select) {
         const auto& stage = prefer.router.select;
@@ -147,6 +171,36 @@ struct route_row {
       stage.forward(z, p);
   }
 };
+
+/// Which rule a selection broke, by what it selected.
+[[noreturn]] inline void refuse_selection(vector_view<const std::int32_t> selected, index_t count, index_t candidates,
+                                          index_t token, index_t layer) {
+  std::string what = "the selection of token " + std::to_string(token) + " at layer " + std::to_string(layer);
+  if (count < 0 || count > selected.size) {
+    what += " has " + std::to_string(count) + " columns where max_selected allows " + std::to_string(selected.size);
+  } else {
+    what += " is [";
+    for (index_t i = 0; i < count; ++i) what += (i > 0 ? ", " : "") + std::to_string(selected[i]);
+    what += "], of " + std::to_string(candidates) + " candidates";
+  }
+  throw error("selection", what,
+              "let the select stage write distinct columns from 0 to candidates - 1, and return how many, or end a row "
+              "of a table with -1");
+}
+
+/// The same where the host can throw: a selection that breaks its rules is refused.
+template <class Row>
+struct checked_route_row {
+  Row row;
+  index_t layer;
+  void operator()(index_t t) const {
+    const index_t count = row.take(t);
+    if (!row.lawful(t, count)) refuse_selection(row.selected.row(t), count, row.candidates.size, t, layer);
+    row.assign(t, count);
+  }
+};
+template <class Row>
+checked_route_row(Row, index_t) -> checked_route_row<Row>;
 
 /// One token's way back: from the gradients of its gates, and from the balancing loss, to those of its logits.
 template <class C, class RouterT, class LossT>

@@ -26,6 +26,31 @@
 
 namespace moue::inline v0_1::detail {
 
+/// A pointer that a move takes away: what was moved from is refused, not followed.
+template <class T>
+class movable_pointer {
+ public:
+  explicit movable_pointer(T* to) : to_(to) {}
+  movable_pointer(movable_pointer&& other) noexcept : to_(std::exchange(other.to_, nullptr)) {}
+  movable_pointer& operator=(movable_pointer&& other) noexcept {
+    to_ = std::exchange(other.to_, nullptr);
+    return *this;
+  }
+  T& operator*() const {
+    if (to_ == nullptr) [[unlikely]]
+      refuse_moved();
+    return *to_;
+  }
+  T* operator->() const { return &**this; }
+
+ private:
+  [[noreturn]] static void refuse_moved() {
+    throw error("pass", "it was moved from", "use the pass that it was moved to, or start another");
+  }
+
+  T* to_;
+};
+
 /// What a pass knows. It checks nothing; `pass` does.
 template <class MixtureT, Storage S>
 struct pass_state {
@@ -40,11 +65,12 @@ struct pass_state {
     matrix_view<const S> router;
   };
 
-  const MixtureT* model;
+  movable_pointer<const MixtureT> model;
   pass_options options;
   pass_memory<MixtureT, S> memory;
   side_inputs batch;
   pass_position at;
+  bool begun = false;            ///< whether a batch was
   std::vector<inputs> external;  ///< [layers of the range] in the caller's memory
 
   pass_state(const MixtureT& mixture, const pass_options& wanted, workspace& scratch)
@@ -238,11 +264,16 @@ struct pass_state {
         model->router().select.table(ops, matrix_view<const C>(scores), valid(), frame.candidates, selected(layer));
     }
     if constexpr (!selects) given(ops, frame.candidates, valid(), selected(layer));
-    ops.each_row(tokens + 1,
-                 route_row<C, router_type, parameters_type, balances>{
-                     prefer, frame.candidates, always_ids, !selects, shaped(memory.probabilities, candidates(layer)),
-                     selected(layer), gates(layer), visit.offsets, rectangle(visit.experts, width),
-                     rectangle(visit.entry_gates, width), rectangle(visit.columns, width)});
+    const auto run = [&](const auto& row) {
+      if constexpr (on_host<typename MixtureT::backend_type>)
+        ops.each_row(tokens + 1, checked_route_row{row, layer});
+      else
+        ops.each_row(tokens + 1, row);
+    };
+    run(route_row<C, router_type, parameters_type, balances>{
+        prefer, frame.candidates, always_ids, !selects, shaped(memory.probabilities, candidates(layer)),
+        selected(layer), gates(layer), visit.offsets, rectangle(visit.experts, width),
+        rectangle(visit.entry_gates, width), rectangle(visit.columns, width)});
     at.entries[place(layer)] = tokens * width;
     if (stages.state_width() > 0) {
       frame.gates = spread(layer);
@@ -367,8 +398,7 @@ struct pass_state {
   static pass_memory<MixtureT, S> carve(const MixtureT& mixture, const pass_options& options, workspace& scratch) {
     if constexpr (!on_host<typename MixtureT::backend_type>)
       check_external(scratch.owned(), "pass", "workspaces", "make_workspace");
-    arena cursor(scratch.bytes());
-    return pass_memory<MixtureT, S>(mixture, options, cursor);
+    return detail::carve(scratch, [&](arena& memory) { return pass_memory<MixtureT, S>(mixture, options, memory); });
   }
 };
 

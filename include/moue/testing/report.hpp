@@ -30,10 +30,13 @@ class law_report {
   explicit operator bool() const {
     return std::all_of(laws_.begin(), laws_.end(), [](const law& l) { return l.holds; });
   }
-  const std::string& subject() const { return subject_; }
-  const std::vector<law>& laws() const { return laws_; }
+  const std::string& subject() const& { return subject_; }
+  std::string subject() && { return std::move(subject_); }
+  const std::vector<law>& laws() const& { return laws_; }
+  std::vector<law> laws() && { return std::move(laws_); }
   /// Observations that break no law but are worth knowing, such as experts that no layer reaches.
-  const std::vector<std::string>& notes() const { return notes_; }
+  const std::vector<std::string>& notes() const& { return notes_; }
+  std::vector<std::string> notes() && { return std::move(notes_); }
 
   /// Whether the law called `name` was checked and found broken.
   bool broke(std::string_view name) const {

@@ -18,14 +18,14 @@ struct adjacent_reuse {
   index_t reach = 1;
 
   constexpr index_t layers() const { return depth; }
-  constexpr index_t experts() const { return depth * per_layer; }
+  constexpr index_t experts() const { return detail::topology_product(depth, per_layer); }
   constexpr void candidates(index_t layer, auto append) const {
     const auto append_layer = [&](index_t from) {
       for (index_t i = 0; i < per_layer; ++i) append(from * per_layer + i);
     };
     append_layer(layer);
     const index_t first = layer > reach ? layer - reach : 0;
-    const index_t last = layer + reach < depth - 1 ? layer + reach : depth - 1;
+    const index_t last = reach < depth - 1 - layer ? layer + reach : depth - 1;
     for (index_t from = first; from <= last; ++from)
       if (from != layer) append_layer(from);
   }

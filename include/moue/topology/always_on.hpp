@@ -19,7 +19,10 @@ struct always_on {
   index_t per_model = 0;
 
   constexpr index_t layers() const { return base.layers(); }
-  constexpr index_t experts() const { return base.experts() + layers() * per_layer + per_model; }
+  constexpr index_t experts() const {
+    return detail::topology_sum(detail::topology_sum(base.experts(), detail::topology_product(layers(), per_layer)),
+                                per_model);
+  }
   constexpr void candidates(index_t layer, auto append) const { base.candidates(layer, append); }
   constexpr void always(index_t layer, auto append) const {
     for (index_t i = 0; i < per_layer; ++i) append(base.experts() + layer * per_layer + i);

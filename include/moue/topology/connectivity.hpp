@@ -28,7 +28,9 @@ class connectivity {
     static_assert(check_topology<T>());
     constexpr auto where = "topology";
     detail::require(
-        layers_ > 0, where, [&] { return "it has " + std::to_string(layers_) + " layers"; }, "give it at least one");
+        layers_ > 0 && layers_ <= (std::numeric_limits<std::int32_t>::max)(), where,
+        [&] { return "it has " + std::to_string(layers_) + " layers"; },
+        layers_ > 0 ? "give it no more than 2147483647" : "give it at least one");
     detail::require(
         experts_ > 0 && experts_ <= (std::numeric_limits<std::int32_t>::max)(), where,
         [&] { return "it has " + std::to_string(experts_) + " experts"; }, "give it between 1 and 2147483647");
@@ -72,22 +74,29 @@ class connectivity {
   index_t layers() const { return layers_; }
   index_t experts() const { return experts_; }
   /// Candidates of `layer`, in column order.
-  std::span<const std::int32_t> candidates(index_t layer) const {
+  std::span<const std::int32_t> candidates(index_t layer) const& {
     return slice(candidates_, candidate_offsets_, layer);
   }
   /// Experts that every token of `layer` uses.
-  std::span<const std::int32_t> always(index_t layer) const { return slice(always_, always_offsets_, layer); }
+  std::span<const std::int32_t> always(index_t layer) const& { return slice(always_, always_offsets_, layer); }
   /// Position of layer `l`'s first candidate when all layers' candidates stand in one row; `layers()` gives the total.
-  index_t candidate_offset(index_t layer) const { return candidate_offsets_[static_cast<std::size_t>(layer)]; }
-  std::span<const index_t> candidate_offsets() const { return candidate_offsets_; }
-  std::span<const std::int32_t> all_candidates() const { return candidates_; }
+  index_t candidate_offset(index_t layer) const { return offset(candidate_offsets_, layer); }
+  std::span<const index_t> candidate_offsets() const& { return candidate_offsets_; }
+  std::span<const std::int32_t> all_candidates() const& { return candidates_; }
   /// The same for the experts that are always on.
-  index_t always_offset(index_t layer) const { return always_offsets_[static_cast<std::size_t>(layer)]; }
-  std::span<const std::int32_t> all_always() const { return always_; }
+  index_t always_offset(index_t layer) const { return offset(always_offsets_, layer); }
+  std::span<const std::int32_t> all_always() const& { return always_; }
   /// Exposure of each expert: the number of layers that may use it.
-  std::span<const index_t> exposure() const { return exposure_; }
+  std::span<const index_t> exposure() const& { return exposure_; }
+  // Views of what is gone at the end of the line.
+  void candidates(index_t layer) const&& = delete;
+  void always(index_t layer) const&& = delete;
+  void candidate_offsets() const&& = delete;
+  void all_candidates() const&& = delete;
+  void all_always() const&& = delete;
+  void exposure() const&& = delete;
   /// The layer whose router parameters visit `layer` uses: itself, unless the topology ties them.
-  index_t parameter_layer(index_t layer) const { return parameter_layer_[static_cast<std::size_t>(layer)]; }
+  index_t parameter_layer(index_t layer) const { return offset(parameter_layer_, layer); }
 
   index_t max_candidates() const { return largest(candidate_offsets_); }
   index_t max_always() const { return largest(always_offsets_); }
@@ -95,9 +104,15 @@ class connectivity {
  private:
   static std::span<const std::int32_t> slice(const std::vector<std::int32_t>& ids, const std::vector<index_t>& offsets,
                                              index_t layer) {
+    detail::require_index(layer, offsets.empty() ? 0 : std::ssize(offsets) - 1, "topology",
+                          "layer");  // empty: moved from
     const auto first = static_cast<std::size_t>(offsets[static_cast<std::size_t>(layer)]);
     return std::span(ids).subspan(first,
                                   static_cast<std::size_t>(offsets[static_cast<std::size_t>(layer + 1)]) - first);
+  }
+  static index_t offset(const std::vector<index_t>& offsets, index_t layer) {
+    detail::require_index(layer, std::ssize(offsets), "topology", "layer");
+    return offsets[static_cast<std::size_t>(layer)];
   }
   static index_t largest(const std::vector<index_t>& offsets) {
     index_t result = 0;

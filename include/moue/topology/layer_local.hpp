@@ -15,7 +15,7 @@ struct layer_local {
   index_t per_layer = 1;
 
   constexpr index_t layers() const { return depth; }
-  constexpr index_t experts() const { return depth * per_layer; }
+  constexpr index_t experts() const { return detail::topology_product(depth, per_layer); }
   constexpr void candidates(index_t layer, auto append) const {
     for (index_t i = 0; i < per_layer; ++i) append(layer * per_layer + i);
   }

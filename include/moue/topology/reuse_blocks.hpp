@@ -17,11 +17,11 @@ struct reuse_blocks {
   index_t block = 2;
 
   constexpr index_t layers() const { return depth; }
-  constexpr index_t experts() const { return depth * per_layer; }
+  constexpr index_t experts() const { return detail::topology_product(depth, per_layer); }
   constexpr void candidates(index_t layer, auto append) const {
     if (block <= 0) return;  // no candidate, which lowering the topology refuses
     const index_t first = layer / block * block;
-    const index_t last = first + block < depth ? first + block : depth;
+    const index_t last = block < depth - first ? first + block : depth;
     for (index_t e = first * per_layer; e < last * per_layer; ++e) append(e);
   }
 };

@@ -18,7 +18,7 @@ struct revisit {
   index_t times = 2;
   bool tied_router = false;
 
-  constexpr index_t layers() const { return base.layers() * times; }
+  constexpr index_t layers() const { return detail::topology_product(base.layers(), times); }
   constexpr index_t experts() const { return base.experts(); }
   constexpr void candidates(index_t visit, auto append) const { base.candidates(visit % base.layers(), append); }
   constexpr void always(index_t visit, auto append) const requires detail::has_always<TopologyT> {

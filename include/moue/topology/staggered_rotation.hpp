@@ -26,11 +26,12 @@ struct staggered_rotation {
   index_t local = 0;
 
   constexpr index_t layers() const { return depth; }
-  constexpr index_t experts() const { return depth * local + pool; }
+  constexpr index_t experts() const { return detail::topology_sum(detail::topology_product(depth, local), pool); }
   constexpr void candidates(index_t layer, auto append) const {
     for (index_t i = 0; i < local; ++i) append(layer * local + i);
+    const index_t first = pool > 0 && group > 0 ? detail::topology_product(layer / group, stride) : 0;
     for (index_t j = 0; j < window; ++j)  // a ring or group of nothing gives no id, which lowering the topology refuses
-      append(pool > 0 && group > 0 ? depth * local + (layer / group * stride + j) % pool : -1);
+      append(pool > 0 && group > 0 ? depth * local + (first % pool + j) % pool : -1);
   }
 };
 

@@ -44,6 +44,10 @@ class adamw {
         adamw_options options = {})
       : adamw(backend, weights, grads, detail::adamw_memory<S>::in(memory, *detail::layout_of(weights, where)),
               options) {}
+  /// The addresses of gradients are kept, so a temporary cannot be given.
+  template <class B>
+  adamw(const B& backend, parameters<S>& weights, const gradients<compute_type>&& grads, workspace& memory,
+        adamw_options options = {}) = delete;
   /// Bytes of memory that this takes.
   static std::size_t workspace_bytes(const parameter_layout& layout) {
     arena counter;
@@ -102,10 +106,10 @@ class adamw {
     f("second_moment", second_);
     if constexpr (detail::training_state<S>::has_master) f("master", state_.master());
   }
-  std::span<std::int64_t> steps() { return state_.steps(); }
+  std::span<std::int64_t> steps() & { return state_.steps(); }
 
-  parameters<compute_type>& first_moment() { return first_; }
-  parameters<compute_type>& second_moment() { return second_; }
+  parameters<compute_type>& first_moment() & { return first_; }
+  parameters<compute_type>& second_moment() & { return second_; }
 
  private:
   static constexpr std::string_view where = "adamw";

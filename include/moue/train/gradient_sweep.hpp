@@ -128,9 +128,8 @@ class gradient_sweep {
   template <class B>
   gradient_sweep(const B& backend, gradients<C>& grads, workspace& memory)
       : live_{{}, grads.marks()}, marks_(grads.marks()) {
-    arena cursor(memory.bytes());
     const auto& layout = grads.layout();
-    const auto there = parts(cursor, layout);
+    const auto there = detail::carve(memory, [&](arena& cursor) { return parts(cursor, layout); });
     std::vector<C*> tensors;
     for (index_t i = 0; i < layout.tensors(); ++i) tensors.push_back(grads[i].data);
     const auto runs = detail::list_runs(layout);

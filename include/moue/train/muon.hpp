@@ -229,7 +229,7 @@ class muon {
     f("second_moment", second_);
     if constexpr (detail::training_state<S>::has_master) f("master", state_.master());
   }
-  std::span<std::int64_t> steps() { return state_.steps(); }
+  std::span<std::int64_t> steps() & { return state_.steps(); }
 
  private:
   template <class Ops>

@@ -62,7 +62,9 @@ class device_array {
 
  public:
   device_array(const RuntimeT& runtime, index_t size)
-      : memory_(runtime, static_cast<std::size_t>(size) * sizeof(T)), size_(size) {}
+      : memory_(runtime,
+                static_cast<std::size_t>(detail::checked_product(size, static_cast<index_t>(sizeof(T)), "array"))),
+        size_(size) {}
 
   T* data() const { return reinterpret_cast<T*>(memory_.data()); }
   index_t size() const { return size_; }
@@ -70,7 +72,7 @@ class device_array {
   /// The elements as rows of `cols`.
   matrix_view<T> view(index_t rows, index_t cols) const {
     detail::require(
-        rows * cols <= size_, "device_array",
+        detail::checked_product(rows, cols, "view") <= size_, "device_array",
         [&] { return std::to_string(size_) + " elements were viewed as " + detail::shape_text(rows, cols); },
         "view no more than there are");
     return {data(), rows, cols};

@@ -20,6 +20,7 @@
 #include "moue/dispatch.hpp"
 #include "moue/grouped.hpp"
 #include "moue/operations.hpp"
+#include "moue/operations/shapes.hpp"
 #include "moue/token_rows.hpp"
 
 namespace moue::inline v0_1::detail::gpu {
@@ -97,19 +98,25 @@ class operations {
 
   template <class X, class W, class C>
   void linear(const X& x, const W& w, const matrix_view<C>& y, store mode = store::assign) const {
+    check_linear(x, w, y, y.rows);
     gpu::linear(runtime_, one_segment(y.rows), matrix_view<const C>(x), read_only(w), y, mode);
   }
   template <class DY, class W, class C>
   void input_gradient(const DY& dy, const W& w, const matrix_view<C>& dx, store mode = store::assign) const {
+    check_input_gradient(dy, w, dx, dx.rows);
     gpu::input_gradient(runtime_, one_segment(dx.rows), matrix_view<const C>(dy), read_only(w), dx, mode);
   }
   template <class DY, class X, class DW, std::same_as<store>... Mode>
   void weight_gradient(const DY& dy, const X& x, const DW& dw, Mode... mode) const {
     using C = typename DW::value_type;
+    if (dw.empty()) return;
+    check_weight_gradient(dy, x, dw, x.rows);
     gpu::weight_gradient(runtime_, one_segment(x.rows), matrix_view<const C>(dy), matrix_view<const C>(x), dw, mode...);
   }
   template <class X, class Out, std::same_as<store>... Mode>
   void column_sum(const X& x, const Out& out, Mode... mode) const {
+    if (out.empty()) return;
+    check_column_sum(x, out, x.rows);
     gpu::column_sum(runtime_, one_segment(x.rows), matrix_view<const typename Out::value_type>(x), out, mode...);
   }
   template <class F>
@@ -135,8 +142,8 @@ template <class RuntimeT, class S, class C>
 class group_operations {
  public:
   group_operations(const RuntimeT& runtime, const dispatch_plan& plan, const vector_view<const std::int32_t>& kinds,
-                   std::int32_t kind, const matrix_view<C>& gathered)
-      : runtime_(runtime), plan_(plan), kinds_(kinds.data), kind_(kind), gathered_(gathered) {
+                   std::int32_t kind, index_t rows, const matrix_view<C>& gathered)
+      : runtime_(runtime), plan_(plan), kinds_(kinds.data), kind_(kind), rows_(rows), gathered_(gathered) {
     if (!choice_of(runtime).expert_blas) return;
     host_ = std::make_shared<host_groups>();
     host_->kind = kind;
@@ -146,30 +153,39 @@ class group_operations {
 
   template <class X, class W>
   void linear(const X& x, const W& w, const matrix_view<C>& y, store mode = store::assign) const {
+    check_linear(x, w, y, rows_);
     gpu::linear(runtime_, groups(y.rows), factor(x, 0), read_only(w), y, mode);
   }
   template <class DY, class W>
   void input_gradient(const DY& dy, const W& w, const matrix_view<C>& dx, store mode = store::assign) const {
+    check_input_gradient(dy, w, dx, rows_);
     gpu::input_gradient(runtime_, groups(dx.rows), factor(dy, 0), read_only(w), dx, mode);
   }
   template <class DY, class X, class DW, std::same_as<store>... Mode>
   void weight_gradient(const DY& dy, const X& x, const DW& dw, Mode... mode) const {
     if (dw.empty()) return;
+    check_weight_gradient(dy, x, dw, rows_);
     gpu::weight_gradient<rounded>(runtime_, groups(x.rows), factor(dy, 1), factor(x, 0), dw, mode...);
   }
   /// As `detail::linear_pair` and its like want them.
   template <class X, class W>
   void linear_pair(const X& x, const W& w0, const W& w1, const matrix_view<C>& y0, const matrix_view<C>& y1) const {
+    check_linear(x, w0, y0, rows_);
+    check_linear(x, w1, y1, rows_);
     gpu::linear_pair(runtime_, groups(y0.rows), factor(x, 0), read_only(w0), read_only(w1), y0, y1);
   }
   template <class DY, class W>
   void input_gradient_pair(const DY& dy0, const W& w0, const DY& dy1, const W& w1, const matrix_view<C>& dx) const {
+    check_input_gradient(dy0, w0, dx, rows_);
+    check_input_gradient(dy1, w1, dx, rows_);
     gpu::input_gradient_pair(runtime_, groups(dx.rows), factor(dy0, 0), read_only(w0), factor(dy1, 1), read_only(w1),
                              dx);
   }
   template <class DY, class X, class DW>
   void weight_gradient_pair(const DY& dy0, const DY& dy1, const X& x, const DW& dw0, const DW& dw1) const {
     if (dw0.empty() && dw1.empty()) return;
+    if (!dw0.empty()) check_weight_gradient(dy0, x, dw0, rows_);
+    if (!dw1.empty()) check_weight_gradient(dy1, x, dw1, rows_);
     const matrix_view<const C> in = factor(x, 0);
     if constexpr (std::is_convertible_v<DY, matrix_view<const C>>) {
       gpu::weight_gradient_pair<rounded>(runtime_, groups(x.rows), matrix_view<const C>(dy0), matrix_view<const C>(dy1),
@@ -182,6 +198,7 @@ class group_operations {
   template <class X, class Out, std::same_as<store>... Mode>
   void column_sum(const X& x, const Out& out, Mode... mode) const {
     if (out.empty()) return;
+    check_column_sum(x, out, rows_);
     gpu::column_sum(runtime_, groups(x.rows), factor(x, 0), out, mode...);
   }
   template <class F>
@@ -205,7 +222,7 @@ class group_operations {
   /// What a product reads. `place` tells apart what may be gathered at once.
   template <class X>
   matrix_view<const C> factor(const X& x, index_t place) const {
-    return as_matrix(*this, x, gathered_.column_block(place * padded(x.cols), x.cols));
+    return as_matrix(*this, x, room_for(gathered_, x.cols, place));
   }
   segments groups(index_t capacity) const {
     return {plan_.expert_offsets.data, plan_.experts(), kinds_, kind_, capacity, host_.get()};
@@ -223,6 +240,7 @@ class group_operations {
   dispatch_plan plan_;
   const std::int32_t* kinds_;
   std::int32_t kind_;
+  index_t rows_;
   matrix_view<C> gathered_;
   std::shared_ptr<host_groups> host_;
 };

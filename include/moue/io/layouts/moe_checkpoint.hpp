@@ -35,8 +35,10 @@ class moe_checkpoint {
         description_(files_.config() ? recognise(entries(files_), *files_.config(), options)
                                      : recognise(entries(files_), {}, options)) {}
 
-  const checkpoint& files() const { return files_; }
-  const moe_description& description() const { return description_; }
+  const checkpoint& files() const& { return files_; }
+  const moe_description& description() const& { return description_; }
+  checkpoint files() && { return std::move(files_); }
+  moe_description description() && { return std::move(description_); }
 
   /// `part` of mixture layer `layer` (and of `expert`, for a part that each routed expert has) in canonical form,
   /// whatever its place and precision in the file. `out` has the size of `description().shape(part)`. Widening is

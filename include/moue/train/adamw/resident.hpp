@@ -139,8 +139,7 @@ struct adamw_memory {
     if constexpr (has_master) master = take_tensors<C>(memory, layout, "master weights");
   }
   static adamw_memory in(const workspace& memory, const parameter_layout& layout) {
-    arena cursor(memory.bytes());
-    return adamw_memory(cursor, layout);
+    return carve(memory, [&](arena& cursor) { return adamw_memory(cursor, layout); });
   }
 };
 
