@@ -12,7 +12,9 @@
 /// Opens one candidate per token, chosen by its id, and closes all others. No parameters and no gradient.
 struct hash_score {
   template <class C>
-  void forward(const auto& ops, const moue::router_frame<C>& frame, const auto&, const auto&) const {
+  void forward(const auto&, const moue::router_frame<C>&, const auto&, const auto&) const {}  // logits of 0
+  template <class C>
+  void close(const auto& ops, const moue::router_frame<C>& frame, const auto&, const auto&) const {
     const auto ids = frame.batch.token_ids;
     if (ids.size != frame.logits.rows)
       throw moue::error("hash_score", "the batch has no token ids", "pass them to begin as '.token_ids'");

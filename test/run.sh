@@ -2,10 +2,10 @@
 # SPDX-FileCopyrightText: 2026 The moue authors
 # SPDX-License-Identifier: Apache-2.0
 #
-# Usage: test/run.sh [--fast | --dev | --tsan | --fuzz | --tidy | --hosts | --packages | --parity]...
+# Usage: test/run.sh [--fast | --dev | --tsan | --fuzz | --tidy | --hosts | --packages | --parity | --mutants]...
 # Without a flag: everything that a change has to pass. --fast is the format check and the release build alone;
 # --hosts what works inside other frameworks (MPI); --packages how users get and compile the library, on other machines
-# too; --parity all families beside the transformers that PyPI has.
+# too; --parity all families beside the transformers that PyPI has; --mutants which faults no test would see (hours).
 # The last line reads "N passed, N failed"; a build, a check and a CTest test count one each.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
@@ -114,7 +114,7 @@ steps=()
 for flag in "$@"; do
   case $flag in
     --fast) steps+=(format release) ;;
-    --dev | --tsan | --fuzz | --tidy | --hosts | --packages | --parity) steps+=("${flag#--}") ;;
+    --dev | --tsan | --fuzz | --tidy | --hosts | --packages | --parity | --mutants) steps+=("${flag#--}") ;;
     *) sed -n '5,9s/^# //p' "$0"; exit 2 ;;
   esac
 done
@@ -128,6 +128,7 @@ for step in "${steps[@]}"; do
     tsan) build_and_test tsan fixed_addresses ;;
     fuzz) check "fuzz build" configure_and_build fuzz && check "fuzz" test/fuzz/run.sh ;;
     packages) counted "packages" test/packages/run.sh ;;
+    mutants) counted "mutants" test/mutate.sh ;;
     tidy) check "tidy" configure_and_build tidy ;;
     parity) check "parity" test/parity/run.sh ;;
     dev)

@@ -13,6 +13,10 @@
 #if !defined(__cpp_exceptions)
 #error "moue: reports misuse by exceptions; compile without -fno-exceptions"
 #endif
+#if defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__ && !defined(MOUE_ALLOW_FINITE_MATH)
+#error \
+    "moue: closed candidates are infinite, and broken numbers are looked for; compile without -ffast-math, -Ofast and -ffinite-math-only (or define MOUE_ALLOW_FINITE_MATH, close nothing and do without non_finite::reject and mask)"
+#endif
 
 /// Marks a function that must be callable from host and device code. Row functors and `constexpr` policies carry it;
 /// under a host compiler it is empty.

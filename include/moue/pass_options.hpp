@@ -21,7 +21,7 @@ struct pass_options {
   mode how = mode::training;
   bool router_input = false;  ///< whether routers and experts are given different inputs (see `layer_input`)
   /// Whether the caller leaves the inputs that it gives to `forward` unchanged until `backward`, so that a training
-  /// pass need not copy them. Padding must then hold finite numbers.
+  /// pass need not copy them. Padding must then hold finite numbers, unless the router masks what is not.
   bool external_inputs = false;
   index_t first = 0;    ///< the first layer of the range that the pass runs
   index_t count = -1;   ///< layers of the range; −1: all that follow

@@ -125,6 +125,13 @@ concept has_score_backward = requires(const T t, const archetype_operations& ops
                                       std::array<gradient_target<C>, stage_parameter_count<T>> dp) {
   t.backward(ops, frame, gradient, p, temporary, dp);
 };
+/// A score that can close candidates, or one whose terms can.
+template <class T, class C = double>
+concept has_close = requires(const T t, const archetype_operations& ops, const router_frame<C>& frame,
+                             std::array<matrix_view<const C>, stage_parameter_count<T>> p,
+                             std::array<matrix_view<C>, stage_temporary_count<T>> temporary) {
+  t.close(ops, frame, p, temporary);
+};
 template <class T, class C = double>
 concept has_advance = requires(const T t, const archetype_operations& ops, const router_frame<C>& frame,
                                std::array<matrix_view<const C>, stage_parameter_count<T>> p,
@@ -202,6 +209,9 @@ concept FeatureStage = std::copyable<T> && detail::has_features_width<T> && deta
 /// `forward` adds to `frame.logits`; `backward` reads `gradient.logits`, adds to `gradient.features` and writes `dp`, which
 /// are targets (`moue/gradients/targets.hpp`): `ops.weight_gradient` and `ops.column_sum` assign or add as the tensor
 /// needs, functors add to the matrix that `accumulate(ops, dp[i])` gives.
+/// A stage that closes candidates also has `close(ops, frame, p, temporary)`, which assigns minus infinity to their logits
+/// once all terms have been added, so that no sum can open them again. What `forward` itself makes that is no finite
+/// number is an accident (`non_finite`), minus infinity included.
 /// A stage that carries state from layer to layer also has `index_t state_width() const`, `advance(ops, frame, p,
 /// temporary)`, which assigns `frame.next_state` from `frame.state` and `frame.gates`, and `advance_backward(ops, frame,
 /// gradient, p, temporary, dp)`, which reads `gradient.next_state` and adds to `gradient.state` and `gradient.gates`.

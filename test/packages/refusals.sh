@@ -35,13 +35,17 @@ refuse_sources() {
   says 'CMake 3.25 or higher is required' old/bin/cmake -S "$root" -B refused-cmake "${quiet[@]}"
 }
 
-# An old standard and -fno-exceptions end every header in one sentence.
+# An old standard, -fno-exceptions and arithmetic without infinity end every header in one sentence.
 refuse_modes() {
-  local compiler
-  for compiler in g++ clang++-14; do
+  local compiler flag
+  for compiler in g++ clang++-14 clang++-19; do
     says 'error: .*moue: needs C\+\+20; compile with -std=c\+\+20 or newer' first_error $compiler -std=c++17
     says 'error: .*moue: reports misuse by exceptions; compile without -fno-exceptions' \
       first_error $compiler -std=c++20 -fno-exceptions
+    for flag in -ffast-math -Ofast -ffinite-math-only; do
+      says 'error: .*moue: closed candidates are infinite.*compile without -ffast-math' \
+        first_error $compiler -std=c++20 $flag
+    done
   done
 }
 first_error() {

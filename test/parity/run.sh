@@ -33,6 +33,8 @@ MOUE_PARITY_FOLDER=$work/data build/release/test/test_parity_families --no-intro
 MOUE_LOW_PRECISION=$work/low build/release/test/test_layouts_schemes --no-intro
 MOUE_LOW_PRECISION=$work/low build/release/test/test_io_gguf --no-intro
 
+"$python" test/parity/balance.py 2>/dev/null
+PYTHONPATH=$older "$python" test/parity/balance.py 2>/dev/null
 PYTHONPATH=$older "$python" test/parity/check.py
 "$python" test/parity/load.py make "$work/loaded" 2>/dev/null
 for plain in "$work"/loaded/*/plain; do

@@ -57,7 +57,11 @@ inline std::array<moue::index_t, 2> check(std::string_view name, const model_poi
   const auto here = mixture(name, moue::reference{});
   auto weights = random_weights(*here, 3);
   for (const auto& info : *here->layout())
-    if (info.name == "layers.1.router.opening") weights[info.name](0, 0) = -std::numeric_limits<double>::infinity();
+    if (info.name == "layers.1.router.opening") {  // whatever stands in the row of what is closed
+      weights[info.name](0, 0) = -std::numeric_limits<double>::infinity();
+      weights["layers.1.router.foreign"](0, 1) = std::numeric_limits<double>::infinity();
+      weights["layers.1.router.foreign_bias"](0, 0) = std::numeric_limits<double>::quiet_NaN();
+    }
   std::array<moue::index_t, 2> taken{here->experts(), 0};
   for (const moue::index_t tokens : {1, 21}) {
     auto input = random_input(*here, tokens, 5);

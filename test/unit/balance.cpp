@@ -4,17 +4,23 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <string>
 #include <utility>
 #include <vector>
 
+#include "moue/analysis/load.hpp"
 #include "moue/backend/reference.hpp"
 #include "moue/balance/sum_of_losses.hpp"
 #include "moue/balance/switch_loss.hpp"
 #include "moue/balance/universal_balance.hpp"
 #include "moue/balance/z_loss.hpp"
 #include "moue/expert/copy.hpp"
+#include "moue/expert/zero.hpp"
 #include "moue/pass.hpp"
 #include "moue/router/logit_bias.hpp"
 #include "moue/testing/balance_laws.hpp"
@@ -307,4 +313,170 @@ TEST_CASE("candidates that are closed to every token count in no loss") {
   CHECK(value == expected);
   CHECK(gradient[0] != 0);
   CHECK(same == gradient);
+}
+
+TEST_CASE("the pooled Switch loss is that of Hugging Face's Mixtral family") {
+  std::ifstream file(MOUE_TEST_DATA "/pooled_loss.json");
+  const auto theirs = nlohmann::json::parse(file);
+  const auto& logits = theirs["logits"];
+  const auto layers = static_cast<moue::index_t>(logits.size()), tokens = static_cast<moue::index_t>(logits[0].size()),
+             n = static_cast<moue::index_t>(logits[0][0].size()), k = theirs["k"].get<moue::index_t>();
+  // Logits are the router's input, and experts send no gradient to it.
+  const auto run = [&](bool pooled, numbers& dx) {
+    const moue::mixture model{moue::zero_expert{n}, moue::layer_local{layers, n}, moue::linear_router(k),
+                              moue::switch_loss{.weight = double(k), .pooled = pooled}, moue::reference{}};
+    moue::parameters<double> weights(model.layout());
+    for (moue::index_t layer = 0; layer < layers; ++layer)
+      for (moue::index_t e = 0; e < n; ++e) weights["layers." + std::to_string(layer) + ".router.weight"](e, e) = 1;
+    const moue::pass_options options{.tokens = tokens};
+    moue::workspace scratch(model.workspace_bytes<double>(options));
+    auto pass = model.start(weights, options, scratch);
+    numbers y(static_cast<std::size_t>(tokens * n));
+    pass.begin(tokens);
+    for (moue::index_t layer = 0; layer < layers; ++layer) {
+      numbers x;
+      for (const auto& row : logits[static_cast<std::size_t>(layer)])
+        for (const auto& z : row) x.push_back(z.get<double>());
+      pass.forward(layer, {x.data(), tokens, n}, {y.data(), tokens, n});
+    }
+    const double value = pass.balance();
+    pass.arm();
+    moue::gradients<double> into(model.layout());
+    for (moue::index_t layer = layers; layer-- > 0;) {
+      std::fill(y.begin(), y.end(), 0);
+      pass.backward(layer, {y.data(), tokens, n}, {y.data(), tokens, n}, into);
+      dx.insert(dx.begin(), y.begin(), y.end());
+    }
+    return value;
+  };
+  constexpr double single = 1e-7;  // they form shares in single precision
+  numbers dx, other;
+  CHECK(run(true, dx) == doctest::Approx(theirs["loss"].get<double>()).epsilon(single));
+  CHECK(std::abs(run(false, other) - theirs["loss"].get<double>()) > 0.01);
+  std::size_t i = 0;
+  for (const auto& layer : theirs["gradient"])
+    for (const auto& row : layer)
+      for (const auto& d : row) CHECK(std::abs(dx[i++] - d.get<double>()) < single);
+  CHECK(i == dx.size());
+}
+
+TEST_CASE("pooled, layers with other candidates or closed ones count what is there") {
+  depth trial(moue::table{5, {{0, 1, 2}, {3, 4}, {}}});
+  trial.randomise(trial.share, 1);
+  trial.randomise(trial.probability, 2);
+  trial.open[2] = 0;
+  trial.share[2] = trial.probability[2] = 0;
+  const auto& f = trial.share;
+  const auto& p = trial.probability;
+  const moue::switch_loss loss{.weight = 0.7, .pooled = true};
+  const double expected = 0.7 * 2 / 9 * ((f[0] + f[3]) * (p[0] + p[3]) + (f[1] + f[4]) * (p[1] + p[4]));
+  CHECK(loss.value(trial.statistics()) == doctest::Approx(expected).epsilon(exact));
+  numbers d(f.size(), 1);
+  loss.gradient(trial.statistics(), view(d));
+  for (std::size_t i = 0; i < d.size(); ++i) {
+    const double of_column = i == 2 ? 0 : f[i % 3] + f[i % 3 + 3];
+    CHECK(d[i] - 1 == doctest::Approx(0.7 * 2 / 9 * of_column).epsilon(exact));
+  }
+  const auto report = moue::testing::check_balance_laws(loss);
+  CHECK(report.broke("names and order of experts do not matter"));  // as theirs does: columns are pooled by position
+  for (const auto* law : {"gradient adds", "gradient agrees with central differences", "padding does not matter",
+                          "a batch without tokens is legal", "the order of tokens does not matter"})
+    CHECK(!report.broke(law));
+}
+
+TEST_CASE("experts that no layer can reach count in no form of the universal loss") {
+  depth whole(moue::table{4, {{0, 1, 2}, {1, 2, 3}}}), less(moue::table{3, {{0, 1, 2}, {1, 2}}});
+  less.randomise(less.share, 1);
+  less.randomise(less.probability, 2);
+  std::copy(less.share.begin(), less.share.end(), whole.share.begin());
+  std::copy(less.probability.begin(), less.probability.end(), whole.probability.begin());
+  whole.open[5] = 0;
+  whole.exposure[3] = 0;
+  for (const double gamma : {1.0, 0.5, 0.0, -1.0}) {
+    CAPTURE(gamma);
+    const moue::universal_balance loss{.weight = 0.7, .gamma = gamma};
+    CHECK(loss.value(whole.statistics()) == doctest::Approx(loss.value(less.statistics())).epsilon(exact));
+    numbers d(6, 0), expected(5, 0);
+    loss.gradient(whole.statistics(), view(d));
+    loss.gradient(less.statistics(), view(expected));
+    for (std::size_t i = 0; i < 5; ++i) CHECK(d[i] == doctest::Approx(expected[i]).epsilon(exact));
+    CHECK(d[5] == 0);
+  }
+  const auto report = moue::summarise_load(whole.statistics()), expected = moue::summarise_load(less.statistics());
+  CHECK(report.raw == doctest::Approx(expected.raw).epsilon(exact));
+  CHECK(report.corrected == doctest::Approx(expected.corrected).epsilon(exact));
+  CHECK(report.layer_max_mean[1] == doctest::Approx(expected.layer_max_mean[1]).epsilon(exact));
+  CHECK(report.layer_entropy[1] == doctest::Approx(expected.layer_entropy[1]).epsilon(exact));
+  CHECK(report.dead == expected.dead);
+}
+
+namespace {
+
+/// Closes candidate `id` for tokens with that id, and looks at nothing else.
+struct closes_own_id {
+  template <class C>
+  void forward(const auto& ops, const moue::router_frame<C>& frame, const auto&, const auto&) const {
+    ops.each_element(frame.logits.rows, frame.logits.cols,
+                     [=](moue::index_t t, moue::index_t j) { frame.logits(t, j) += C(0.1) * C((t + j) % 3); });
+  }
+  template <class C>
+  void close(const auto& ops, const moue::router_frame<C>& frame, const auto&, const auto&) const {
+    ops.each_element(frame.logits.rows, frame.logits.cols, [=](moue::index_t t, moue::index_t j) {
+      if (frame.batch.token_ids[t] == j) frame.logits(t, j) = moue::detail::minus_infinity<C>();
+    });
+  }
+  template <class C>
+  void backward(const auto&, const moue::router_frame<C>&, const moue::router_gradient<C>&, const auto&, const auto&,
+                const auto&) const {}
+};
+
+/// Takes the best for every row, valid or not, and keeps what it was shown.
+struct watched_table {
+  std::vector<std::uint8_t>* valid;
+  std::vector<double>* scores;
+
+  constexpr moue::index_t max_selected(moue::index_t) const { return 1; }
+  template <class C>
+  void table(const auto&, moue::matrix_view<const C> shown, moue::vector_view<const std::uint8_t> rows, const auto&,
+             moue::matrix_view<std::int32_t> selected) const {
+    valid->assign(rows.begin(), rows.end());
+    scores->clear();
+    for (moue::index_t t = 0; t < shown.rows; ++t) {
+      scores->insert(scores->end(), shown.row(t).begin(), shown.row(t).end());
+      selected(t, 0) = rows[t] ? static_cast<std::int32_t>(t % shown.cols) : -1;
+    }
+  }
+};
+
+}  // namespace
+
+TEST_CASE("padding opens no candidate, and a table selection sees it as closed") {
+  constexpr moue::index_t tokens = 5, width = 2;
+  std::vector<std::uint8_t> shown_valid;
+  numbers shown;
+  const moue::mixture model{
+      moue::copy_expert{width}, moue::layer_local{.depth = 1, .per_layer = 3},
+      moue::router{closes_own_id{}, watched_table{&shown_valid, &shown}, moue::softmax_then_select{}},
+      moue::switch_loss{1}, moue::reference{}};
+  const auto weights = model.initialize<double>(1);
+  const moue::pass_options options{.tokens = tokens};
+  moue::workspace scratch(model.workspace_bytes<double>(options));
+  auto pass = model.start(weights, options, scratch);
+  const std::vector<std::int64_t> ids{1, 1, 0, 1, 2};
+  const std::vector<std::uint8_t> valid{1, 1, 0, 1, 0};  // padding alone could take candidate 1
+  const numbers x(tokens * width, 1);
+  numbers y(x.size());
+  pass.begin(tokens, {.valid = {valid.data(), tokens}, .token_ids = {ids.data(), tokens}});
+  pass.forward(0, {x.data(), tokens, width}, {y.data(), tokens, width});
+  const auto s = pass.statistics();
+  CHECK(std::vector<int>(s.open.begin(), s.open.end()) == std::vector<int>{1, 0, 1});
+  CHECK(s.exposure[1] == 0);
+  CHECK(s.probability[1] == 0);
+  CHECK(shown_valid == valid);
+  const double closed = moue::detail::minus_infinity<double>();
+  for (const moue::index_t t : {2, 4})
+    for (moue::index_t j = 0; j < 3; ++j) CHECK(shown[static_cast<std::size_t>(3 * t + j)] == closed);
+  for (const moue::index_t t : {0, 1, 3}) CHECK(shown[static_cast<std::size_t>(3 * t + 1)] == closed);
+  CHECK(pass.selected(0)(1, 0) == -1);  // it took a closed one
+  CHECK(pass.selected(0)(3, 0) == 0);
 }

@@ -301,3 +301,71 @@ TEST_CASE("y may be x and dx may be dy") {
     }
   });
 }
+
+TEST_CASE("valid tokens are counted across blocks of rows") {
+  constexpr moue::index_t tokens = 700;
+  for (const bool by_cpu : {false, true}) {
+    const auto model =
+        by_cpu ? test::compose("linear_raw", {}, moue::cpu{2}) : test::compose("linear_raw", {}, moue::reference{});
+    const auto weights = test::random_weights(*model, 1);
+    auto input = test::random_input(*model, tokens, 2);
+    for (moue::index_t t = 0; t < tokens; ++t) input.valid.push_back(t % 3 != 1);
+    const moue::pass_options options{.tokens = tokens};
+    moue::workspace scratch(model->workspace_bytes(options));
+    const auto pass = model->start(weights, options, scratch);
+    pass->begin(tokens, {.valid = {input.valid.data(), tokens}});
+    CHECK(pass->valid_tokens() == 467);
+    const auto result = test::run_stack(*model, weights, input);
+    const auto& connections = model->connections();
+    for (moue::index_t l = 0; l < model->layers(); ++l) {
+      double share = 0, probability = 0;
+      for (moue::index_t i = connections.candidate_offset(l); i < connections.candidate_offset(l + 1); ++i) {
+        share += result.share[static_cast<std::size_t>(i)];
+        probability += result.probability[static_cast<std::size_t>(i)];
+      }
+      CHECK(share == doctest::Approx(1).epsilon(1e-12));  // sums of 467 roundings of numbers below 1
+      CHECK(probability == doctest::Approx(1).epsilon(1e-12));
+    }
+  }
+}
+
+TEST_CASE("always-on experts have no share, and what they run is no demand") {
+  const auto model = test::compose("always_on", {}, moue::reference{});
+  const auto weights = test::random_weights(*model, 1);
+  const auto input = test::random_input(*model, 9, 2);
+  const auto result = test::run_stack(*model, weights, input);
+  const auto& connections = model->connections();
+  for (moue::index_t l = 0; l < model->layers(); ++l)
+    for (moue::index_t j = 0; j < std::ssize(connections.candidates(l)); ++j) {
+      const auto& selected = result.visits[static_cast<std::size_t>(l)].selected;
+      const auto wanted = static_cast<double>(std::ranges::count(selected, j));
+      const auto all =
+          static_cast<double>(selected.size() - static_cast<std::size_t>(std::ranges::count(selected, -1)));
+      CHECK(result.share[static_cast<std::size_t>(connections.candidate_offset(l) + j)] ==
+            doctest::Approx(wanted / all).epsilon(1e-15));
+    }
+}
+
+TEST_CASE("a batch without the balancing loss does not get that of the batch before") {
+  each_composition({}, [&](const auto& name, const auto& model) {
+    if (name == "uneven_widths") return;  // has none
+    const auto weights = test::random_weights(model, 1);
+    const auto input = test::random_input(model, 7, 2);
+    const moue::pass_options options{.tokens = 7};
+    moue::workspace scratch(model.workspace_bytes(options));
+    const auto pass = model.start(weights, options, scratch);
+    const auto gradients_of = [&](bool armed) {
+      moue::gradients<double> into(model.layout());
+      std::vector<double> x = input.x, dx = input.loss_weight;
+      const auto view = [&](auto& v) { return moue::matrix_view(v.data(), moue::index_t{7}, model.width()); };
+      pass->begin(7);
+      for (moue::index_t l = 0; l < model.layers(); ++l) pass->forward(l, view(x), view(x));
+      if (armed) pass->arm();
+      for (moue::index_t l = model.layers(); l-- > 0;) pass->backward(l, view(dx), view(dx), into);
+      return into;
+    };
+    const auto before = gradients_of(false), armed = gradients_of(true), after = gradients_of(false);
+    CHECK(!test::same_bits(before, armed));
+    CHECK(test::same_bits(before, after));
+  });
+}

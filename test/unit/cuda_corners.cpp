@@ -187,12 +187,44 @@ TEST_CASE("mask: a broken logit closes its candidate, for good and to the bit") 
   }
 }
 
+TEST_CASE("mask: what is no number, in a token or in a router's weights, enters no sum") {
+  for (const auto& name : test::compositions_on_device()) {
+    CAPTURE(name);
+    const auto check = [](const setting& s) {
+      const auto result = s.run(), expected = s.expected();
+      CHECK(all_finite(result.gradients));
+      CHECK(all_finite(result.dx));
+      CHECK(all_finite(result.last_state));
+      CHECK(std::isfinite(result.balance));
+      for (std::size_t l = 0; l < result.visits.size(); ++l) {
+        CHECK(all_finite(result.visits[l].y));
+        CHECK(result.visits[l].experts == expected.visits[l].experts);
+      }
+      CHECK(test::distance(result.dx, expected.dx) < tolerance);
+      CHECK(test::distance(result.gradients, expected.gradients) < tolerance);
+    };
+    setting token(name, moue::non_finite::mask);
+    token.input.x[static_cast<std::size_t>(3 * token.here->width() + 1)] = not_a_number;
+    check(token);
+    setting weight(name, moue::non_finite::mask);
+    const auto& layout = *weight.here->layout();
+    for (moue::index_t column = 0; column < layout.router_tensors(); ++column) {
+      const auto& info = layout[layout.router(1, column)];
+      if (info.trained && info.rows > 1)
+        weight.weights[info.name](info.rows - 1, 0) = column % 2 == 0 ? inf : not_a_number;
+    }
+    check(weight);
+  }
+}
+
 TEST_CASE("a closed candidate is never taken and has probability and gradient zero") {
   for (const auto& name : on_device({"linear_bias", "uneven_widths"})) {
     CAPTURE(name);
     setting s(name);
     s.weights["layers.0.router.bias"](0, 1) = -inf;
+    s.weights["layers.0.router.weight"](1, 0) = not_a_number;
     const auto result = s.run(), expected = s.expected();
+    CHECK(all_finite(result.gradients));
     CHECK(std::ranges::count(result.visits[0].selected, 1) == 0);
     CHECK(result.probability[1] == 0);
     CHECK(result.share[1] == 0);

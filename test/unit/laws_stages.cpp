@@ -33,6 +33,7 @@ enum class stage_fault {
   read_wrong,
   read_assigned,
   not_cleared,
+  closed_by_sum,
   assumed,
   weight_wrong,
   state_forgotten,
@@ -102,6 +103,11 @@ struct faulty_stage {
       }
   }
   template <class C>
+  void close(const auto&, const moue::router_frame<C>& frame, const auto&, const auto&) const requires(!Features) {
+    frame.logits(0, 0) = moue::detail::minus_infinity<C>();
+    if (has(stage_fault::closed_by_sum)) frame.logits(frame.logits.rows - 1, 0) -= C(100);
+  }
+  template <class C>
   void advance(const auto&, const moue::router_frame<C>& frame, const auto& p, const auto& temporary) const {
     for (moue::index_t t = 0; t < frame.next_state.rows && frame.state.cols > 0; ++t) {
       C sum = frame.state(has(stage_fault::states_meet) ? frame.state.rows - 1 : t, 0);
@@ -145,6 +151,7 @@ void stage_faults_are_named(const Check& check_laws) {
   names(check(stage_fault::read_wrong), backward);
   names(check(stage_fault::read_assigned), "backward adds to gradients");
   names(check(stage_fault::not_cleared), "backward assigns gradients that hold nothing");
+  if (!Features) names(check(stage_fault::closed_by_sum), "close assigns minus infinity or nothing");
   names(check(stage_fault::assumed), "any gradient of a parameter may be unwanted");
   names(check(stage_fault::weight_wrong), backward);
   names(check(stage_fault::state_forgotten), backward);

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "moue/any/erase.hpp"
 #include "moue/backend/reference.hpp"
 #include "moue/expert/gated_mlp.hpp"
 #include "moue/pass.hpp"
@@ -17,6 +18,7 @@
 #include "moue/router/compose.hpp"
 #include "moue/router/logit_bias.hpp"
 #include "moue/router/query_score.hpp"
+#include "moue/testing/model_laws.hpp"
 #include "moue/testing/row_laws.hpp"
 #include "moue/testing/select_laws.hpp"
 #include "moue/testing/stage_laws.hpp"
@@ -386,4 +388,79 @@ TEST_CASE("with exchanges one stage and keeps the others") {
   CHECK(base.on_non_finite == moue::non_finite::propagate);
   static_assert(std::is_same_v<decltype(changed.preference), moue::biased_sigmoid>);
   static_assert(std::is_same_v<decltype(changed.probability), moue::sigmoid_probability>);
+}
+
+namespace {
+
+/// Features with a state of two columns that turn round each other: next = (gate sum - s_1, s_0), u = x + s_0.
+struct turning_features {
+  constexpr moue::index_t width(moue::index_t input) const { return input; }
+  constexpr moue::index_t state_width() const { return 2; }
+  template <class C>
+  void forward(const auto& ops, const moue::router_frame<C>& frame, const auto&, const auto&) const {
+    ops.each_element(frame.features.rows, frame.features.cols, [=](moue::index_t t, moue::index_t j) {
+      frame.features(t, j) = frame.input(t, j) + frame.state(t, 0);
+    });
+  }
+  template <class C>
+  void backward(const auto& ops, const moue::router_frame<C>& frame, const moue::router_gradient<C>& gradient,
+                const auto&, const auto&, const auto&) const {
+    ops.each_row(frame.features.rows, [=](moue::index_t t) {
+      for (moue::index_t j = 0; j < frame.features.cols; ++j) {
+        gradient.input(t, j) += gradient.features(t, j);
+        gradient.state(t, 0) += gradient.features(t, j);
+      }
+    });
+  }
+  template <class C>
+  void advance(const auto& ops, const moue::router_frame<C>& frame, const auto&, const auto&) const {
+    ops.each_row(frame.state.rows, [=](moue::index_t t) {
+      C sum = -frame.state(t, 1);
+      for (moue::index_t j = 0; j < frame.gates.cols; ++j) sum += C(j + 1) * frame.gates(t, j);
+      frame.next_state(t, 0) = sum;
+      frame.next_state(t, 1) = frame.state(t, 0);  // written in place this would be the sum
+    });
+  }
+  template <class C>
+  void advance_backward(const auto& ops, const moue::router_frame<C>& frame, const moue::router_gradient<C>& gradient,
+                        const auto&, const auto&, const auto&) const {
+    ops.each_row(frame.state.rows, [=](moue::index_t t) {
+      gradient.state(t, 0) += gradient.next_state(t, 1);
+      gradient.state(t, 1) -= gradient.next_state(t, 0);
+      for (moue::index_t j = 0; j < frame.gates.cols; ++j) gradient.gates(t, j) += C(j + 1) * gradient.next_state(t, 0);
+    });
+  }
+};
+
+}  // namespace
+
+TEST_CASE("two stages with state keep it side by side, in inference as in training") {
+  const auto model = moue::erase<double>(
+      moue::mixture{moue::swiglu{4, 3}, moue::shared_pool{3, 4},
+                    moue::router{moue::score_sum{moue::linear_score{1}, moue::trajectory{.rank = 3}}, moue::top_k{2},
+                                 moue::softmax_then_select{}}
+                        .with(turning_features{}),
+                    moue::no_balancing{}, moue::reference{}});
+  CHECK(model->state_width() == 5);
+  obeys(moue::testing::check_gradients(*model));
+  auto weights = model->initialize(1);
+  for (const auto& info : *model->layout())
+    if (info.name.ends_with("trajectory_map"))
+      for (moue::index_t i = 0; i < info.size(); ++i) weights[info.name].data[i] = 0.1 * static_cast<double>(i + 1);
+  const auto run = [&](moue::mode how) {
+    const moue::pass_options options{.tokens = 3, .how = how};
+    moue::workspace scratch(model->workspace_bytes(options));
+    const auto pass = model->start(weights, options, scratch);
+    numbers x(12), all;
+    for (std::size_t i = 0; i < x.size(); ++i) x[i] = moue::detail::normal_at(3, i);
+    pass->begin(3);
+    for (moue::index_t l = 0; l < model->layers(); ++l) {
+      pass->forward(l, {x.data(), 3, 4}, {x.data(), 3, 4});
+      all.insert(all.end(), x.begin(), x.end());
+    }
+    const auto state = pass->state_out();
+    for (moue::index_t t = 0; t < 3; ++t) all.insert(all.end(), state.row(t).begin(), state.row(t).end());
+    return all;
+  };
+  CHECK(run(moue::mode::inference) == run(moue::mode::training));
 }

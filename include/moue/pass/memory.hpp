@@ -44,6 +44,7 @@ struct pass_memory {
   using router_type = typename MixtureT::router_type;
   static constexpr bool own_features = router_stages<router_type>::own_features;
   static constexpr bool converts = !std::is_same_v<S, C>;
+  static constexpr bool may_close = router_stages<router_type>::may_close;
   static constexpr index_t count_block = 256;  ///< rows whose valid tokens are counted together
   static constexpr bool balances = !std::is_same_v<typename MixtureT::loss_type, no_balancing>;
 
@@ -54,11 +55,13 @@ struct pass_memory {
   vector_view<std::uint8_t> valid;
   vector_view<index_t> valid_parts;   ///< valid tokens of each block of rows
   vector_view<index_t> valid_tokens;  ///< [1]
+  vector_view<std::uint8_t> usable;   ///< [tokens] valid rows that are not broken, where broken ones are masked
 
   expert_scratch<C> experts;
   matrix_view<C> router_conversion;
-  matrix_view<C> x;         ///< [tokens, width] the router's input in the compute type, if that differs
-  matrix_view<C> features;  ///< [tokens, features], if they are not the input itself
+  vector_view<S> finite_weights;  ///< of the router at one layer, where candidates may be closed
+  matrix_view<C> x;               ///< [tokens, width] the router's input, if it has another type or may be broken
+  matrix_view<C> features;        ///< [tokens, features], if they are not the input itself
   matrix_view<C> scores;
   matrix_view<C> probabilities;
   matrix_view<C> dense_gates;  ///< [tokens, candidates], if a stage keeps state
@@ -160,6 +163,8 @@ struct pass_memory {
     valid = memory.take<std::uint8_t>(tokens, "padding mask");
     valid_parts = memory.take<index_t>((tokens + count_block - 1) / count_block, "valid tokens of blocks");
     valid_tokens = memory.take<index_t>(1, "valid tokens");
+    const bool masks = model.router().on_non_finite == non_finite::mask;
+    usable = memory.take<std::uint8_t>(masks ? tokens : 0, "usable rows");
 
     experts = run.template take_scratch<S>(memory, entries, training);
     index_t largest = 0;
@@ -168,7 +173,8 @@ struct pass_memory {
     router_conversion = run.template take_conversion<S>(memory, largest);
     const index_t width = model.width();
     const index_t features_width = model.router().features.width(width);
-    x = memory.take<C>(converts ? tokens : 0, width, "widened inputs");
+    finite_weights = memory.take<S>(masks || may_close ? weights_of_layer(model) : 0, "finite router weights");
+    x = memory.take<C>(converts || (masks && saved_tokens == 0) ? tokens : 0, width, "inputs of routers");
     features = memory.take<C>(own_features ? tokens : 0, features_width, "features");
     scores = memory.take<C>(tokens, candidates, "selection scores");
     probabilities = memory.take<C>(balances ? tokens : 0, candidates, "probabilities");
@@ -219,6 +225,23 @@ struct pass_memory {
   static index_t elements(const matrix_shape& shape) {
     return (checked_product(shape.rows, shape.cols, "router temporaries") + 15) / 16 * 16;
   }
+
+  /// Elements that the router's trained tensors take at the layer that has most of them.
+  static index_t weights_of_layer(const MixtureT& model) {
+    const auto& layout = *model.layout();
+    index_t most = 0;
+    for (index_t layer = 0; layer < model.layers(); ++layer) {
+      index_t sum = 0;
+      for (index_t column = 0; column < layout.router_tensors(); ++column) {
+        const auto& info = layout[layout.router(layer, column)];
+        if (info.trained) sum += weight_elements(info.rows, info.cols);
+      }
+      most = (std::max)(most, sum);
+    }
+    return most;
+  }
+  /// Every tensor begins where vectors of any type do.
+  static index_t weight_elements(index_t rows, index_t cols) { return (rows * cols + 31) / 32 * 32; }
 
  private:
   /// A table of the mixture where its backend can read it: the mixture's own, or a copy.

@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <string>
+#include <limits>
 #include <type_traits>
 #include <utility>
 
@@ -17,16 +18,18 @@
 #include "moue/pass/rows.hpp"
 #include "moue/router.hpp"
 #include "moue/router/compose.hpp"
+#include "moue/router/stages.hpp"
 #include "moue/view.hpp"
 
 namespace moue::inline v0_1::detail {
 
-/// One token's selection scores, closed where the logit is.
+/// One token's selection scores. What is closed, by the score stage, by the preference or because it is broken and masked,
+/// is minus infinity in them, whatever the rest says; what is broken and not closed is NaN in both.
 template <class C, class RouterT, class P>
 struct prefer_row {
   RouterT router;
   P parameters;
-  vector_view<const std::uint8_t> valid;
+  vector_view<const std::uint8_t> valid;  // the rows that this layer looks at
   matrix_view<C> logits;
   matrix_view<C> scores;
 
@@ -37,12 +40,15 @@ struct prefer_row {
     const auto q = scores.row(t);
     const bool masking = router.on_non_finite == non_finite::mask;
     if (!valid[t]) {
-      for (index_t j = lanes.first(); j < q.size; j += lanes.step()) q[j] = minus_infinity<C>();
+      for (index_t j = lanes.first(); j < q.size; j += lanes.step()) {
+        q[j] = minus_infinity<C>();
+        if (masking) z[j] = minus_infinity<C>();
+      }
       return;
     }
-    if (masking) {
+    if (masking || !by_logits_alone) {
       for (index_t j = lanes.first(); j < z.size; j += lanes.step())
-        if (broken(z[j])) z[j] = minus_infinity<C>();
+        if (!is_finite(z[j]) && !closed(z[j])) z[j] = masking ? minus_infinity<C>() : not_a_number();
       lanes.wait();
     }
     const vector_view<const C> logit = z;
@@ -51,10 +57,36 @@ struct prefer_row {
     else if (lanes.leads())
       router.preference(logit, parameters, q);
     lanes.wait();
-    for (index_t j = lanes.first(); j < z.size; j += lanes.step())  // closed stays closed, whatever the preference says
-      if (z[j] == minus_infinity<C>() || (masking && broken(q[j]))) q[j] = minus_infinity<C>();
+    for (index_t j = lanes.first(); j < z.size; j += lanes.step()) {
+      const bool whole = is_finite(z[j]);
+      if (whole && (by_logits_alone || !(masking ? broken(q[j]) : q[j] != q[j]))) continue;
+      const bool shut = masking || (whole ? false : closed(z[j]) || (!by_logits_alone && q[j] == minus_infinity<C>()));
+      q[j] = shut ? minus_infinity<C>() : not_a_number();
+      if (!whole || (!shut && router.on_non_finite == non_finite::propagate)) z[j] = q[j];
+    }
   }
+
+ private:
+  static constexpr bool score_closes = router_stages<RouterT>::score_closes;
+  static constexpr bool by_logits_alone =
+      std::is_same_v<std::remove_cvref_t<decltype(std::declval<RouterT>().preference)>, by_logits>;
+
+  MOUE_HD static constexpr C not_a_number() { return std::numeric_limits<C>::quiet_NaN(); }
+  /// Whether a logit is a mark: without a stage that closes, minus infinity is as broken as NaN.
+  MOUE_HD static constexpr bool closed(C logit) { return score_closes && logit == minus_infinity<C>(); }
 };
+
+/// Moves the columns of a row that are not closed to its front, and ends them by -1. What is no column stays: it is not
+/// lawful, and is told as it was selected.
+template <class C>
+MOUE_HD void drop_closed(const vector_view<const C>& scores, const vector_view<std::int32_t>& selected) {
+  index_t count = 0;
+  for (const std::int32_t column : selected) {
+    if (column == -1) break;
+    if (column < 0 || column >= scores.size || scores[column] != minus_infinity<C>()) selected[count++] = column;
+  }
+  if (count < selected.size) selected[count] = -1;
+}
 
 /// One token's way from logits to assignments: prefer → select → gate, its probabilities, and where its entries begin.
 /// A selection that sees the whole table has run before, and the preference before that; columns that were given are there
@@ -134,8 +166,11 @@ struct route_row {
     index_t count = 0;
     bool select = false;
     if constexpr (has_select<select_type>) select = !given;
-    if (!select)
+    if (!select) {
+      if (lanes.leads()) drop_closed(vector_view<const C>(prefer.scores.row(t)), selected.row(t));
+      lanes.wait();
       while (count < selected.cols && selected(t, count) != -1) ++count;
+    }
     if constexpr (has_select<select_type>)
       if (select) {
         const auto& stage = prefer.router.select;

@@ -26,12 +26,61 @@ struct convert_element {
 };
 
 /// to = from where the row is valid, else 0: what padding holds, NaN perhaps, must not meet a gradient of 0.
-template <class S>
+template <class S, class To = S>
 struct keep_element {
   vector_view<const std::uint8_t> valid;
   matrix_view<const S> from;
+  matrix_view<To> to;
+  MOUE_HD void operator()(index_t t, index_t j) const {
+    to(t, j) = valid[t] ? static_cast<To>(from(t, j)) : To(compute_t<To>(0));
+  }
+};
+
+/// How many numbers of a row are not finite, counted by all lanes.
+template <class C, class T, class Lanes>
+MOUE_HD index_t count_broken(const matrix_view<T>& m, index_t t, const Lanes& lanes) {
+  index_t count = 0;
+  for (index_t j = lanes.first(); j < m.cols; j += lanes.step()) count += is_finite(static_cast<C>(m(t, j))) ? 0 : 1;
+  return lanes.sum(count);
+}
+
+/// usable[t] = whether the row is valid and its router's input and depth state are finite; a broken state begins again.
+template <class S, class C>
+struct find_usable_row {
+  vector_view<const std::uint8_t> valid;
+  matrix_view<const S> x;
+  matrix_view<C> state;
+  vector_view<std::uint8_t> usable;
+  template <class Lanes = one_lane>
+  MOUE_HD void operator()(index_t t, const Lanes& lanes = {}) const {
+    const bool broken_x = count_broken<C>(x, t, lanes) > 0, broken_state = count_broken<C>(state, t, lanes) > 0;
+    if (broken_state)
+      for (index_t j = lanes.first(); j < state.cols; j += lanes.step()) state(t, j) = C(0);
+    if (lanes.leads()) usable[t] = valid[t] && !broken_x && !broken_state ? 1 : 0;
+  }
+};
+
+/// Features that are not finite become zeros, and their row is not usable.
+template <class C>
+struct close_broken_features {
+  matrix_view<C> features;
+  vector_view<std::uint8_t> usable;
+  template <class Lanes = one_lane>
+  MOUE_HD void operator()(index_t t, const Lanes& lanes = {}) const {
+    if (count_broken<C>(features, t, lanes) == 0) return;
+    for (index_t j = lanes.first(); j < features.cols; j += lanes.step()) features(t, j) = C(0);
+    if (lanes.leads()) usable[t] = 0;
+  }
+};
+
+/// to = from, with 0 for what is no finite number.
+template <class S>
+struct finite_element {
+  matrix_view<const S> from;
   matrix_view<S> to;
-  MOUE_HD void operator()(index_t t, index_t j) const { to(t, j) = valid[t] ? from(t, j) : S(compute_t<S>(0)); }
+  MOUE_HD void operator()(index_t i, index_t j) const {
+    to(i, j) = is_finite(static_cast<compute_t<S>>(from(i, j))) ? from(i, j) : S(compute_t<S>(0));
+  }
 };
 
 /// valid[t] = 1 or 0 as the caller's mask says; without a mask all rows are valid.
@@ -78,20 +127,22 @@ MOUE_HD bool broken(C logit) {
   return !is_finite(logit) && logit != minus_infinity<C>();
 }
 
-/// Host only: throws at the first NaN or plus infinity of a valid row.
+/// Host only: throws at the first candidate of a valid row that is not closed and whose logit or preference is not finite.
 template <class C>
 struct reject_broken_row {
   matrix_view<const C> logits;
+  matrix_view<const C> scores;
   vector_view<const std::uint8_t> valid;
   index_t layer;
   void operator()(index_t t) const {
     if (!valid[t]) return;
     for (index_t j = 0; j < logits.cols; ++j)
       require(
-          !broken(logits(t, j)), "router",
+          !broken(logits(t, j)) && !broken(scores(t, j)), "router",
           [&] {
-            return "the logit of candidate " + std::to_string(j) + " for token " + std::to_string(t) + " at layer " +
-                   std::to_string(layer) + " is not finite";
+            return std::string(broken(logits(t, j)) ? "the logit" : "the preference") + " of candidate " +
+                   std::to_string(j) + " for token " + std::to_string(t) + " at layer " + std::to_string(layer) +
+                   " is not finite";
           },
           "look for NaN or infinity in the layer's input or router weights, or choose another moue::non_finite mode");
   }

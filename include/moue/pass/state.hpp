@@ -145,6 +145,11 @@ struct pass_state {
   }
   matrix_view<C> gates(index_t layer) const { return shaped(record(layer).gates, max_selected(layer)); }
   vector_view<const std::uint8_t> valid() const { return batch.valid; }
+  bool masks() const { return model->router().on_non_finite == non_finite::mask; }
+  /// The rows that the router of the layer at work looks at.
+  vector_view<const std::uint8_t> usable() const {
+    return masks() ? vector_view<const std::uint8_t>{memory.usable.data, at.tokens} : valid();
+  }
   vector_view<const std::int32_t> candidate_ids(index_t layer) const {
     return {memory.candidates_of_all.data + model->connections().candidate_offset(layer), candidates(layer)};
   }
@@ -166,6 +171,21 @@ struct pass_state {
   auto operations() const { return model->backend().operations(memory.router_conversion); }
   void clear(const matrix_view<C>& m) const { operations().each_element(m.rows, m.cols, clear_element<C>{m}); }
 
+  /// The router's weights as sums over candidates may see them. What is no number in them belongs to candidates that are
+  /// closed, or shows in the gradients of their logits; a buffer's minus infinity is a mark.
+  auto finite_weights(std::array<matrix_view<const S>, stages_type::parameters> weights, index_t layer) const {
+    if (!pass_memory<MixtureT, S>::may_close && !masks()) return weights;
+    S* next = memory.finite_weights.data;
+    index_t column = 0;
+    for (auto& weight : weights) {
+      if (!(*model->layout())[model->layout()->router(layer, column++)].trained) continue;
+      const matrix_view<S> copy{next, weight.rows, weight.cols};
+      operations().each_element(copy.rows, copy.cols, finite_element<S>{weight, copy});
+      next += pass_memory<MixtureT, S>::weight_elements(copy.rows, copy.cols);
+      weight = copy;
+    }
+    return weights;
+  }
   template <class View, class Values>
   auto router_weights(Values& values, index_t layer) const {
     std::array<View, stages_type::parameters> result;
@@ -190,10 +210,11 @@ struct pass_state {
   /// inputs are external.
   matrix_view<const S> save(const matrix_view<const S>& from, const matrix_view<S>& to) const {
     if (!training() || options.external_inputs) return from;
-    operations().each_element(at.tokens, from.cols, keep_element<S>{valid(), from, rows(to)});
+    operations().each_element(at.tokens, from.cols, keep_element<S>{usable(), from, rows(to)});
     return rows(to);
   }
   matrix_view<const S> save_router(index_t layer, const matrix_view<const S>& x) {
+    if (masks()) find_usable(layer, x);
     if (!external.empty())
       (options.router_input ? external[of_range(layer)].router : external[of_range(layer)].experts) = x;
     if (!external.empty() && !options.router_input) external[of_range(layer)].router = x;
@@ -205,15 +226,21 @@ struct pass_state {
     return save(x, record(layer).x);
   }
 
+  void find_usable(index_t layer, const matrix_view<const S>& x) const {
+    operations().each_row(at.tokens,
+                          find_usable_row<S, C>{valid(), x, depth_state(layer), {memory.usable.data, at.tokens}});
+  }
+
   router_frame<C> make_frame(index_t layer, const matrix_view<const S>& x) const {
     router_frame<C> frame;
     frame.candidates = candidate_ids(layer);
     frame.batch = batch;
-    if constexpr (pass_memory<MixtureT, S>::converts) {
-      operations().each_element(at.tokens, x.cols, convert_element<S, C>{x, rows(memory.x)});
+    constexpr bool converts = pass_memory<MixtureT, S>::converts;
+    if (converts || (masks() && (!training() || options.external_inputs))) {
+      operations().each_element(at.tokens, x.cols, keep_element<S, C>{usable(), x, rows(memory.x)});
       frame.input = rows(memory.x);
     } else {
-      frame.input = x;
+      if constexpr (!converts) frame.input = x;
     }
     if constexpr (stages_type::own_features)
       frame.features = rows(memory.features);
@@ -223,6 +250,13 @@ struct pass_state {
     frame.state = depth_state(layer);
     frame.next_state = depth_state(layer + 1);
     return frame;
+  }
+
+  void make_features(const router_frame<C>& frame, const auto& weights, const auto& scratch) const {
+    const auto ops = operations();
+    stages_type(model->router()).make_features(ops, frame, weights, scratch);
+    if constexpr (stages_type::own_features)
+      if (masks()) ops.each_row(at.tokens, close_broken_features<C>{frame.features, {memory.usable.data, at.tokens}});
   }
 
   /// The gates of `layer` as a [tokens, candidates] matrix.
@@ -243,11 +277,8 @@ struct pass_state {
     const auto weights = router_weights<matrix_view<const S>>(values, layer);
     const auto scratch = temporaries(layer);
     auto frame = make_frame(layer, x);
-    stages.make_features(ops, frame, weights, scratch);
+    make_features(frame, weights, scratch);
     stages.make_logits(ops, frame, weights, scratch);
-    if constexpr (on_host<typename MixtureT::backend_type>)
-      if (model->router().on_non_finite == non_finite::reject)
-        ops.each_row(tokens, reject_broken_row<C>{frame.logits, valid(), layer});
 
     const auto preference = stages.preference_part(weights);
     const vector_view<const std::int32_t> always_ids{
@@ -256,14 +287,21 @@ struct pass_state {
     const index_t width = max_selected(layer) + always(layer);
     const auto scores = shaped(memory.scores, candidates(layer));
     using parameters_type = std::remove_const_t<decltype(preference)>;
-    const prefer_row<C, router_type, parameters_type> prefer{model->router(), preference, valid(), frame.logits,
+    const prefer_row<C, router_type, parameters_type> prefer{model->router(), preference, usable(), frame.logits,
                                                              scores};
-    if constexpr (!has_select<std::remove_cvref_t<decltype(model->router().select)>>) {
+    constexpr bool by_row = has_select<std::remove_cvref_t<decltype(model->router().select)>>;
+    const auto reject = [&] {
+      if constexpr (on_host<typename MixtureT::backend_type>)
+        if (model->router().on_non_finite == non_finite::reject)
+          ops.each_row(tokens, reject_broken_row<C>{frame.logits, scores, valid(), layer});
+    };
+    if constexpr (!by_row) {
       ops.each_row(tokens, prefer);
+      reject();
       if constexpr (selects)
-        model->router().select.table(ops, matrix_view<const C>(scores), valid(), frame.candidates, selected(layer));
+        model->router().select.table(ops, matrix_view<const C>(scores), usable(), frame.candidates, selected(layer));
     }
-    if constexpr (!selects) given(ops, frame.candidates, valid(), selected(layer));
+    if constexpr (!selects) given(ops, frame.candidates, usable(), selected(layer));
     const auto run = [&](const auto& row) {
       if constexpr (on_host<typename MixtureT::backend_type>)
         ops.each_row(tokens + 1, checked_route_row{row, layer});
@@ -274,10 +312,11 @@ struct pass_state {
         prefer, frame.candidates, always_ids, !selects, shaped(memory.probabilities, candidates(layer)),
         selected(layer), gates(layer), visit.offsets, rectangle(visit.experts, width),
         rectangle(visit.entry_gates, width), rectangle(visit.columns, width)});
+    if constexpr (by_row) reject();
     at.entries[place(layer)] = tokens * width;
     if (stages.state_width() > 0) {
       frame.gates = spread(layer);
-      stages.advance(ops, frame, weights, scratch);
+      stages.advance(ops, frame, finite_weights(weights, layer), scratch);
     }
   }
 
@@ -355,14 +394,15 @@ struct pass_state {
     const index_t tokens = at.tokens;
     const auto ops = operations();
     const stages_type stages(model->router());
-    const auto weights = router_weights<matrix_view<const S>>(values, layer);
+    const auto weights = finite_weights(router_weights<matrix_view<const S>>(values, layer), layer);
     call_targets<C, stages_type::parameters> written(
         into, [&](index_t column) { return model->layout()->router(layer, column); });
     const auto& dweights = written.targets();
     const auto scratch = temporaries(layer);
     const index_t n = candidates(layer);
+    if (masks()) find_usable(layer, saved(layer).router);
     auto frame = make_frame(layer, saved(layer).router);
-    stages.make_features(ops, frame, weights, scratch);
+    make_features(frame, weights, scratch);
 
     router_gradient<C> gradient;
     gradient.input = rows(memory.dinput);

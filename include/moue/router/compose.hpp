@@ -20,12 +20,14 @@
 
 namespace moue::inline v0_1 {
 
-/// What to do with a logit that is NaN or plus infinity. (Minus infinity is not an accident: it closes a candidate.) Ids
-/// are distinct and in range in every mode.
+/// What to do with a logit, or a preference, that is no finite number, unless its candidate is closed. Ids are distinct and
+/// in range in every mode.
 enum class non_finite {
   propagate,  ///< it is selected first and shows as NaN in the output
   reject,     ///< the pass throws, naming layer, token and candidate
-  mask        ///< the candidate is closed for this token
+  /// The candidate is closed for this token. A token whose router input (or depth state) is not finite is taken as padding
+  /// by this layer, but counts among its tokens, and its depth state begins again at zero. What is closed enters no sum.
+  mask
 };
 
 /// A router made of stages. `router{score, select, gate}` reads the layer's input, selects by logits and balances by a

@@ -11,26 +11,9 @@
 
 #include "moue/error.hpp"
 #include "moue/router.hpp"
+#include "moue/router/logit_bias.hpp"
 
 namespace moue::inline v0_1 {
-namespace detail {
-
-/// Closed candidates are assigned minus infinity, so that not even an overflow of their product can open them.
-template <class C, class W>
-struct open_foreign {
-  matrix_view<C> logits;
-  W opening;
-  MOUE_HD void operator()(index_t t, index_t j) const {
-    const C bias = static_cast<C>(opening(0, j));
-    logits(t, j) = bias == minus_infinity<C>() ? bias : logits(t, j) + bias;
-  }
-};
-
-template <class C, class W>
-open_foreign(matrix_view<C>, W) -> open_foreign<C, W>;
-
-}  // namespace detail
-
 /// `score` for the first `home` candidates of every layer, and z_e = w_{l,e} · u + b_{l,e} for the candidates after them.
 /// The home part runs the very products it would run alone, so that with every b at minus infinity the layer is bit-equal
 /// to one without the foreign candidates. Layers may have any number of foreign candidates, also none; depth state that
@@ -62,7 +45,13 @@ struct extended_score {
     const auto logits = frame.logits.column_block(home, frame.logits.cols - home);
     if (logits.cols == 0) return;
     ops.linear(frame.features, p[rows], logits, store::add);
-    ops.each_element(logits.rows, logits.cols, detail::open_foreign{logits, p[rows + 1]});
+    ops.each_element(logits.rows, logits.cols, detail::add_logit_bias{logits, p[rows + 1]});
+  }
+  template <class C>
+  void close(const auto& ops, const router_frame<C>& frame, const auto& p, const auto& temporary) const {
+    if constexpr (detail::has_close<ScoreT>) score.close(ops, narrowed(frame), inner(p), temporary);
+    const auto logits = frame.logits.column_block(home, frame.logits.cols - home);
+    if (logits.cols > 0) ops.each_element(logits.rows, logits.cols, detail::close_by_bias{logits, p[rows + 1]});
   }
   template <class C>
   void backward(const auto& ops, const router_frame<C>& frame, const router_gradient<C>& gradient, const auto& p,

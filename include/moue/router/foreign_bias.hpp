@@ -14,7 +14,7 @@ namespace moue::inline v0_1 {
 
 /// z_e += a_{l,e} for the candidates after the first `home` of a layer, with `foreign_bias` a [1, candidates - home] per
 /// layer, trained. Beside `extended_score` in a `score_sum` it lets every layer learn how much of its traffic each foreign
-/// expert is to get, whatever the token. Home logits are not touched.
+/// expert is to get, whatever the token. Minus infinity closes one. Home logits are not touched.
 struct foreign_bias {
   index_t home = 0;
   double initial = 0;
@@ -27,6 +27,11 @@ struct foreign_bias {
   void forward(const auto& ops, const router_frame<C>& frame, const auto& p, const auto&) const {
     const auto logits = foreign(frame.logits);
     ops.each_element(logits.rows, logits.cols, detail::add_logit_bias{logits, p[0]});
+  }
+  template <class C>
+  void close(const auto& ops, const router_frame<C>& frame, const auto& p, const auto&) const {
+    const auto logits = foreign(frame.logits);
+    ops.each_element(logits.rows, logits.cols, detail::close_by_bias{logits, p[0]});
   }
   template <class C>
   void backward(const auto& ops, const router_frame<C>&, const router_gradient<C>& gradient, const auto&, const auto&,

@@ -13,6 +13,15 @@
 #include "moue/router/probability.hpp"
 
 namespace moue::inline v0_1 {
+namespace detail {
+
+/// Minus infinity is a mark: nothing can be added to it that opens the candidate.
+template <class C>
+MOUE_HD C preferred(C score, C bias) {
+  return bias == minus_infinity<C>() ? bias : score + bias;
+}
+
+}  // namespace detail
 
 /// Selection reads the logits.
 struct by_logits {
@@ -24,7 +33,8 @@ struct by_logits {
 };
 
 /// Selection reads z + b; gates and probabilities do not see b. The buffer `selection_bias` [1, candidates] per layer is
-/// not trained; a controller sets it (loss-free balancing, arXiv 2408.15664). Minus infinity closes a candidate.
+/// not trained; a controller sets it (loss-free balancing, arXiv 2408.15664). Minus infinity closes a candidate, whatever
+/// its logit is.
 struct biased_logits {
   auto parameters(router_shape s) const {
     return std::array{parameter_spec{"selection_bias", 1, s.candidates, {}, scope::layer, false}};
@@ -33,7 +43,7 @@ struct biased_logits {
   MOUE_HD void operator()(vector_view<const C> logits, const auto& p, vector_view<C> scores,
                           const Lanes& lanes = {}) const {
     for (index_t j = lanes.first(); j < logits.size; j += lanes.step())
-      scores[j] = logits[j] + static_cast<C>(p[0](0, j));
+      scores[j] = detail::preferred(logits[j], static_cast<C>(p[0](0, j)));
   }
 };
 
@@ -44,7 +54,7 @@ struct biased_sigmoid {
   MOUE_HD void operator()(vector_view<const C> logits, const auto& p, vector_view<C> scores,
                           const Lanes& lanes = {}) const {
     for (index_t j = lanes.first(); j < logits.size; j += lanes.step())
-      scores[j] = detail::sigmoid(logits[j]) + static_cast<C>(p[0](0, j));
+      scores[j] = detail::preferred(detail::sigmoid(logits[j]), static_cast<C>(p[0](0, j)));
   }
 };
 
@@ -56,7 +66,8 @@ struct biased_softmax {
   MOUE_HD void operator()(vector_view<const C> logits, const auto& p, vector_view<C> scores,
                           const Lanes& lanes = {}) const {
     softmax_probability{}.forward(logits, scores, lanes);
-    for (index_t j = lanes.first(); j < logits.size; j += lanes.step()) scores[j] += static_cast<C>(p[0](0, j));
+    for (index_t j = lanes.first(); j < logits.size; j += lanes.step())
+      scores[j] = detail::preferred(scores[j], static_cast<C>(p[0](0, j)));
   }
 };
 

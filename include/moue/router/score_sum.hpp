@@ -40,6 +40,14 @@ class score_sum {
     });
   }
   template <class C>
+  void close(const auto& ops, const router_frame<C>& frame, const auto& p, const auto& temporary) const
+      requires(detail::has_close<Terms> || ...) {
+    each_term([&]<std::size_t Term>(const auto& term, index_t column) {
+      if constexpr (detail::has_close<std::remove_cvref_t<decltype(term)>>)
+        term.close(ops, slice(term, frame, column), own<Term>(p), own_scratch<Term>(temporary));
+    });
+  }
+  template <class C>
   void backward(const auto& ops, const router_frame<C>& frame, const router_gradient<C>& gradient, const auto& p,
                 const auto& temporary, const auto& dp) const {
     each_term([&]<std::size_t Term>(const auto& term, index_t column) {

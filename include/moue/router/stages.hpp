@@ -7,6 +7,7 @@
 
 #include <array>
 #include <cstddef>
+#include <limits>
 #include <type_traits>
 #include <utility>
 
@@ -14,6 +15,15 @@
 #include "moue/router/rows.hpp"
 
 namespace moue::inline v0_1::detail {
+
+/// A logit that is no finite number before anything was closed is an accident, and minus infinity must not hide it.
+template <class C>
+struct show_broken_logit {
+  matrix_view<C> logits;
+  MOUE_HD void operator()(index_t t, index_t j) const {
+    if (!is_finite(logits(t, j))) logits(t, j) = std::numeric_limits<C>::quiet_NaN();
+  }
+};
 
 /// Features first, then the score, then the preference; a pass lays parameters, scratch and state out in this order.
 template <class RouterT>
@@ -26,6 +36,10 @@ class router_stages {
 
  public:
   static constexpr bool own_features = !std::is_same_v<features_type, input_features>;
+  /// Whether logits of minus infinity are marks; else they are accidents.
+  static constexpr bool score_closes = has_close<score_type>;
+  /// Whether a candidate can be closed while its logit is broken.
+  static constexpr bool may_close = score_closes || !std::is_same_v<preference_type, by_logits>;
   static constexpr std::size_t parameters =
       features_parameters + score_parameters + stage_parameter_count<preference_type>;
   static constexpr std::size_t temporaries = stage_temporary_count<features_type> + stage_temporary_count<score_type>;
@@ -45,6 +59,10 @@ class router_stages {
   void make_logits(const auto& ops, const router_frame<C>& frame, const auto& p, const auto& temporary) const {
     ops.each_element(frame.logits.rows, frame.logits.cols, clear_element<C>{frame.logits});
     router_.score.forward(ops, score_part(frame), score_part(p), score_scratch(temporary));
+    if constexpr (score_closes) {
+      ops.each_element(frame.logits.rows, frame.logits.cols, show_broken_logit<C>{frame.logits});
+      router_.score.close(ops, score_part(frame), score_part(p), score_scratch(temporary));
+    }
   }
 
   template <class C>

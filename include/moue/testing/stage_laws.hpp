@@ -80,6 +80,14 @@ void check_stage_forward(law_report& report, const T& stage, const router_shape&
     trial.forward(0, 1e3);
     report.expect("forward reads no scratch it did not write and repeats itself", trial.output().same(first),
                   [] { return std::string("logits differ when temporary holds other numbers on entry"); });
+    if constexpr (moue::detail::has_close<T>) {
+      trial.close();
+      trial.output().each([&](double v, index_t i, index_t j) {
+        report.expect("close assigns minus infinity or nothing",
+                      v == moue::detail::minus_infinity<double>() || v == first(i, j),
+                      [&] { return "logit " + text(first(i, j)) + " became " + text(v); });
+      });
+    }
     trial.forward(2.5);
     trial.output().each([](double& v, index_t, index_t) { v -= 2.5; });
     expect_close(report, "forward adds to the logits", "what was added to logit ", trial.output(), first);
@@ -193,7 +201,7 @@ inline bool usable(law_report& report, const router_shape& shape) {
 /// A shape that suits most stages; its width is that of the features for a score, of the input for a feature stage.
 inline constexpr router_shape law_shape{.tokens = 5, .width = 6, .candidates = 4, .experts = 7};
 
-/// Checks that a score stage is one: `forward` adds to the logits, `backward` and `advance_backward` add what central
+/// Checks that a score stage is one: `forward` adds to the logits, `close` only closes, `backward` and `advance_backward` add what central
 /// differences confirm, for features, input, state, gates and parameters, whose gradients may hold nothing yet or be
 /// unwanted; tokens and their states are independent.
 template <ScoreStage T>

@@ -112,6 +112,12 @@ struct stage_trial {
     output().fill(before);
     stage.forward(reference_operations{}, frame(false), const_views(p), views(temporary));
   }
+  /// Of what `forward` left.
+  void close(C stale = poison<C>()) {
+    spoil(stale);
+    if constexpr (moue::detail::has_close<T>)
+      stage.close(reference_operations{}, frame(false), const_views(p), views(temporary));
+  }
   void backward(C stale = poison<C>()) {
     spoil(stale);
     stage.backward(reference_operations{}, frame(false), gradient(), const_views(p), views(temporary),
