@@ -5,6 +5,7 @@
 
 #include <omp.h>
 #include <sys/wait.h>
+#include <tbb/global_control.h>
 #include <tbb/parallel_for.h>
 #include <tbb/task_arena.h>
 #include <unistd.h>
@@ -85,6 +86,7 @@ int main() {
     ::waitpid(child, &status, 0);
     std::printf("%-8s %-12s %-22s %s\n", name, yes(same), yes(nested == std::vector<int>(6, 1)), yes(status == 0));
   };
+  const tbb::global_control workers(tbb::global_control::max_allowed_parallelism, 4);  // on any machine
   tbb::task_arena arena(4);
   report("TBB", tbb_threads{&arena});
   report("OpenMP", openmp_threads{4});
