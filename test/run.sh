@@ -4,8 +4,9 @@
 #
 # Usage: test/run.sh [--fast | --dev | --tsan | --fuzz | --tidy | --hosts | --packages | --parity | --mutants]...
 # Without a flag: everything that a change has to pass. --fast is the format check and the release build alone;
-# --hosts what works inside other frameworks (MPI); --packages how users get and compile the library, on other machines
-# too; --parity all families beside the transformers that PyPI has; --mutants which faults no test would see (hours).
+# --hosts what works inside other frameworks (MPI, TBB, OpenMP); --packages how users get and compile the library, on
+# other machines too; --parity all families beside the transformers that PyPI has; --mutants which faults no test would
+# see (hours).
 # The last line reads "N passed, N failed"; a build, a check and a CTest test count one each.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
@@ -18,7 +19,7 @@ install_missing() {
                 libbenchmark-dev valgrind)
   case " $* " in *dev*) wanted+=(gcovr llvm) ;; esac
   case " $* " in *dev* | *fuzz*) wanted+=(libclang-rt-14-dev libomp-14-dev) ;; esac
-  case " $* " in *hosts*) wanted+=(libopenmpi-dev openmpi-bin) ;; esac
+  case " $* " in *hosts*) wanted+=(libopenmpi-dev openmpi-bin libtbb-dev) ;; esac
   case " $* " in *tidy*) wanted+=(clang-tidy) ;; esac
   command -v apt-get >/dev/null || return 0 # not Debian: CMake names what it does not find
 

@@ -118,9 +118,10 @@ class executor {
     const block_needs needs = backend_.template needs<S>(entries, experts(), largest_);
     const index_t row = detail::padded(width());
     const auto table = [&](detail::pointer_table& pointers, std::string_view purpose) {
-      const auto all = memory.take<void*>(most_tensors_, experts(), purpose);
-      pointers.there = {all.data, all.rows * all.cols};
-      if (!memory.counting()) pointers.sent.reserve(static_cast<std::size_t>(pointers.there.size));
+      const auto size = static_cast<std::size_t>(most_tensors_ * experts());
+      if (!memory.counting()) pointers.sent.reserve(size);
+      if constexpr (!detail::on_host<BackendT>)
+        pointers.there = memory.take<void*>(most_tensors_, experts(), purpose).data;
     };
     expert_scratch<C> scratch;
     scratch.out = memory.take<C>(entries, width(), "expert outputs");
@@ -131,7 +132,8 @@ class executor {
         memory.take<C>(needs.rows, scratch.gathered + (training && needs_outputs ? row : 0) + temporary_columns_,
                        "expert temporaries");
     scratch.conversion = memory.take<C>(backend_.workers(), needs.converted, "widened weights");
-    scratch.tables.kind_of = memory.take<std::int32_t>(experts(), "kinds of experts");
+    if constexpr (!detail::on_host<BackendT>)
+      scratch.tables.kind_of = memory.take<std::int32_t>(experts(), "kinds of experts").data;
     table(scratch.tables.weights, "pointers to weights");
     table(scratch.tables.gradients, "pointers to gradients");
     table(scratch.tables.marks, "pointers to marks");
@@ -184,8 +186,7 @@ class executor {
     const matrix_view<C> out = keep_outputs ? record.outputs : scratch.out;
     send_weights(weights, scratch.tables);
     each_block<S>(plan, r.entries(), scratch, [&](const auto& ops, const auto& kind, const plan_block& at) {
-      ops.each_row(at.rows, detail::gather_gate<C>{
-                                r, plan.row_token, plan.row_entry, at.first, {scratch.gate.data + at.first, at.rows}});
+      ops.each_row(at.rows, detail::gather_gate<C>{entries_of(r, plan, at), {scratch.gate.data + at.first, at.rows}});
       kind.forward(ops, detail::tensors_of_kind<const S>(kind, scratch.tables.weights, plan, at),
                    rows_of<C>(x, plan, at), detail::row_matrices<C>(kind.saved(), record.saved, at.first, at.rows),
                    temporaries_of(kind, scratch, at), out.row_block(at.first, at.rows));
@@ -232,7 +233,8 @@ class executor {
       const auto din = scratch.out.row_block(at.first, at.rows);
       const vector_view<C> gate{scratch.gate.data + at.first, at.rows};
       const vector_view<C> dgate_rows{scratch.dgate.data + at.first, at.rows};
-      ops.each_row(at.rows, detail::gather_gate<C>{r, plan.row_token, plan.row_entry, at.first, gate});
+      const auto entries = entries_of(r, plan, at);
+      ops.each_row(at.rows, detail::gather_gate<C>{entries, gate});
       const auto p = detail::tensors_of_kind<const S>(kind, scratch.tables.weights, plan, at);
       detail::block_targets<C, detail::parameter_count<kind_type>> written(kind, scratch.tables, plan, at);
       const auto& dp = written.targets();
@@ -247,7 +249,7 @@ class executor {
                                                               dgate_rows, scaled});
         kind.backward(ops, p, rows_of<C>(x, plan, at), saved, temporaries, matrix_view<const C>(scaled), din, dp);
       }
-      ops.each_row(at.rows, detail::scatter_gate<C>{dgate_rows, r, plan.row_token, plan.row_entry, at.first, dgate});
+      ops.each_row(at.rows, detail::scatter_gate<C>{entries, dgate_rows, dgate});
       written.settle(ops);
     });
     batch_ops.each_row(r.tokens(), detail::sum_rows<C, DX>{plan, scratch.out, dx});
@@ -291,13 +293,18 @@ class executor {
   void each_block(const dispatch_plan& plan, index_t entries, const expert_scratch<C>& scratch,
                   const Body& body) const {
     backend_.template each_block<S>(
-        plan, entries, scratch.tables.kind_of, static_cast<index_t>(pool_type::kinds),
+        plan, entries, vector_view<const std::int32_t>{kinds_where_read(scratch.tables), experts()},
+        static_cast<index_t>(pool_type::kinds),
         block_scratch<C>{scratch.rows.column_block(0, scratch.gathered), scratch.conversion},
         [&](const auto& ops, index_t kind, const plan_block& at) {
           pool_.visit_kind(static_cast<std::size_t>(kind), [&](const auto& expert) { body(ops, expert, at); });
         });
   }
 
+  template <class C>
+  static detail::block_entries<C> entries_of(const routing<C>& r, const dispatch_plan& plan, const plan_block& at) {
+    return {r, plan.row_token, plan.row_entry, at.first};
+  }
   template <class C, class X>
   static token_rows<X, C> rows_of(const matrix_view<const X>& x, const dispatch_plan& plan, const plan_block& at) {
     return {x, {plan.row_token.data + at.first, at.rows}};
@@ -308,23 +315,31 @@ class executor {
                                    scratch.rows.cols - temporary_columns_);
   }
 
-  /// Sends the weights' addresses and the kinds of experts, unless they are there already.
+  const std::int32_t* kinds_where_read(const detail::grouped_tables& tables) const {
+    return detail::on_host<BackendT> ? kinds_.data() : tables.kind_of;
+  }
+  /// Has the weights' addresses and the kinds of experts where the backend reads them.
   template <Storage S>
   void send_weights(const parameters<S>& weights, detail::grouped_tables& tables) const {
-    if (!tables.kinds_sent) {
-      backend_.upload(std::span<const std::int32_t>(kinds_), tables.kind_of.data);
-      tables.kinds_sent = true;
-    }
+    if constexpr (!detail::on_host<BackendT>)
+      if (!tables.kinds_sent) {
+        backend_.upload(std::span<const std::int32_t>(kinds_), tables.kind_of);
+        tables.kinds_sent = true;
+      }
     send(tables.weights, weights.layout(), [&](index_t tensor) { return const_cast<S*>(weights[tensor].data); });
   }
   template <class F>
   void send(detail::pointer_table& table, const parameter_layout& layout, const F& address) const {
-    if (!detail::list_addresses(table.sent, layout, most_tensors_, address)) return;
-    try {
-      backend_.upload(std::span<void* const>(table.sent), table.there.data);
-    } catch (...) {
-      table.sent.clear();  // whatever is there is not this
-      throw;
+    const bool changed = detail::list_addresses(table.sent, layout, most_tensors_, address);
+    if constexpr (detail::on_host<BackendT>) {
+      table.there = table.sent.data();
+    } else if (changed) {
+      try {
+        backend_.upload(std::span<void* const>(table.sent), table.there);
+      } catch (...) {
+        table.sent.clear();  // whatever is there is not this
+        throw;
+      }
     }
   }
 

@@ -54,17 +54,16 @@ struct grouped_matrix {
 
 namespace detail {
 
-/// Pointers to the tensors of all experts in a backend's memory, `[columns, experts]`, and a copy of what was sent there,
-/// so that nothing is sent twice.
+/// Pointers to the tensors of all experts, `[columns, experts]`: a list of the host's, and where the backend reads them.
+/// That is the list itself, or scratch of a backend that has memory of its own; what was sent there is not sent twice.
 struct pointer_table {
-  vector_view<void*> there = {};
+  void** there = nullptr;
   std::vector<void*> sent = {};
 };
 
-/// What a run looks up in the backend's memory. Not to be copied: two could not both know what was
-/// sent to the same memory last.
+/// What a run looks up. Not to be copied: two could not both know what was sent to the same memory last.
 struct grouped_tables {
-  vector_view<std::int32_t> kind_of = {};  ///< [experts]
+  std::int32_t* kind_of = nullptr;  ///< [experts] in a backend's own memory
   bool kinds_sent = false;
   pointer_table weights = {};
   pointer_table gradients = {};

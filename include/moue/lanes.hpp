@@ -47,6 +47,14 @@ MOUE_HD C largest(vector_view<const C> row, const Lanes& lanes) {
   return lanes.first_of(most, larger<C>());
 }
 
+/// `start` + the sum of term(j) over the columns of a row, by all its lanes.
+template <class C, class Lanes, class Term>
+[[gnu::always_inline]] MOUE_HD inline C sum_columns(C start, index_t cols, const Lanes& lanes, const Term& term) {
+  C sum = lanes.leads() ? start : C(0);
+  for (index_t j = lanes.first(); j < cols; j += lanes.step()) sum += term(j);
+  return lanes.sum(sum);
+}
+
 }  // namespace detail
 
 }  // namespace moue::inline v0_1

@@ -7,12 +7,44 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
+#include <cstring>
+#include <span>
+#include <utility>
 #include <vector>
 
 #include "whole.hpp"
 
 namespace test {
+
+/// Calls f(word) for every word of a pass's memory that is an address of weights, gradients, marks or `more`.
+template <class F>
+void each_address(std::span<std::byte> image, const auto& weights, const auto& gradients, std::span<std::byte> more,
+                  const F& f) {
+  std::vector<std::pair<std::uintptr_t, std::uintptr_t>> ranges;
+  const auto add = [&](const auto* data, std::size_t count) {
+    const auto first = reinterpret_cast<std::uintptr_t>(data);
+    if (count > 0) ranges.emplace_back(first, first + count * sizeof(*data));
+  };
+  for (moue::index_t i = 0; i < weights.layout().tensors(); ++i) {
+    const auto size = static_cast<std::size_t>(weights.layout()[i].size());
+    add(weights[i].data, size);
+    if (gradients.wanted(i)) add(gradients[i].data, size);
+  }
+  add(gradients.marks().data, static_cast<std::size_t>(gradients.marks().size));
+  add(more.data(), more.size());
+  const std::size_t behind = reinterpret_cast<std::uintptr_t>(image.data()) % sizeof(void*);
+  for (std::size_t at = behind == 0 ? 0 : sizeof(void*) - behind; at + sizeof(void*) <= image.size();
+       at += sizeof(void*)) {
+    std::uintptr_t word = 0;
+    std::memcpy(&word, image.data() + at, sizeof(word));
+    if (std::none_of(ranges.begin(), ranges.end(), [&](auto r) { return word >= r.first && word < r.second; }))
+      continue;
+    f(word);
+    std::memcpy(image.data() + at, &word, sizeof(word));
+  }
+}
 
 /// What is handed from a range to the next, or back.
 inline void hand_on(const moue::matrix_view<const double>& from, const moue::matrix_view<double>& to) {

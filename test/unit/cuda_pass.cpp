@@ -31,6 +31,7 @@ TEST_CASE("a pass that is put down goes on in other memory of the device") {
   const auto input = test::noise_vector(2, tokens * width);
   const moue::pass_options options{.tokens = tokens};
   const std::size_t bytes = model.workspace_bytes<double>(options);
+  int lists = 0;  // addresses in scratch that were spoiled
   const auto run = [&](bool moves) {
     auto block = std::make_unique<moue::device_workspace<test::emulated_open::runtime_type>>(gpu.make_workspace(bytes));
     auto pass = std::make_unique<moue::pass<std::remove_const_t<decltype(model)>, double>>(
@@ -44,7 +45,13 @@ TEST_CASE("a pass that is put down goes on in other memory of the device") {
       const auto position = pass->position();
       auto next =
           std::make_unique<moue::device_workspace<test::emulated_open::runtime_type>>(gpu.make_workspace(bytes));
-      gpu.runtime().copy(block->bytes().data(), next->bytes().data(), block->bytes().size());
+      std::vector<std::byte> image(block->bytes().size());
+      gpu.download(static_cast<const std::byte*>(block->bytes().data()), std::span(image));
+      test::each_address(image, weights, gradients, {},
+                         [&](std::uintptr_t& word) { word = 0x5b5b5b5b5b5b5b5b, ++lists; });
+      test::each_address(image, weights, gradients, block->bytes(),
+                         [](std::uintptr_t) { FAIL("an address of its own"); });
+      gpu.upload(std::span<const std::byte>(image), next->bytes().data());
       pass.reset();
       gpu.runtime().zero(block->bytes().data(), block->bytes().size());
       block = std::move(next);
@@ -67,6 +74,7 @@ TEST_CASE("a pass that is put down goes on in other memory of the device") {
   };
   const auto [dx, gradients] = run(false);
   const auto [moved_dx, moved_gradients] = run(true);
+  CHECK(lists > 0);  // they are sent anew
   CHECK(test::same_bits(dx, moved_dx));
   CHECK(test::same_bits(gradients, moved_gradients));
 }

@@ -10,9 +10,13 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdlib>
+#include <exception>
 #include <filesystem>
+#include <functional>
 #include <iterator>
 #include <memory>
+#include <semaphore>
+#include <stop_token>
 #include <thread>
 
 #include "child.hpp"
@@ -29,6 +33,36 @@ test::stack_result<double> result_on(const moue::cpu& backend) {
   const auto model = test::compose("always_on", {}, backend);
   return test::run_stack(*model, test::random_weights(*model, 1), test::random_input(*model, 150, 2));
 }
+
+/// A pool of the program's, whose other thread is made once: in a child everybody would wait for it.
+class lasting_pool {
+ public:
+  lasting_pool()
+      : other_([this](const std::stop_token& stopped) {
+          for (begin_.acquire(); !stopped.stop_requested(); begin_.acquire()) {
+            work_();
+            end_.release();
+          }
+        }) {}
+  ~lasting_pool() {
+    other_.request_stop();
+    begin_.release();
+  }
+  moue::index_t size() const { return 2; }
+  void run(moue::index_t, const auto& f) {
+    ++runs;
+    work_ = [f] { f(1); };
+    begin_.release();
+    f(0);
+    end_.acquire();
+  }
+  int runs = 0;
+
+ private:
+  std::counting_semaphore<> begin_{0}, end_{0};
+  std::function<void()> work_;
+  std::jthread other_;
+};
 
 template <class Act>
 int in_child_that_ends(const Act& act) {
@@ -113,6 +147,47 @@ TEST_CASE("a run that the process is forked in cannot end in the child, and says
   }
   CHECK(message.empty());
   CHECK(end_of_child(child) == 0);
+}
+
+TEST_CASE("threads of the host are left alone in a child, which does its runs itself") {
+  const auto expected = result_on(moue::cpu{});
+  lasting_pool pool;
+  const moue::cpu backend(pool);
+  CHECK(same(result_on(backend), expected));
+  CHECK(pool.runs > 0);
+  CHECK(in_child_that_ends([&] {
+          if (!same(result_on(backend), expected)) return 3;
+          lasting_pool fresh;
+          return same(result_on(moue::cpu{fresh}), expected) && fresh.runs > 0 ? 0 : 4;
+        }) == 0);
+  CHECK(same(result_on(backend), expected));
+}
+
+TEST_CASE("a child that was forked inside a task on threads of the host ends, and says why") {
+  lasting_pool pool;
+  moue::detail::threads_of<lasting_pool&> threads(pool);
+  const auto parent = ::getpid();
+  std::atomic<pid_t> child{0};
+  const auto fork_once = [&] {
+    pid_t none = 0;
+    if (!child.compare_exchange_strong(none, -1)) return;
+    const pid_t mine = ::fork();
+    if (mine == 0) {
+      ::alarm(60);
+      std::set_terminate([] {
+        const auto message = message_of([] { std::rethrow_exception(std::current_exception()); });
+        ::_exit(contains(message, "cpu: the process was forked inside a task") ? 7 : 8);
+      });
+    }
+    child = mine;
+  };
+  std::atomic<int> done{0};
+  threads.run(9, [&](moue::index_t, moue::index_t) {
+    if (::getpid() == parent) fork_once();
+    ++done;
+  });
+  CHECK(done == 9);
+  CHECK(end_of_child(child) == 7);
 }
 
 TEST_CASE("a child of one of the backend's threads ends after the task that it was forked in") {

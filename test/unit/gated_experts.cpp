@@ -5,14 +5,21 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <limits>
+#include <utility>
+#include <vector>
 
+#include "executor_run.hpp"
+#include "moue/backend/reference.hpp"
 #include "moue/expert/copy.hpp"
 #include "moue/expert/gated_mlp.hpp"
+#include "moue/expert/recomputed.hpp"
 #include "moue/expert/self_gated.hpp"
 #include "moue/expert/zero.hpp"
+#include "moue/operations/gated_linear.hpp"
 #include "moue/testing/expert_laws.hpp"
 
 namespace {
@@ -75,6 +82,48 @@ struct plain_linear {
     ops.input_gradient(dy, p[0], dx);
   }
 };
+
+/// Plain loops, and both products of a gated expert at once: every row of x is read once, and h while gate and up are in
+/// registers. `forwards` and `backwards` count rows.
+struct fused_operations : moue::reference_operations {
+  moue::index_t* forwards = nullptr;
+  moue::index_t* backwards = nullptr;
+
+  template <class X, class W, class Act, class C>
+  void gated_linear(const X& x, const W& w_gate, const W& w_up, const Act&, const moue::matrix_view<C>& gate,
+                    const moue::matrix_view<C>& up, const moue::matrix_view<C>& h) const {
+    *forwards += x.rows;
+    for (moue::index_t i = 0; i < x.rows; ++i)
+      for (moue::index_t j = 0; j < h.cols; ++j) {
+        C g = 0, u = 0;
+        for (moue::index_t l = 0; l < x.cols; ++l) {
+          g += x(i, l) * C(w_gate(j, l));
+          u += x(i, l) * C(w_up(j, l));
+        }
+        gate(i, j) = g;
+        up(i, j) = u;
+        h(i, j) = Act::value(g) * u;
+      }
+  }
+  template <class DY, class W, class Act, class C>
+  void gated_linear_backward(const DY& dy, const W& w_down, const Act&, const moue::matrix_view<const C>& gate,
+                             const moue::matrix_view<const C>& up, const moue::vector_view<const C>& scale,
+                             const moue::matrix_view<C>& h, const moue::matrix_view<C>& dgate,
+                             const moue::matrix_view<C>& dup, const moue::vector_view<C>& dscale) const {
+    *backwards += dy.rows;
+    for (moue::index_t i = 0; i < dy.rows; ++i)
+      for (moue::index_t j = 0; j < h.cols; ++j) {
+        C a = 0;
+        for (moue::index_t l = 0; l < dy.cols; ++l) a += dy(i, l) * C(w_down(l, j));
+        const C activated = Act::value(gate(i, j));
+        h(i, j) = scale[i] * activated * up(i, j);
+        dgate(i, j) = scale[i] * a * up(i, j) * Act::derivative(gate(i, j));
+        dup(i, j) = scale[i] * a * activated;
+        dscale[i] += a * activated * up(i, j);
+      }
+  }
+};
+using fused_backend = moue::serial_backend<fused_operations>;
 
 }  // namespace
 
@@ -199,4 +248,49 @@ TEST_CASE("a self-gated expert is the inner one times the sigmoid of a product")
 TEST_CASE("a self-gated expert keeps outputs only where the inner one cannot do without") {
   CHECK(moue::self_gated{moue::swiglu{6, 5}}.saved() == std::array<moue::index_t, 3>{5, 5, 1});
   CHECK(moue::self_gated{plain_linear{6}}.saved() == std::array<moue::index_t, 2>{1, 6});
+}
+
+TEST_CASE("a backend's own gated_linear is what gated experts run, forward and backward") {
+  // Five tokens, seven rows: expert 1 has four of them, expert 2 none.
+  test::assignments given;
+  using two = std::pair<int, int>;
+  for (const auto& [first, second] : {two{0, 1}, two{1, -1}, two{1, 3}, two{0, -1}, two{1, -1}}) {
+    given.add(first, 0.5);
+    if (second >= 0) given.add(second, -1.5);
+    given.end_token();
+  }
+  const auto check = [&](const auto& expert, moue::index_t forwards, moue::index_t backwards) {
+    const moue::index_t width = expert.width;
+    moue::index_t forward_rows = 0, backward_rows = 0;
+    const moue::executor plain(expert, 4, moue::reference{});
+    const moue::executor fused(expert, 4, fused_backend{{}, {{}, &forward_rows, &backward_rows}});
+    moue::parameters<double> weights(plain.layout());
+    moue::initialize(weights, 3);
+    std::vector<double> x(5 * static_cast<std::size_t>(width)), dy(x.size());
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      x[i] = std::sin(static_cast<double>(i));
+      dy[i] = std::cos(static_cast<double>(3 * i));
+    }
+    const auto expected = test::run_executor(plain, weights, given, x, dy);
+    const auto result = test::run_executor(fused, weights, given, x, dy);
+    CHECK(forward_rows == forwards);
+    CHECK(backward_rows == backwards);
+    const auto near = [](const auto& a, const auto& b) {
+      return std::equal(a.begin(), a.end(), b.begin(), b.end(),
+                        [](double v, double w) { return std::abs(v - w) <= exact * (1 + std::abs(v)); });
+    };
+    CHECK(near(result.y, expected.y));
+    CHECK(near(result.dx, expected.dx));
+    CHECK(near(result.dgate, expected.dgate));
+    for (moue::index_t i = 0; i < weights.layout().tensors(); ++i) {
+      CHECK(result.gradients.live(i) == expected.gradients.live(i));
+      if (!expected.gradients.live(i)) continue;
+      for (moue::index_t row = 0; row < weights.layout()[i].rows; ++row)
+        CHECK(near(result.gradients[i].row(row), expected.gradients[i].row(row)));
+    }
+  };
+  check(moue::swiglu{6, 5}, 7, 7);
+  check(moue::self_gated{moue::swiglu{6, 5}}, 7, 7);
+  check(moue::recomputed{moue::swiglu{6, 5}}, 14, 7);
+  check(moue::gated_mlp<moue::gelu, true>{6, 5}, 0, 7);  // biases come between the products and the gating function
 }

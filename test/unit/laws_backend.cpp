@@ -11,6 +11,7 @@
 
 #include "moue/backend/cpu.hpp"
 #include "moue/backend/reference.hpp"
+#include "moue/operations/gated_linear.hpp"
 #include "moue/testing/backend_laws.hpp"
 
 namespace {
@@ -36,6 +37,11 @@ enum class backend_fault {
   sum_added,
   mark_ignored,
   sum_unsaid,
+  gated_unsaved,
+  gated_rounds,
+  gated_in_blocks,
+  gated_scale_forgotten,
+  gated_sum_assigned,
   moody,
   last_row,
   last_element,
@@ -97,6 +103,23 @@ struct faulty_operations {
     if (!has(backend_fault::sum_unsaid)) return plain.column_sum(x, out);
     if (!out.empty()) plain.column_sum(x, out.values(), out.mode());
   }
+  template <class X, class W, class A, class C>
+  void gated_linear(const X& x, const W& w_gate, const W& w_up, const A& activation, const moue::matrix_view<C>& gate,
+                    const moue::matrix_view<C>& up, const moue::matrix_view<C>& h) const {
+    moue::gated_linear(plain, x, w_gate, w_up, activation, gate, up, h);
+    if (h.empty()) return;
+    if (has(backend_fault::gated_unsaved)) up(0, 0) = h(0, 0);
+    if (has(backend_fault::gated_rounds)) h(0, 0) = C(float(moue::bf16(float(h(0, 0)))));
+  }
+  template <class DY, class W, class A, class C>
+  void gated_linear_backward(const DY& dy, const W& w_down, const A& activation, const moue::matrix_view<const C>& gate,
+                             const moue::matrix_view<const C>& up, const moue::vector_view<const C>& scale,
+                             const moue::matrix_view<C>& h, const moue::matrix_view<C>& dgate,
+                             const moue::matrix_view<C>& dup, const moue::vector_view<C>& dscale) const {
+    if (has(backend_fault::gated_sum_assigned)) std::fill(dscale.begin(), dscale.end(), C(0));
+    moue::gated_linear_backward(plain, dy, w_down, activation, gate, up, scale, h, dgate, dup, dscale);
+    if (has(backend_fault::gated_scale_forgotten) && !h.empty()) h(0, 0) /= scale[0];
+  }
   template <class F>
   void each_row(moue::index_t rows, const F& f) const {
     plain.each_row(has(backend_fault::last_row) && rows > 64 ? rows - 1 : rows, f);
@@ -130,7 +153,9 @@ struct faulty_backend : moue::host_transfers {
   template <class S, class C, class Body>
   void each_block(const moue::dispatch_plan& plan, moue::index_t, moue::vector_view<const std::int32_t> kinds,
                   moue::index_t, const moue::block_scratch<C>& scratch, const Body& body) const {
-    const faulty_operations ops{has(backend_fault::block_wrong) ? backend_fault::linear_rounds : backend_fault::none,
+    const faulty_operations ops{has(backend_fault::block_wrong)       ? backend_fault::linear_rounds
+                                : has(backend_fault::gated_in_blocks) ? backend_fault::gated_rounds
+                                                                      : backend_fault::none,
                                 asked};
     for (moue::index_t e = has(backend_fault::expert_skipped) ? 1 : 0; e < plan.experts(); ++e) {
       moue::plan_block at{plan.expert_offsets[e], plan.expert_rows(e)};
@@ -176,6 +201,11 @@ TEST_CASE("faults of backends are named") {
   names(check(backend_fault::sum_added), "column_sum agrees with plain loops");
   names(check(backend_fault::mark_ignored), "weight_gradient agrees with plain loops");
   names(check(backend_fault::sum_unsaid), "products with a target say that they wrote it");
+  names(check(backend_fault::gated_unsaved), "gated_linear agrees with plain loops");
+  names(check(backend_fault::gated_rounds), "gated_linear agrees with plain loops");
+  names(check(backend_fault::gated_in_blocks), "operations of a block agree with plain loops");
+  names(check(backend_fault::gated_scale_forgotten), "gated_linear_backward agrees with plain loops");
+  names(check(backend_fault::gated_sum_assigned), "gated_linear_backward agrees with plain loops");
   names(check(backend_fault::moody), "linear repeats itself bit for bit");
   names(check(backend_fault::last_row), "each_row visits every row once");
   names(check(backend_fault::last_element), "each_element visits every element once");

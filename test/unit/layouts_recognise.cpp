@@ -9,8 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "layout_files.hpp"
-#include "moue/io/layouts/recognise.hpp"
+#include "recognised.hpp"
 
 namespace {
 
@@ -20,44 +19,14 @@ namespace io = moue::io;
 using io::moe_part;
 using nlohmann::json;
 
-std::vector<io::tensor_entry> entries(const raw_tensors& all) {
-  std::vector<io::tensor_entry> found;
-  for (const auto& [name, tensor] : all)
-    found.push_back(
-        {name, tensor.type, std::string(name_of(tensor.type)), {tensor.shape.begin(), tensor.shape.end()}, 0, 0});
-  return found;
-}
-
 const layout_sizes sizes{6, 5};
 
-raw_tensors qwen(const layout_sizes& s = sizes) { return make_layout("per expert", s); }
-const json qwen_config{
-    {"model_type", "qwen3_moe"}, {"num_hidden_layers", 2}, {"num_experts_per_tok", 2}, {"norm_topk_prob", true}};
-raw_tensors deepseek(const layout_sizes& s = sizes) {
-  auto all = make_layout("per expert", s);
-  add_shared(all, s, "mlp.shared_experts.");
-  add_plain(all, s, "mlp.gate.e_score_correction_bias", moe_part::selection_bias, {s.experts});
-  return all;
-}
 const json deepseek_config{{"model_type", "deepseek_v3"},
                            {"num_hidden_layers", 2},
                            {"num_experts_per_tok", 2},
                            {"n_group", 1},
                            {"topk_group", 1},
                            {"routed_scaling_factor", 2.5}};
-
-io::moe_description found(const raw_tensors& all, const json& config, const io::moe_options& options = {}) {
-  return io::recognise(entries(all), config, options);
-}
-
-json with(json config, const char* key, const json& value) {
-  config[key] = value;
-  return config;
-}
-json without(json config, const char* key) {
-  config.erase(key);
-  return config;
-}
 
 /// The error that recognition ends in.
 doctest::String refusal(const raw_tensors& all, const json& config, const io::moe_options& options = {}) {
@@ -68,6 +37,7 @@ doctest::String refusal(const raw_tensors& all, const json& config, const io::mo
   }
   return "";
 }
+
 TEST_CASE("numbers come from config.json") {
   const auto d = found(qwen(), qwen_config);
   CHECK(d.missing.empty());

@@ -91,6 +91,9 @@ TEST_CASE("a pass that is put down goes on at any address with the same bits") {
       auto next_memory = std::make_unique<std::vector<std::byte>>(bytes + 64);
       auto next = std::make_unique<moue::workspace>(std::span(*next_memory).subspan((shift + 7 * moves++) % 64, bytes));
       const auto from = block->bytes(), to = next->bytes();
+      int addresses = 0;
+      test::each_address(from, *weights, host.gradients, *memory, [&](std::uintptr_t) { ++addresses; });
+      CHECK(addresses == 0);
       std::memcpy(to.data(), from.data(), std::min(from.size(), to.size()));
       pass.reset();
       std::fill(memory->begin(), memory->end(), std::byte{0xff});

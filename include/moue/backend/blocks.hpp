@@ -28,6 +28,17 @@ inline constexpr bool is_grouped_matrix = false;
 template <class T>
 inline constexpr bool is_grouped_matrix<grouped_matrix<T>> = true;
 
+/// Whether products of `Operations` take rows of tokens as they are; if not, those are gathered before.
+template <class Operations>
+inline constexpr bool reads_token_rows = requires {
+  Operations::reads_token_rows;
+};
+/// What they get in place of a block's factor, and of its weight.
+template <class Operations, class X, class C>
+using own_factor = std::conditional_t<reads_token_rows<Operations>, X, matrix_view<const C>>;
+template <class W>
+using own_weight = decltype(std::declval<const W&>().for_row(0));
+
 }  // namespace detail
 
 /// The operations over a block of a plan that the host can read, by `Inner`'s over the rows of each of its experts. Where
@@ -50,17 +61,19 @@ class block_operations {
   void linear(const X& x, const W& w, const matrix_view<C>& y, store mode = store::assign) const {
     detail::check_linear(x, w, y, last_ - first_);
     const auto in = factor(x, 0);
-    each_part(w, [&](const auto& own, index_t first, index_t rows) {
-      inner_.linear(in.row_block(first, rows), own, y.row_block(first, rows), mode);
-    });
+    each_part([&](index_t first, index_t rows,
+                  const auto& own) { inner_.linear(in.row_block(first, rows), own, y.row_block(first, rows), mode); },
+              w);
   }
   template <class DY, class W>
   void input_gradient(const DY& dy, const W& w, const matrix_view<C>& dx, store mode = store::assign) const {
     detail::check_input_gradient(dy, w, dx, last_ - first_);
     const auto in = factor(dy, 0);
-    each_part(w, [&](const auto& own, index_t first, index_t rows) {
-      inner_.input_gradient(in.row_block(first, rows), own, dx.row_block(first, rows), mode);
-    });
+    each_part(
+        [&](index_t first, index_t rows, const auto& own) {
+          inner_.input_gradient(in.row_block(first, rows), own, dx.row_block(first, rows), mode);
+        },
+        w);
   }
   /// `dw`: targets or matrices, of every expert or one for all; matrices come with a mode.
   template <class DY, class X, class DW, std::same_as<store>... Mode>
@@ -104,6 +117,42 @@ class block_operations {
     weight_gradient(dy1, in, dw1);
   }
 
+  /// Those of `moue/operations/gated_linear.hpp`, where `Inner` has them.
+  template <class X, class W, class A>
+    requires requires(const Inner& inner, detail::own_factor<Inner, X, C> in, detail::own_weight<W> w, const A& a,
+                      matrix_view<C> m) {
+      inner.gated_linear(in, w, w, a, m, m, m);
+    }
+  void gated_linear(const X& x, const W& w_gate, const W& w_up, const A& activation, const matrix_view<C>& gate,
+                    const matrix_view<C>& up, const matrix_view<C>& h) const {
+    const auto in = factor(x, 0);
+    each_part(
+        [&](index_t first, index_t rows, const auto& own_gate, const auto& own_up) {
+          inner_.gated_linear(in.row_block(first, rows), own_gate, own_up, activation, gate.row_block(first, rows),
+                              up.row_block(first, rows), h.row_block(first, rows));
+        },
+        w_gate, w_up);
+  }
+  template <class DY, class W, class A>
+    requires requires(const Inner& inner, detail::own_factor<Inner, DY, C> in, detail::own_weight<W> w, const A& a,
+                      matrix_view<const C> c, vector_view<const C> s, matrix_view<C> m, vector_view<C> v) {
+      inner.gated_linear_backward(in, w, a, c, c, s, m, m, m, v);
+    }
+  void gated_linear_backward(const DY& dy, const W& w_down, const A& activation, const matrix_view<const C>& gate,
+                             const matrix_view<const C>& up, const vector_view<const C>& scale, const matrix_view<C>& h,
+                             const matrix_view<C>& dgate, const matrix_view<C>& dup,
+                             const vector_view<C>& dscale) const {
+    const auto in = factor(dy, 0);
+    each_part(
+        [&](index_t first, index_t rows, const auto& own) {
+          inner_.gated_linear_backward(in.row_block(first, rows), own, activation, gate.row_block(first, rows),
+                                       up.row_block(first, rows), vector_view<const C>{scale.data + first, rows},
+                                       h.row_block(first, rows), dgate.row_block(first, rows),
+                                       dup.row_block(first, rows), vector_view<C>{dscale.data + first, rows});
+        },
+        w_down);
+  }
+
   template <class F>
   void each_row(index_t rows, const F& f) const {
     inner_.each_row(rows, f);
@@ -117,7 +166,7 @@ class block_operations {
   /// What a product reads. `place` tells apart what may be gathered at once.
   template <class X>
   auto factor(const X& x, index_t place) const {
-    if constexpr (requires { Inner::reads_token_rows; }) {
+    if constexpr (detail::reads_token_rows<Inner>) {
       return x;
     } else {
       return detail::as_matrix(inner_, x, detail::room_for(gathered_, x.cols, place));
@@ -134,13 +183,13 @@ class block_operations {
       row = (std::max)(row, end);
     }
   }
-  /// f(matrix, first row, rows) for every expert, or once for all rows where `w` is one matrix.
-  template <class W, class F>
-  void each_part(const W& w, const F& f) const {
-    if constexpr (detail::is_grouped_matrix<W>)
-      each_expert([&](index_t expert, index_t first, index_t rows) { f(w.of(expert), first, rows); });
+  /// f(first row, rows, matrices...) for every expert, or once for all rows where `w` are single matrices.
+  template <class F, class... W>
+  void each_part(const F& f, const W&... w) const {
+    if constexpr ((detail::is_grouped_matrix<W> && ...))
+      each_expert([&](index_t expert, index_t first, index_t rows) { f(first, rows, w.of(expert)...); });
     else
-      f(w, index_t{0}, last_ - first_);
+      f(index_t{0}, last_ - first_, w...);
   }
   /// The same for what is written: f(matrix, first row, rows, mode).
   template <class DW, class F, class... Mode>
@@ -151,7 +200,7 @@ class block_operations {
       });
       dw.set_written();
     } else {
-      each_part(dw, [&](const auto& own, index_t first, index_t rows) { f(own, first, rows, mode...); });
+      each_part([&](index_t first, index_t rows, const auto& own) { f(own, first, rows, mode...); }, dw);
     }
   }
 

@@ -35,6 +35,20 @@ eigen_map<T> map(const matrix_view<T>& m) {
   return {m.data, m.rows, m.cols, Eigen::OuterStride<>(m.stride)};
 }
 
+/// out += lhs rhs, with lhs [m, depth] and rhs [depth, n] stored in the orders that the template says, on the calling
+/// thread. Eigen's `out += lhs * rhs` takes threads of OpenMP wherever a program is compiled with it: more threads than were
+/// asked for, and sums that depend on their number. This is the step below, where Eigen's own BLAS interface enters too.
+template <int LhsOrder, int RhsOrder, class C>
+[[gnu::always_inline]] inline void add_product(const matrix_view<const C>& lhs, const matrix_view<const C>& rhs,
+                                               const matrix_view<C>& out, index_t depth) {
+  if (depth == 0) return;
+  Eigen::internal::gemm_blocking_space<Eigen::RowMajor, C, C, Eigen::Dynamic, Eigen::Dynamic, Eigen::Dynamic> blocking(
+      out.rows, out.cols, depth, 1, true);
+  Eigen::internal::general_matrix_matrix_product<Eigen::Index, C, LhsOrder, false, C, RhsOrder, false, Eigen::RowMajor,
+                                                 1>::run(out.rows, out.cols, depth, lhs.data, lhs.stride, rhs.data,
+                                                         rhs.stride, out.data, 1, out.stride, C(1), blocking);
+}
+
 /// Operations by Eigen. Work is cut into blocks whose size depends on shapes alone, and blocks are computed alike
 /// whether a pool spreads them or one thread runs them in turn: that is what makes results independent of threads.
 template <class C>
@@ -104,8 +118,11 @@ class cpu_operations {
       if (mode == store::assign) out.setZero();
       if (rows <= few_rows)
         for (index_t i = 0; i < rows; ++i) out.row(i).transpose().noalias() += b * a.row(i).transpose();
-      else
+      else if (y.cols == 1 || tiny(rows, y.cols, in.cols))
         out.noalias() += a * b.transpose();
+      else
+        add_product<Eigen::RowMajor, Eigen::ColMajor>(in.row_block(first, rows), weight, y.row_block(first, rows),
+                                                      in.cols);
     });
   }
   void multiply(const matrix_view<const C>& in, const matrix_view<const C>& weight, const matrix_view<C>& dx,
@@ -117,8 +134,11 @@ class cpu_operations {
       if (mode == store::assign) out.setZero();
       if (rows <= few_rows || tiny(rows, dx.cols, in.cols))
         for (index_t i = 0; i < rows; ++i) out.row(i).noalias() += a.row(i) * b;
+      else if (dx.cols == 1)
+        out.col(0).noalias() += a * b.col(0);
       else
-        out.noalias() += a * b;
+        add_product<Eigen::RowMajor, Eigen::RowMajor>(in.row_block(first, rows), weight, dx.row_block(first, rows),
+                                                      in.cols);
     });
   }
   void multiply_rows(const matrix_view<const C>& g, const matrix_view<const C>& in, const matrix_view<C>& dw,
@@ -133,8 +153,13 @@ class cpu_operations {
       if (in.rows <= few_rows || tiny(rows, dw.cols, in.rows))
         for (index_t j = 0; j < rows; ++j)
           for (index_t t = 0; t < in.rows; ++t) out.row(j) += a(t, j) * b.row(t);
+      else if (dw.cols == 1)
+        out.col(0).noalias() += a.transpose() * b.col(0);
+      else if (rows == 1)
+        out.row(0).noalias() += a.transpose().row(0) * b;
       else
-        out.noalias() += a.transpose() * b;
+        add_product<Eigen::ColMajor, Eigen::RowMajor>(g.column_block(first, rows), in, dw.row_block(first, rows),
+                                                      in.rows);
     });
   }
   void add_rows(const matrix_view<const C>& in, const matrix_view<C>& out, store mode) const {

@@ -76,13 +76,16 @@ struct reference_operations {
   }
 };
 
-/// Plain loops on the calling thread. Works for `float`, `double`, `long double` and any number type with arithmetic
-/// and the elementary functions found by argument-dependent look-up.
-struct reference : host_transfers {
+/// Blocks one after another on the calling thread, by operations over matrices: `reference_operations`, or those of a
+/// user that inherit from them and have something faster.
+template <class OperationsT>
+struct serial_backend : host_transfers {
+  [[no_unique_address]] OperationsT own_operations = {};
+
   index_t workers() const { return 1; }
   template <class C>
-  reference_operations operations(matrix_view<C>) const {
-    return {};
+  OperationsT operations(matrix_view<C>) const {
+    return own_operations;
   }
   template <class C>
   void dispatch(const routing<C>& r, dispatch_plan& plan) const {
@@ -100,7 +103,7 @@ struct reference : host_transfers {
     index_t of = 0;  // the expert of the block's first row
     const auto run = [&] {
       if (block.rows > 0)
-        body(block_operations<reference_operations, C>({}, plan, block, of, scratch.gathered), kinds[of], block);
+        body(block_operations<OperationsT, C>(own_operations, plan, block, of, scratch.gathered), kinds[of], block);
       block = {block.first + block.rows, 0, 0};
     };
     for (index_t e = 0; e < plan.experts(); ++e) {
@@ -117,5 +120,9 @@ struct reference : host_transfers {
     run();
   }
 };
+
+/// Plain loops on the calling thread. Works for `float`, `double`, `long double` and any number type with arithmetic
+/// and the elementary functions found by argument-dependent look-up.
+struct reference : serial_backend<reference_operations> {};
 
 }  // namespace moue::inline v0_1

@@ -15,18 +15,27 @@
 
 namespace moue::inline v0_1::detail {
 
-/// The gate of each row: the sum of those of its entries.
+/// The entries of the rows of a block, whose first is row `first` of the plan.
 template <class C>
-struct gather_gate {
+struct block_entries {
   routing<C> entries;
   vector_view<const std::int32_t> row_token;
   vector_view<const index_t> row_entry;
   index_t first;
+  template <class F>
+  MOUE_HD void each(index_t row, const F& f) const {
+    each_entry_of_row(entries, row_token[first + row], row_entry[first + row], f);
+  }
+};
+
+/// The gate of each row: the sum of those of its entries.
+template <class C>
+struct gather_gate {
+  block_entries<C> of;
   vector_view<C> out;
   MOUE_HD void operator()(index_t i) const {
     C sum = C(0);
-    each_entry_of_row(entries, row_token[first + i], row_entry[first + i],
-                      [&](index_t entry) { sum += entries.gate[entry]; });
+    of.each(i, [&](index_t entry) { sum += of.entries.gate[entry]; });
     out[i] = sum;
   }
 };
@@ -34,15 +43,11 @@ struct gather_gate {
 /// The gradient of a row's gate, to each of its entries.
 template <class C>
 struct scatter_gate {
+  block_entries<C> of;
   vector_view<const C> rows;
-  routing<C> entries;
-  vector_view<const std::int32_t> row_token;
-  vector_view<const index_t> row_entry;
-  index_t first;
   vector_view<C> dgate;
   MOUE_HD void operator()(index_t i) const {
-    each_entry_of_row(entries, row_token[first + i], row_entry[first + i],
-                      [&](index_t entry) { dgate[entry] = rows[i]; });
+    of.each(i, [&](index_t entry) { dgate[entry] = rows[i]; });
   }
 };
 
@@ -62,13 +67,11 @@ struct gate_from_output {
   matrix_view<C> scaled;
   template <class Lanes = one_lane>
   MOUE_HD void operator()(index_t i, const Lanes& lanes = {}) const {
-    C sum = C(0);
-    for (index_t j = lanes.first(); j < scaled.cols; j += lanes.step()) {
+    const C sum = sum_columns(C(0), scaled.cols, lanes, [&](index_t j) {
       const C d = dy(i, j);
-      sum += d * output(i, j);
       scaled(i, j) = d * gate[i];
-    }
-    sum = lanes.sum(sum);
+      return d * output(i, j);
+    });
     if (lanes.leads()) dgate[i] = sum;
   }
 };

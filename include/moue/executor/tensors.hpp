@@ -47,24 +47,27 @@ auto tensors_of_kind(const E& kind, const pointer_table& table, const dispatch_p
   const vector_view<const std::int32_t> row_expert{plan.row_expert.data + at.first, at.rows};
   for (auto spec = specs.begin(); auto& tensor : result) {
     const index_t first = (spec - specs.begin()) * plan.experts();
-    tensor = {table.there.data + first, row_expert, spec->rows, spec->cols, table.sent.data() + first};
+    tensor = {table.there + first, row_expert, spec->rows, spec->cols, table.sent.data() + first};
     ++spec;
   }
   return result;
 }
 
-/// Marks the tensors that a call wrote: those of every expert with rows in the block, once each.
+/// Marks the tensors that a call wrote: those of every expert with rows in the block whose gradient is wanted, once each.
 template <std::size_t N>
 struct set_expert_marks {
-  void* const* marks;  // [N, experts]
+  void* const* values;  // [N, experts]
+  void* const* marks;   // [N, experts]
   index_t experts;
   vector_view<const std::int32_t> row_expert;  // [rows of the block]
   std::array<bool, N> written;
   MOUE_HD void operator()(index_t i) const {
     const index_t expert = row_expert[i];
     if (i > 0 && row_expert[i - 1] == expert) return;
-    for (std::size_t n = 0; n != N; ++n)  // N may be 0
-      if (written[n]) *static_cast<std::uint8_t*>(marks[static_cast<index_t>(n) * experts + expert]) = 1;
+    for (std::size_t n = 0; n != N; ++n) {  // N may be 0
+      const index_t at = static_cast<index_t>(n) * experts + expert;
+      if (written[n] && values[at] != nullptr) *static_cast<std::uint8_t*>(marks[at]) = 1;
+    }
   }
 };
 
@@ -75,13 +78,17 @@ class block_targets {
  public:
   template <class E>
   block_targets(const E& kind, const grouped_tables& tables, const dispatch_plan& plan, const plan_block& at)
-      : settled_{tables.marks.there.data, plan.experts(), {plan.row_expert.data + at.first, at.rows}, {}} {
+      : settled_{tables.gradients.there,
+                 tables.marks.there,
+                 plan.experts(),
+                 {plan.row_expert.data + at.first, at.rows},
+                 {}} {
     const auto values = tensors_of_kind<C>(kind, tables.gradients, plan, at);
     for (std::size_t i = 0; i != N; ++i) {  // N may be 0
       const auto first = static_cast<index_t>(i) * plan.experts();
       void* const* const sent = tables.gradients.sent.data() + first;
       if (std::any_of(sent, sent + plan.experts(), [](const void* there) { return there != nullptr; }))
-        targets_[i] = {values[i], tables.marks.there.data + first, &settled_.written[i]};
+        targets_[i] = {values[i], tables.marks.there + first, &settled_.written[i]};
     }
   }
   block_targets(const block_targets&) = delete;  // targets point here

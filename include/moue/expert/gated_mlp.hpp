@@ -63,7 +63,7 @@ struct gated_mlp {
       ops.each_element(up.rows, up.cols, detail::add_bias{up, p[4]});
       ops.each_element(h.rows, h.cols, detail::activate_gated<ActivationT, C>{gate, up, h});
     } else {
-      detail::gated_linear(ops, x, p[0], p[1], ActivationT{}, gate, up, h);
+      gated_linear(ops, x, p[0], p[1], ActivationT{}, gate, up, h);
     }
     ops.linear(h, p[2], y);
     if constexpr (Biased) ops.each_element(y.rows, y.cols, detail::add_bias{y, p[5]});
@@ -79,7 +79,7 @@ struct gated_mlp {
       ops.each_row(out.dy.rows, detail::gate_of_bias{out.dy, p[5], out.dgate});
     else
       ops.each_row(out.dy.rows, detail::zero_gate<C>{out.dgate});
-    detail::gated_linear_backward(ops, out.dy, p[2], ActivationT{}, saved[0], saved[1], out.gate, h, a, du, out.dgate);
+    gated_linear_backward(ops, out.dy, p[2], ActivationT{}, saved[0], saved[1], out.gate, h, a, du, out.dgate);
     ops.weight_gradient(out.dy, h, dp[2]);
     detail::weight_gradient_pair(ops, a, du, x, dp[0], dp[1]);
     detail::input_gradient_pair(ops, a, p[0], du, p[1], dx);

@@ -33,15 +33,13 @@ struct mlp_backward_row {
   vector_view<C> dgate;
   template <class Lanes = one_lane>
   MOUE_HD void operator()(index_t i, const Lanes& lanes = {}) const {
-    C sum = lanes.leads() ? dgate[i] : C(0);
     const C g = gate[i];
-    for (index_t j = lanes.first(); j < pre.cols; j += lanes.step()) {
-      const C value = ActivationT::value(pre(i, j));
-      sum += a(i, j) * value;
+    const C sum = sum_columns(dgate[i], pre.cols, lanes, [&](index_t j) {
+      const C da = a(i, j), value = ActivationT::value(pre(i, j));
       h(i, j) = g * value;
-      a(i, j) *= g * ActivationT::derivative(pre(i, j));
-    }
-    sum = lanes.sum(sum);
+      a(i, j) = da * (g * ActivationT::derivative(pre(i, j)));
+      return da * value;
+    });
     if (lanes.leads()) dgate[i] = sum;
   }
 };

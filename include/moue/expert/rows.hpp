@@ -64,9 +64,7 @@ struct row_dot {
   vector_view<C> out;
   template <class Lanes = one_lane>
   MOUE_HD void operator()(index_t i, const Lanes& lanes = {}) const {
-    C sum = C(0);
-    for (index_t j = lanes.first(); j < a.cols; j += lanes.step()) sum += a(i, j) * b(i, j);
-    sum = lanes.sum(sum);
+    const C sum = sum_columns(C(0), a.cols, lanes, [&](index_t j) { return a(i, j) * b(i, j); });
     if (lanes.leads()) out[i] = sum;
   }
 };

@@ -3,21 +3,16 @@
 #pragma once
 
 /// @file
-/// Two operations that a backend may offer to keep a gated expert's activations in registers, and what they are composed
-/// of where it does not.
-///
-///     ops.gated_linear(x, w0, w1, activation, y0, y1, h);
-///     ops.gated_linear_backward(dy, w_down, activation, y0, y1, gate, h, d0, d1, dgate);
-///
-/// `activation` is an object whose type is an `Activation` of the first branch or a `PairActivation` of both; `x` and `dy`
-/// are matrices or `token_rows`. Results must agree with the composed ones as products of one backend do.
+/// Two operations that a backend may offer, so that a gated expert's activations stay in registers or cache between the
+/// products and the gating function: `gated_linear` and its backward. Elsewhere they are composed of the six.
 
 #include "moue/expert/activation.hpp"
 #include "moue/lanes.hpp"
 #include "moue/operations.hpp"
 #include "moue/view.hpp"
 
-namespace moue::inline v0_1::detail {
+namespace moue::inline v0_1 {
+namespace detail {
 
 /// A gating function f with its two derivatives, from an activation of the gate alone or of the pair.
 template <class C>
@@ -41,68 +36,83 @@ template <class ActivationT, class C>
   }
 }
 
-/// h = f(y0, y1).
+/// h = f(gate, up).
 template <class ActivationT, class C>
 struct activate_gated {
   matrix_view<const C> gate;
   matrix_view<const C> up;
-  matrix_view<C> out;
-  MOUE_HD void operator()(index_t i, index_t j) const { out(i, j) = gated_value<ActivationT>(gate(i, j), up(i, j)); }
+  matrix_view<C> h;
+  MOUE_HD void operator()(index_t i, index_t j) const { h(i, j) = gated_value<ActivationT>(gate(i, j), up(i, j)); }
 };
 
-/// From a = dy W_down (not scaled by the combine gate g), per row: dg += <a, f>; h = g f; up_gradient = g a df/dup;
-/// a = g a df/dgate, the gradient of the gate branch.
+/// What follows the product in `gated_linear_backward`; `dgate` holds a on entry.
 template <class ActivationT, class C>
 struct gated_backward_row {
   matrix_view<const C> gate;
   matrix_view<const C> up;
+  vector_view<const C> scale;
   matrix_view<C> h;
-  matrix_view<C> a;
-  matrix_view<C> up_gradient;
-  vector_view<const C> g;
-  vector_view<C> dg;
+  matrix_view<C> dgate;
+  matrix_view<C> dup;
+  vector_view<C> dscale;
   template <class Lanes = one_lane>
   MOUE_HD void operator()(index_t i, const Lanes& lanes = {}) const {
-    C sum = lanes.leads() ? dg[i] : C(0);
-    const C scale = g[i];
-    for (index_t j = lanes.first(); j < gate.cols; j += lanes.step()) {
+    const C s = scale[i];
+    const C sum = sum_columns(dscale[i], gate.cols, lanes, [&](index_t j) {
       const gating<C> f = gated_derivatives<ActivationT>(gate(i, j), up(i, j));
-      const C da = a(i, j);
-      sum += da * f.value;
-      h(i, j) = scale * f.value;
-      up_gradient(i, j) = scale * da * f.up_derivative;
-      a(i, j) = scale * da * f.gate_derivative;
-    }
-    sum = lanes.sum(sum);
-    if (lanes.leads()) dg[i] = sum;
+      const C a = dgate(i, j);
+      h(i, j) = s * f.value;
+      dup(i, j) = s * a * f.up_derivative;
+      dgate(i, j) = s * a * f.gate_derivative;
+      return a * f.value;
+    });
+    if (lanes.leads()) dscale[i] = sum;
   }
 };
 
-/// y0 = x w0ᵀ, y1 = x w1ᵀ, h = f(y0, y1), with x [m, k], w0 and w1 [n, k], y0, y1 and h [m, n].
+}  // namespace detail
+
+/// gate = x w_gateᵀ, up = x w_upᵀ and h = f(gate, up), with x [m, k], both weights [n, k], and [m, n] the rest. All three
+/// are assigned: `gate` and `up` are what an expert saves for its backward, `h` goes on to the next product.
+///
+/// f is act(gate) · up or act(gate, up), as the type of `activation` says (`Activation` or `PairActivation`). `x` is a
+/// matrix or `token_rows`, a weight a matrix or a `grouped_matrix`: whatever `ops.linear` takes.
+///
+/// Calls `ops.gated_linear(x, w_gate, w_up, activation, gate, up, h)` if there is such a member: all three results must
+/// agree with those that the six operations give, as products of one backend agree with plain loops. 4 m n k FLOPs.
 template <class X, class W, class A, class C>
-void gated_linear(const auto& ops, const X& x, const W& w0, const W& w1, const A& activation, const matrix_view<C>& y0,
-                  const matrix_view<C>& y1, const matrix_view<C>& h) {
-  if constexpr (requires { ops.gated_linear(x, w0, w1, activation, y0, y1, h); }) {
-    ops.gated_linear(x, w0, w1, activation, y0, y1, h);
+void gated_linear(const auto& ops, const X& x, const W& w_gate, const W& w_up, const A& activation,
+                  const matrix_view<C>& gate, const matrix_view<C>& up, const matrix_view<C>& h) {
+  if constexpr (requires { ops.gated_linear(x, w_gate, w_up, activation, gate, up, h); }) {
+    ops.gated_linear(x, w_gate, w_up, activation, gate, up, h);
   } else {
-    linear_pair(ops, x, w0, w1, y0, y1);
-    ops.each_element(h.rows, h.cols, activate_gated<A, C>{y0, y1, h});
+    detail::linear_pair(ops, x, w_gate, w_up, gate, up);
+    ops.each_element(h.rows, h.cols, detail::activate_gated<A, C>{gate, up, h});
   }
 }
 
-/// With a = dy w_down and the rows' combine gates: dgate += <a, f>, h = gate f, d0 = gate a df/dy0, d1 = gate a df/dy1,
-/// with dy [m, k], w_down [k, n], and [m, n] the rest. The last three are assigned.
+/// The way back, for rows whose result y = f(gate, up) w_downᵀ enters a sum as scale · y. With a = dy w_down, where f and
+/// its derivatives are taken at the saved `gate` and `up`:
+///
+///     h = scale f         dgate = scale a df/dgate         dup = scale a df/dup         dscale += the sum of a f over a row
+///
+/// `dy` [m, k], `w_down` [k, n], `scale` and `dscale` [m], [m, n] the rest; h, dgate and dup are assigned. What is left
+/// to an expert are the gradients of its weights, dyᵀ h, dgateᵀ x and dupᵀ x, and of x.
+///
+/// Calls `ops.gated_linear_backward` with the same arguments if there is such a member, on the same terms. 2 m n k FLOPs.
 template <class DY, class W, class A, class C>
 void gated_linear_backward(const auto& ops, const DY& dy, const W& w_down, const A& activation,
-                           const matrix_view<const C>& y0, const matrix_view<const C>& y1,
-                           const vector_view<const C>& gate, const matrix_view<C>& h, const matrix_view<C>& d0,
-                           const matrix_view<C>& d1, const vector_view<C>& dgate) {
-  if constexpr (requires { ops.gated_linear_backward(dy, w_down, activation, y0, y1, gate, h, d0, d1, dgate); }) {
-    ops.gated_linear_backward(dy, w_down, activation, y0, y1, gate, h, d0, d1, dgate);
+                           const matrix_view<const C>& gate, const matrix_view<const C>& up,
+                           const vector_view<const C>& scale, const matrix_view<C>& h, const matrix_view<C>& dgate,
+                           const matrix_view<C>& dup, const vector_view<C>& dscale) {
+  if constexpr (requires {
+                  ops.gated_linear_backward(dy, w_down, activation, gate, up, scale, h, dgate, dup, dscale);
+                }) {
+    ops.gated_linear_backward(dy, w_down, activation, gate, up, scale, h, dgate, dup, dscale);
   } else {
-    ops.input_gradient(dy, w_down, d0);
-    ops.each_row(d0.rows, gated_backward_row<A, C>{y0, y1, h, d0, d1, gate, dgate});
+    ops.input_gradient(dy, w_down, dgate);
+    ops.each_row(dgate.rows, detail::gated_backward_row<A, C>{gate, up, scale, h, dgate, dup, dscale});
   }
 }
 
-}  // namespace moue::inline v0_1::detail
+}  // namespace moue::inline v0_1

@@ -19,6 +19,8 @@
 #include "moue/backend.hpp"
 #include "moue/backend/blocks.hpp"
 #include "moue/backend/reference.hpp"
+#include "moue/expert/activation.hpp"
+#include "moue/operations/gated_linear.hpp"
 #include "moue/testing/values.hpp"
 #include "moue/token_rows.hpp"
 #include "moue/workspace.hpp"
@@ -54,8 +56,7 @@ class backend_trial {
 
   void check_products() {
     for (const auto& [m, k, n] : product_shapes) {
-      const auto shape = " for [" + std::to_string(m) + ", " + std::to_string(k) + "] and [" + std::to_string(n) +
-                         ", " + std::to_string(k) + "]" + types();
+      const auto shape = shape_text(m, k, n);
       watched<C> x(m, k), dy(m, n);
       watched<W> w(n, k);
       x.randomise(1);
@@ -94,6 +95,53 @@ class backend_trial {
         });
       }
     }
+  }
+
+  /// The two optional operations, if there are any, against those composed of plain loops.
+  void check_gated() {
+    if constexpr (requires(matrix_view<const C> c, matrix_view<const W> w, matrix_view<C> to) {
+                    this->operations().gated_linear(c, w, w, silu{}, to, to, to);
+                  })
+      for (const auto& [m, k, n] : product_shapes) {
+        watched<C> x(m, k);
+        watched<W> gate(n, k), up(n, k);
+        x.randomise(1);
+        gate.randomise(2, unit(k));
+        up.randomise(3, unit(k));
+        compare("gated_linear", shape_text(m, k, n), m, 3 * n, store::assign, [&, n = n](const auto& ops, auto out) {
+          const auto part = [&](index_t i) { return out.column_block(i * n, n); };
+          gated_linear(ops, std::as_const(x).view(), std::as_const(gate).view(), std::as_const(up).view(), silu{},
+                       part(0), part(1), part(2));
+        });
+      }
+    if constexpr (requires(matrix_view<const C> c, matrix_view<const W> w, vector_view<const C> scale,
+                           matrix_view<C> to, vector_view<C> dscale) {
+                    this->operations().gated_linear_backward(c, w, silu{}, c, c, scale, to, to, to, dscale);
+                  })
+      for (const auto& [m, k, n] : product_shapes) {
+        watched<C> dy(m, k), gate(m, n), up(m, n), scale(1, m);
+        watched<W> down(k, n);
+        dy.randomise(1);
+        gate.randomise(2);
+        up.randomise(3);
+        scale.randomise(4);
+        down.randomise(5, unit(k));
+        const auto run = [&](const auto& ops, matrix_view<C> h, matrix_view<C> dgate, matrix_view<C> dup,
+                             vector_view<C> dscale) {
+          gated_linear_backward(ops, std::as_const(dy).view(), std::as_const(down).view(), silu{},
+                                std::as_const(gate).view(), std::as_const(up).view(), std::as_const(scale).row(), h,
+                                dgate, dup, dscale);
+        };
+        const auto shape = shape_text(m, k, n);
+        compare("gated_linear_backward", shape, m, 3 * n, store::assign, [&, m = m, n = n](const auto& ops, auto out) {
+          watched<C> dscale(1, m, C(0));
+          run(ops, out.column_block(0, n), out.column_block(n, n), out.column_block(2 * n, n), dscale.row());
+        });
+        compare("gated_linear_backward", shape, 1, m, store::add, [&, m = m, n = n](const auto& ops, auto out) {
+          watched<C> h(m, n), dgate(m, n), dup(m, n);
+          run(ops, h.view(), dgate.view(), dup.view(), out.row(0));
+        });
+      }
   }
 
   void check_visits() {
@@ -157,6 +205,7 @@ class backend_trial {
     std::vector<watched<W>> weights;
     std::vector<watched<C>> gradients, expected_gradients;
     std::vector<void*> weight_table, gradient_table;
+    watched<C> gated(rows, 3 * hidden, C(0)), expected_gated(rows, 3 * hidden, C(0));
     for (index_t e = 0; e < experts; ++e) {
       kinds.push_back(static_cast<std::int32_t>((e + 1) / 2 % 2));
       weights.push_back(watched<W>::dense(hidden, width));
@@ -188,6 +237,7 @@ class backend_trial {
           const grouped_matrix<C> dw{gradient_table.data(), row_expert, hidden, width, gradient_table.data()};
           ops.linear(in, w, y.view().row_block(at.first, at.rows));
           ops.weight_gradient(std::as_const(dy).view().row_block(at.first, at.rows), in, dw);
+          run_gated(ops, in, w, gated.view().row_block(at.first, at.rows));
           const std::lock_guard lock(busy);
           for (index_t i = 0; i < at.rows; ++i) {
             ++visits(0, at.first + i);
@@ -214,7 +264,10 @@ class backend_trial {
       reference_operations{}.linear(in, w, expected.view().row_block(first, count));
       reference_operations{}.weight_gradient(std::as_const(dy).view().row_block(first, count), in,
                                              expected_gradients[at].view());
+      run_gated(reference_operations{}, in, w, expected_gated.view().row_block(first, count));
     }
+    expect_near("operations of a block agree with plain loops", gated, expected_gated, rows,
+                " for gated_linear" + types());
     expect_near("operations of a block agree with plain loops", y, expected, rows, types());
     for (std::size_t e = 0; e < gradients.size(); ++e)
       expect_near("operations of a block agree with plain loops", gradients[e], expected_gradients[e], hidden,
@@ -229,6 +282,12 @@ class backend_trial {
            : std::is_same_v<W, C>    ? " in float"
                                      : " in float with bf16 weights";
   }
+  static std::string shape_text(index_t m, index_t k, index_t n) {
+    return " for [" + std::to_string(m) + ", " + std::to_string(k) + "] and [" + std::to_string(n) + ", " +
+           std::to_string(k) + "]" + types();
+  }
+  /// Deviation of weights whose products with rows of `k` normal numbers are about 1.
+  static double unit(index_t k) { return 1 / std::sqrt(static_cast<double>((std::max)(k, index_t{1}))); }
   auto operations() { return backend_.operations(conversion_.view()); }
 
   void expect_near(std::string_view law, const watched<C>& a, const watched<C>& b, index_t rows,
@@ -240,6 +299,12 @@ class backend_trial {
             return "element " + place(i, j) + " is " + text(double(a(i, j))) + ", not " + text(double(b(i, j))) + where;
           });
     report_.expect(law, true, [] { return std::string(); });
+  }
+
+  /// [rows, 3 hidden] what `gated_linear` gives, with `w` as both weights.
+  static void run_gated(const auto& ops, const token_rows<C>& x, const auto& w, const matrix_view<C>& out) {
+    const auto part = [&](index_t i) { return out.column_block(i * (out.cols / 3), out.cols / 3); };
+    gated_linear(ops, x, w, w, silu{}, part(0), part(1), part(2));
   }
 
   /// Runs an operation here twice and as plain loops once. What is assigned to holds poison before.
@@ -276,8 +341,8 @@ class backend_trial {
 }  // namespace detail
 
 /// Checks that a backend that works on host memory is one: operations agree with plain loops in double, in float and
-/// with bf16 weights, for empty, single, strided and large inputs, bit for bit the same each time; plans and blocks are
-/// those that plain loops make.
+/// with bf16 weights, for empty, single, strided and large inputs, bit for bit the same each time, `gated_linear` and its
+/// backward among them where the backend has its own; plans and blocks are those that plain loops make.
 template <class B>
   requires(Backend<B, double>&& Backend<B, float>)
 law_report check_backend_laws(const B& backend) {
@@ -287,6 +352,7 @@ law_report check_backend_laws(const B& backend) {
   if (!report) return report;
   const auto check = [&](auto trial) {
     report.attempt("products", [&] { trial.check_products(); });
+    report.attempt("gated_linear or gated_linear_backward", [&] { trial.check_gated(); });
     report.attempt("each_row or each_element", [&] { trial.check_visits(); });
     report.attempt("dispatch or each_block", [&] {
       trial.check_runs(120);

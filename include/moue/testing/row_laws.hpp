@@ -73,6 +73,17 @@ struct gate_trial {
   }
 };
 
+/// What backward adds to dlogits that hold 0.
+numbers expect_backward_adds(law_report& report, auto& trial) {
+  trial.backward();
+  const numbers added = trial.dlogits;
+  trial.dlogits.fill(2.5);
+  trial.backward();
+  trial.dlogits.each([](double& v, index_t, index_t) { v -= 2.5; });
+  expect_close(report, "backward adds to dlogits", "what was added to d logit ", trial.dlogits, added);
+  return added;
+}
+
 template <class T>
 void check_gate_rows(law_report& report, const T& stage, index_t n) {
   const auto last = static_cast<std::int32_t>(n - 1);
@@ -84,12 +95,7 @@ void check_gate_rows(law_report& report, const T& stage, index_t n) {
     trial.forward(1e3);
     report.expect("forward reads nothing it did not write and repeats itself", trial.gates.same(gates),
                   [&] { return "gates differ when they hold other numbers on entry" + logits_text(trial.logits); });
-    trial.backward();
-    const numbers added = trial.dlogits;
-    trial.dlogits.fill(2.5);
-    trial.backward();
-    trial.dlogits.each([](double& v, index_t, index_t) { v -= 2.5; });
-    expect_close(report, "backward adds to dlogits", "what was added to d logit ", trial.dlogits, added);
+    const numbers added = expect_backward_adds(report, trial);
     if (selected.empty())
       report.expect("no selected candidate is legal and changes nothing", added.same(numbers(1, n, 0)),
                     [&] { return "dlogits were written"; });
@@ -177,12 +183,7 @@ void check_probability_gradient(law_report& report, const T& stage, index_t n) {
   trial.forward(1e3);
   report.expect("forward reads nothing it did not write and repeats itself", trial.p.same(p),
                 [&] { return "p differs when it holds other numbers on entry" + logits_text(trial.logits); });
-  trial.backward();
-  const numbers added = trial.dlogits;
-  trial.dlogits.fill(2.5);
-  trial.backward();
-  trial.dlogits.each([](double& v, index_t, index_t) { v -= 2.5; });
-  expect_close(report, "backward adds to dlogits", "what was added to d logit ", trial.dlogits, added);
+  const numbers added = expect_backward_adds(report, trial);
   report.expect("nothing is written beside the outputs", trial.p.intact() && trial.dlogits.intact(),
                 [] { return std::string("memory beside p or dlogits was written"); });
   expect_gradient(report, "backward agrees with central differences", "logit ", trial.logits, added, [&] {

@@ -7,11 +7,13 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstdint>
 #include <exception>
 #include <mutex>
 #include <string>
 #include <utility>
 
+#include "moue/backend/cpu/forks.hpp"
 #include "moue/error.hpp"
 #include "moue/view.hpp"
 
@@ -112,20 +114,48 @@ class any_threads {
   index_t size_;
 };
 
-/// Threads of the host: `P` is a reference to them, or they are held here.
+/// Refuses to go on where a process forked inside a task.
+inline void require_no_fork_inside(std::uint64_t before) {
+  require(
+      forks() == before, "cpu", [] { return "the process was forked inside a task, whose run is the parent's"; },
+      "fork where no pass is running, or leave the child by _exit");
+}
+
+/// Threads of the host: `P` is a reference to them, or they are held here. In a forked child they may not exist: runs there
+/// are done by the thread that starts them. A child that was forked inside a task ends with it, by std::terminate: the host's
+/// threads, which it would wait for, are not there, and an exception would have to pass through code of the host.
 template <class P>
 class threads_of final : public any_threads {
  public:
   explicit threads_of(P&& threads)
-      : any_threads(static_cast<index_t>(threads.size())), threads_(std::forward<P>(threads)) {
+      : any_threads(static_cast<index_t>(threads.size())), forks_(forks()), threads_(std::forward<P>(threads)) {
     require(
         size() >= 1, "cpu", [this] { return "threads of the host have the size " + std::to_string(size()); },
         "let 'size' say how many tasks may run at once, the caller's thread included");
   }
 
  private:
-  void start(index_t count, const host_task& f) override { threads_.run(count, f); }
+  class task {
+   public:
+    task(const threads_of& threads, const host_task& work) : threads_(&threads), work_(&work) {}
+    void operator()(index_t worker, index_t /*thread*/ = 0) const noexcept {
+      (*work_)(worker);
+      require_no_fork_inside(threads_->forks_);
+    }
 
+   private:
+    const threads_of* threads_;
+    const host_task* work_;
+  };
+
+  void start(index_t count, const host_task& f) override {
+    if (forks() == forks_)
+      threads_.run(count, task(*this, f));
+    else
+      f(0);  // takes all tasks
+  }
+
+  std::uint64_t forks_;
   P threads_;
 };
 

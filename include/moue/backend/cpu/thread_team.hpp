@@ -47,9 +47,7 @@ class thread_team {
     }
     wake_.notify_all();
     f(0);
-    require(
-        of_this_process(), "cpu", [] { return "the process was forked inside a task, whose run is the parent's"; },
-        "fork where no pass is running, or leave the child by _exit");
+    require_no_fork_inside(forks_);
     std::unique_lock lock(mutex_);
     done_.wait(lock, [this] { return busy_ == 0; });
   }
