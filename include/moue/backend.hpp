@@ -102,6 +102,7 @@ concept Backend = std::copyable<B> &&
   b.download(here, to);
 };
 
+/// Says in one sentence what a backend needs.
 template <class B>
 consteval bool check_backend() {
   static_assert(

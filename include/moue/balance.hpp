@@ -24,7 +24,7 @@ namespace moue::inline v0_1 {
 /// zeros.
 template <class C>
 struct depth_statistics {
-  index_t layers = 0;
+  index_t layers = 0;                          ///< of the mixture, whether or not they ran
   index_t experts = 0;                         ///< physical
   index_t tokens = 0;                          ///< valid tokens; 0 makes every table zero
   vector_view<const index_t> offsets;          ///< [layers + 1]
@@ -144,9 +144,11 @@ inline constexpr index_t part_count<no_balancing> = 0;
 /// weights.
 template <class C, index_t Parts>
 struct loss_value {
-  C total = C(0);
+  C total = C(0);  ///< the loss
+  /// of a sum, one per term
   std::array<C, static_cast<std::size_t>(Parts)> parts = {};
 
+  /// The total, so that it can be used like a number.
   constexpr operator C() const { return total; }
 };
 
@@ -157,6 +159,7 @@ struct loss_value {
 template <class L>
 concept BalancingLoss = std::same_as<L, no_balancing> || DepthLoss<L> || TokenLoss<L>;
 
+/// Names the missing parts of a balancing loss, one sentence each.
 template <class L>
 consteval bool check_balance() {
   if constexpr (!std::same_as<L, no_balancing>) {

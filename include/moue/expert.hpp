@@ -168,7 +168,7 @@ template <class... Es>
 class expert_pool {
  public:
   static_assert(sizeof...(Es) > 0, "moue: an expert pool needs at least one kind of expert");
-  static constexpr std::size_t kinds = sizeof...(Es);
+  static constexpr std::size_t kinds = sizeof...(Es);  ///< how many kinds there are
 
   /// `kind_of`: any callable from physical id to the position of its kind among `experts`.
   expert_pool(std::function<index_t(index_t)> kind_of, Es... experts)
@@ -186,6 +186,7 @@ class expert_pool {
 
   index_t width() const { return std::get<0>(kinds_).width; }
 
+  /// Position of the kind of physical expert `expert`. Throws if the callable gives none.
   std::size_t kind_of(index_t expert) const {
     const index_t kind = kind_of_(expert);
     detail::require(
@@ -195,6 +196,7 @@ class expert_pool {
     return static_cast<std::size_t>(kind);
   }
 
+  /// The expert of the kind at position `Kind`.
   template <std::size_t Kind>
   const auto& kind() const {
     return std::get<Kind>(kinds_);

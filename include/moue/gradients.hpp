@@ -26,6 +26,7 @@ namespace moue::inline v0_1 {
 
 /// Every tensor that is trained: what gradients hold unless they are told otherwise.
 struct every_trained {
+  /// Always true: asked about trained tensors only.
   bool operator()(const tensor_info&) const { return true; }
 };
 
@@ -92,6 +93,7 @@ class gradients {
   gradients& operator=(gradients&&) noexcept = default;
   ~gradients() = default;
 
+  /// The layout they were made with. Throws if there is none.
   const parameter_layout& layout() const { return *detail::require_layout(layout_, where, "the gradients"); }
   /// Null if there is none.
   const std::shared_ptr<const parameter_layout>& shared_layout() const { return layout_; }
@@ -122,7 +124,9 @@ class gradients {
     if (wanted(tensor)) marks()[tensor] = 1;
   }
 
+  /// Whether the numbers lie in memory of its own.
   bool owned() const { return !external_; }
+  /// Whether the marks do.
   bool owns_marks() const { return external_marks_ == nullptr; }
   /// [tensors] not 0 where a tensor was written.
   vector_view<std::uint8_t> marks() { return {owns_marks() ? own_marks_.data() : external_marks_, layout().tensors()}; }

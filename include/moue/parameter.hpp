@@ -116,9 +116,11 @@ class parameters {
     return result;
   }
 
+  /// The layout they were made with. Throws if there is none.
   const parameter_layout& layout() const { return *detail::require_layout(layout_, where, "the parameters"); }
   /// Null if there is none.
   const std::shared_ptr<const parameter_layout>& shared_layout() const { return layout_; }
+  /// Whether the numbers lie in memory of its own.
   bool owned() const { return !storage_.empty() || layout().elements() == 0; }
   /// Whether tensor `i` may be changed.
   bool writable(index_t tensor) const { return writable_.empty() || writable_[static_cast<std::size_t>(tensor)] != 0; }
@@ -136,6 +138,7 @@ class parameters {
         "give memory that may be written, or read through a const reference");
     return {const_cast<S*>(pointers_[static_cast<std::size_t>(tensor)]), info.rows, info.cols};
   }
+  /// Tensor `tensor`, to be read.
   matrix_view<const S> operator[](index_t tensor) const {
     const auto& info = layout()[tensor];
     return {pointers_[static_cast<std::size_t>(tensor)], info.rows, info.cols};

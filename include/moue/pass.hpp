@@ -37,7 +37,8 @@ class pass {
 
  public:
   using C = compute_t<S>;
-  using loss_value_type = loss_value<C, detail::part_count<loss_type>>;
+  using loss_value_type =
+      loss_value<C, detail::part_count<loss_type>>;  ///< what `balance` returns: the loss and its parts
 
   /// Throws if `scratch` is smaller than `workspace_bytes` says or `weights` belong to another layout.
   pass(const MixtureT& model, const parameters<S>& weights, const pass_options& options, workspace& scratch)
@@ -66,10 +67,13 @@ class pass {
   pass(const MixtureT&&, const parameters<S>&, const pass_options&, workspace&) = delete;
   pass(const MixtureT&, const parameters<S>&&, const pass_options&, workspace&) = delete;
 
+  /// The mixture that it runs.
   const MixtureT& model() const { return *state_.model; }
+  /// Rows of the batch, padding included.
   index_t tokens() const { return state_.at.tokens; }
   /// The first layer of the range, and how many follow from there.
   index_t first_layer() const { return state_.memory.first; }
+  /// Layers of the range.
   index_t layers() const { return state_.memory.end - state_.memory.first; }
   /// Tokens of the batch that are not padding. Waits where the backend works asynchronously.
   index_t valid_tokens() const {

@@ -30,9 +30,10 @@ struct router_shape {
   index_t experts = 0;     ///< physical experts of the model
 };
 
+/// Of a matrix of scratch.
 struct matrix_shape {
-  index_t rows = 0;
-  index_t cols = 0;
+  index_t rows = 0;  ///< of the matrix
+  index_t cols = 0;  ///< of the matrix
 };
 
 /// One visit as the stages of a router see it. Views only; all matrices have one row per token.
@@ -51,12 +52,12 @@ struct router_frame {
 /// Gradients that belong to a `router_frame`. A stage reads those of what it wrote and adds to those of what it read.
 template <class C>
 struct router_gradient {
-  matrix_view<C> input;
-  matrix_view<C> features;
-  matrix_view<const C> logits;
-  matrix_view<C> gates;
-  matrix_view<C> state;
-  matrix_view<const C> next_state;
+  matrix_view<C> input;             ///< [tokens, width] added to
+  matrix_view<C> features;          ///< [tokens, features] added to by scores, read by features
+  matrix_view<const C> logits;      ///< [tokens, n] read
+  matrix_view<C> gates;             ///< [tokens, n] added to by `advance_backward`
+  matrix_view<C> state;             ///< [tokens, r] added to
+  matrix_view<const C> next_state;  ///< [tokens, r] read
 };
 
 namespace detail {
@@ -238,6 +239,7 @@ template <class T>
 concept ProbabilityStage =
     std::copyable<T> && detail::has_probability_forward<T> && detail::has_probability_backward<T>;
 
+/// Names the missing parts of a score stage, one sentence each.
 template <class T>
 consteval bool check_score() {
   static_assert(std::copyable<T>, "moue: a score stage must be copyable");
@@ -250,6 +252,7 @@ consteval bool check_score() {
                 "'advance_backward(ops, frame, gradient, p, temporary, dp)'");
   return true;
 }
+/// Names the missing parts of a feature stage, one sentence each.
 template <class T>
 consteval bool check_features() {
   static_assert(std::copyable<T>, "moue: a feature stage must be copyable");
@@ -263,12 +266,14 @@ consteval bool check_features() {
                 "'advance_backward(ops, frame, gradient, p, temporary, dp)'");
   return true;
 }
+/// Names the missing part of a preference stage.
 template <class T>
 consteval bool check_preference() {
   static_assert(detail::has_prefer<T>,
                 "moue: a preference stage needs the member 'void operator()(logits, p, scores) const'");
   return true;
 }
+/// Names the missing parts of a select stage, one sentence each.
 template <class T>
 consteval bool check_select() {
   static_assert(detail::has_most<T>,
@@ -277,6 +282,7 @@ consteval bool check_select() {
                 "moue: a select stage needs the member 'index_t operator()(scores, candidates, selected) const'");
   return true;
 }
+/// Names the missing parts of a gate stage, one sentence each.
 template <class T>
 consteval bool check_gate() {
   static_assert(detail::has_gate_forward<T>,
@@ -285,6 +291,7 @@ consteval bool check_gate() {
                 "moue: a gate stage needs the member 'void backward(logits, selected, gates, dgates, dlogits) const'");
   return true;
 }
+/// Names the missing parts of a probability stage, one sentence each.
 template <class T>
 consteval bool check_probability() {
   static_assert(detail::has_probability_forward<T>,

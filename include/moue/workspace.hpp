@@ -26,8 +26,9 @@ namespace moue::inline v0_1 {
 /// that it may be copied to the `bytes` of another workspace.
 class workspace {
  public:
-  static constexpr std::size_t alignment = 64;
+  static constexpr std::size_t alignment = 64;  ///< bytes; where `bytes` and every piece of an `arena` begin
 
+  /// Owned, uninitialised.
   explicit workspace(std::size_t bytes)
       : owned_(new std::byte[bytes + alignment]), bytes_(aligned({owned_.get(), bytes + alignment}).first(bytes)) {}
   /// External `memory`; it must outlive every pass that uses the workspace.
@@ -35,6 +36,7 @@ class workspace {
 
   /// From the first aligned byte on.
   std::span<std::byte> bytes() const { return bytes_; }
+  /// Whether the memory is its own.
   bool owned() const { return owned_ != nullptr; }
 
  private:
@@ -74,10 +76,11 @@ class arena {
           return "'" + std::string(purpose) + "' needs " + std::to_string(used_) + " bytes in all, but " +
                  std::to_string(capacity_) + " were given";
         },
-        "size it with mixture::workspace_bytes for the same tokens and mode");
+        "size it with mixture::workspace_bytes for the same tokens and mode", error_kind::memory);
     return {reinterpret_cast<T*>(begin_ + start), count};
   }
 
+  /// The same as a matrix whose rows follow each other without a gap.
   template <class T>
   matrix_view<T> take(index_t rows, index_t cols, std::string_view purpose) {
     detail::require(
@@ -87,6 +90,7 @@ class arena {
     return {take<T>(rows * cols, purpose).data, rows, cols};
   }
 
+  /// Whether it has no memory and only counts.
   bool counting() const { return counting_; }
   /// Bytes handed out so far, with one alignment's slack for memory that starts anywhere.
   std::size_t bytes() const { return used_ + workspace::alignment; }

@@ -79,9 +79,10 @@ load_report summarise_load(const depth_statistics<C>& s) {
 
 /// A square table over pairs of layers.
 struct layer_matrix {
-  index_t layers = 0;
+  index_t layers = 0;          ///< of the mixture
   std::vector<double> values;  ///< [layers, layers]
 
+  /// The entry of layers `from` and `to`.
   double operator()(index_t from, index_t to) const { return values[static_cast<std::size_t>(from * layers + to)]; }
 };
 

@@ -13,7 +13,7 @@ namespace moue::inline v0_1 {
 /// arXiv 2101.03961; Megatron's and DeepSeek's normalisation). It is 1 at balance for any k. Other conventions: multiply
 /// by k for Hugging Face's Mixtral and for GShard's form with a k-hot mask; divide by k for the FastMoE-derived gates.
 struct switch_loss {
-  double weight = 0.01;
+  double weight = 0.01;  ///< of the loss beside the host's
 
   template <class C, class Lanes = one_lane>
   MOUE_HD C value(const depth_statistics<C>& s, const Lanes& lanes = {}) const {

@@ -49,7 +49,9 @@ class safetensors_file {
         [&] { return "tensor " + detail::shown(entry.name) + " is not of this file"; }, "ask the file it came from");
     return data.subspan(detail::as_size(entry.begin), detail::as_size(entry.end - entry.begin));
   }
+  /// The entry `__metadata__`.
   const string_map& metadata() const { return header_.metadata; }
+  /// The path that it was opened by.
   const std::filesystem::path& path() const { return path_; }
 
  private:

@@ -36,14 +36,15 @@ struct router {
   static_assert(check_score<ScoreT>() && check_select<SelectT>() && check_gate<GateT>() &&
                 check_features<FeaturesT>() && check_preference<PreferenceT>() && check_probability<ProbabilityT>());
 
-  ScoreT score;
-  SelectT select;
-  GateT gate;
-  FeaturesT features = {};
-  PreferenceT preference = {};
-  ProbabilityT probability = {};
-  non_finite on_non_finite = non_finite::propagate;
+  ScoreT score;                                      ///< logits
+  SelectT select;                                    ///< which candidates a token takes
+  GateT gate;                                        ///< their weights
+  FeaturesT features = {};                           ///< what the score reads
+  PreferenceT preference = {};                       ///< what selection compares
+  ProbabilityT probability = {};                     ///< what balancing losses read
+  non_finite on_non_finite = non_finite::propagate;  ///< what is done with broken logits
 
+  /// All stages at once; `with` exchanges single ones.
   constexpr router(ScoreT score_stage, SelectT select_stage, GateT gate_stage, FeaturesT features_stage = {},
                    PreferenceT preference_stage = {}, ProbabilityT probability_stage = {},
                    non_finite mode = non_finite::propagate)
@@ -72,6 +73,7 @@ struct router {
       return router<ScoreT, SelectT, GateT, FeaturesT, PreferenceT, StageT>{
           score, select, gate, features, preference, std::move(stage), on_non_finite};
   }
+  /// The same router with another way to treat logits that are not finite.
   constexpr router with(non_finite mode) const {
     router copy = *this;
     copy.on_non_finite = mode;
@@ -95,6 +97,7 @@ template <SelectStage SelectT>
 constexpr auto universal_router(SelectT select, trajectory path = {}) {
   return router{score_sum{keyed_score{}, path}, std::move(select), softmax_of_selected{}};
 }
+/// The same with `top_k`.
 constexpr auto universal_router(index_t k, trajectory path = {}) { return universal_router(top_k{k}, path); }
 
 namespace detail {
@@ -110,6 +113,7 @@ inline constexpr bool is_router<router<Stages...>> = true;
 template <class T>
 concept Router = detail::is_router<T>;
 
+/// Says how a router is made, if this is none.
 template <class T>
 consteval bool check_router() {
   static_assert(Router<T>, "moue: compose a router from stages, as in 'moue::router{score, select, gate}'");

@@ -104,7 +104,9 @@ class adamw {
   }
   std::span<std::int64_t> steps() { return state_.steps(); }
 
+  /// The running mean of gradients, where the optimiser keeps it.
   parameters<compute_type>& first_moment() { return first_; }
+  /// The running mean of their squares.
   parameters<compute_type>& second_moment() { return second_; }
 
  private:

@@ -27,8 +27,8 @@ struct product_choice {
   bool tensor_cores = true;       ///< 16-bit weights in groups: other factors are rounded to 16 bits, sums are float
   bool tf32 = false;              ///< float factors that go to cuBLAS may be rounded to TF32
   bool dense_blas = true;         ///< dense products of more than few rows go to cuBLAS, if the runtime has it
-  blas_groups groups_blas = blas_groups::none;
-  index_t blas_rows = 64;  ///< from as many rows a group, on average, they go there
+  blas_groups groups_blas = blas_groups::none;  ///< how cuBLAS computes products of experts, if at all
+  index_t blas_rows = 64;                       ///< from as many rows a group, on average, they go there
 };
 
 namespace detail::gpu {
