@@ -65,6 +65,13 @@ concept has_token_gradient = requires(const L loss, vector_view<const C> logits,
   loss.token_gradient(logits, p, scale, dlogits);
 };
 
+/// False if a member is there in float, but not in double, which concepts try.
+template <class L>
+concept loss_takes_double = (has_depth_value<L> || !has_depth_value<L, float>)&&(
+    has_depth_gradient<L> ||
+    !has_depth_gradient<L, float>)&&(has_token_value<L> || !has_token_value<L, float>)&&(has_token_gradient<L> ||
+                                                                                         !has_token_gradient<L, float>);
+
 template <class L>
 concept has_any_loss_member =
     has_depth_value<L> || has_depth_gradient<L> || has_token_value<L> || has_token_gradient<L>;
@@ -163,6 +170,10 @@ concept BalancingLoss = std::same_as<L, no_balancing> || DepthLoss<L> || TokenLo
 template <class L>
 consteval bool check_balance() {
   if constexpr (!std::same_as<L, no_balancing>) {
+    static_assert(
+        detail::loss_takes_double<L>,
+        "moue: the members of a balancing loss are needed for every arithmetic type C; tried with double, one "
+        "is there for float alone");
     static_assert(detail::has_any_loss_member<L>,
                   "moue: a balancing loss needs 'value(statistics)' with 'gradient(statistics, d)', or "
                   "'token_value(logits, p)' with 'token_gradient(logits, p, scale, dlogits)'");

@@ -98,6 +98,14 @@ template <class E>
 concept has_narrow_backward = (!has_plain_backward<E> || has_backward_of<E, matrix_view<const float>, bf16, float>)&&(
     !has_gated_backward<E> || has_backward_of<E, gated_gradient<float, bf16>, bf16, float>);
 
+/// False if a member is there in float, but not in double, which concepts try.
+template <class E>
+concept forward_takes_double = has_forward_of<E, double, double> || !has_forward_of<E, float, float>;
+template <class E>
+concept backward_takes_double =
+    has_plain_backward<E> || has_gated_backward<E> || !(has_backward_of<E, matrix_view<const float>, float, float> ||
+                                                        has_backward_of<E, gated_gradient<float>, float, float>);
+
 }  // namespace detail
 
 /// One expert: a map from rows `[rows, width]` to rows `[rows, width]` with parameters of its own.
@@ -145,6 +153,12 @@ consteval bool check_expert() {
   static_assert(detail::has_temporaries<E>,
                 "moue: an expert needs the member 'std::array<moue::index_t, M> temporaries() const'");
   if constexpr (detail::has_expert_parameters<E> && detail::has_saved<E> && detail::has_temporaries<E>) {
+    static_assert(detail::forward_takes_double<E>,
+                  "moue: an expert's 'forward' is needed for every arithmetic type C; tried with double, it is there "
+                  "for float alone");
+    static_assert(detail::backward_takes_double<E>,
+                  "moue: an expert's 'backward' is needed for every arithmetic type C; tried with double, it is there "
+                  "for float alone");
     static_assert(
         detail::has_expert_forward<E>,
         "moue: an expert needs the member 'void forward(ops, p, x, saved, temporary, y) const', where p holds "

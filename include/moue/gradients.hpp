@@ -24,6 +24,18 @@
 
 namespace moue::inline v0_1 {
 
+namespace detail {
+
+/// What takes gradients says so where their type is not that of the weights' arithmetic.
+template <class Other>
+constexpr void refuse_gradients() {
+  static_assert(never<Other>,
+                "moue: gradients are in the compute type of the weights: 'gradients<float>' for weights in float, bf16 "
+                "and half, 'gradients<double>' for weights in double");
+}
+
+}  // namespace detail
+
 /// Every tensor that is trained: what gradients hold unless they are told otherwise.
 struct every_trained {
   /// Always true: asked about trained tensors only.

@@ -16,6 +16,7 @@
 #include "moue/balance.hpp"
 #include "moue/executor.hpp"
 #include "moue/expert.hpp"
+#include "moue/mixture/arguments.hpp"
 #include "moue/parameter.hpp"
 #include "moue/pass_options.hpp"
 #include "moue/router/compose.hpp"
@@ -36,6 +37,7 @@ struct pass_memory;
 /// batch state, and may be shared by any number of threads. A batch runs through it by a `pass`.
 template <class ExpertT, class TopologyT, class RouterT, class LossT = no_balancing, class BackendT = cpu>
 class mixture {
+  static_assert(detail::check_arguments<ExpertT, TopologyT, RouterT, LossT, BackendT>());
   static_assert(detail::check_experts_of<ExpertT>::run());
   static_assert(check_topology<TopologyT>());
   static_assert(check_router<RouterT>());

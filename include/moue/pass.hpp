@@ -258,6 +258,16 @@ class pass {
     finish_backward(layer);
   }
 
+  /// Does not compile: gradients are in the compute type of the weights.
+  template <class Other>
+  void backward(index_t, matrix_view<const S>, matrix_view<S>, gradients<Other>&) {
+    detail::refuse_gradients<Other>();
+  }
+  template <class Other>
+  void backward(index_t, matrix_view<const S>, const layer_gradient<S>&, gradients<Other>&) {
+    detail::refuse_gradients<Other>();
+  }
+
   /// The first half of `backward`: from dy assigns dx, the gradient of the experts' input, and `dgates`, those of the
   /// gates of the entries that ran (0 where nothing ran). Adds the experts' gradients to `into`. dx may be dy.
   void run_backward(index_t layer, matrix_view<const S> dy, matrix_view<S> dx, vector_view<C> dgates,

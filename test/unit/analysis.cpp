@@ -8,6 +8,8 @@
 #include <array>
 #include <cmath>
 #include <limits>
+#include <numeric>
+#include <utility>
 #include <vector>
 
 #include "moue/analysis/size.hpp"
@@ -167,7 +169,7 @@ TEST_CASE("sizes of a mixture count what a token meets, layer by layer") {
   CHECK(size.physical == 4 * expert + 2 * router);
   CHECK(size.trained == size.physical);
   CHECK(size.unshared == 2 * 3 * expert + 2 * router);  // two candidates and the one that is always on, at each layer
-  CHECK(size.active == 2.0 * (2 * expert + router));
+  CHECK(size.active == static_cast<double>(2 * (2 * expert + router)));
   CHECK(size.flops == 2 * size.active);
   CHECK(moue::to_string(size) ==
         "160 parameters (160 trained, 232 if nothing were shared), 160 active and 320 operations per token");
@@ -187,8 +189,7 @@ TEST_CASE("sizes of a mixture count what a token meets, layer by layer") {
   for (const auto& tensor : layout) routers += tensor.expert < 0 ? tensor.size() : 0;
   const auto parts = moue::summarise_size(mixed);
   CHECK(parts.physical == layout.elements());
-  CHECK(parts.active ==
-        routers + 0.5 * static_cast<double>(elements(0) + elements(1)) + static_cast<double>(elements(1)));
+  CHECK(2 * parts.active == static_cast<double>(2 * routers + elements(0) + elements(1) + 2 * elements(1)));
   CHECK(parts.unshared == routers + elements(0) + 2 * elements(1));
 }
 
@@ -218,4 +219,37 @@ TEST_CASE("what one wants to look at has a text") {
   CHECK(moue::to_string(moue::summarise_load(example.statistics())) ==
         "largest / mean load 1.5, in proportion to reach 1.6; idle experts: 3\n"
         "layer 0: largest / mean 1.5, entropy 0.693147\nlayer 1: largest / mean 2.25, entropy 0.562335");
+}
+
+TEST_CASE("load is summed up over batches by counts") {
+  const moue::mixture model{moue::copy_expert{4}, moue::table{5, {{0, 1, 2, 3}, {2, 3, 4}}}, moue::linear_router(2),
+                            moue::no_balancing{}, moue::reference{}};
+  const auto weights = model.initialize<double>(3);
+  const moue::pass_options options{.tokens = 8};
+  moue::workspace scratch(model.workspace_bytes<double>(options));
+  auto pass = model.start(weights, options, scratch);
+  std::vector<double> numbers(8 * 4);
+  const auto text_of = [](const moue::load_report& report) { return moue::to_string(report); };
+  const auto run = [&](moue::index_t tokens, double seed) {
+    for (std::size_t i = 0; i < numbers.size(); ++i) numbers[i] = std::sin(seed + 3 * static_cast<double>(i));
+    pass.begin(tokens);
+    const moue::matrix_view<double> x{numbers.data(), tokens, 4};
+    for (moue::index_t layer = 0; layer < 2; ++layer) pass.forward(layer, x, x);
+    return pass.counts();
+  };
+
+  const auto first = run(8, 1);
+  CHECK(text_of(moue::summarise_load(first, model.connections())) == text_of(moue::summarise_load(pass.statistics())));
+  const auto both = first + run(3, 2);
+  const auto report = moue::summarise_load(both, model.connections());
+  std::array<double, 5> share{};
+  for (const auto& [first_column, end] : {std::pair{0, 4}, std::pair{4, 7}}) {
+    const double taken = std::accumulate(both.demand.begin() + first_column, both.demand.begin() + end, 0.0);
+    CHECK(taken == 2 * 11);  // of two per token, none was dropped
+    for (int i = first_column; i < end; ++i)
+      share[static_cast<std::size_t>(model.connections().all_candidates()[static_cast<std::size_t>(i)])] +=
+          static_cast<double>(both.demand[static_cast<std::size_t>(i)]) / taken;
+  }
+  CHECK(report.raw == doctest::Approx(*std::max_element(share.begin(), share.end()) * 5 / 2).epsilon(exact));
+  CHECK_THROWS_AS(moue::summarise_load(both, moue::connectivity(moue::shared_pool{2, 3})), moue::error);
 }

@@ -74,7 +74,6 @@ TEST_CASE("an error says what a program can do about it") {
     FAIL("nothing was thrown");
     return moue::error_kind::misuse;
   };
-  using enum moue::error_kind;
   const moue::mixture model{moue::copy_expert{4}, moue::shared_pool{1, 2},
                             moue::linear_router(1).with(moue::non_finite::reject)};
   auto weights = model.initialize<double>(1);
@@ -82,10 +81,10 @@ TEST_CASE("an error says what a program can do about it") {
   moue::workspace scratch(model.workspace_bytes<double>(options)), small(64);
   auto pass = model.start(weights, options, scratch);
   pass.begin(2);
-  std::vector<double> memory(8, std::numeric_limits<double>::quiet_NaN());
-  const moue::matrix_view<double> x{memory.data(), 2, 4};
-  CHECK(kind_of([&] { pass.forward(1, x, x); }) == misuse);
-  CHECK(kind_of([&] { pass.forward(0, x, x); }) == numbers);
+  std::vector<double> broken(8, std::numeric_limits<double>::quiet_NaN());
+  const moue::matrix_view<double> x{broken.data(), 2, 4};
+  CHECK(kind_of([&] { pass.forward(1, x, x); }) == moue::error_kind::misuse);
+  CHECK(kind_of([&] { pass.forward(0, x, x); }) == moue::error_kind::numbers);
   CHECK(kind_of([&] { model.start(weights, options, small); }) == moue::error_kind::memory);
 }
 

@@ -50,14 +50,15 @@ inline expert_size size_of_expert(const parameter_layout& layout, index_t expert
 /// The sizes of `model`, a `mixture`. O(tensors + virtual width), nothing is run.
 template <class MixtureT>
 model_size summarise_size(const MixtureT& model) {
-  const auto shared = model.layout();  // of the mixture, which may be gone before the loops end
-  const parameter_layout& layout = *shared;
+  const auto tensors = model.layout();
+  const parameter_layout& layout = *tensors;
   model_size size{.physical = layout.elements()};
   double unshared = 0;
   for (const auto& tensor : layout) {
     if (tensor.trained) size.trained += tensor.size();
-    if (tensor.expert < 0)
-      size.active += static_cast<double>(tensor.size()), unshared += static_cast<double>(tensor.size());
+    if (tensor.expert >= 0) continue;
+    size.active += static_cast<double>(tensor.size());
+    unshared += static_cast<double>(tensor.size());
   }
   for (index_t layer = 0; layer < model.layers(); ++layer) {
     const auto candidates = model.connections().candidates(layer);

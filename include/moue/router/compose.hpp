@@ -28,11 +28,44 @@ enum class non_finite {
   mask        ///< the candidate is closed for this token
 };
 
+namespace detail {
+
+template <class T>
+concept any_stage =
+    ScoreStage<T> || SelectStage<T> || GateStage<T> || FeatureStage<T> || PreferenceStage<T> || ProbabilityStage<T>;
+
+/// Stages that are fine, but stand in each other's place.
+template <class Score, class Select, class Gate, class Features, class Preference, class Probability>
+consteval bool check_order() {
+  static_assert(ScoreStage<Score> || !any_stage<Score>,
+                "moue: the first stage of a router is its score; this is another stage (the order is score, select, "
+                "gate, features, preference, probability)");
+  static_assert(SelectStage<Select> || !any_stage<Select>,
+                "moue: the second stage of a router is its select stage; this is another stage (the order is score, "
+                "select, gate, features, preference, probability)");
+  static_assert(GateStage<Gate> || !any_stage<Gate>,
+                "moue: the third stage of a router is its gate; this is another stage (the order is score, select, "
+                "gate, features, preference, probability)");
+  static_assert(FeatureStage<Features> || !any_stage<Features>,
+                "moue: the fourth stage of a router is its feature stage; this is another stage (the order is score, "
+                "select, gate, features, preference, probability)");
+  static_assert(PreferenceStage<Preference> || !any_stage<Preference>,
+                "moue: the fifth stage of a router is its preference; this is another stage (the order is score, "
+                "select, gate, features, preference, probability)");
+  static_assert(ProbabilityStage<Probability> || !any_stage<Probability>,
+                "moue: the sixth stage of a router is its probability; this is another stage (the order is score, "
+                "select, gate, features, preference, probability)");
+  return true;
+}
+
+}  // namespace detail
+
 /// A router made of stages. `router{score, select, gate}` reads the layer's input, selects by logits and balances by a
 /// softmax; `with` exchanges any other stage.
 template <class ScoreT, class SelectT, class GateT, class FeaturesT = input_features, class PreferenceT = by_logits,
           class ProbabilityT = softmax_probability>
 struct router {
+  static_assert(detail::check_order<ScoreT, SelectT, GateT, FeaturesT, PreferenceT, ProbabilityT>());
   static_assert(check_score<ScoreT>() && check_select<SelectT>() && check_gate<GateT>() &&
                 check_features<FeaturesT>() && check_preference<PreferenceT>() && check_probability<ProbabilityT>());
 
