@@ -163,7 +163,7 @@ TEST_CASE("a load report reads a pass") {
 TEST_CASE("sizes of a mixture count what a token meets, layer by layer") {
   // Experts of 2 x 3 x 4 weights and no bias; layer l reaches experts l and l + 1 of three, expert 3 is always on.
   const moue::mixture model{moue::gated_mlp<moue::silu>{.width = 4, .hidden = 3},
-                            moue::always_on{moue::table{3, {{0, 1}, {1, 2}}}, 1, 0}, moue::linear_router(1)};
+                            moue::always_on{moue::table{3, {{0, 1}, {1, 2}}}, 0, 1}, moue::linear_router(1)};
   const auto size = moue::summarise_size(model);
   const moue::index_t expert = 3 * 3 * 4, router = 2 * 4;
   CHECK(size.physical == 4 * expert + 2 * router);
@@ -209,7 +209,7 @@ TEST_CASE("what one wants to look at has a text") {
         "layers.0.router.weight [1, 4]\nexperts.0.gate [3, 4]\nexperts.0.up [3, 4]\nexperts.0.down [4, 3]\n"
         "4 tensors, 40 elements");
 
-  CHECK(moue::to_string(moue::always_on{moue::table{3, {{0, 1}, {2, 1}}}, 1, 0}) == "2 layers, 4 experts\n##.+\n.##+");
+  CHECK(moue::to_string(moue::always_on{moue::table{3, {{0, 1}, {2, 1}}}, 0, 1}) == "2 layers, 4 experts\n##.+\n.##+");
   const std::array<moue::index_t, 3> offsets{0, 2, 3};
   const std::array<std::int32_t, 3> experts{3, -1, 0};
   const std::array<double, 3> gates{0.75, 0.25, 1};
