@@ -2,11 +2,11 @@
 # SPDX-FileCopyrightText: 2026 The moue authors
 # SPDX-License-Identifier: Apache-2.0
 #
-# Usage: test/run.sh [--fast | --dev | --tsan | --fuzz | --tidy | --hosts | --packages | --parity | --mutants]...
+# Usage: test/run.sh [--fast | --dev | --tsan | --fuzz | --tidy | --docs | --hosts | --packages | --parity | --mutants]...
 # Without a flag: everything that a change has to pass. --fast is the format check and the release build alone;
-# --hosts what works inside other frameworks (MPI, TBB, OpenMP); --packages how users get and compile the library, on
-# other machines too; --parity all families beside the transformers that PyPI has; --mutants which faults no test would
-# see (hours).
+# --docs the reference of public symbols, each of which needs a comment; --hosts what works inside other frameworks (MPI,
+# TBB, OpenMP); --packages how users get and compile the library, on other machines too; --parity all families beside the
+# transformers that PyPI has; --mutants which faults no test would see (hours).
 # The last line reads "N passed, N failed"; a build, a check and a CTest test count one each.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
@@ -21,6 +21,7 @@ install_missing() {
   case " $* " in *dev* | *fuzz*) wanted+=(libclang-rt-14-dev libomp-14-dev) ;; esac
   case " $* " in *hosts*) wanted+=(libopenmpi-dev openmpi-bin libtbb-dev) ;; esac
   case " $* " in *tidy*) wanted+=(clang-tidy) ;; esac
+  case " $* " in *docs*) wanted+=(doxygen) ;; esac
   command -v apt-get >/dev/null || return 0 # not Debian: CMake names what it does not find
 
   local missing=() package sudo=
@@ -115,8 +116,8 @@ steps=()
 for flag in "$@"; do
   case $flag in
     --fast) steps+=(format release) ;;
-    --dev | --tsan | --fuzz | --tidy | --hosts | --packages | --parity | --mutants) steps+=("${flag#--}") ;;
-    *) sed -n '5,9s/^# //p' "$0"; exit 2 ;;
+    --dev | --tsan | --fuzz | --tidy | --docs | --hosts | --packages | --parity | --mutants) steps+=("${flag#--}") ;;
+    *) sed -n '5,10s/^# //p' "$0"; exit 2 ;;
   esac
 done
 [ ${#steps[@]} -gt 0 ] || steps=(format release dev tsan fuzz)
@@ -131,6 +132,7 @@ for step in "${steps[@]}"; do
     packages) counted "packages" test/packages/run.sh ;;
     mutants) counted "mutants" test/mutate.sh ;;
     tidy) check "tidy" configure_and_build tidy ;;
+    docs) check "docs" bash docs/reference.sh ;;
     parity) check "parity" test/parity/run.sh ;;
     dev)
       find build/dev -name '*.gcda' -delete 2>/dev/null # counters of an earlier run

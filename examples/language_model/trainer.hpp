@@ -16,6 +16,7 @@
 
 #include "contender.hpp"
 #include "moue/analysis/load.hpp"
+#include "moue/analysis/size.hpp"
 #include "moue/convert/carry.hpp"
 #include "moue/train/adamw.hpp"
 #include "moue/train/clip.hpp"
@@ -43,16 +44,8 @@ struct model_size {
 
 template <class MixtureT>
 model_size size_of(const MixtureT& mixture, const moue::parameter_layout& dense) {
-  const auto& layout = *mixture.layout();
-  moue::index_t experts = 0, used = 0;
-  for (const auto& tensor : layout) experts += tensor.expert >= 0 ? tensor.size() : 0;
-  for (moue::index_t l = 0; l < mixture.layers(); ++l) {
-    const auto& connections = mixture.connections();
-    used += mixture.router().select.max_selected(static_cast<moue::index_t>(connections.candidates(l).size()));
-    used += static_cast<moue::index_t>(connections.always(l).size());
-  }
-  return {dense.elements() + layout.elements(),
-          dense.elements() + layout.elements() - experts + experts / mixture.experts() * used,
+  const auto sizes = moue::summarise_size(mixture);
+  return {dense.elements() + sizes.physical, dense.elements() + static_cast<moue::index_t>(sizes.active),
           moue::virtual_width(mixture.topology())};
 }
 

@@ -27,9 +27,10 @@ namespace moue::inline v0_1 {
 /// The value of a balancing loss and of its parts, however many there are.
 template <class C>
 struct any_loss_value {
-  C total = C(0);
-  std::vector<C> parts = {};
+  C total = C(0);             ///< weights included
+  std::vector<C> parts = {};  ///< in the order of the sum; empty without a loss
 
+  /// The total, so that it can be used like a number.
   operator C() const { return total; }
 };
 
@@ -117,8 +118,10 @@ class any_model {
               const pass_position& position, const side_inputs& inputs = {}) const = delete;
 
  protected:
+  /// What `start` calls: a new pass behind its virtual functions.
   virtual std::unique_ptr<any_pass<S>> make_pass(const parameters<S>& weights, const pass_options& options,
                                                  workspace& scratch) const = 0;
+  /// What `resume` calls.
   virtual std::unique_ptr<any_pass<S>> pick_up(const parameters<S>& weights, const pass_options& options,
                                                workspace& scratch, const pass_position& position,
                                                const side_inputs& inputs) const = 0;

@@ -108,8 +108,21 @@ concept Backend = std::copyable<B> &&
   b.download(here, to);
 };
 
+namespace detail {
+
+/// False if the members are there in float, but not in double, which the concept tries.
+template <class B>
+concept backend_takes_double = Backend<B> || !Backend<B, float>;
+
+}  // namespace detail
+
+/// Says in one sentence what a backend needs.
 template <class B>
 consteval bool check_backend() {
+  static_assert(
+      detail::backend_takes_double<B>,
+      "moue: the members of a backend are needed for every arithmetic type C; tried with double, one is there "
+      "for float alone");
   static_assert(
       Backend<B>,
       "moue: a backend needs the members 'workers', 'operations', 'dispatch', 'needs', 'each_block', 'upload' "

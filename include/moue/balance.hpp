@@ -26,7 +26,7 @@ namespace moue::inline v0_1 {
 /// zeros.
 template <class C>
 struct depth_statistics {
-  index_t layers = 0;
+  index_t layers = 0;                          ///< of the mixture, whether or not they ran
   index_t experts = 0;                         ///< physical
   index_t tokens = 0;                          ///< valid tokens; 0 makes every table zero
   vector_view<const index_t> offsets;          ///< [layers + 1]
@@ -66,6 +66,13 @@ concept has_token_gradient = requires(const L loss, vector_view<const C> logits,
                                       vector_view<C> dlogits) {
   loss.token_gradient(logits, p, scale, dlogits);
 };
+
+/// False if a member is there in float, but not in double, which concepts try.
+template <class L>
+concept loss_takes_double = (has_depth_value<L> || !has_depth_value<L, float>)&&(
+    has_depth_gradient<L> ||
+    !has_depth_gradient<L, float>)&&(has_token_value<L> || !has_token_value<L, float>)&&(has_token_gradient<L> ||
+                                                                                         !has_token_gradient<L, float>);
 
 template <class L>
 concept has_any_loss_member =
@@ -160,9 +167,11 @@ inline constexpr index_t part_count<no_balancing> = 0;
 /// weights.
 template <class C, index_t Parts>
 struct loss_value {
-  C total = C(0);
+  C total = C(0);  ///< the loss
+  /// of a sum, one per term
   std::array<C, static_cast<std::size_t>(Parts)> parts = {};
 
+  /// The total, so that it can be used like a number.
   constexpr operator C() const { return total; }
 };
 
@@ -173,9 +182,14 @@ struct loss_value {
 template <class L>
 concept BalancingLoss = std::same_as<L, no_balancing> || DepthLoss<L> || TokenLoss<L>;
 
+/// Names the missing parts of a balancing loss, one sentence each.
 template <class L>
 consteval bool check_balance() {
   if constexpr (!std::same_as<L, no_balancing>) {
+    static_assert(
+        detail::loss_takes_double<L>,
+        "moue: the members of a balancing loss are needed for every arithmetic type C; tried with double, one "
+        "is there for float alone");
     static_assert(detail::has_any_loss_member<L>,
                   "moue: a balancing loss needs 'value(statistics)' with 'gradient(statistics, d)', or "
                   "'token_value(logits, p)' with 'token_gradient(logits, p, scale, dlogits)'");

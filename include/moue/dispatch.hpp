@@ -25,9 +25,11 @@ struct dispatch_plan {
   vector_view<index_t> token_rows;       ///< [rows] each token's rows, ascending, hence by ascending expert
   vector_view<std::int32_t> scratch;     ///< what a backend needs to fill a plan; hosts need nothing
 
+  /// Physical experts, whether or not they have rows.
   MOUE_HD index_t experts() const { return expert_offsets.size - 1; }
   /// Assignments that are not empty. This and `expert_rows` read the plan: not on the host if it lies on a device.
   MOUE_HD index_t rows() const { return expert_offsets[experts()]; }
+  /// Rows of expert `e`.
   MOUE_HD index_t expert_rows(index_t e) const { return expert_offsets[e + 1] - expert_offsets[e]; }
 
   /// Memory for up to `tokens` tokens and `entries` assignments.

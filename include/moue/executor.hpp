@@ -64,9 +64,13 @@ class executor {
     for (const auto& tensor : *layout_) largest_ = (std::max)(largest_, tensor.size());
   }
 
+  /// Columns of what goes in and comes out.
   index_t width() const { return pool_.width(); }
+  /// Physical experts.
   index_t experts() const { return static_cast<index_t>(kinds_.size()); }
+  /// The backend that runs them.
   const BackendT& backend() const& { return backend_; }
+  /// The kinds of experts: an `expert_pool`, also if there is one kind.
   const pool_type& pool() const& { return pool_; }
   void backend() const&& = delete;
   void pool() const&& = delete;
@@ -112,6 +116,7 @@ class executor {
     record.outputs = memory.take<C>(needs_outputs ? entries : 0, width(), "expert outputs");
     return record;
   }
+  /// Scratch for runs of up to `entries` assignments; `training` says whether `backward` is to run, which needs more.
   template <Storage S>
   expert_scratch<compute_t<S>> take_scratch(arena& memory, index_t entries, bool training) const {
     using C = compute_t<S>;
@@ -152,6 +157,7 @@ class executor {
                expert_memory<C>& memory) const {
     forward<S, std::remove_const_t<X>, Y, C>(r, weights, x, y, memory.record, memory.scratch);
   }
+  /// The way back, after `forward` with the same memory.
   template <Storage S, class X, class DY, class DX, class C = compute_t<S>>
   void backward(const routing<C>& r, const parameters<S>& weights, matrix_view<X> x, matrix_view<DY> dy,
                 matrix_view<DX> dx, vector_view<C> dgate, gradients<C>& into, expert_memory<C>& memory) const {

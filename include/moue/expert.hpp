@@ -98,6 +98,14 @@ template <class E>
 concept has_narrow_backward = (!has_plain_backward<E> || has_backward_of<E, matrix_view<const float>, bf16, float>)&&(
     !has_gated_backward<E> || has_backward_of<E, gated_gradient<float, bf16>, bf16, float>);
 
+/// False if a member is there in float, but not in double, which concepts try.
+template <class E>
+concept forward_takes_double = has_forward_of<E, double, double> || !has_forward_of<E, float, float>;
+template <class E>
+concept backward_takes_double =
+    has_plain_backward<E> || has_gated_backward<E> || !(has_backward_of<E, matrix_view<const float>, float, float> ||
+                                                        has_backward_of<E, gated_gradient<float>, float, float>);
+
 }  // namespace detail
 
 /// One expert: a map from rows `[rows, width]` to rows `[rows, width]` with parameters of its own.
@@ -145,6 +153,12 @@ consteval bool check_expert() {
   static_assert(detail::has_temporaries<E>,
                 "moue: an expert needs the member 'std::array<moue::index_t, M> temporaries() const'");
   if constexpr (detail::has_expert_parameters<E> && detail::has_saved<E> && detail::has_temporaries<E>) {
+    static_assert(detail::forward_takes_double<E>,
+                  "moue: an expert's 'forward' is needed for every arithmetic type C; tried with double, it is there "
+                  "for float alone");
+    static_assert(detail::backward_takes_double<E>,
+                  "moue: an expert's 'backward' is needed for every arithmetic type C; tried with double, it is there "
+                  "for float alone");
     static_assert(
         detail::has_expert_forward<E>,
         "moue: an expert needs the member 'void forward(ops, p, x, saved, temporary, y) const', where p holds "
@@ -168,7 +182,7 @@ template <class... Es>
 class expert_pool {
  public:
   static_assert(sizeof...(Es) > 0, "moue: an expert pool needs at least one kind of expert");
-  static constexpr std::size_t kinds = sizeof...(Es);
+  static constexpr std::size_t kinds = sizeof...(Es);  ///< how many kinds there are
 
   /// `kind_of`: any callable from physical id to the position of its kind among `experts`.
   expert_pool(std::function<index_t(index_t)> kind_of, Es... experts)
@@ -186,6 +200,7 @@ class expert_pool {
 
   index_t width() const { return std::get<0>(kinds_).width; }
 
+  /// Position of the kind of physical expert `expert`. Throws if the callable gives none.
   std::size_t kind_of(index_t expert) const {
     const index_t kind = kind_of_(expert);
     detail::require(
@@ -195,6 +210,7 @@ class expert_pool {
     return static_cast<std::size_t>(kind);
   }
 
+  /// The expert of the kind at position `Kind`.
   template <std::size_t Kind>
   const auto& kind() const {
     return std::get<Kind>(kinds_);

@@ -24,8 +24,21 @@
 
 namespace moue::inline v0_1 {
 
+namespace detail {
+
+/// What takes gradients says so where their type is not that of the weights' arithmetic.
+template <class Other>
+constexpr void refuse_gradients() {
+  static_assert(never<Other>,
+                "moue: gradients are in the compute type of the weights: 'gradients<float>' for weights in float, bf16 "
+                "and half, 'gradients<double>' for weights in double");
+}
+
+}  // namespace detail
+
 /// Every tensor that is trained: what gradients hold unless they are told otherwise.
 struct every_trained {
+  /// Always true: asked about trained tensors only.
   bool operator()(const tensor_info&) const { return true; }
 };
 
@@ -92,6 +105,7 @@ class gradients {
   gradients& operator=(gradients&&) noexcept = default;
   ~gradients() = default;
 
+  /// The layout they were made with. Throws if there is none.
   const parameter_layout& layout() const& { return *detail::require_layout(layout_, where, "the gradients"); }
   const parameter_layout& layout() const&& = delete;
   /// Null if there is none.
@@ -126,7 +140,9 @@ class gradients {
     if (wanted(tensor)) marks()[tensor] = 1;
   }
 
+  /// Whether the numbers lie in memory of its own.
   bool owned() const { return !external_; }
+  /// Whether the marks do.
   bool owns_marks() const { return external_marks_ == nullptr; }
   /// [tensors] not 0 where a tensor was written.
   vector_view<std::uint8_t> marks() & {

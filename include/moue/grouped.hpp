@@ -28,9 +28,9 @@ struct grouped_matrix {
 
   void* const* of_expert = nullptr;  ///< [experts] first elements; unspecified for experts of other kinds
   vector_view<const std::int32_t> row_expert = {};  ///< [rows of the block]
-  index_t rows = 0;
-  index_t cols = 0;
-  void* const* on_host = nullptr;  ///< a copy of `of_expert` that the host may read, if there is one
+  index_t rows = 0;                                 ///< of each expert's matrix
+  index_t cols = 0;                                 ///< of each expert's matrix
+  void* const* on_host = nullptr;                   ///< a copy of `of_expert` that the host may read, if there is one
 
   /// Of what can be written, an expert may have none: its matrix is empty. Weights are always there.
   MOUE_HD constexpr matrix_view<T> of(index_t expert) const {
@@ -39,7 +39,9 @@ struct grouped_matrix {
       if (data == nullptr) return {nullptr, 0, 0};
     return {data, rows, cols};
   }
+  /// The matrix of the expert that row `i` of the block belongs to.
   MOUE_HD constexpr matrix_view<T> for_row(index_t i) const { return of(row_expert[i]); }
+  /// Whether the matrices have no elements.
   MOUE_HD constexpr bool empty() const { return rows == 0 || cols == 0; }
 
   /// Not there: which matrix it would be is not known.

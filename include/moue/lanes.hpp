@@ -17,10 +17,15 @@ namespace moue::inline v0_1 {
 /// `wait`, which every lane must call as well. A functor that says how many columns its rows have, `index_t columns() const`,
 /// gets a number of lanes that suits them.
 struct one_lane {
+  /// The first position that this lane takes.
   MOUE_HD static constexpr index_t first() { return 0; }
+  /// From one of its positions to the next: the number of lanes.
   MOUE_HD static constexpr index_t step() { return 1; }
+  /// Whether this is the lane that writes what belongs to all.
   MOUE_HD static constexpr bool leads() { return true; }
+  /// Waits until all lanes are here and see what each other wrote.
   MOUE_HD static constexpr void wait() {}
+  /// The sum of what the lanes bring, which all of them get.
   template <class C>
   MOUE_HD static constexpr C sum(C part) {
     return part;

@@ -17,6 +17,7 @@
 #include "moue/executor.hpp"
 #include "moue/executor/checks.hpp"
 #include "moue/expert.hpp"
+#include "moue/mixture/arguments.hpp"
 #include "moue/parameter.hpp"
 #include "moue/pass_options.hpp"
 #include "moue/router/compose.hpp"
@@ -37,6 +38,7 @@ struct pass_memory;
 /// batch state, and may be shared by any number of threads. A batch runs through it by a `pass`.
 template <class ExpertT, class TopologyT, class RouterT, class LossT = no_balancing, class BackendT = cpu>
 class mixture {
+  static_assert(detail::check_arguments<ExpertT, TopologyT, RouterT, LossT, BackendT>());
   static_assert(detail::check_experts_of<ExpertT>::run());
   static_assert(check_topology<TopologyT>());
   static_assert(check_router<RouterT>());
@@ -44,12 +46,12 @@ class mixture {
   static_assert(check_backend<BackendT>());
 
  public:
-  using expert_type = ExpertT;
-  using topology_type = TopologyT;
-  using router_type = RouterT;
-  using loss_type = LossT;
-  using backend_type = BackendT;
-  using executor_type = executor<ExpertT, BackendT>;
+  using expert_type = ExpertT;                        ///< of one expert, or an `expert_pool`
+  using topology_type = TopologyT;                    ///< as it was given
+  using router_type = RouterT;                        ///< as it was given
+  using loss_type = LossT;                            ///< as it was given; `no_balancing` by default
+  using backend_type = BackendT;                      ///< as it was given; `cpu` by default
+  using executor_type = executor<ExpertT, BackendT>;  ///< what runs the experts
 
   /// Lowers the topology and lists the parameters. Throws if the topology breaks its laws.
   mixture(ExpertT expert, TopologyT topology, RouterT router, LossT loss = {}, BackendT backend = {})
@@ -63,15 +65,24 @@ class mixture {
     detail::each_part(loss_, [](const auto& part, index_t) { detail::check_weight(part); });
   }
 
+  /// Columns of what goes in and comes out of a layer.
   index_t width() const { return executor_.width(); }
+  /// Layers of the whole depth: visits, in the order they are made.
   index_t layers() const { return connectivity_.layers(); }
+  /// Physical experts.
   index_t experts() const { return connectivity_.experts(); }
 
+  /// The topology it was made of.
   const TopologyT& topology() const& { return topology_; }
+  /// The router it was made of.
   const RouterT& router() const& { return router_; }
+  /// The balancing loss it was made of.
   const LossT& loss() const& { return loss_; }
+  /// The experts, for ids and gates from anywhere.
   const executor_type& experts_executor() const& { return executor_; }
+  /// The backend it runs on.
   const BackendT& backend() const& { return executor_.backend(); }
+  /// The topology as tables.
   const moue::connectivity& connections() const& { return connectivity_; }
   // References into what is gone at the end of the line.
   void topology() const&& = delete;
@@ -138,6 +149,7 @@ class mixture {
   router_shape features_shape(index_t layer, index_t tokens) const {
     return {tokens, width(), static_cast<index_t>(connectivity_.candidates(layer).size()), experts()};
   }
+  /// Sizes as the score of `layer` sees them: its width is that of the features.
   router_shape score_shape(index_t layer, index_t tokens) const {
     auto shape = features_shape(layer, tokens);
     shape.width = router_.features.width(width());

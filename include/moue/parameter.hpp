@@ -118,6 +118,7 @@ class parameters {
     return result;
   }
 
+  /// The layout they were made with. Throws if there is none.
   const parameter_layout& layout() const& { return *detail::require_layout(layout_, where, "the parameters"); }
   const parameter_layout& layout() const&& = delete;
   /// Null if there is none.
@@ -143,6 +144,7 @@ class parameters {
         "give memory that may be written, or read through a const reference");
     return {const_cast<S*>(pointers_[static_cast<std::size_t>(tensor)]), info.rows, info.cols};
   }
+  /// Tensor `tensor`, to be read.
   matrix_view<const S> operator[](index_t tensor) const& {
     const auto& info = layout()[tensor];
     return {pointers_[static_cast<std::size_t>(tensor)], info.rows, info.cols};

@@ -37,7 +37,8 @@ class pass {
 
  public:
   using C = compute_t<S>;
-  using loss_value_type = loss_value<C, detail::part_count<loss_type>>;
+  using loss_value_type =
+      loss_value<C, detail::part_count<loss_type>>;  ///< what `balance` returns: the loss and its parts
 
   /// Throws if `scratch` is smaller than `workspace_bytes` says or `weights` belong to another layout.
   pass(const MixtureT& model, const parameters<S>& weights, const pass_options& options, workspace& scratch)
@@ -75,10 +76,13 @@ class pass {
   pass(const MixtureT&, const parameters<S>&&, const pass_options&, workspace&, const pass_position&,
        const side_inputs&) = delete;
 
+  /// The mixture that it runs.
   const MixtureT& model() const { return *state_.model; }
+  /// Rows of the batch, padding included.
   index_t tokens() const { return state_.at.tokens; }
   /// The first layer of the range, and how many follow from there.
   index_t first_layer() const { return state_.memory.first; }
+  /// Layers of the range.
   index_t layers() const { return state_.memory.end - state_.memory.first; }
   /// Tokens of the batch that are not padding. Waits where the backend works asynchronously.
   index_t valid_tokens() const {
@@ -270,6 +274,16 @@ class pass {
       ops.each_element(tokens(), model().width(), detail::add_element<C, S>{dx_experts, dx_router, dx.experts});
     }
     finish_backward(layer);
+  }
+
+  /// Does not compile: gradients are in the compute type of the weights.
+  template <class Other>
+  void backward(index_t, matrix_view<const S>, matrix_view<S>, gradients<Other>&) {
+    detail::refuse_gradients<Other>();
+  }
+  template <class Other>
+  void backward(index_t, matrix_view<const S>, const layer_gradient<S>&, gradients<Other>&) {
+    detail::refuse_gradients<Other>();
   }
 
   /// The first half of `backward`: from dy assigns dx, the gradient of the experts' input, and `dgates`, those of the

@@ -17,8 +17,8 @@ enum class mode { inference, training };
 
 /// What a pass has to make room for.
 struct pass_options {
-  index_t tokens = 0;  ///< the most a batch may have
-  mode how = mode::training;
+  index_t tokens = 0;         ///< the most a batch may have
+  mode how = mode::training;  ///< whether backward is to follow
   bool router_input = false;  ///< whether routers and experts are given different inputs (see `layer_input`)
   /// Whether the caller leaves the inputs that it gives to `forward` unchanged until `backward`, so that a training
   /// pass need not copy them. Padding must then hold finite numbers, unless the router masks what is not.
@@ -31,7 +31,7 @@ struct pass_options {
 /// Where a pass stands: plain data. With the bytes of its workspace it is all of a pass, but for what `resume` is given
 /// again.
 struct pass_position {
-  index_t tokens = 0;
+  index_t tokens = 0;     ///< rows of the batch
   index_t next = 0;       ///< the layer whose forward is due; on the way back, one past the layer whose backward is due
   index_t reached = 0;    ///< one past the last layer that ran
   bool backward = false;  ///< whether the way back has begun
@@ -57,15 +57,15 @@ struct batch_options {
 /// A layer's input, where the router reads something else than the experts. Both [tokens, width].
 template <class S>
 struct layer_input {
-  matrix_view<const S> experts = {};
-  matrix_view<const S> router = {};
+  matrix_view<const S> experts = {};  ///< what the experts read
+  matrix_view<const S> router = {};   ///< what the router reads
 };
 
 /// The gradients of a `layer_input`.
 template <class S>
 struct layer_gradient {
-  matrix_view<S> experts = {};
-  matrix_view<S> router = {};
+  matrix_view<S> experts = {};  ///< of what the experts read
+  matrix_view<S> router = {};   ///< of what the router read
 };
 
 }  // namespace moue::inline v0_1

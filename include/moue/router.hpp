@@ -30,9 +30,10 @@ struct router_shape {
   index_t experts = 0;     ///< physical experts of the model
 };
 
+/// Of a matrix of scratch.
 struct matrix_shape {
-  index_t rows = 0;
-  index_t cols = 0;
+  index_t rows = 0;  ///< of the matrix
+  index_t cols = 0;  ///< of the matrix
 };
 
 /// One visit as the stages of a router see it. Views only; all matrices have one row per token.
@@ -51,12 +52,12 @@ struct router_frame {
 /// Gradients that belong to a `router_frame`. A stage reads those of what it wrote and adds to those of what it read.
 template <class C>
 struct router_gradient {
-  matrix_view<C> input;
-  matrix_view<C> features;
-  matrix_view<const C> logits;
-  matrix_view<C> gates;
-  matrix_view<C> state;
-  matrix_view<const C> next_state;
+  matrix_view<C> input;             ///< [tokens, width] added to
+  matrix_view<C> features;          ///< [tokens, features] added to by scores, read by features
+  matrix_view<const C> logits;      ///< [tokens, n] read
+  matrix_view<C> gates;             ///< [tokens, n] added to by `advance_backward`
+  matrix_view<C> state;             ///< [tokens, r] added to
+  matrix_view<const C> next_state;  ///< [tokens, r] read
 };
 
 namespace detail {
@@ -190,6 +191,25 @@ concept has_prefer = requires(const T t, vector_view<const C> logits,
   t(logits, p, scores);
 };
 
+// False if a member is there in float, but not in double, which concepts try.
+template <class T>
+concept score_takes_double = (has_score_forward<T> || !has_score_forward<T, float>)&&(
+    has_score_backward<T> ||
+    !has_score_backward<T, float>)&&(has_advance<T> || !has_advance<T, float>)&&(has_advance_backward<T> ||
+                                                                                 !has_advance_backward<T, float>);
+template <class T>
+concept prefer_takes_double = has_prefer<T> || !has_prefer<T, float>;
+template <class T>
+concept select_takes_double =
+    has_select<T> || has_select_table<T> || !(has_select<T, float> || has_select_table<T, float>);
+template <class T>
+concept gate_takes_double = (has_gate_forward<T> || !has_gate_forward<T, float>)&&(has_gate_backward<T> ||
+                                                                                   !has_gate_backward<T, float>);
+template <class T>
+concept probability_takes_double = (has_probability_forward<T> ||
+                                    !has_probability_forward<T, float>)&&(has_probability_backward<T> ||
+                                                                          !has_probability_backward<T, float>);
+
 }  // namespace detail
 
 /// What a router reads in place of the layer's input: `index_t width(index_t input) const`, `forward` that assigns
@@ -248,9 +268,13 @@ template <class T>
 concept ProbabilityStage =
     std::copyable<T> && detail::has_probability_forward<T> && detail::has_probability_backward<T>;
 
+/// Names the missing parts of a score stage, one sentence each.
 template <class T>
 consteval bool check_score() {
   static_assert(std::copyable<T>, "moue: a score stage must be copyable");
+  static_assert(detail::score_takes_double<T>,
+                "moue: the members of a score stage are needed for every arithmetic type C; tried with double, one "
+                "is there for float alone");
   static_assert(detail::has_score_forward<T>,
                 "moue: a score stage needs the member 'void forward(ops, frame, p, temporary) const'");
   static_assert(detail::has_score_backward<T>,
@@ -260,9 +284,13 @@ consteval bool check_score() {
                 "'advance_backward(ops, frame, gradient, p, temporary, dp)'");
   return true;
 }
+/// Names the missing parts of a feature stage, one sentence each.
 template <class T>
 consteval bool check_features() {
   static_assert(std::copyable<T>, "moue: a feature stage must be copyable");
+  static_assert(detail::score_takes_double<T>,
+                "moue: the members of a feature stage are needed for every arithmetic type C; tried with double, one "
+                "is there for float alone");
   static_assert(detail::has_features_width<T>, "moue: a feature stage needs the member 'index_t width(index_t) const'");
   static_assert(detail::has_score_forward<T>,
                 "moue: a feature stage needs the member 'void forward(ops, frame, p, temporary) const'");
@@ -273,30 +301,48 @@ consteval bool check_features() {
                 "'advance_backward(ops, frame, gradient, p, temporary, dp)'");
   return true;
 }
+/// Names the missing part of a preference stage.
 template <class T>
 consteval bool check_preference() {
+  static_assert(
+      detail::prefer_takes_double<T>,
+      "moue: the members of a preference stage are needed for every arithmetic type C; tried with double, one "
+      "is there for float alone");
   static_assert(detail::has_prefer<T>,
                 "moue: a preference stage needs the member 'void operator()(logits, p, scores) const'");
   return true;
 }
+/// Names the missing parts of a select stage, one sentence each.
 template <class T>
 consteval bool check_select() {
+  static_assert(detail::select_takes_double<T>,
+                "moue: the members of a select stage are needed for every arithmetic type C; tried with double, one "
+                "is there for float alone");
   static_assert(detail::has_most<T>,
                 "moue: a select stage needs the member 'index_t max_selected(index_t candidates) const'");
   static_assert(detail::has_select<T> || detail::has_select_table<T>,
                 "moue: a select stage needs the member 'index_t operator()(scores, candidates, selected) const'");
   return true;
 }
+/// Names the missing parts of a gate stage, one sentence each.
 template <class T>
 consteval bool check_gate() {
+  static_assert(detail::gate_takes_double<T>,
+                "moue: the members of a gate stage are needed for every arithmetic type C; tried with double, one "
+                "is there for float alone");
   static_assert(detail::has_gate_forward<T>,
                 "moue: a gate stage needs the member 'void forward(logits, selected, gates) const'");
   static_assert(detail::has_gate_backward<T>,
                 "moue: a gate stage needs the member 'void backward(logits, selected, gates, dgates, dlogits) const'");
   return true;
 }
+/// Names the missing parts of a probability stage, one sentence each.
 template <class T>
 consteval bool check_probability() {
+  static_assert(
+      detail::probability_takes_double<T>,
+      "moue: the members of a probability stage are needed for every arithmetic type C; tried with double, one "
+      "is there for float alone");
   static_assert(detail::has_probability_forward<T>,
                 "moue: a probability stage needs the member 'void forward(logits, p) const'");
   static_assert(detail::has_probability_backward<T>,

@@ -25,7 +25,9 @@ struct routing {
   /// assignments that come from no router.
   vector_view<const std::int32_t> column = {};
 
+  /// Tokens, whether or not they have entries.
   constexpr index_t tokens() const { return offsets.size > 0 ? offsets.size - 1 : 0; }
+  /// Entries of all tokens together, empty ones too.
   constexpr index_t entries() const { return expert.size; }
 
   /// Whether entry `i` of token `t` runs in a row of its own: it names an expert, and no earlier entry of the token

@@ -54,9 +54,12 @@ struct routing_counts {
     for (std::size_t i = 0; i < open.size(); ++i) open[i] = (std::max)(open[i], other.open[i]);
     return *this;
   }
+  /// The sum of both; throws as `+=` does.
   friend routing_counts operator+(routing_counts a, const routing_counts& b) { return a += b; }
+  /// Whether all counts are the same, sums to the bit.
   bool operator==(const routing_counts&) const = default;
 
+  /// Whether there are no counts at all: of a default-constructed value.
   bool empty() const { return tokens.empty(); }
 };
 

@@ -19,10 +19,12 @@ namespace moue::inline v0_1 {
 /// Brain floating point: 1 sign, 8 exponent and 7 fraction bits. A storage type: arithmetic happens in `float`.
 /// Same bits as `__nv_bfloat16`, `Eigen::bfloat16` and `at::BFloat16`, so buffers may be reinterpreted.
 struct bf16 {
-  std::uint16_t bits = 0;
+  std::uint16_t bits = 0;  ///< of the number, as in memory
 
   constexpr bf16() = default;
+  /// Rounds to the nearest, ties to even.
   MOUE_HD constexpr bf16(float value) : bits(from_float(value)) {}
+  /// Exact.
   MOUE_HD constexpr operator float() const { return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16); }
 
  private:
@@ -35,10 +37,12 @@ struct bf16 {
 
 /// IEEE 754 binary16. A storage type: arithmetic happens in `float`.
 struct half {
-  std::uint16_t bits = 0;
+  std::uint16_t bits = 0;  ///< of the number, as in memory
 
   constexpr half() = default;
+  /// Rounds to the nearest, ties to even; from 65520 on to infinity.
   MOUE_HD constexpr half(float value) : bits(from_float(value)) {}
+  /// Exact.
   MOUE_HD constexpr operator float() const {
     const std::uint32_t sign = (bits & 0x8000u) << 16;
     const std::uint32_t exponent = (bits >> 10) & 0x1fu;
@@ -75,14 +79,17 @@ template <class S>
 struct compute_type {
   using type = S;
 };
+/// `float`.
 template <>
 struct compute_type<bf16> {
   using type = float;
 };
+/// `float`.
 template <>
 struct compute_type<half> {
   using type = float;
 };
+/// The type arithmetic happens in for numbers stored as `S`.
 template <class S>
 using compute_t = typename compute_type<S>::type;
 

@@ -20,15 +20,16 @@ namespace moue::inline v0_1 {
 /// take it where they take a matrix and look rows up while they load; row functors read `x(i, j)`. Owns nothing.
 template <class T, class C = compute_t<T>>
 struct token_rows {
-  using stored_type = T;
+  using stored_type = T;  ///< what the rows are stored as
   using value_type = C;
 
   matrix_view<const T> of = {};                    ///< [tokens, cols]
   vector_view<const std::int32_t> row_token = {};  ///< [rows], or null: row i is row i of `of`
-  index_t rows = 0;
-  index_t cols = 0;
+  index_t rows = 0;                                ///< of the block
+  index_t cols = 0;                                ///< of each row
 
   constexpr token_rows() = default;
+  /// Row `i` is row `row_tokens[i]` of `m`.
   MOUE_HD constexpr token_rows(matrix_view<const T> m, vector_view<const std::int32_t> row_tokens)
       : of(m), row_token(row_tokens), rows(row_tokens.size), cols(m.cols) {}
   /// The rows of a matrix as they are.
@@ -37,12 +38,16 @@ struct token_rows {
 
   /// Whether row i is row i of `of`.
   MOUE_HD constexpr bool direct() const { return row_token.data == nullptr; }
+  /// The row of `of` that row `i` is.
   MOUE_HD constexpr index_t token(index_t i) const { return direct() ? i : row_token[i]; }
+  /// The element, in the type of arithmetic.
   MOUE_HD constexpr C operator()(index_t i, index_t j) const { return static_cast<C>(of(token(i), j)); }
+  /// Rows [first, first + count).
   MOUE_HD constexpr token_rows row_block(index_t first, index_t count) const {
     if (direct()) return token_rows(of.row_block(first, count));
     return {of, {row_token.data + first, count}};
   }
+  /// Whether there are no elements.
   MOUE_HD constexpr bool empty() const { return rows == 0 || cols == 0; }
 };
 

@@ -7,8 +7,8 @@
 
 namespace moue::inline v0_1 {
 
-inline constexpr int version_major = 0;
-inline constexpr int version_minor = 1;
-inline constexpr int version_patch = 0;
+inline constexpr int version_major = 0;  ///< breaks users when it changes, once it is not 0
+inline constexpr int version_minor = 1;  ///< adds; breaks users too while the first is 0
+inline constexpr int version_patch = 0;  ///< mends
 
 }  // namespace moue::inline v0_1

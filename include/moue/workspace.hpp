@@ -46,8 +46,9 @@ inline index_t checked_product(index_t a, index_t b, std::string_view purpose) {
 /// workspace overwrite each other's numbers. Empty once it was moved from.
 class workspace {
  public:
-  static constexpr std::size_t alignment = 64;
+  static constexpr std::size_t alignment = 64;  ///< bytes; where `bytes` and every piece of an `arena` begin
 
+  /// Owned, uninitialised.
   explicit workspace(std::size_t bytes)
       : owned_(new std::byte[with_slack(bytes)]), bytes_(aligned({owned_.get(), bytes + alignment}).first(bytes)) {}
   /// External `memory`; it must outlive every pass that uses the workspace.
@@ -98,11 +99,13 @@ class arena {
     return {static_cast<T*>(reserve(count, sizeof(T), purpose)), count};
   }
 
+  /// The same as a matrix whose rows follow each other without a gap.
   template <class T>
   matrix_view<T> take(index_t rows, index_t cols, std::string_view purpose) {
     return {take<T>(detail::checked_product(rows, cols, purpose), purpose).data, rows, cols};
   }
 
+  /// Whether it has no memory and only counts.
   bool counting() const { return counting_; }
   /// Bytes handed out so far, with one alignment's slack for memory that starts anywhere.
   std::size_t bytes() const { return used_ + workspace::alignment; }
@@ -119,7 +122,7 @@ class arena {
       throw error(
           "workspace",
           "'" + std::string(purpose) + "' ends at byte " + std::to_string(used_) + " of " + std::to_string(capacity_),
-          "size it with mixture::workspace_bytes for the same tokens and mode");
+          "size it with mixture::workspace_bytes for the same tokens and mode", error_kind::memory);
     return begin_ + start;
   }
 

@@ -8,8 +8,12 @@
 #include <array>
 #include <cmath>
 #include <limits>
+#include <numeric>
+#include <utility>
 #include <vector>
 
+#include "moue/analysis/size.hpp"
+#include "moue/analysis/text.hpp"
 #include "moue/moue.hpp"
 
 namespace {
@@ -154,4 +158,98 @@ TEST_CASE("a load report reads a pass") {
   CHECK(report.raw >= 1);
   CHECK(report.raw == doctest::Approx(report.corrected).epsilon(exact));  // one pool: all exposures are equal
   CHECK(report.layer_entropy[0] <= std::log(6.0) + exact);
+}
+
+TEST_CASE("sizes of a mixture count what a token meets, layer by layer") {
+  // Experts of 2 x 3 x 4 weights and no bias; layer l reaches experts l and l + 1 of three, expert 3 is always on.
+  const moue::mixture model{moue::gated_mlp<moue::silu>{.width = 4, .hidden = 3},
+                            moue::always_on{moue::table{3, {{0, 1}, {1, 2}}}, 0, 1}, moue::linear_router(1)};
+  const auto size = moue::summarise_size(model);
+  const moue::index_t expert = 3 * 3 * 4, router = 2 * 4;
+  CHECK(size.physical == 4 * expert + 2 * router);
+  CHECK(size.trained == size.physical);
+  CHECK(size.unshared == 2 * 3 * expert + 2 * router);  // two candidates and the one that is always on, at each layer
+  CHECK(size.active == static_cast<double>(2 * (2 * expert + router)));
+  CHECK(size.flops == 2 * size.active);
+  CHECK(moue::to_string(size) ==
+        "160 parameters (160 trained, 232 if nothing were shared), 160 active and 320 operations per token");
+
+  // Selections that take less, experts of two sizes, a buffer that is not trained, keys that are read in part.
+  const moue::expert_pool pool{[](moue::index_t e) { return e % 2; }, moue::mlp<moue::silu>{.width = 4, .hidden = 2},
+                               moue::mlp<moue::silu>{.width = 4, .hidden = 6}};
+  const moue::mixture mixed{pool, moue::table{3, {{0, 1}, {1}}},
+                            moue::router{moue::keyed_score{}, moue::top_k{1}, moue::softmax_of_selected{}}};
+  const auto& layout = *mixed.layout();
+  const auto elements = [&](moue::index_t e) {
+    moue::index_t sum = 0;
+    for (const auto& tensor : layout) sum += tensor.expert == e ? tensor.size() : 0;
+    return sum;
+  };
+  moue::index_t routers = 0;
+  for (const auto& tensor : layout) routers += tensor.expert < 0 ? tensor.size() : 0;
+  const auto parts = moue::summarise_size(mixed);
+  CHECK(parts.physical == layout.elements());
+  CHECK(2 * parts.active == static_cast<double>(2 * routers + elements(0) + elements(1) + 2 * elements(1)));
+  CHECK(parts.unshared == routers + elements(0) + 2 * elements(1));
+}
+
+TEST_CASE("what one wants to look at has a text") {
+  const std::array<float, 4> numbers{0.5F, -1, 2, 1e-7F};
+  CHECK(moue::to_string(moue::vector_view<const float>{numbers.data(), 4}) == "[4] 0.5 -1 2 1e-07");
+  CHECK(moue::to_string(moue::matrix_view<const float>{numbers.data(), 2, 1, 2}) == "[2, 1]\n  0.5\n  2");
+  CHECK(moue::to_string(moue::matrix_view<const float>{nullptr, 2, 1}) == "[2, 1] null");
+  CHECK(moue::to_string(moue::matrix_view<const float>{numbers.data(), 1, 0}) == "[1, 0]");
+  const std::array<moue::bf16, 9> narrow{moue::bf16(0.5F)};
+  CHECK(moue::to_string(moue::vector_view<const moue::bf16>{narrow.data(), 9}) == "[9] 0.5 0 0 0 0 0 0 0 ...");
+  const std::array<std::uint8_t, 2> bytes{1, 255};
+  CHECK(moue::to_string(moue::vector_view<const std::uint8_t>{bytes.data(), 2}) == "[2] 1 255");
+
+  const moue::mixture model{moue::swiglu{.width = 4, .hidden = 3}, moue::shared_pool{1, 1}, moue::linear_router(1)};
+  CHECK(moue::to_string(*model.layout()) ==
+        "layers.0.router.weight [1, 4]\nexperts.0.gate [3, 4]\nexperts.0.up [3, 4]\nexperts.0.down [4, 3]\n"
+        "4 tensors, 40 elements");
+
+  CHECK(moue::to_string(moue::always_on{moue::table{3, {{0, 1}, {2, 1}}}, 0, 1}) == "2 layers, 4 experts\n##.+\n.##+");
+  const std::array<moue::index_t, 3> offsets{0, 2, 3};
+  const std::array<std::int32_t, 3> experts{3, -1, 0};
+  const std::array<double, 3> gates{0.75, 0.25, 1};
+  CHECK(moue::to_string(moue::routing<double>{{offsets.data(), 3}, {experts.data(), 3}, {gates.data(), 3}}) ==
+        "2 tokens, 3 entries\n0: 3 (0.75) -\n1: 0 (1)");
+  hand_made example;
+  CHECK(moue::to_string(moue::summarise_load(example.statistics())) ==
+        "largest / mean load 1.5, in proportion to reach 1.6; idle experts: 3\n"
+        "layer 0: largest / mean 1.5, entropy 0.693147\nlayer 1: largest / mean 2.25, entropy 0.562335");
+}
+
+TEST_CASE("load is summed up over batches by counts") {
+  const moue::mixture model{moue::copy_expert{4}, moue::table{5, {{0, 1, 2, 3}, {2, 3, 4}}}, moue::linear_router(2),
+                            moue::no_balancing{}, moue::reference{}};
+  const auto weights = model.initialize<double>(3);
+  const moue::pass_options options{.tokens = 8};
+  moue::workspace scratch(model.workspace_bytes<double>(options));
+  auto pass = model.start(weights, options, scratch);
+  std::vector<double> numbers(8 * 4);
+  const auto text_of = [](const moue::load_report& report) { return moue::to_string(report); };
+  const auto run = [&](moue::index_t tokens, double seed) {
+    for (std::size_t i = 0; i < numbers.size(); ++i) numbers[i] = std::sin(seed + 3 * static_cast<double>(i));
+    pass.begin(tokens);
+    const moue::matrix_view<double> x{numbers.data(), tokens, 4};
+    for (moue::index_t layer = 0; layer < 2; ++layer) pass.forward(layer, x, x);
+    return pass.counts();
+  };
+
+  const auto first = run(8, 1);
+  CHECK(text_of(moue::summarise_load(first, model.connections())) == text_of(moue::summarise_load(pass.statistics())));
+  const auto both = first + run(3, 2);
+  const auto report = moue::summarise_load(both, model.connections());
+  std::array<double, 5> share{};
+  for (const auto& [first_column, end] : {std::pair{0, 4}, std::pair{4, 7}}) {
+    const double taken = std::accumulate(both.demand.begin() + first_column, both.demand.begin() + end, 0.0);
+    CHECK(taken == 2 * 11);  // of two per token, none was dropped
+    for (int i = first_column; i < end; ++i)
+      share[static_cast<std::size_t>(model.connections().all_candidates()[static_cast<std::size_t>(i)])] +=
+          static_cast<double>(both.demand[static_cast<std::size_t>(i)]) / taken;
+  }
+  CHECK(report.raw == doctest::Approx(*std::max_element(share.begin(), share.end()) * 5 / 2).epsilon(exact));
+  CHECK_THROWS_AS(moue::summarise_load(both, moue::connectivity(moue::shared_pool{2, 3})), moue::error);
 }

@@ -63,6 +63,31 @@ TEST_CASE("an error is a runtime_error in three parts") {
   check_throws([] { throw moue::error("here", "this is wrong", "do that"); }, "here", "this is wrong", "do that");
 }
 
+TEST_CASE("an error says what a program can do about it") {
+  CHECK(moue::error("here", "this is wrong", "do that").kind() == moue::error_kind::misuse);
+  const auto kind_of = [](const auto& f) {
+    try {
+      f();
+    } catch (const moue::error& problem) {
+      return problem.kind();
+    }
+    FAIL("nothing was thrown");
+    return moue::error_kind::misuse;
+  };
+  const moue::mixture model{moue::copy_expert{4}, moue::shared_pool{1, 2},
+                            moue::linear_router(1).with(moue::non_finite::reject)};
+  auto weights = model.initialize<double>(1);
+  const moue::pass_options options{.tokens = 2};
+  moue::workspace scratch(model.workspace_bytes<double>(options)), small(64);
+  auto pass = model.start(weights, options, scratch);
+  pass.begin(2);
+  std::vector<double> broken(8, std::numeric_limits<double>::quiet_NaN());
+  const moue::matrix_view<double> x{broken.data(), 2, 4};
+  CHECK(kind_of([&] { pass.forward(1, x, x); }) == moue::error_kind::misuse);
+  CHECK(kind_of([&] { pass.forward(0, x, x); }) == moue::error_kind::numbers);
+  CHECK(kind_of([&] { model.start(weights, options, small); }) == moue::error_kind::memory);
+}
+
 TEST_CASE("topologies that break their laws") {
   const auto lower = [](const moue::table& t) { return [t] { moue::connectivity{t}; }; };
   const std::string where = "topology";

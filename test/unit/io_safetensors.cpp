@@ -212,3 +212,24 @@ TEST_CASE("files beyond 4 GiB") {
   CHECK(file.bytes(*file.find("a"))[large - 1] == std::byte{0});
   CHECK(content(file, "b") == last);
 }
+
+TEST_CASE("errors tell a path that cannot be used from a file that holds something else") {
+  const temporary_folder folder;
+  const auto kind_of = [](const auto& f) {
+    try {
+      f();
+    } catch (const moue::error& problem) {
+      return problem.kind();
+    }
+    FAIL("nothing was thrown");
+    return moue::error_kind::misuse;
+  };
+  const auto path = folder / "a.safetensors";
+  CHECK(kind_of([&] { moue::io::safetensors_file{path}; }) == moue::error_kind::file);
+  CHECK(kind_of([&] { moue::io::safetensors_file{folder.path}; }) == moue::error_kind::file);
+  moue::io::replace_file(path, "no tensors here");
+  CHECK(kind_of([&] { moue::io::safetensors_file{path}; }) == moue::error_kind::content);
+  CHECK(kind_of([&] {
+          moue::io::safetensors_writer(path, {{"a", dtype::f32, {1}}}).commit();
+        }) == moue::error_kind::misuse);  // nothing was written
+}

@@ -10,11 +10,16 @@
 #include <cmath>
 #include <cstdint>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "moue/balance.hpp"
 #include "moue/error.hpp"
+#include "moue/pass/statistics.hpp"
 #include "moue/routing.hpp"
+#include "moue/routing_counts.hpp"
+#include "moue/topology/connectivity.hpp"
+#include "moue/view.hpp"
 
 namespace moue::inline v0_1 {
 
@@ -77,11 +82,44 @@ load_report summarise_load(const depth_statistics<C>& s) {
   return report;
 }
 
+/// The same of counts, which may be sums over batches, ranges of layers and ranks, where statistics cannot be added up.
+/// `connections` are those of the mixture. Throws if the counts are of another one.
+template <class C>
+load_report summarise_load(routing_counts<C> counts, const connectivity& connections) {
+  const auto offsets = connections.candidate_offsets();
+  const auto candidates = connections.all_candidates();
+  const auto layers = static_cast<std::size_t>(connections.layers()), columns = candidates.size();
+  const auto experts = static_cast<std::size_t>(connections.experts());
+  detail::require(
+      counts.tokens.size() == layers && counts.demand.size() == columns && counts.load.size() == columns &&
+          counts.probability.size() == columns && counts.open.size() == columns,
+      "summarise_load",
+      [&] {
+        return "counts of " + std::to_string(counts.tokens.size()) + " layers with " +
+               std::to_string(counts.demand.size()) + " columns were given for " + std::to_string(layers) + " with " +
+               std::to_string(columns);
+      },
+      "give the counts of a pass and the connections of its mixture");
+  const auto view = [](auto& v) {
+    using element = std::remove_pointer_t<decltype(v.data())>;
+    return vector_view<element>{v.data(), static_cast<index_t>(v.size())};
+  };
+  std::vector<C> exposure(experts), share(columns), probability(columns), of_expert(experts), probable(experts);
+  const detail::form_statistics<C> form{
+      view(offsets),
+      view(candidates),
+      {view(counts.tokens), view(counts.demand), view(counts.load), view(counts.probability), view(counts.open), {}},
+      {view(exposure), view(share), view(probability), view(of_expert), view(probable)}};
+  form(0);
+  return summarise_load(form.statistics(form.most_tokens()));
+}
+
 /// A square table over pairs of layers.
 struct layer_matrix {
-  index_t layers = 0;
+  index_t layers = 0;          ///< of the mixture
   std::vector<double> values;  ///< [layers, layers]
 
+  /// The entry of layers `from` and `to`.
   double operator()(index_t from, index_t to) const { return values[static_cast<std::size_t>(from * layers + to)]; }
 };
 

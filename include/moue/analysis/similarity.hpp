@@ -23,10 +23,12 @@ namespace moue::inline v0_1 {
 
 /// A symmetric table over pairs of items (experts, or rows of any kind). NaN where the measure has no value.
 struct similarity_matrix {
-  index_t items = 0;
+  index_t items = 0;           ///< experts, or rows of any kind
   std::vector<double> values;  ///< [items, items]
 
+  /// The entry of items `a` and `b`.
   double operator()(index_t a, index_t b) const { return values[static_cast<std::size_t>(a * items + b)]; }
+  /// All entries, as long as this lives.
   matrix_view<const double> view() const& { return {values.data(), items, items}; }
 };
 

@@ -38,16 +38,18 @@ class basic_cuda {
   static_assert(check_runtime<RuntimeT>());
 
  public:
-  using runtime_type = RuntimeT;
+  using runtime_type = RuntimeT;  ///< how it reaches the device
   static constexpr bool host_memory = false;
 
   basic_cuda() = default;
+  /// On what `runtime` holds: a stream, and a cuBLAS handle if it has one.
   explicit basic_cuda(RuntimeT runtime) : runtime_(std::move(runtime)) {}
   /// What a runtime can be made of, such as a stream.
   template <class... Arguments>
     requires(sizeof...(Arguments) > 0 && std::constructible_from<RuntimeT, Arguments...>)
   explicit basic_cuda(Arguments... arguments) : runtime_(arguments...) {}
 
+  /// The runtime.
   const RuntimeT& runtime() const { return runtime_; }
 
   index_t workers() const { return 1; }
@@ -111,8 +113,11 @@ class basic_cuda {
     return {runtime_, std::move(layout), wanted};
   }
 
+  /// Memory on the device, aligned to 256 bytes; uninitialised.
   void* allocate(std::size_t bytes) const { return runtime_.allocate(bytes); }
+  /// Frees what `allocate` gave. Waits for the device.
   void release(void* memory) const { runtime_.release(memory); }
+  /// Waits for all work queued before.
   void synchronise() const { runtime_.synchronise(); }
 
  private:

@@ -38,6 +38,7 @@ concept HostThreads = requires(P& threads, index_t count, const detail::host_tas
   threads.run(count, f);
 };
 
+/// Says in one sentence what threads of the host need.
 template <class P>
 consteval bool check_host_threads() {
   static_assert(

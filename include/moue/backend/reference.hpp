@@ -16,7 +16,7 @@ namespace moue::inline v0_1 {
 
 /// Operations as triple loops. Sums run in index order.
 struct reference_operations {
-  static constexpr bool reads_token_rows = true;
+  static constexpr bool reads_token_rows = true;  ///< products take `token_rows` as they are
 
   template <class X, class W, class C>
   void linear(const X& x, const W& w, const matrix_view<C>& y, store mode = store::assign) const {

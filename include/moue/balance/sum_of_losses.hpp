@@ -19,8 +19,9 @@ class sum_of_losses {
   static_assert((check_balance<Losses>() && ...));
 
  public:
-  static constexpr index_t part_count = sizeof...(Losses);
+  static constexpr index_t part_count = sizeof...(Losses);  ///< terms, and so values in `loss_value::parts`
 
+  /// Each term comes with its own weight.
   constexpr explicit sum_of_losses(Losses... losses) : losses_(std::move(losses)...) {}
 
   template <class C, class Lanes = one_lane>

@@ -19,7 +19,7 @@ namespace moue::inline v0_1 {
 /// are pooled by position, whichever experts they lead to, so that the order in which a layer lists its candidates matters:
 /// to pool by expert, use `universal_balance`.
 struct switch_loss {
-  double weight = 0.01;
+  double weight = 0.01;  ///< of the loss beside the host's
   bool pooled = false;
 
   template <class C, class Lanes = one_lane>

@@ -17,8 +17,8 @@ namespace moue::inline v0_1 {
 /// nothing is shared and layers have equal candidates, and is computed in the same step as the routing it judges. This
 /// library's formulation (docs/method.md), not the equations of arXiv 2603.04971.
 struct universal_balance {
-  double weight = 0.01;
-  double gamma = 1;
+  double weight = 0.01;  ///< of the loss beside the host's
+  double gamma = 1;      ///< power of the exposure that shares are divided by; 0: no correction
 
   template <class C, class Lanes = one_lane>
   MOUE_HD C value(const depth_statistics<C>& s, const Lanes& lanes = {}) const {

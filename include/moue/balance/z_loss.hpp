@@ -16,7 +16,7 @@ namespace moue::inline v0_1 {
 /// weight · mean over layers and tokens of (log sum_i exp z_i)² (Zoph et al., ST-MoE, arXiv 2202.08906). Closed
 /// candidates do not contribute; a row without an open one counts as 0.
 struct z_loss {
-  double weight = 0.001;
+  double weight = 0.001;  ///< of the loss beside the host's
 
   template <class C, class Lanes = one_lane>
   MOUE_HD C token_value(vector_view<const C> logits, vector_view<const C>, const Lanes& lanes = {}) const {

@@ -33,15 +33,16 @@ enum class spread {
 /// `parts`. For gates that are not renormalised the sum depends on the token; `k / experts` is right for equal logits
 /// and for no others.
 struct granularity {
-  index_t copies = 1;
-  index_t parts = 1;
-  double gates_sum = 1;
-  spread where = spread::down;
-  bool squared = false;  ///< whether the activation squares, which `spread::evenly` needs to know
+  index_t copies = 1;           ///< of each part
+  index_t parts = 1;            ///< slices of a block
+  double gates_sum = 1;         ///< what the gates of a token sum to
+  spread where = spread::down;  ///< which matrices take the factor
+  bool squared = false;         ///< whether the activation squares, which `spread::evenly` needs to know
 
   index_t experts() const { return copies * parts; }
   /// By what a selected expert's output must be multiplied.
   double output_factor() const { return static_cast<double>(parts) / gates_sum; }
+  /// The factor of each matrix.
   cut_factors factors(bool gated) const {
     const double all = output_factor();
     const double bias = all / static_cast<double>(parts);

@@ -22,15 +22,18 @@ namespace moue::inline v0_1::convert {
 /// The weights of one feed-forward block or expert, in the shapes of `gated_mlp` and `mlp`. What is not there is empty.
 template <class T>
 struct ffn {
-  matrix_view<T> gate;  ///< [hidden, width], only if gated
-  matrix_view<T> up;    ///< [hidden, width]
-  matrix_view<T> down;  ///< [width, hidden]
-  vector_view<T> gate_bias;
+  matrix_view<T> gate;       ///< [hidden, width], only if gated
+  matrix_view<T> up;         ///< [hidden, width]
+  matrix_view<T> down;       ///< [width, hidden]
+  vector_view<T> gate_bias;  ///< [hidden], only if gated
   vector_view<T> up_bias;    ///< [hidden]
   vector_view<T> down_bias;  ///< [width]
 
+  /// Columns of its input and output.
   index_t width() const { return up.cols; }
+  /// Hidden units.
   index_t hidden() const { return up.rows; }
+  /// The same, to be read.
   operator ffn<const T>() const requires(!std::is_const_v<T>) {
     return {gate, up, down, gate_bias, up_bias, down_bias};
   }
@@ -73,10 +76,10 @@ auto expert_ffn(Values& weights, index_t expert) {
 
 /// What the parts of an expert are multiplied by when it is cut from a block.
 struct cut_factors {
-  double gate = 1;  ///< with its bias
-  double up = 1;    ///< with its bias
-  double down = 1;
-  double down_bias = 1;
+  double gate = 1;       ///< with its bias
+  double up = 1;         ///< with its bias
+  double down = 1;       ///< of the matrix
+  double down_bias = 1;  ///< of its bias
 };
 
 /// The hidden units [first, first + count).

@@ -23,7 +23,7 @@ namespace moue::inline v0_1::convert {
 
 /// Which copy of which expert every layer gets.
 struct separation {
-  wiring topology;
+  wiring topology;              ///< every layer with experts of its own
   std::vector<index_t> origin;  ///< [experts of the topology] the physical expert of the source that each is a copy of
 };
 

@@ -20,8 +20,8 @@ namespace moue::inline v0_1::convert {
 
 /// A topology written out: the candidates, always-on experts and router ties of every layer as lists.
 struct wiring {
-  index_t pool = 0;  ///< physical experts
-  std::vector<std::vector<index_t>> rows;
+  index_t pool = 0;                          ///< physical experts
+  std::vector<std::vector<index_t>> rows;    ///< [layers] candidates, in the order of columns
   std::vector<std::vector<index_t>> shared;  ///< always-on experts
   std::vector<index_t> routers;              ///< the layer whose router parameters a layer uses
 
@@ -56,10 +56,11 @@ struct wiring {
 struct plan {
   index_t home = 0;                ///< candidates that every layer brings along
   std::vector<index_t> universal;  ///< physical experts that other layers are to reach
-  wiring topology;
+  wiring topology;                 ///< with all connections
 
   index_t layers() const { return topology.layers(); }
   std::span<const index_t> candidates(index_t layer) const { return topology.rows[static_cast<std::size_t>(layer)]; }
+  /// What `layer` brings along.
   std::span<const index_t> own(index_t layer) const { return candidates(layer).first(static_cast<std::size_t>(home)); }
   /// What `layer` gains, in the order of its foreign router rows: a candidate's place is its rank.
   std::span<const index_t> foreign(index_t layer) const {

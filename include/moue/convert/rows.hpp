@@ -46,7 +46,7 @@ struct zero_rows {
 
 /// `scale` times the mean of the layer's own rows: all foreign candidates of a layer start with the same logit.
 struct mean_row {
-  double scale = 1;
+  double scale = 1;  ///< of the mean
 
   template <class C>
   void operator()(const row_source<C>& source, vector_view<C> row) const {
@@ -60,7 +60,7 @@ struct mean_row {
 
 /// `scale` times the row by which the candidate's home layer scores it: chosen for the inputs it is used to.
 struct home_row {
-  double scale = 1;
+  double scale = 1;  ///< of the row
 
   template <class C>
   void operator()(const row_source<C>& source, vector_view<C> row) const {

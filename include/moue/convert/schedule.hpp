@@ -25,7 +25,7 @@ inline constexpr double closed = -std::numeric_limits<double>::infinity();
 
 /// One foreign candidate of one layer.
 struct connection {
-  index_t layer = 0;
+  index_t layer = 0;  ///< of the mixture
   index_t rank = 0;   ///< its place among the layer's foreign candidates
   index_t count = 1;  ///< how many those are
 };
@@ -59,10 +59,10 @@ inline double progress(index_t step, index_t first, index_t last) {
 /// All connections at once: closed before step `first`, then the bias rises linearly from `from` to `to`, which it keeps
 /// from step `last` on.
 struct annealed_opening {
-  index_t first = 0;
-  index_t last = 1000;
-  double from = -8;
-  double to = -3;
+  index_t first = 0;    ///< step at which connections open
+  index_t last = 1000;  ///< step from which nothing changes
+  double from = -8;     ///< bias at step `first`
+  double to = -3;       ///< bias from step `last` on
 
   double operator()(index_t step, const connection&) const {
     return step < first ? closed : from + (to - from) * detail::progress(step, first, last);
@@ -81,11 +81,11 @@ enum class growth {
 /// from step `last` on; each open one has bias `to`. After ReXMoE's progressive scaling routing (arXiv 2510.17483), which
 /// draws the open set at random in every step.
 struct growing_pool {
-  index_t first = 0;
-  index_t last = 1000;
-  double to = 0;
-  growth order = growth::ranked;
-  std::uint64_t seed = 0;
+  index_t first = 0;              ///< the last step at which all are closed
+  index_t last = 1000;            ///< step from which all are open
+  double to = 0;                  ///< bias of an open connection
+  growth order = growth::ranked;  ///< which open first
+  std::uint64_t seed = 0;         ///< of the sets that are drawn
 
   /// Open connections of a layer that has `count`.
   index_t open(index_t step, index_t count) const {
@@ -120,9 +120,9 @@ struct growing_pool {
 /// bias `to` at step `last`. A candidate's odds are scaled by s, without the jump of a bias that starts finite. The cosine
 /// ramp by which UniPool-lock (arXiv 2605.06665) fades connections out, run backwards.
 struct faded_opening {
-  index_t first = 0;
-  index_t last = 1000;
-  double to = 0;
+  index_t first = 0;    ///< the last step at which all are closed
+  index_t last = 1000;  ///< step from which nothing changes
+  double to = 0;        ///< bias from step `last` on
 
   double operator()(index_t step, const connection&) const {
     const double progress = detail::progress(step, first, last);

@@ -43,7 +43,7 @@ struct all_experts {
 
 /// These, in this order.
 struct given {
-  std::vector<index_t> ids;
+  std::vector<index_t> ids;  ///< physical experts
 
   std::vector<index_t> operator()(const wiring& source) const {
     detail::require_experts(ids, source.pool);
@@ -91,9 +91,9 @@ inline std::vector<index_t> highest(const wiring& source, index_t count, bool pe
 /// The `count` experts (of every layer if `per_layer`) that carry the highest `load`, one number per physical expert,
 /// such as the expert shares of a pass's statistics summed over batches.
 struct most_used {
-  index_t count = 0;
-  std::vector<double> load;
-  bool per_layer = false;
+  index_t count = 0;         ///< how many are chosen
+  std::vector<double> load;  ///< [experts]
+  bool per_layer = false;    ///< whether `count` is that of every layer
 
   std::vector<index_t> operator()(const wiring& source) const {
     return detail::highest(source, count, per_layer, load, "the load");
@@ -104,9 +104,9 @@ struct most_used {
 /// layers that do not reach the expert, of its highest similarity to one of their candidates. `similarity` is [experts,
 /// experts] and stays the caller's; entries that are not finite are passed over (moue/analysis/similarity.hpp).
 struct most_similar {
-  index_t count = 0;
-  matrix_view<const double> similarity;
-  bool per_layer = false;
+  index_t count = 0;                     ///< how many are chosen
+  matrix_view<const double> similarity;  ///< [experts, experts]
+  bool per_layer = false;                ///< whether `count` is that of every layer
 
   std::vector<index_t> operator()(const wiring& source) const {
     moue::detail::require(

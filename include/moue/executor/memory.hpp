@@ -15,10 +15,10 @@ namespace moue::inline v0_1 {
 /// whose `backward` takes gated gradients only in the plain form, their outputs. Views of caller memory.
 template <class C>
 struct expert_record {
-  dispatch_plan plan;
+  dispatch_plan plan;                 ///< rows by expert
   index_t tokens = -1, entries = -1;  ///< of the routing that forward ran; −1 before
   matrix_view<C> saved;               ///< [entries, columns] the matrices of a row side by side
-  matrix_view<C> outputs;
+  matrix_view<C> outputs;             ///< [entries, width], or empty if no expert needs them
 };
 
 /// Scratch of a run. Nothing in it matters between runs but what `tables` remembers of itself, which is why it moves and
@@ -31,14 +31,14 @@ struct expert_scratch {
   matrix_view<C> rows;        ///< [rows of the blocks that run at once, columns]: matrices side by side, from the left
   index_t gathered = 0;       ///< columns of `rows` that products gather in; after them, what the experts asked for
   matrix_view<C> conversion;  ///< [workers, elements of the largest weight], no columns if nothing is converted
-  detail::grouped_tables tables;
+  detail::grouped_tables tables;  ///< lists of addresses in the backend's memory
 };
 
 /// Memory for one batch through an executor that is used on its own.
 template <class C>
 struct expert_memory {
-  expert_record<C> record;
-  expert_scratch<C> scratch;
+  expert_record<C> record;    ///< of the last forward run
+  expert_scratch<C> scratch;  ///< of any run
 };
 
 }  // namespace moue::inline v0_1

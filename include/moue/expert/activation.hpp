@@ -85,8 +85,8 @@ struct silu {
 /// gate sigmoid(1.702 gate) (up + 1) with gate cut off above 7 and up outside [-7, 7]: the gating of gpt-oss
 /// (`swiglu_alpha`, `swiglu_limit`; arXiv 2508.10925). Derivatives are 0 where cut off, and those of the inside on the edge.
 struct clamped_swiglu {
-  static constexpr double limit = 7;
-  static constexpr double slope = 1.702;
+  static constexpr double limit = 7;      ///< of the gate, and of `up` in both directions
+  static constexpr double slope = 1.702;  ///< of the gate within the sigmoid
 
   template <class C>
   MOUE_HD static C value(C gate, C up) {

@@ -25,7 +25,7 @@ struct gated_mlp {
                 "up)', 'gate_derivative(gate, up)' and 'up_derivative(gate, up)'");
 
   index_t width = 0;
-  index_t hidden = 0;
+  index_t hidden = 0;  ///< hidden units
 
   auto parameters() const {
     const auto in = initializer::normal(1 / std::sqrt(double(width)));

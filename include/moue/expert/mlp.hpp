@@ -51,7 +51,7 @@ struct mlp_backward_row {
 template <Activation ActivationT, bool Biased = false>
 struct mlp {
   index_t width = 0;
-  index_t hidden = 0;
+  index_t hidden = 0;  ///< hidden units
 
   auto parameters() const {
     const parameter_spec up{"up",          hidden, width, initializer::normal(1 / std::sqrt(double(width))),

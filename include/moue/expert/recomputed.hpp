@@ -20,9 +20,11 @@ template <class ExpertT>
 struct recomputed {
   static_assert(check_expert<ExpertT>());
 
+  /// E
   ExpertT expert;
   index_t width;
 
+  /// Takes over E's width.
   constexpr explicit recomputed(ExpertT inner) : expert(std::move(inner)), width(expert.width) {}
 
   auto parameters() const { return expert.parameters(); }

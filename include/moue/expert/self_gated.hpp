@@ -59,9 +59,11 @@ template <class ExpertT>
 struct self_gated {
   static_assert(check_expert<ExpertT>());
 
+  /// E
   ExpertT expert;
   index_t width;
 
+  /// Takes over E's width.
   constexpr explicit self_gated(ExpertT inner) : expert(std::move(inner)), width(expert.width) {}
 
   auto parameters() const {

@@ -48,7 +48,9 @@ class gradient_target {
 
   /// Unspecified numbers before the first write.
   const matrix_view<C>& values() const { return values_; }
+  /// Where the mark lies, in the memory of the values.
   const std::uint8_t* mark() const { return mark_; }
+  /// Whether the call has written the tensor.
   bool written() const { return *written_; }
   /// Called once an operation that writes the tensor has been queued.
   void set_written() const { *written_ = true; }
@@ -57,11 +59,13 @@ class gradient_target {
 
   // --- what a matrix could do and this cannot -----------------------------------------------------------------------
 
+  /// Does not compile: a functor adds to what `accumulate` gives.
   template <class... Index>
   C& operator()(Index...) const {
     detail::refuse_direct_access<Index...>();
     return *values_.data;
   }
+  /// Does not compile, as above.
   template <class T>
   operator matrix_view<T>() const {
     detail::refuse_direct_access<T>();
@@ -90,29 +94,37 @@ class grouped_target {
 
   // --- for backends -------------------------------------------------------------------------------------------------
 
+  /// The gradients of all experts of the kind; an expert may have none.
   const grouped_matrix<C>& values() const { return values_; }
+  /// [experts] addresses of their marks.
   void* const* mark_of_expert() const { return mark_of_expert_; }
+  /// Whether the call has written the tensors.
   bool written() const { return *written_; }
+  /// Called once an operation that writes them has been queued.
   void set_written() const { *written_ = true; }
   /// The matrix of one expert, empty if nobody wants it, and whether the next product assigns it; read on the host. An
   /// operation looks at all of its experts before it calls `set_written`.
   matrix_view<C> of(index_t expert) const { return values_.of(expert); }
+  /// Whether expert `expert` is assigned or added to; read on the host.
   store mode(index_t expert) const {
     return *written_ || *static_cast<const std::uint8_t*>(mark_of_expert_[expert]) != 0 ? store::add : store::assign;
   }
 
   // --- what a matrix could do and this cannot -----------------------------------------------------------------------
 
+  /// Does not compile: a functor adds to what `accumulate` gives.
   template <class... Index>
   C& operator()(Index...) const {
     detail::refuse_direct_access<Index...>();
     return *values_.of(0).data;
   }
+  /// Does not compile, as above.
   template <class Index>
   matrix_view<C> for_row(Index) const {
     detail::refuse_direct_access<Index>();
     return {};
   }
+  /// Does not compile, as above.
   template <class T>
   operator grouped_matrix<T>() const {
     detail::refuse_direct_access<T>();

@@ -36,7 +36,7 @@ inline descriptor open_locked(const std::filesystem::path& path, const std::file
     // Where the file system knows no locks, writers of one path have to agree by themselves.
     if (::flock(file.get(), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
       throw error(shown(wanted.native()), "is being written by another process or writer",
-                  "wait until it has ended, or choose another path");
+                  "wait until it has ended, or choose another path", error_kind::file);
     // Its former owner may have renamed it away between the opening and the lock: then it is no longer ours to change.
     struct stat opened {
     }, present{};
@@ -44,7 +44,8 @@ inline descriptor open_locked(const std::filesystem::path& path, const std::file
         opened.st_dev != present.st_dev)
       continue;
     moue::detail::require(
-        S_ISREG(opened.st_mode), shown(path.native()), [] { return "is not a regular file"; }, "remove it");
+        S_ISREG(opened.st_mode), shown(path.native()), [] { return "is not a regular file"; }, "remove it",
+        error_kind::file);
     return file;
   }
 }
@@ -72,7 +73,7 @@ class atomic_file {
     struct stat old {};
     const bool exists = ::lstat(path_.c_str(), &old) == 0;
     const auto refuse = [&](const char* what, const char* fix) {
-      throw error(detail::shown(path.native()), what, fix);
+      throw error(detail::shown(path.native()), what, fix, error_kind::file);
     };
     if (!path_.has_filename()) refuse("names no file", "give the path of a file");
     if (exists && S_ISLNK(old.st_mode)) refuse("is a symbolic link", "give the path that it leads to, or remove it");
@@ -93,6 +94,7 @@ class atomic_file {
     if (file_) ::unlink(part_.c_str());
   }
 
+  /// The path that the file is to have.
   const std::filesystem::path& path() const { return path_; }
 
   /// Sets the size, so that a limit on it is met now and not at the end. What is never written reads as zeros.
@@ -101,6 +103,7 @@ class atomic_file {
     if (::ftruncate(file_.get(), static_cast<off_t>(size)) != 0) detail::throw_errno(path_, "cannot be written");
   }
 
+  /// Writes `bytes` from `offset` on. Throws if the system does not take them.
   void write(std::uint64_t offset, std::span<const std::byte> bytes) {
     require_open();
     while (!bytes.empty()) {

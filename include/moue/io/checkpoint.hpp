@@ -58,6 +58,7 @@ class checkpoint {
     for (const auto& tensor : tensors_) result.emplace_back(tensor.name);
     return result;
   }
+  /// Whether there is a tensor, or an alias, called `name`.
   bool contains(std::string_view name) const { return find(name) != nullptr; }
   /// The entry of the tensor called `name`; of an alias, the entry of the tensor it shares. Throws if there is none.
   const tensor_entry& entry(std::string_view name) const& { return *at(name).entry; }
@@ -80,8 +81,8 @@ class checkpoint {
   void read(std::string_view name, std::uint64_t first, std::span<T> out) const {
     const auto& tensor = at(name);
     const auto refuse = [&](const std::string& what, std::string_view fix) {
-      throw error(detail::shown(files_[tensor.file].path().native()), "tensor " + detail::shown(name) + " " + what,
-                  fix);
+      throw error(detail::shown(files_[tensor.file].path().native()), "tensor " + detail::shown(name) + " " + what, fix,
+                  error_kind::content);
     };
     const auto type = tensor.entry->type;
     if (!is_number(type))
@@ -149,11 +150,11 @@ class checkpoint {
     if (has_single && has_index)
       throw error(detail::shown(path.native()),
                   std::string("holds both ") + detail::single_name + " and " + detail::index_name,
-                  "name the one that is meant");
+                  "name the one that is meant", error_kind::file);
     if (!has_single && !has_index)
       throw error(detail::shown(path.native()),
                   std::string("holds neither ") + detail::single_name + " nor " + detail::index_name,
-                  "name the file itself");
+                  "name the file itself", error_kind::file);
     return has_single ? single : index;
   }
 
@@ -167,7 +168,7 @@ class checkpoint {
       if (!entry)
         throw error(detail::shown(path_.native()),
                     "maps tensor " + detail::shown(tensor) + " to " + detail::shown(file) + ", which does not hold it",
-                    "get the index and that file again: they are not of one checkpoint");
+                    "get the index and that file again: they are not of one checkpoint", error_kind::content);
       tensors_.push_back({entry->name, entry, number});
     }
     metadata_ = std::move(index.metadata);
@@ -193,7 +194,7 @@ class checkpoint {
                       "alias " + detail::shown(alias) +
                           (tensor ? " is also the name of a tensor"
                                   : " leads to " + detail::shown(name) + ", which is no tensor"),
-                      "get the file again: its metadata does not belong to it");
+                      "get the file again: its metadata does not belong to it", error_kind::content);
         const auto [place, fresh] = aliases_.emplace(alias, name);
         if (fresh) resolved.push_back({place->first, tensor->entry, tensor->file});
       }
@@ -228,7 +229,8 @@ class checkpoint {
       throw error(detail::shown(path_.native()), "has no tensor called " + detail::shown(name),
                   tensors_.empty() ? std::string("it has no tensors")
                                    : "its names look like " + detail::shown(tensors_.front().name) + " and " +
-                                         detail::shown(tensors_.back().name));
+                                         detail::shown(tensors_.back().name),
+                  error_kind::content);
     return *tensor;
   }
 

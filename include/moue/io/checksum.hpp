@@ -37,6 +37,7 @@ inline constexpr auto crc32c_table = [] {
 /// The checksum of bytes that come in pieces.
 class crc32c {
  public:
+  /// Goes on with `bytes`.
   void add(std::span<const std::byte> bytes) {
     static_assert(std::endian::native == std::endian::little);
     const auto& table = detail::crc32c_table;
@@ -51,6 +52,7 @@ class crc32c {
     }
     for (; left > 0; ++at, --left) state_ = state_ >> 8 ^ table[0][(state_ ^ static_cast<std::uint32_t>(*at)) & 0xff];
   }
+  /// The sum of all that was added so far.
   std::uint32_t value() const { return ~state_; }
 
  private:

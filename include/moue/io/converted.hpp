@@ -55,13 +55,14 @@ inline std::string text_of(const convert::plan& plan) {
       .dump();
 }
 
+/// Whether a checkpoint was made by `moue_convert`.
 inline bool is_converted(const checkpoint& files) { return files.metadata().contains(conversion_key); }
 
 /// The plan of a converted checkpoint. Throws if there is none, or one that does not fit the checkpoint.
 inline convert::plan plan_of(const moe_checkpoint& source) {
   const auto where = detail::shown(source.files().path().native());
   const auto refuse = [&](const std::string& what) {
-    throw error(where, what, "convert the source again, with moue_convert");
+    throw error(where, what, "convert the source again, with moue_convert", error_kind::content);
   };
   const auto text = source.files().metadata().find(conversion_key);
   if (text == source.files().metadata().end()) refuse("was not converted: its metadata has no 'moue.conversion'");

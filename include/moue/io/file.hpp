@@ -60,7 +60,8 @@ class mapped_file {
     struct stat status {};
     if (::fstat(file.get(), &status) != 0) detail::throw_errno(path, "cannot be examined");
     moue::detail::require(
-        S_ISREG(status.st_mode), detail::shown(path.native()), [] { return "is not a regular file"; }, "give a file");
+        S_ISREG(status.st_mode), detail::shown(path.native()), [] { return "is not a regular file"; }, "give a file",
+        error_kind::file);
     size_ = static_cast<std::size_t>(status.st_size);
     if (size_ == 0) return;  // an empty mapping is an error
     void* const first = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, file.get(), 0);
@@ -78,6 +79,7 @@ class mapped_file {
     if (data_) ::munmap(const_cast<std::byte*>(data_), size_);
   }
 
+  /// The content, as long as this lives.
   std::span<const std::byte> bytes() const { return {data_, size_}; }
 
  private:

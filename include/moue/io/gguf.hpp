@@ -53,7 +53,8 @@ class gguf_file {
   template <class T>
   void read(std::string_view name, std::uint64_t first, std::span<T> out) const {
     const auto refuse = [&](const std::string& what, std::string_view fix) {
-      throw error(detail::shown(path_.native()), "tensor " + detail::shown(name) + " " + what, fix);
+      throw error(detail::shown(path_.native()), "tensor " + detail::shown(name) + " " + what, fix,
+                  error_kind::content);
     };
     const auto* tensor = find(name);
     if (!tensor) refuse("is missing", "check its name");
@@ -82,6 +83,7 @@ class gguf_file {
       }
     }
   }
+  /// All elements of a tensor.
   template <class T>
   std::vector<T> read(std::string_view name) const {
     const auto* tensor = find(name);
@@ -109,6 +111,7 @@ class gguf_file {
     return detail::number_in(at->second.kind, at->second.bytes);
   }
 
+  /// The path that it was opened by.
   const std::filesystem::path& path() const& { return path_; }
   std::filesystem::path path() && { return std::move(path_); }
 

@@ -30,7 +30,9 @@ inline constexpr int deepest_json = 100;
 /// `text` as a tree. Throws `moue::error`, with `where` as its name, if it is no JSON, longer than 100 MB or nested deeper
 /// than any file of ours: the one way to a tree from what others wrote.
 inline nlohmann::json read_tree(std::string_view text, const std::string& where) {
-  const auto refuse = [&](const std::string& what) { throw error(where, what, "fix or remove it"); };
+  const auto refuse = [&](const std::string& what) {
+    throw error(where, what, "fix or remove it", error_kind::content);
+  };
   if (text.size() > longest_json) refuse("has more than 100 MB");
   try {
     return nlohmann::json::parse(text, [&](int depth, nlohmann::json::parse_event_t, nlohmann::json&) {
@@ -38,7 +40,7 @@ inline nlohmann::json read_tree(std::string_view text, const std::string& where)
       return true;
     });
   } catch (const nlohmann::json::exception&) {
-    throw error(where, "is no JSON", "fix or remove it");
+    throw error(where, "is no JSON", "fix or remove it", error_kind::content);
   }
 }
 
@@ -74,7 +76,8 @@ class json_events {
 
  protected:
   [[noreturn]] void refuse(const std::string& what) const {
-    throw error(where_, what, "get the file again, or write it with a tool that follows the format");
+    throw error(where_, what, "get the file again, or write it with a tool that follows the format",
+                error_kind::content);
   }
   [[noreturn]] void unexpected(const std::string& what) const { refuse(what + " stands where the format has none"); }
 

@@ -42,6 +42,7 @@ enum class moe_part {
   selection_bias     ///< [1, experts], seen by selection alone
 };
 
+/// All parts, in their order.
 inline constexpr moe_part moe_parts[] = {moe_part::gate,          moe_part::up,
                                          moe_part::down,          moe_part::gate_bias,
                                          moe_part::up_bias,       moe_part::down_bias,
@@ -74,15 +75,15 @@ enum class selection_score {
 /// Names and arrangement of experts. A name is what follows "layers.<l>."; "{e}" in it stands for the expert, and
 /// without "{e}" one tensor holds all experts of a layer, the expert first. Empty: there is none.
 struct expert_layout {
-  std::string gate;  ///< empty too if experts have two matrices
-  std::string up;    ///< the same as `gate` if they are paired
-  std::string down;
-  std::string gate_bias = {};
-  std::string up_bias = {};
-  std::string down_bias = {};
-  pairing pair = pairing::apart;
-  bool transposed = false;  ///< matrices stand as [in, out]
-  bool mxfp4 = false;       ///< matrices stand as "<name>_blocks" and "<name>_scales", [out, in]
+  std::string gate;               ///< empty too if experts have two matrices
+  std::string up;                 ///< the same as `gate` if they are paired
+  std::string down;               ///< [width, hidden], or transposed
+  std::string gate_bias = {};     ///< names of biases
+  std::string up_bias = {};       ///< names of biases
+  std::string down_bias = {};     ///< names of biases
+  pairing pair = pairing::apart;  ///< how gate and up stand
+  bool transposed = false;        ///< matrices stand as [in, out]
+  bool mxfp4 = false;             ///< matrices stand as "<name>_blocks" and "<name>_scales", [out, in]
 };
 
 namespace detail {
@@ -124,15 +125,15 @@ auto& name_in(Layout& layout, moe_part part) {
 
 /// One way to write a family's layers.
 struct moe_layout {
-  std::string name;
-  std::string router;  ///< [experts, width]
-  expert_layout experts;
-  std::string router_bias = {};
-  std::string selection_bias = {};
+  std::string name;                    ///< of the layout, unique in its family
+  std::string router;                  ///< [experts, width]
+  expert_layout experts;               ///< routed ones
+  std::string router_bias = {};        ///< added to the logits
+  std::string selection_bias = {};     ///< seen by selection alone
   bool selection_bias_is_row = false;  ///< written as [1, experts]
-  expert_layout shared = {};
-  std::string shared_self_gate = {};
-  std::string word = "layers.";  ///< before the number of the layer
+  expert_layout shared = {};           ///< of the expert that every token uses
+  std::string shared_self_gate = {};   ///< of that expert's own gate
+  std::string word = "layers.";        ///< before the number of the layer
   /// Tensors of a layer that are no part of the mixture, though they sound like it; what ends with "." stands for all
   /// that begins with it.
   std::vector<std::string> beside = {};
@@ -144,8 +145,8 @@ struct moe_layout {
 
 /// A key of config.json and a value: a truth value, a number or a text.
 struct config_value_of {
-  std::string key;
-  std::variant<bool, double, std::string> value;
+  std::string key;                                ///< of config.json
+  std::variant<bool, double, std::string> value;  ///< the one that is meant
 };
 
 /// How a key of config.json tells which layers are mixtures.
@@ -158,9 +159,10 @@ enum class layer_rule {
   every_last,    ///< a number n: mixtures are the layers l with (l + 1) % n = 0
   each           ///< a list with an entry, or a text with a letter, for each layer: "sparse", "moe", "E", true or 1
 };
+/// A key of config.json with its rule.
 struct layer_key {
-  std::string key;
-  layer_rule rule;
+  std::string key;          ///< of config.json
+  layer_rule rule;          ///< what its value says
   std::string offset = {};  ///< the key of the offset of `every`
 };
 
@@ -189,19 +191,20 @@ inline std::vector<layer_key> usual_layer_keys() {
 struct config_keys {
   /// Objects that hold the language model's keys, "a.b" for one within another; the first that is there is read first.
   std::vector<std::string> inside = {"text_config", "llm_config", "language_config", "thinker_config.text_config"};
-  std::vector<std::string> per_token = {"num_experts_per_tok"};
-  std::vector<std::string> experts = {"num_experts", "num_local_experts", "n_routed_experts"};
-  std::vector<std::string> depth = {"num_hidden_layers"};
-  std::vector<std::string> width = {"hidden_size"};
+  std::vector<std::string> per_token = {"num_experts_per_tok"};  ///< experts that a token takes
+  std::vector<std::string> experts = {"num_experts", "num_local_experts",
+                                      "n_routed_experts"};                       ///< routed experts of a layer
+  std::vector<std::string> depth = {"num_hidden_layers"};                        ///< layers of the model
+  std::vector<std::string> width = {"hidden_size"};                              ///< columns of a layer's input
   std::vector<std::string> shared = {"n_shared_experts", "num_shared_experts"};  ///< how many; 0: no shared expert
-  std::vector<std::string> normed = {"norm_topk_prob"};
-  std::vector<std::string> scale = {"routed_scaling_factor"};
-  std::optional<double> scale_default = {};  ///< without one, gates that are sigmoids need the key
-  std::vector<std::string> groups = {"n_group"};
-  std::vector<std::string> selected_groups = {"topk_group"};
-  std::vector<std::string> activation = {"hidden_act", "activation_function"};
-  std::string identities = {};  ///< how many experts behind the real ones return their input
-  std::vector<layer_key> layers = usual_layer_keys();
+  std::vector<std::string> normed = {"norm_topk_prob"};        ///< whether gates are divided by their sum
+  std::vector<std::string> scale = {"routed_scaling_factor"};  ///< of the gates
+  std::optional<double> scale_default = {};                    ///< without one, gates that are sigmoids need the key
+  std::vector<std::string> groups = {"n_group"};               ///< groups of experts
+  std::vector<std::string> selected_groups = {"topk_group"};   ///< groups that a token uses
+  std::vector<std::string> activation = {"hidden_act", "activation_function"};  ///< what experts compute
+  std::string identities = {};                         ///< how many experts behind the real ones return their input
+  std::vector<layer_key> layers = usual_layer_keys();  ///< which layers are mixtures
   std::vector<config_value_of> must_be = {};  ///< keys that, where they are, have the one value that is understood
   std::vector<std::string> ignored = {};      ///< keys about experts that change nothing here
 };
@@ -209,18 +212,18 @@ struct config_keys {
 /// A family: every layout it is found in, and what is common to them. Tensors of type fp8 with "<name>_scale_inv"
 /// beside them are decoded in every family.
 struct moe_family {
-  std::string name;
-  std::vector<std::string> model_types;  ///< what config.json may call it
-  std::vector<moe_layout> layouts;       ///< the published one first; that is what writers use
-  gate_convention gate = gate_convention::softmax_of_selected;
+  std::string name;                                             ///< of the family
+  std::vector<std::string> model_types;                         ///< what config.json may call it
+  std::vector<moe_layout> layouts;                              ///< the published one first; that is what writers use
+  gate_convention gate = gate_convention::softmax_of_selected;  ///< how logits become gates, where they are normed
   /// The convention if config.json says that gates are not normed; without one, that is an error.
   std::optional<gate_convention> gate_not_normed = {};
-  bool normed = true;  ///< where config.json does not say
-  selection_score selection = selection_score::logits;
+  bool normed = true;                                   ///< where config.json does not say
+  selection_score selection = selection_score::logits;  ///< what is compared
   index_t group_best = 0;  ///< members that make a group's score, if routing may be limited to groups; 0: never
-  expert_activation activation = expert_activation::silu;
-  config_keys keys = {};
-  std::vector<moe_part> optional = {};  ///< parts that a checkpoint may lack, in all of its layers
+  expert_activation activation = expert_activation::silu;  ///< what experts compute
+  config_keys keys = {};                                   ///< where config.json says what tensors cannot tell
+  std::vector<moe_part> optional = {};                     ///< parts that a checkpoint may lack, in all of its layers
 };
 
 /// What a checkpoint's gates are called, for messages and reports.

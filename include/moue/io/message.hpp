@@ -56,7 +56,8 @@ inline std::string_view fix_for(int code) {
 /// For a system call that failed just now: reads `errno`, so nothing may come in between.
 [[noreturn]] inline void throw_errno(const std::filesystem::path& path, std::string_view what) {
   const int code = errno;
-  throw error(shown(path.native()), std::string(what) + ": " + std::system_category().message(code), fix_for(code));
+  throw error(shown(path.native()), std::string(what) + ": " + std::system_category().message(code), fix_for(code),
+              error_kind::file);
 }
 
 }  // namespace moue::inline v0_1::io::detail

@@ -47,15 +47,19 @@ constexpr float decode_float(unsigned code) {
 
 }  // namespace detail
 
+/// fp8 with 4 exponent and 3 fraction bits; no infinities.
 constexpr float value_of_e4m3(std::uint8_t code) {
   return detail::decode_float<4, 3, 7, detail::special_codes::all_ones>(code);
 }
+/// fp8 with 5 exponent and 2 fraction bits, as IEEE 754 would have it.
 constexpr float value_of_e5m2(std::uint8_t code) {
   return detail::decode_float<5, 2, 15, detail::special_codes::ieee>(code);
 }
+/// fp8 with 4 exponent and 3 fraction bits, no infinities and no negative zero.
 constexpr float value_of_e4m3fnuz(std::uint8_t code) {
   return detail::decode_float<4, 3, 8, detail::special_codes::negative_zero>(code);
 }
+/// fp8 with 5 exponent and 2 fraction bits, no infinities and no negative zero.
 constexpr float value_of_e5m2fnuz(std::uint8_t code) {
   return detail::decode_float<5, 2, 16, detail::special_codes::negative_zero>(code);
 }

@@ -94,7 +94,7 @@ class tensor_check {
 
  private:
   [[noreturn]] void refuse(const std::string& what, std::string_view fix) const {
-    throw error(shown(from_.path().native()), "tensor " + shown(name_) + " " + what, fix);
+    throw error(shown(from_.path().native()), "tensor " + shown(name_) + " " + what, fix, error_kind::content);
   }
 
   void check_shape(const std::vector<std::uint64_t>& shape) const {
@@ -133,7 +133,7 @@ inline void refuse_extra_tensors(const checkpoint& from, const std::set<std::str
   for (const auto& name : from.names())
     if (name.starts_with(prefix) && !wanted.contains(name))
       throw error(shown(from.path().native()), "tensor " + shown(name) + " has no place in the model",
-                  "check that the checkpoint is of this model, and the prefix");
+                  "check that the checkpoint is of this model, and the prefix", error_kind::content);
 }
 
 inline bool same_content(const checkpoint& from, const std::string& a, const std::string& b) {
@@ -165,7 +165,7 @@ void load(const checkpoint& from, parameters<S>& values, std::string_view prefix
           return "tensors " + detail::shown(owner) + " and " + detail::shown(name) +
                  " differ, but the model keeps them in the same memory";
         },
-        "give each its own memory, or check that the checkpoint is of this model");
+        "give each its own memory, or check that the checkpoint is of this model", error_kind::content);
   }
   detail::refuse_extra_tensors(from, {names.begin(), names.end()}, prefix);
   for (index_t i = 0; i < layout.tensors(); ++i)

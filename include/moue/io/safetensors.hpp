@@ -53,8 +53,10 @@ class safetensors_file {
     return data.subspan(detail::as_size(entry.begin), detail::as_size(entry.end - entry.begin));
   }
   std::span<const std::byte> bytes(const tensor_entry& entry) const&& = delete;
+  /// The entry `__metadata__`.
   const string_map& metadata() const& { return header_.metadata; }
   string_map metadata() && { return std::move(header_.metadata); }
+  /// The path that it was opened by.
   const std::filesystem::path& path() const& { return path_; }
   std::filesystem::path path() && { return std::move(path_); }
 

@@ -38,11 +38,11 @@ enum class packing {
 /// One scheme. Its tensors are called like the matrix, with these words in place of "weight" at the end (or behind it,
 /// if the matrix is called otherwise). Empty: there is none.
 struct scheme {
-  std::string_view name;
-  packing how;
-  std::string_view codes;
-  std::string_view scales;
-  std::string_view zeros = {};
+  std::string_view name;          ///< for people
+  packing how;                    ///< how codes stand
+  std::string_view codes;         ///< the codes
+  std::string_view scales;        ///< of the codes, per tile
+  std::string_view zeros = {};    ///< codes of zero, per tile
   std::string_view groups = {};   ///< the group of each column
   std::string_view whole = {};    ///< the scale of the whole matrix
   bool whole_divides = false;     ///< values are divided by it
@@ -97,10 +97,12 @@ inline std::string piece_name(std::string_view matrix, std::string_view piece) {
 
 /// A tensor of numbers, as stored. Scales of type U8 are powers of two (E8M0).
 struct stored_numbers {
-  dtype type = dtype::unknown;
-  std::span<const std::byte> bytes = {};
+  dtype type = dtype::unknown;            ///< as stored
+  std::span<const std::byte> bytes = {};  ///< of all numbers, one after another
 
+  /// Whether there are none.
   bool empty() const { return bytes.empty(); }
+  /// Number `i`, widened without rounding.
   double operator()(std::size_t i) const {
     if (bits_of(type) == 8) {
       const auto code = static_cast<std::uint8_t>(bytes[i]);
@@ -115,8 +117,9 @@ struct stored_numbers {
 /// A matrix [rows, cols] in codes. Who fills it in has compared the sizes of all spans: `decode_rows` looks at nothing
 /// again.
 struct coded_matrix {
-  packing how = packing::bytes;
-  index_t rows = 0, cols = 0;
+  packing how = packing::bytes;            ///< how codes stand
+  index_t rows = 0;                        ///< of the matrix
+  index_t cols = 0;                        ///< of the matrix
   dtype type = dtype::u8;                  ///< of codes in bytes; nibbles are E2M1, words hold whole numbers
   int bits = 4;                            ///< of a code in a word: 4 or 8
   std::span<const std::byte> codes = {};   ///< at any address, as all the bytes here
@@ -125,8 +128,8 @@ struct coded_matrix {
   std::span<const std::byte> zeros = {};   ///< packed as the codes of a matrix [tiles across, rows], or none
   int zero = 0;                            ///< where there are none; else added to them
   std::span<const std::byte> groups = {};  ///< 32-bit numbers of the tile across of each column, in place of its place
-  double whole = 1;
-  bool whole_divides = false;
+  double whole = 1;                        ///< scale of the whole matrix
+  bool whole_divides = false;              ///< whether values are divided by it
 };
 
 namespace detail {
@@ -176,7 +179,7 @@ inline double zero_of(const coded_matrix& m, index_t r, index_t g, index_t group
           return "a zero of row " + std::to_string(r) + " is stored as " + std::to_string(stored) +
                  ", which some readers take for 0 and others for " + std::to_string(stored + 1);
         },
-        "convert the checkpoint to the format gptq_v2");
+        "convert the checkpoint to the format gptq_v2", error_kind::content);
     return stored + m.zero;
   }
   return code_in(word_at(m.zeros, g * (m.rows / 8) + r / 8), 4, mixed_place[r % 8]) + m.zero;
@@ -207,7 +210,7 @@ void decode_rows(const coded_matrix& m, index_t first_row, std::span<T> out) {
             return "column " + std::to_string(c) + " belongs to group " + std::to_string(group) + " of " +
                    std::to_string(across);
           },
-          "the file is damaged; get it again");
+          "the file is damaged; get it again", error_kind::content);
       const index_t last = m.groups.empty() ? (std::min)(m.cols, (group + 1) * m.tile[1]) : c + 1;
       const double zero = detail::zero_of(m, r, group, across);
       const double scale =

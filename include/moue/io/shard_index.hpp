@@ -112,14 +112,15 @@ inline std::string inside_folder(std::string_view name) {
 inline shard_index parse_index(std::string_view text, const std::string& where) {
   detail::index_events events(where);
   if (text.size() > detail::longest_json)
-    throw error(where, "has more than 100 MB", "check that it is the index and not a tensor file");
+    throw error(where, "has more than 100 MB", "check that it is the index and not a tensor file", error_kind::content);
   detail::read_json(text, events);
-  if (!events.mapped) throw error(where, "has no 'weight_map'", "check that it is the index of a checkpoint");
+  if (!events.mapped)
+    throw error(where, "has no 'weight_map'", "check that it is the index of a checkpoint", error_kind::content);
   for (auto& [tensor, file] : events.index.weight_map) {
     auto inside = detail::inside_folder(file);
     if (inside.empty())
       throw error(where, "maps tensor " + detail::shown(tensor) + " to " + detail::shown(file) + ", outside its folder",
-                  "do not trust this checkpoint; an index names files beside it");
+                  "do not trust this checkpoint; an index names files beside it", error_kind::content);
     file = std::move(inside);
   }
   return std::move(events.index);

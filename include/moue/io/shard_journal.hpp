@@ -87,7 +87,7 @@ class shard_journal {
       if (std::none_of(names.begin(), names.end(), taken)) return names;
     }
     throw error(shown(folder_.native()), "holds files with both sets of names for shards",
-                "remove them if nothing needs them, or choose another folder");
+                "remove them if nothing needs them, or choose another folder", error_kind::file);
   }
 
   /// From here on shards called `names` may appear, and files `beside` them. Throws if one of the latter is there without
@@ -100,7 +100,7 @@ class shard_journal {
       moue::detail::require(
           has_index_ || noted_.contains(name) || !exists(name), shown(folder_.native()),
           [&] { return "holds a " + shown(name) + " without the checkpoint that it would be part of"; },
-          "remove that file, or choose another folder");
+          "remove that file, or choose another folder", error_kind::file);
       noted.insert(name);
     }
     noted_ = std::move(noted);

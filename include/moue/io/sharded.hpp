@@ -88,6 +88,7 @@ class sharded_writer {
     }
   }
 
+  /// Writes bytes [offset, offset + bytes.size()) of a tensor, into the file that it belongs to.
   void write(std::string_view name, std::uint64_t offset, std::span<const std::byte> bytes) {
     const auto place = shards_of_.find(name);
     if (place == shards_of_.end()) detail::throw_not_listed(where_, name, aliases_);
@@ -116,11 +117,12 @@ class sharded_writer {
   static const std::filesystem::path& checked(const std::filesystem::path& folder, const std::string& where) {
     std::error_code ignored;  // what cannot be examined cannot be written either, and that is reported
     moue::detail::require(
-        std::filesystem::is_directory(folder, ignored), where, [] { return "is no folder"; }, "make it first");
+        std::filesystem::is_directory(folder, ignored), where, [] { return "is no folder"; }, "make it first",
+        error_kind::file);
     moue::detail::require(
         !std::filesystem::exists(folder / detail::single_name, ignored), where,
         [] { return std::string("holds a ") + detail::single_name + ", which readers would take instead"; },
-        "remove that file, or choose another folder");
+        "remove that file, or choose another folder", error_kind::file);
     return folder;
   }
 

@@ -20,12 +20,16 @@ namespace moue::inline v0_1 {
 
 /// How a fresh parameter is filled.
 struct initializer {
+  /// Distributions of numbers.
   enum class kind { constant, normal, uniform };
-  kind what = kind::constant;
-  double value = 0;  ///< the constant, the standard deviation, or the half-width of the interval around 0
+  kind what = kind::constant;  ///< the distribution
+  double value = 0;            ///< the constant, the standard deviation, or the half-width of the interval around 0
 
+  /// Every number is `value`.
   static constexpr initializer constant(double value) { return {kind::constant, value}; }
+  /// Normal around 0.
   static constexpr initializer normal(double deviation) { return {kind::normal, deviation}; }
+  /// Uniform in [-bound, bound].
   static constexpr initializer uniform(double bound) { return {kind::uniform, bound}; }
 };
 
@@ -34,27 +38,28 @@ enum class scope { model, layer, expert };
 
 /// One parameter as a policy declares it. A matrix `[rows, cols]`; vectors are one row.
 struct parameter_spec {
-  std::string_view name;
-  index_t rows = 1;
-  index_t cols = 1;
-  initializer init = {};
-  scope per = scope::layer;
-  bool trained = true;   ///< false: a buffer that a controller sets; it gets no gradient
-  bool decayed = false;  ///< whether weight decay suits it (weight matrices, not scales and biases)
+  std::string_view name;     ///< unique among those of a policy
+  index_t rows = 1;          ///< of the matrix
+  index_t cols = 1;          ///< of the matrix
+  initializer init = {};     ///< zeros, if nothing else is said
+  scope per = scope::layer;  ///< without effect for experts: theirs are per expert
+  bool trained = true;       ///< false: a buffer that a controller sets; it gets no gradient
+  bool decayed = false;      ///< whether weight decay suits it (weight matrices, not scales and biases)
 };
 
 /// One tensor of a model: a declared parameter with its place.
 struct tensor_info {
-  std::string name;  ///< such as "experts.3.up" or "layers.0.router.weight"
-  index_t rows = 0;
-  index_t cols = 0;
-  index_t offset = 0;   ///< first element, counted in elements of the owned buffer
-  index_t layer = -1;   ///< the layer it belongs to, or -1
-  index_t expert = -1;  ///< the physical expert it belongs to, or -1
-  initializer init;
-  bool trained = true;
-  bool decayed = false;
+  std::string name;      ///< such as "experts.3.up" or "layers.0.router.weight"
+  index_t rows = 0;      ///< of the matrix
+  index_t cols = 0;      ///< of the matrix
+  index_t offset = 0;    ///< first element, counted in elements of the owned buffer
+  index_t layer = -1;    ///< the layer it belongs to, or -1
+  index_t expert = -1;   ///< the physical expert it belongs to, or -1
+  initializer init;      ///< as declared
+  bool trained = true;   ///< as declared
+  bool decayed = false;  ///< as declared
 
+  /// Elements.
   index_t size() const { return rows * cols; }
 };
 
@@ -62,6 +67,7 @@ struct tensor_info {
 /// `mixture::layout`; immutable and shared by weights, gradients, optimisers and files.
 class parameter_layout {
  public:
+  /// How many tensors there are.
   index_t tensors() const { return static_cast<index_t>(infos_.size()); }
   /// Elements of all tensors together.
   index_t elements() const { return elements_; }
@@ -71,8 +77,10 @@ class parameter_layout {
     return infos_[static_cast<std::size_t>(tensor)];
   }
   auto begin() const { return infos_.begin(); }
+  /// Past the last tensor.
   auto end() const { return infos_.end(); }
 
+  /// Physical experts, also those without parameters.
   index_t experts() const { return static_cast<index_t>(expert_first_.size()); }
   /// Position of the first tensor of physical expert `e`.
   index_t expert_first(index_t e) const {
@@ -85,6 +93,7 @@ class parameter_layout {
     detail::require_index(layer, static_cast<index_t>(router_.size()) / router_tensors_, where, "layer");
     return router_[static_cast<std::size_t>(layer * router_tensors_ + column)];
   }
+  /// Parameters of a layer's router.
   index_t router_tensors() const { return router_tensors_; }
 
   /// Position of the tensor called `name`. Linear in the number of tensors. Throws if there is none.
@@ -123,7 +132,9 @@ class parameter_layout {
     elements_ += spec.rows * spec.cols;
     return tensors() - 1;
   }
+  /// Says that the tensors added next are those of one more expert; used while a model describes itself.
   void begin_expert() { expert_first_.push_back(tensors()); }
+  /// Says which tensors the routers use: `table` [layers, selected]; used while a model describes itself.
   void set_router(index_t selected, std::vector<index_t> table) {
     router_tensors_ = selected;
     router_ = std::move(table);

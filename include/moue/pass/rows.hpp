@@ -144,7 +144,8 @@ struct reject_broken_row {
                    std::to_string(j) + " for token " + std::to_string(t) + " at layer " + std::to_string(layer) +
                    " is not finite";
           },
-          "look for NaN or infinity in the layer's input or router weights, or choose another moue::non_finite mode");
+          "look for NaN or infinity in the layer's input or router weights, or choose another moue::non_finite mode",
+          error_kind::numbers);
   }
 };
 

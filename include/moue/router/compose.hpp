@@ -30,22 +30,56 @@ enum class non_finite {
   mask
 };
 
+namespace detail {
+
+template <class T>
+concept any_stage =
+    ScoreStage<T> || SelectStage<T> || GateStage<T> || FeatureStage<T> || PreferenceStage<T> || ProbabilityStage<T>;
+
+/// Stages that are fine, but stand in each other's place.
+template <class Score, class Select, class Gate, class Features, class Preference, class Probability>
+consteval bool check_order() {
+  static_assert(ScoreStage<Score> || !any_stage<Score>,
+                "moue: the first stage of a router is its score; this is another stage (the order is score, select, "
+                "gate, features, preference, probability)");
+  static_assert(SelectStage<Select> || !any_stage<Select>,
+                "moue: the second stage of a router is its select stage; this is another stage (the order is score, "
+                "select, gate, features, preference, probability)");
+  static_assert(GateStage<Gate> || !any_stage<Gate>,
+                "moue: the third stage of a router is its gate; this is another stage (the order is score, select, "
+                "gate, features, preference, probability)");
+  static_assert(FeatureStage<Features> || !any_stage<Features>,
+                "moue: the fourth stage of a router is its feature stage; this is another stage (the order is score, "
+                "select, gate, features, preference, probability)");
+  static_assert(PreferenceStage<Preference> || !any_stage<Preference>,
+                "moue: the fifth stage of a router is its preference; this is another stage (the order is score, "
+                "select, gate, features, preference, probability)");
+  static_assert(ProbabilityStage<Probability> || !any_stage<Probability>,
+                "moue: the sixth stage of a router is its probability; this is another stage (the order is score, "
+                "select, gate, features, preference, probability)");
+  return true;
+}
+
+}  // namespace detail
+
 /// A router made of stages. `router{score, select, gate}` reads the layer's input, selects by logits and balances by a
 /// softmax; `with` exchanges any other stage.
 template <class ScoreT, class SelectT, class GateT, class FeaturesT = input_features, class PreferenceT = by_logits,
           class ProbabilityT = softmax_probability>
 struct router {
+  static_assert(detail::check_order<ScoreT, SelectT, GateT, FeaturesT, PreferenceT, ProbabilityT>());
   static_assert(check_score<ScoreT>() && check_select<SelectT>() && check_gate<GateT>() &&
                 check_features<FeaturesT>() && check_preference<PreferenceT>() && check_probability<ProbabilityT>());
 
-  ScoreT score;
-  SelectT select;
-  GateT gate;
-  FeaturesT features = {};
-  PreferenceT preference = {};
-  ProbabilityT probability = {};
-  non_finite on_non_finite = non_finite::propagate;
+  ScoreT score;                                      ///< logits
+  SelectT select;                                    ///< which candidates a token takes
+  GateT gate;                                        ///< their weights
+  FeaturesT features = {};                           ///< what the score reads
+  PreferenceT preference = {};                       ///< what selection compares
+  ProbabilityT probability = {};                     ///< what balancing losses read
+  non_finite on_non_finite = non_finite::propagate;  ///< what is done with broken logits
 
+  /// All stages at once; `with` exchanges single ones.
   constexpr router(ScoreT score_stage, SelectT select_stage, GateT gate_stage, FeaturesT features_stage = {},
                    PreferenceT preference_stage = {}, ProbabilityT probability_stage = {},
                    non_finite mode = non_finite::propagate)
@@ -74,6 +108,7 @@ struct router {
       return router<ScoreT, SelectT, GateT, FeaturesT, PreferenceT, StageT>{
           score, select, gate, features, preference, std::move(stage), on_non_finite};
   }
+  /// The same router with another way to treat logits that are not finite.
   constexpr router with(non_finite mode) const {
     router copy = *this;
     copy.on_non_finite = mode;
@@ -97,6 +132,7 @@ template <SelectStage SelectT>
 constexpr auto universal_router(SelectT select, trajectory path = {}) {
   return router{score_sum{keyed_score{}, path}, std::move(select), softmax_of_selected{}};
 }
+/// The same with `top_k`.
 constexpr auto universal_router(index_t k, trajectory path = {}) { return universal_router(top_k{k}, path); }
 
 namespace detail {
@@ -112,6 +148,7 @@ inline constexpr bool is_router<router<Stages...>> = true;
 template <class T>
 concept Router = detail::is_router<T>;
 
+/// Says how a router is made, if this is none.
 template <class T>
 consteval bool check_router() {
   static_assert(Router<T>, "moue: compose a router from stages, as in 'moue::router{score, select, gate}'");

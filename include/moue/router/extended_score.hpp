@@ -22,10 +22,10 @@ namespace moue::inline v0_1 {
 /// closed and is set by a schedule (`moue/convert/schedule.hpp`).
 template <ScoreStage ScoreT>
 struct extended_score {
-  ScoreT score;
-  index_t home = 0;
-  double deviation = 0.02;  ///< of the initial foreign rows
-  double initial_opening = detail::minus_infinity<double>();
+  ScoreT score;                                               ///< of home candidates
+  index_t home = 0;                                           ///< candidates of each layer that `score` scores
+  double deviation = 0.02;                                    ///< of the initial foreign rows
+  double initial_opening = detail::minus_infinity<double>();  ///< of every foreign candidate; minus infinity: closed
 
   constexpr index_t state_width() const requires detail::has_state_width<ScoreT> { return score.state_width(); }
   auto parameters(router_shape s) const {

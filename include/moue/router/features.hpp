@@ -63,7 +63,7 @@ struct rms_backward_row {
 /// x / sqrt(mean(x²) + epsilon): makes the logits independent of the input's scale. With `normalised_score` it is the
 /// cosine router (XMoE, arXiv 2204.09179, without its projection), up to the factor sqrt(width).
 struct rms_features {
-  double epsilon = 1e-12;
+  double epsilon = 1e-12;  ///< added to the mean of squares
 
   constexpr index_t width(index_t input) const { return input; }
   template <class C>

@@ -16,8 +16,8 @@ namespace moue::inline v0_1 {
 /// layer, trained. Beside `extended_score` in a `score_sum` it lets every layer learn how much of its traffic each foreign
 /// expert is to get, whatever the token. Minus infinity closes one. Home logits are not touched.
 struct foreign_bias {
-  index_t home = 0;
-  double initial = 0;
+  index_t home = 0;    ///< candidates of each layer that have no bias
+  double initial = 0;  ///< of every bias
 
   auto parameters(router_shape s) const {
     return std::array{

@@ -16,7 +16,7 @@ namespace moue::inline v0_1 {
 /// w = scale softmax over the selected logits. Equal in value and gradient to a softmax over all candidates divided by
 /// the selected sum. Sums to the scale; with k = 1 the gate is the scale and the router gets no gradient from it.
 struct softmax_of_selected {
-  double scale = 1;
+  double scale = 1;  ///< what gates sum to
 
   template <class C>
   MOUE_HD void forward(vector_view<const C> logits, vector_view<const std::int32_t> selected,
@@ -41,7 +41,7 @@ struct softmax_of_selected {
 /// DeepSeek-V2's routed_scaling_factor). Every open logit gets a gradient, also with k = 1. For the renormalised form use
 /// `softmax_of_selected`.
 struct softmax_then_select {
-  double scale = 1;
+  double scale = 1;  ///< of every gate
 
   template <class C, class Lanes = one_lane>
   MOUE_HD void forward(vector_view<const C> logits, vector_view<const std::int32_t> selected, vector_view<C> gates,
@@ -82,7 +82,7 @@ struct softmax_then_select {
 
 /// w_i = scale sigmoid(z_i), not competitive.
 struct sigmoid_gate {
-  double scale = 1;
+  double scale = 1;  ///< of every gate
 
   template <class C>
   MOUE_HD void forward(vector_view<const C> logits, vector_view<const std::int32_t> selected,
@@ -102,7 +102,7 @@ struct sigmoid_gate {
 /// w_i = scale sigmoid(z_i) / sum over selected of sigmoid (DeepSeek-V3, arXiv 2412.19437, with scale 2.5). Computed from
 /// logarithms, so it stays exact when all sigmoids underflow and needs no epsilon that a router could exploit.
 struct sigmoid_renormalised {
-  double scale = 1;
+  double scale = 1;  ///< what gates sum to
 
   template <class C>
   MOUE_HD void forward(vector_view<const C> logits, vector_view<const std::int32_t> selected,

@@ -41,7 +41,9 @@ class group_limited {
         },
         "give at least 1 for each");
   }
+  /// Candidates that a token takes.
   MOUE_HD constexpr index_t k() const { return k_; }
+  /// How candidates are grouped, and how many groups a token uses.
   MOUE_HD constexpr column_groups groups() const { return groups_; }
   constexpr index_t max_selected(index_t candidates) const {
     const index_t reach = limits(candidates) ? groups_.saved * groups_.size : candidates;

@@ -57,8 +57,8 @@ finish_query(matrix_view<C>, W, W, C, matrix_view<C>) -> finish_query<C, W>;
 /// Parameters: `query` [rank, width], `query_map` R [rank, rank], `query_key` K [experts, rank] per model;
 /// `temperature` [1, 1] and `query_offset` b_l [1, rank] per layer. R and b start at zero.
 struct query_score {
-  index_t rank = 32;
-  double decay = 0.5;
+  index_t rank = 32;   ///< of queries and keys, and so the width of the state
+  double decay = 0.5;  ///< of the state from layer to layer
 
   constexpr index_t state_width() const { return rank; }
   auto parameters(router_shape s) const {

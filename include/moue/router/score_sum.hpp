@@ -19,6 +19,7 @@ class score_sum {
   static_assert((check_score<Terms>() && ...));
 
  public:
+  /// Each term adds its logits.
   constexpr explicit score_sum(Terms... terms) : terms_(std::move(terms)...) {}
 
   constexpr index_t state_width() const requires(detail::has_state_width<Terms> || ...) {

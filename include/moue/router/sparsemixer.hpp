@@ -18,7 +18,7 @@ namespace moue::inline v0_1 {
 /// gradient is the derivative of these weights with the sets of rivals held fixed; the random picks and the third-order
 /// estimate that the paper trains with are not here. O(candidates k²) per token.
 struct sparsemixer {
-  double jitter = 0.01;
+  double jitter = 0.01;  ///< half the relative distance from the best logit up to which others are rivals
 
   template <class C>
   MOUE_HD void forward(vector_view<const C> logits, vector_view<const std::int32_t> selected,

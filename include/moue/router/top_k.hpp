@@ -38,6 +38,7 @@ template <index_t K = dynamic>
 struct top_k {
   static_assert(K >= 0, "moue: top_k needs a k of 0 or more");
   constexpr top_k() = default;
+  /// Candidates that a token takes, at most.
   MOUE_HD static constexpr index_t k() { return K; }
   constexpr index_t max_selected(index_t candidates) const { return K < candidates ? K : candidates; }
 
@@ -46,6 +47,7 @@ struct top_k {
                              vector_view<std::int32_t> selected, const Lanes& lanes = {}) const;
 };
 
+/// The same with k known at run time.
 template <>
 struct top_k<dynamic> {
   /// Throws if `count` is negative.
@@ -53,6 +55,7 @@ struct top_k<dynamic> {
     detail::require(
         count >= 0, "top_k", [&] { return "k is " + std::to_string(count); }, "choose 0 or more experts per token");
   }
+  /// Candidates that a token takes, at most.
   MOUE_HD constexpr index_t k() const { return k_; }
   constexpr index_t max_selected(index_t candidates) const { return k_ < candidates ? k_ : candidates; }
 

@@ -58,8 +58,8 @@ void advance_by_keys_backward(const auto& ops, const router_frame<C>& frame, con
 /// [rank, rank] per layer, zero at the start; `trajectory_key` K' [experts, rank] per model. This library's formulation
 /// (docs/method.md), not the equations of arXiv 2603.04971.
 struct trajectory {
-  index_t rank = 32;
-  double decay = 0.5;
+  index_t rank = 32;   ///< of keys, and so the width of the state
+  double decay = 0.5;  ///< of the state from layer to layer
 
   constexpr index_t state_width() const { return rank; }
   auto parameters(router_shape s) const {

@@ -16,22 +16,25 @@ namespace moue::inline v0_1::testing {
 
 /// One law and whether it holds.
 struct law {
-  std::string name;
-  bool holds = true;
+  std::string name;    ///< as tests and reports name it
+  bool holds = true;   ///< so far
   std::string detail;  ///< where it first broke, with numbers; empty if it holds
 };
 
 /// The laws that were checked, in order. Checks never throw because of a broken law: they record it here.
 class law_report {
  public:
+  /// Of `subject`, which reports name.
   explicit law_report(std::string subject) : subject_(std::move(subject)) {}
 
   /// Whether every law holds.
   explicit operator bool() const {
     return std::all_of(laws_.begin(), laws_.end(), [](const law& l) { return l.holds; });
   }
+  /// What was checked.
   const std::string& subject() const& { return subject_; }
   std::string subject() && { return std::move(subject_); }
+  /// In the order they were first checked.
   const std::vector<law>& laws() const& { return laws_; }
   std::vector<law> laws() && { return std::move(laws_); }
   /// Observations that break no law but are worth knowing, such as experts that no layer reaches.
@@ -65,6 +68,7 @@ class law_report {
     found->holds = false;
     found->detail = detail();
   }
+  /// Adds an observation.
   void note(std::string text) { notes_.push_back(std::move(text)); }
 
   /// Runs `check`; an exception that escapes it breaks the law that policies do not throw.

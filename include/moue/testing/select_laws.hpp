@@ -22,7 +22,7 @@ namespace moue::inline v0_1::testing {
 
 /// What a select stage is checked with.
 struct select_shape {
-  index_t candidates = 7;
+  index_t candidates = 7;  ///< of a layer
   /// Whether the stage may look at positions, not at scores and ids alone (groups of columns do). Candidates then come
   /// in ascending id order, and permuting them is not tried.
   bool columns_matter = false;

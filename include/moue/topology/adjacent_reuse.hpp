@@ -13,9 +13,9 @@ namespace moue::inline v0_1 {
 /// ascending layer. A sliding neighbourhood; for aligned groups of layers that share one union (ReXMoE, arXiv
 /// 2510.17483) use `reuse_blocks`.
 struct adjacent_reuse {
-  index_t depth = 1;
-  index_t per_layer = 1;
-  index_t reach = 1;
+  index_t depth = 1;      ///< layers
+  index_t per_layer = 1;  ///< experts that a layer owns
+  index_t reach = 1;      ///< layers on either side whose experts it reaches too
 
   constexpr index_t layers() const { return depth; }
   constexpr index_t experts() const { return detail::topology_product(depth, per_layer); }

@@ -14,9 +14,9 @@ namespace moue::inline v0_1 {
 /// Ids follow those of `base`: private `i` of layer `l` is `base.experts() + l * per_layer + i`, then the common ones.
 template <Topology TopologyT>
 struct always_on {
-  TopologyT base;
-  index_t per_layer = 1;
-  index_t per_model = 0;
+  TopologyT base;         ///< what layers choose from
+  index_t per_layer = 1;  ///< always-on experts that a layer owns
+  index_t per_model = 0;  ///< always-on experts that all layers use
 
   constexpr index_t layers() const { return base.layers(); }
   constexpr index_t experts() const {

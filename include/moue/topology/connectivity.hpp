@@ -81,10 +81,13 @@ class connectivity {
   std::span<const std::int32_t> always(index_t layer) const& { return slice(always_, always_offsets_, layer); }
   /// Position of layer `l`'s first candidate when all layers' candidates stand in one row; `layers()` gives the total.
   index_t candidate_offset(index_t layer) const { return offset(candidate_offsets_, layer); }
+  /// [layers + 1] the same for all layers, and their total.
   std::span<const index_t> candidate_offsets() const& { return candidate_offsets_; }
+  /// [virtual width] candidates, layer after layer.
   std::span<const std::int32_t> all_candidates() const& { return candidates_; }
   /// The same for the experts that are always on.
   index_t always_offset(index_t layer) const { return offset(always_offsets_, layer); }
+  /// Always-on experts, layer after layer.
   std::span<const std::int32_t> all_always() const& { return always_; }
   /// Exposure of each expert: the number of layers that may use it.
   std::span<const index_t> exposure() const& { return exposure_; }
@@ -98,7 +101,9 @@ class connectivity {
   /// The layer whose router parameters visit `layer` uses: itself, unless the topology ties them.
   index_t parameter_layer(index_t layer) const { return offset(parameter_layer_, layer); }
 
+  /// The most candidates that a layer has.
   index_t max_candidates() const { return largest(candidate_offsets_); }
+  /// The most always-on experts that a layer has.
   index_t max_always() const { return largest(always_offsets_); }
 
  private:

@@ -11,8 +11,8 @@ namespace moue::inline v0_1 {
 
 /// `per_layer` private experts for each of `depth` layers. Expert `i` of layer `l` has id `l * per_layer + i`.
 struct layer_local {
-  index_t depth = 1;
-  index_t per_layer = 1;
+  index_t depth = 1;      ///< layers
+  index_t per_layer = 1;  ///< experts that a layer owns
 
   constexpr index_t layers() const { return depth; }
   constexpr index_t experts() const { return detail::topology_product(depth, per_layer); }

@@ -12,9 +12,9 @@ namespace moue::inline v0_1 {
 /// Layers are cut into blocks of `block` (the last may be shorter); each block shares `block * per_layer` experts, so
 /// the physical count equals that of a plain MoE with `per_layer` experts a layer (MoRE, arXiv 2609.18176).
 struct reuse_blocks {
-  index_t depth = 1;
-  index_t per_layer = 1;
-  index_t block = 2;
+  index_t depth = 1;      ///< layers
+  index_t per_layer = 1;  ///< experts that a layer brings into its block
+  index_t block = 2;      ///< layers that share their experts
 
   constexpr index_t layers() const { return depth; }
   constexpr index_t experts() const { return detail::topology_product(depth, per_layer); }

@@ -14,9 +14,9 @@ namespace moue::inline v0_1 {
 /// without, each visit has its own (chain of experts, arXiv 2506.18945). Depth state is indexed by visit either way.
 template <Topology TopologyT>
 struct revisit {
-  TopologyT base;
-  index_t times = 2;
-  bool tied_router = false;
+  TopologyT base;            ///< what is run over and over
+  index_t times = 2;         ///< how often
+  bool tied_router = false;  ///< whether the visits of a layer share its router
 
   constexpr index_t layers() const { return detail::topology_product(base.layers(), times); }
   constexpr index_t experts() const { return base.experts(); }

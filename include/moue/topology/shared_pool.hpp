@@ -11,8 +11,8 @@ namespace moue::inline v0_1 {
 
 /// `pool` experts shared by all `depth` layers (UniPool, arXiv 2605.06665, in its fully shared form).
 struct shared_pool {
-  index_t depth = 1;
-  index_t pool = 1;
+  index_t depth = 1;  ///< layers
+  index_t pool = 1;   ///< experts
 
   constexpr index_t layers() const { return depth; }
   constexpr index_t experts() const { return pool; }

@@ -18,12 +18,12 @@ namespace moue::inline v0_1 {
 /// `depth * local + j`. Needs `window <= pool`. The formula is this library's reading of the idea in arXiv 2603.04971;
 /// see docs/method.md.
 struct staggered_rotation {
-  index_t depth = 1;
-  index_t pool = 1;
-  index_t window = 1;
-  index_t stride = 1;
-  index_t group = 1;
-  index_t local = 0;
+  index_t depth = 1;   ///< layers
+  index_t pool = 1;    ///< universal experts on the ring
+  index_t window = 1;  ///< universal experts that a layer reaches
+  index_t stride = 1;  ///< experts that the window moves on from group to group
+  index_t group = 1;   ///< neighbouring layers that have one window
+  index_t local = 0;   ///< experts that a layer owns
 
   constexpr index_t layers() const { return depth; }
   constexpr index_t experts() const { return detail::topology_sum(detail::topology_product(depth, local), pool); }

@@ -16,8 +16,8 @@ namespace moue::inline v0_1 {
 /// Layer `l` reaches the experts listed in `rows[l]`, in that order. Usable in constant expressions as long as the
 /// table does not outlive the evaluation and the standard library's vectors are.
 struct table {
-  index_t pool = 0;  ///< number of physical experts
-  std::vector<std::vector<index_t>> rows;
+  index_t pool = 0;                        ///< number of physical experts
+  std::vector<std::vector<index_t>> rows;  ///< [layers] lists of candidates, in the order of columns
 
   MOUE_CONSTEXPR_VECTOR index_t layers() const { return static_cast<index_t>(rows.size()); }
   constexpr index_t experts() const { return pool; }

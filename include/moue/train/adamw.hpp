@@ -59,6 +59,11 @@ class adamw {
     refuse_external("give step the operations of that backend");
     step(reference_operations{}, weights, grads, learning_rate);
   }
+  /// Does not compile: gradients are in the compute type of the weights.
+  template <class Other>
+  void step(parameters<S>&, const gradients<Other>&, double) {
+    detail::refuse_gradients<Other>();
+  }
   template <class Ops>
   void step(const Ops& ops, parameters<S>& weights, const gradients<compute_type>& grads, double learning_rate) {
     state_.check(weights, grads, learning_rate);
@@ -108,7 +113,9 @@ class adamw {
   }
   std::span<std::int64_t> steps() & { return state_.steps(); }
 
+  /// The running mean of gradients, where the optimiser keeps it.
   parameters<compute_type>& first_moment() & { return first_; }
+  /// The running mean of their squares.
   parameters<compute_type>& second_moment() & { return second_; }
 
  private:

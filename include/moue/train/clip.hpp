@@ -29,6 +29,7 @@ auto gradient_norm(const gradients<C>& grads) {
   return std::sqrt(sum);
 }
 
+/// Multiplies all live tensors by `factor`.
 template <class C>
 void scale_gradients(gradients<C>& grads, double factor) {
   for (index_t i = 0; i < grads.layout().tensors(); ++i) {

@@ -125,6 +125,7 @@ class gradient_sweep {
   /// At least double: squares of large gradients are no floats.
   using sum_type = std::common_type_t<C, double>;
 
+  /// For gradients in the memory of `backend`; works in `memory`, which lies there as well and has `workspace_bytes`.
   template <class B>
   gradient_sweep(const B& backend, gradients<C>& grads, workspace& memory)
       : live_{{}, grads.marks()}, marks_(grads.marks()) {

@@ -141,11 +141,12 @@ enum class muon_scale {
   spectral,     ///< sqrt(max(1, r / c)): Keller Jordan's; learning rates near 0.02, and a lower `adamw_rate`
 };
 
+/// How `muon` steps. Throws on what is out of range when the optimiser is made.
 struct muon_options {
-  double momentum = 0.95;
-  bool nesterov = true;
-  double weight_decay = 0.1;  ///< only for tensors that are `decayed`
-  muon_scale scale = muon_scale::match_adamw;
+  double momentum = 0.95;                      ///< of the mean of gradients, at least 0 and less than 1
+  bool nesterov = true;                        ///< whether the direction looks one step ahead
+  double weight_decay = 0.1;                   ///< only for tensors that are `decayed`
+  muon_scale scale = muon_scale::match_adamw;  ///< how long an update is made
   bool skip_untouched = true;  ///< as in `adamw_options`, for all tensors; if false, stale momentum moves idle experts
   adamw_options adamw = {};    ///< for the other tensors; its `skip_untouched` is not looked at
   double adamw_rate = 1;       ///< their learning rate as a multiple of the matrices'
@@ -153,6 +154,7 @@ struct muon_options {
 
 /// Muon's usual choice: the weight matrices of experts. Routers, embeddings and heads stay with AdamW.
 struct expert_matrices {
+  /// Whether the tensor is a weight matrix of an expert.
   bool operator()(const tensor_info& info) const {
     return info.expert >= 0 && info.decayed && info.rows > 1 && info.cols > 1;
   }
@@ -203,6 +205,11 @@ class muon {
 
   void step(parameters<S>& weights, const gradients<compute_type>& grads, double learning_rate) {
     step(reference_operations{}, weights, grads, learning_rate);
+  }
+  /// Does not compile: gradients are in the compute type of the weights.
+  template <class Other>
+  void step(parameters<S>&, const gradients<Other>&, double) {
+    detail::refuse_gradients<Other>();
   }
   template <class Ops>
   void step(const Ops& ops, parameters<S>& weights, const gradients<compute_type>& grads, double learning_rate) {

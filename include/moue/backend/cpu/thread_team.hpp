@@ -63,7 +63,7 @@ class thread_team {
       throw error(
           "cpu",
           "thread " + std::to_string(which) + " of " + std::to_string(size_) + " could not be made: " + failure.what(),
-          "ask for fewer threads, or raise the limits of threads and memory");
+          "ask for fewer threads, or raise the limits of threads and memory", error_kind::system);
     } catch (...) {
       stop();
       throw;

@@ -46,7 +46,7 @@ inline void check(cudaError_t code, std::string_view what) {
   throw error(
       "cuda",
       std::string(what).append(": ").append(cudaGetErrorString(code)).append(" (").append(cudaGetErrorName(code)) + ")",
-      fix_of(code));
+      fix_of(code), error_kind::system);
 }
 
 inline void check(cublasStatus_t status, std::string_view what) {
@@ -55,7 +55,7 @@ inline void check(cublasStatus_t status, std::string_view what) {
                                    ? "run on a machine with a GPU and a driver for this CUDA version"
                                : status == CUBLAS_STATUS_ALLOC_FAILED ? "free memory of the device"
                                                                       : "see the status in the cuBLAS documentation";
-  throw error("cuda", std::string(what).append(": ").append(cublasGetStatusString(status)), fix);
+  throw error("cuda", std::string(what).append(": ").append(cublasGetStatusString(status)), fix, error_kind::system);
 }
 
 }  // namespace moue::inline v0_1::detail::gpu

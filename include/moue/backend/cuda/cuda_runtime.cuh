@@ -49,6 +49,7 @@ class cuda_runtime {
     set_up(blas);
   }
 
+  /// The stream that all work is queued on.
   cudaStream_t stream() const { return state_->stream; }
   detail::gpu::cublas_calls blas() const {
     state_->guard.enter("calling cuBLAS");
@@ -59,6 +60,7 @@ class cuda_runtime {
   /// Which kernels compute products. Another choice gives a runtime that shares all else, cuda{runtime.with(choice)} a
   /// backend that follows it.
   const product_choice& choice() const { return choice_; }
+  /// The same stream and handle, and another choice of kernels.
   cuda_runtime with(const product_choice& choice) const {
     auto result = *this;
     result.choice_ = choice;
@@ -67,6 +69,7 @@ class cuda_runtime {
   /// Memory of the device, provided for copies of 16-bit factors on their way to cuBLAS; wanted only where products of
   /// experts go there, see `product_choice`.
   std::span<std::byte> scratch() const { return scratch_; }
+  /// The same with scratch.
   cuda_runtime with(std::span<std::byte> scratch) const {
     auto result = *this;
     result.scratch_ = scratch;

@@ -27,6 +27,7 @@ namespace moue::inline v0_1 {
 template <class RuntimeT>
 class device_memory {
  public:
+  /// `bytes` of the runtime's memory, uninitialised.
   device_memory(const RuntimeT& runtime, std::size_t bytes)
       : runtime_(runtime), data_(runtime.allocate(bytes)), bytes_(bytes) {}
   device_memory(device_memory&& other) noexcept
@@ -41,8 +42,11 @@ class device_memory {
     if (data_ != nullptr) runtime_.release(data_);
   }
 
+  /// The runtime that it came from.
   const RuntimeT& runtime() const { return runtime_; }
+  /// The first byte, on the device.
   std::byte* data() const { return static_cast<std::byte*>(data_); }
+  /// How many there are.
   std::size_t bytes() const { return bytes_; }
   /// Queued with all other work.
   void zero() const {
@@ -61,13 +65,17 @@ class device_array {
   static_assert(std::is_trivially_copyable_v<T>);
 
  public:
+  /// `size` elements, uninitialised.
   device_array(const RuntimeT& runtime, index_t size)
       : memory_(runtime,
                 static_cast<std::size_t>(detail::checked_product(size, static_cast<index_t>(sizeof(T)), "array"))),
         size_(size) {}
 
+  /// The first element, on the device.
   T* data() const { return reinterpret_cast<T*>(memory_.data()); }
+  /// Elements.
   index_t size() const { return size_; }
+  /// All of them, for code that runs on the device.
   vector_view<T> view() const { return {data(), size_}; }
   /// The elements as rows of `cols`.
   matrix_view<T> view(index_t rows, index_t cols) const {
@@ -77,6 +85,7 @@ class device_array {
         "view no more than there are");
     return {data(), rows, cols};
   }
+  /// Zeros everywhere; queued with all other work.
   void zero() const { memory_.zero(); }
   /// In order with all other work, for which it waits; `from` may be reused at once.
   void upload(std::span<const T> from) const {
@@ -88,6 +97,7 @@ class device_array {
     check_size(to.size());
     if (!to.empty()) memory_.runtime().download(data(), to.data(), to.size_bytes());
   }
+  /// All elements, in memory of the host. Waits for all work queued before.
   std::vector<T> download() const {
     std::vector<T> result(static_cast<std::size_t>(size_));
     download(result);
@@ -186,6 +196,7 @@ class device_parameters : private device_memory<RuntimeT>, public parameters<S> 
                                  detail::gpu::every_tensor{})) {
     memory::zero();
   }
+  /// A copy of the host's weights.
   device_parameters(const RuntimeT& runtime, const parameters<S>& host)
       : device_parameters(
             runtime, host.shared_layout(),
@@ -193,6 +204,7 @@ class device_parameters : private device_memory<RuntimeT>, public parameters<S> 
     copy_from(host);
   }
 
+  /// Takes over the numbers of weights on the host, whose shapes are the same. In order with all other work, for which it waits.
   void copy_from(const parameters<S>& host) {
     detail::layout_of(host, "device memory");
     detail::gpu::upload_tensors<RuntimeT, S>(memory::runtime(), host, *this);
@@ -267,6 +279,7 @@ class device_gradients : private device_memory<RuntimeT>, public gradients<C> {
 template <class RuntimeT>
 class device_workspace : private device_memory<RuntimeT>, public workspace {
  public:
+  /// `size` bytes, uninitialised.
   device_workspace(const RuntimeT& runtime, std::size_t size)
       : device_memory<RuntimeT>(runtime, size),
         workspace(std::span<std::byte>(device_memory<RuntimeT>::data(), size)) {}

@@ -50,6 +50,7 @@ concept Runtime = std::copyable<R> &&
   { r.multiprocessors() } -> std::convertible_to<int>;
 };
 
+/// Says in one sentence what a runtime needs.
 template <class R>
 consteval bool check_runtime() {
   static_assert(Runtime<R>,
@@ -67,7 +68,8 @@ void for_each(const RuntimeT& runtime, index_t count, const F& f) {
   try {
     thrust::for_each_n(runtime.policy(), thrust::counting_iterator<index_t>(0), count, f);
   } catch (const thrust::system_error& failure) {
-    throw error("cuda", failure.what(), "compile for this device's architecture, or look for an earlier failure");
+    throw error("cuda", failure.what(), "compile for this device's architecture, or look for an earlier failure",
+                error_kind::system);
   }
 }
 

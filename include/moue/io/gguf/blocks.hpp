@@ -21,11 +21,11 @@ namespace moue::inline v0_1::io {
 
 /// Numbers stand in blocks: `numbers` of them in `bytes`.
 struct gguf_type {
-  std::uint32_t id = 0;
-  std::string_view name = {};
-  index_t numbers = 0;
-  index_t bytes = 0;
-  bool decoded = false;  ///< else the size is known, but not what the numbers are worth
+  std::uint32_t id = 0;        ///< as in files
+  std::string_view name = {};  ///< as in the format's documents
+  index_t numbers = 0;         ///< in a block
+  index_t bytes = 0;           ///< of a block
+  bool decoded = false;        ///< else the size is known, but not what the numbers are worth
 };
 
 /// The types of the format that have a fixed size; ids as in files.

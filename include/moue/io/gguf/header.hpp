@@ -31,25 +31,27 @@ enum class gguf_kind : std::uint32_t { u8, i8, u16, i16, u32, i32, f32, boolean,
 /// A value of a key: its bytes in the file, and for a list of numbers the kind and number of elements. Lists of texts
 /// and of lists are passed over: their bytes are empty.
 struct gguf_value {
-  gguf_kind kind = gguf_kind::u8;
-  gguf_kind element = gguf_kind::u8;  ///< of a list
-  std::uint64_t count = 0;            ///< of a list
-  std::span<const std::byte> bytes = {};
+  gguf_kind kind = gguf_kind::u8;         ///< of the value
+  gguf_kind element = gguf_kind::u8;      ///< of a list
+  std::uint64_t count = 0;                ///< of a list
+  std::span<const std::byte> bytes = {};  ///< in the file
 };
 
+/// One tensor of a file.
 struct gguf_tensor {
-  std::string name;
-  const gguf_type* type = nullptr;  ///< null: newer than the table
-  std::uint32_t type_id = 0;
+  std::string name;                  ///< as in the file
+  const gguf_type* type = nullptr;   ///< null: newer than the table
+  std::uint32_t type_id = 0;         ///< as in the file, also where `type` is null
   std::vector<std::uint64_t> shape;  ///< row-major, the slowest axis first: the other way round than in the file
   std::uint64_t begin = 0;           ///< in the file
   std::uint64_t bytes = 0;           ///< 0 if the type is not known
 };
 
+/// What a file says before its tensors.
 struct gguf_header {
-  std::uint32_t version = 0;
-  std::map<std::string, gguf_value, std::less<>> values;
-  std::vector<gguf_tensor> tensors;  ///< by name
+  std::uint32_t version = 0;                              ///< of the format
+  std::map<std::string, gguf_value, std::less<>> values;  ///< by key
+  std::vector<gguf_tensor> tensors;                       ///< by name
 };
 
 namespace detail {
@@ -128,7 +130,9 @@ class gguf_parser {
   static constexpr std::size_t longest_name = 65535;
   static constexpr int deepest_list = 8;
 
-  [[noreturn]] void fail(const std::string& what, const std::string& how) const { throw error(where_, what, how); }
+  [[noreturn]] void fail(const std::string& what, const std::string& how) const {
+    throw error(where_, what, how, error_kind::content);
+  }
 
   std::span<const std::byte> take(std::uint64_t count) {
     if (count > file_.size() - at_) fail("ends within its header", fix);

@@ -25,11 +25,16 @@ namespace moue::inline v0_1::io {
 
 /// The tensors that hold a matrix in codes, or all matrices of a layer's experts.
 struct coded_tensors {
-  const scheme* how = nullptr;
-  std::string codes, scales, zeros, groups, whole, shape;  ///< names; empty: there is none
-  std::array<index_t, 2> tile{1, 1};
-  int bits = 4;
-  int zero = 0;
+  const scheme* how = nullptr;        ///< null if none was recognised
+  std::string codes;                  ///< name of the codes, as all down to `shape`; empty: there is none
+  std::string scales;                 ///< of the codes, per tile
+  std::string zeros;                  ///< codes of zero, per tile
+  std::string groups;                 ///< the group of each column
+  std::string whole;                  ///< the scale of the whole matrix
+  std::string shape;                  ///< of the matrix
+  std::array<index_t, 2> tile{1, 1};  ///< numbers that share a scale: rows, columns
+  int bits = 4;                       ///< of a code in a word
+  int zero = 0;                       ///< added to zeros, or in place of them
 };
 
 namespace detail {
@@ -88,7 +93,7 @@ class coded_finder {
 
  private:
   [[noreturn]] static void fail(const std::string& name, const std::string& what, const std::string& fix) {
-    throw error("checkpoint layout", shown(name) + " " + what, fix);
+    throw error("checkpoint layout", shown(name) + " " + what, fix, error_kind::content);
   }
   /// A tensor that another scheme knows would change the numbers.
   void refuse_others(const std::vector<std::string>& used) const {

@@ -89,7 +89,7 @@ class config_reader {
     return shown(key);
   }
   [[noreturn]] void refuse(const std::string& key, const std::string& what, const std::string& fix) const {
-    throw error("config.json", place(key) + " " + what, fix);
+    throw error("config.json", place(key) + " " + what, fix, error_kind::content);
   }
 
   /// One key as `T`: `bool`, `index_t` (0 to 2^31 - 1), `double`, a text, or a list of `index_t`. Throws if it is something

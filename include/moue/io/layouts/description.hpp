@@ -18,20 +18,22 @@ namespace moue::inline v0_1::io {
 
 /// Where one canonical matrix [rows, cols] stands in the tensor that holds it. A vector counts as one column.
 struct moe_slice {
-  std::string tensor;
+  std::string tensor;                ///< by its full name
   std::vector<std::uint64_t> shape;  ///< the tensor's, decoded
-  index_t rows = 0;
-  index_t cols = 0;
-  std::uint64_t first = 0;  ///< the expert's first element in the tensor
-  index_t outer = 0;        ///< stored rows of the expert, those of a paired matrix included
-  index_t offset = 0;       ///< row r stands at offset + step * r
-  index_t step = 1;
-  bool transposed = false;  ///< stored as [cols, outer] in place of [outer, cols]
-  bool mxfp4 = false;
+  index_t rows = 0;                  ///< of the matrix
+  index_t cols = 0;                  ///< of the matrix
+  std::uint64_t first = 0;           ///< the expert's first element in the tensor
+  index_t outer = 0;                 ///< stored rows of the expert, those of a paired matrix included
+  index_t offset = 0;                ///< row r stands at offset + step * r
+  index_t step = 1;                  ///< stored rows from one row of the matrix to the next
+  bool transposed = false;           ///< stored as [cols, outer] in place of [outer, cols]
+  bool mxfp4 = false;                ///< in blocks and scales
 
+  /// Elements of the matrix.
   index_t size() const { return rows * cols; }
   /// The expert's elements stand in lines of this length.
   index_t line() const { return transposed ? outer : cols; }
+  /// How many lines there are.
   index_t lines() const { return transposed ? cols : outer; }
   /// Position of (r, c) among the expert's elements.
   index_t position(index_t r, index_t c) const {
@@ -42,29 +44,30 @@ struct moe_slice {
 
 /// A recognised checkpoint; `recognise` makes it.
 struct moe_description {
-  moe_family family;
-  moe_layout layout;
-  std::string prefix;                 ///< of names, before `layout.word`, which is mostly "layers."
-  std::vector<index_t> model_layers;  ///< which layers of the model are mixtures, ascending
-  index_t experts = 0;                ///< routed ones with matrices, per layer
-  index_t identities = 0;             ///< routed ones that return their input, behind them
-  index_t width = 0;
-  index_t hidden = 0;
+  moe_family family;                      ///< the row of the table that fits
+  moe_layout layout;                      ///< of the family, the one that the tensors have
+  std::string prefix;                     ///< of names, before `layout.word`, which is mostly "layers."
+  std::vector<index_t> model_layers;      ///< which layers of the model are mixtures, ascending
+  index_t experts = 0;                    ///< routed ones with matrices, per layer
+  index_t identities = 0;                 ///< routed ones that return their input, behind them
+  index_t width = 0;                      ///< columns of a layer's input
+  index_t hidden = 0;                     ///< hidden units of an expert
   index_t shared_hidden = 0;              ///< of the shared expert; 0: there is none
   std::array<index_t, 2> tile{128, 128};  ///< of block-scaled fp8
   bool zeros_as_they_are = false;         ///< GPTQ's zeros are not stored less one
 
   // What tensors cannot tell; complete if `missing` is empty.
-  index_t per_token = 0;  ///< experts a token takes
-  gate_convention gate = gate_convention::softmax_of_selected;
-  double scale = 1;    ///< of the gates
-  index_t groups = 1;  ///< of neighbouring experts; a token uses `selected_groups` of them
-  index_t selected_groups = 1;
-  double jitter = 0;         ///< of sparsemixer
-  std::string missing = {};  ///< the first key that config.json should have given
+  index_t per_token = 0;                                        ///< experts a token takes
+  gate_convention gate = gate_convention::softmax_of_selected;  ///< how logits become gates
+  double scale = 1;                                             ///< of the gates
+  index_t groups = 1;           ///< of neighbouring experts; a token uses `selected_groups` of them
+  index_t selected_groups = 1;  ///< groups that a token uses
+  double jitter = 0;            ///< of sparsemixer
+  std::string missing = {};     ///< the first key that config.json should have given
   /// Keys of config.json that by their names are about the mixture, and that nobody read.
   std::vector<std::string> not_understood = {};
 
+  /// Mixture layers.
   index_t layers() const { return static_cast<index_t>(model_layers.size()); }
   /// What a token of a layer chooses from.
   index_t candidates() const { return experts + identities; }
@@ -74,14 +77,16 @@ struct moe_description {
   const moe_description& running() const {
     moue::detail::require(
         missing.empty(), family.name, [&] { return "'" + missing + "' is not known"; },
-        "put it into the config.json beside the file, or give it in moe_options::config");
+        "put it into the config.json beside the file, or give it in moe_options::config", error_kind::content);
     moue::detail::require(
         not_understood.empty(), family.name,
         [&] { return "config.json has '" + not_understood[0] + "', of which it is not known what it changes"; },
-        "if it changes nothing, give it as null in moe_options::config; else compose the layer by hand");
+        "if it changes nothing, give it as null in moe_options::config; else compose the layer by hand",
+        error_kind::content);
     return *this;
   }
 
+  /// Whether the checkpoint has such a part.
   bool has(moe_part part) const { return !pattern(part).empty(); }
   /// Whether each routed expert has a `part` of its own.
   static bool per_expert(moe_part part) { return part <= moe_part::down_bias; }

@@ -23,9 +23,9 @@ namespace moue::inline v0_1::io {
 
 /// Which matrix of a checkpoint a tensor of a mixture holds.
 struct moe_address {
-  moe_part part = moe_part::router;
-  index_t layer = 0;   ///< mixture layer
-  index_t expert = 0;  ///< within it
+  moe_part part = moe_part::router;  ///< which matrix
+  index_t layer = 0;                 ///< mixture layer
+  index_t expert = 0;                ///< within it
 };
 
 namespace detail {

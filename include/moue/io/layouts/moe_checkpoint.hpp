@@ -35,7 +35,9 @@ class moe_checkpoint {
         description_(files_.config() ? recognise(entries(files_), *files_.config(), options)
                                      : recognise(entries(files_), {}, options)) {}
 
+  /// The files that it reads.
   const checkpoint& files() const& { return files_; }
+  /// What was recognised.
   const moe_description& description() const& { return description_; }
   checkpoint files() && { return std::move(files_); }
   moe_description description() && { return std::move(description_); }
@@ -61,8 +63,9 @@ class moe_checkpoint {
                     "tensor " + detail::shown(s.tensor) + " holds a number that is not finite" +
                         (s.shape.size() == 3 ? ", of expert " + std::to_string(expert) : std::string()) + ", as " +
                         std::string(name_of(dtype_of<T>())),
-                    "get the file again, or read it as a wider type");
+                    "get the file again, or read it as a wider type", error_kind::content);
   }
+  /// The same in memory of its own.
   template <class T>
   std::vector<T> read(index_t layer, moe_part part, index_t expert = 0) const {
     const auto shape = description_.shape(part);
@@ -128,7 +131,7 @@ class moe_checkpoint {
       if (shape[0] != static_cast<double>(m.rows) || shape[1] != static_cast<double>(m.cols))
         throw error(detail::shown(files_.path().native()),
                     "tensor " + detail::shown(t.shape) + " is not " + moue::detail::shape_text(m.rows, m.cols),
-                    "get the file again");
+                    "get the file again", error_kind::content);
     }
     return m;
   }

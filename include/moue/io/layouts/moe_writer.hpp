@@ -55,6 +55,7 @@ class moe_writer {
              const std::vector<tensor_spec>& others = {}, const std::map<std::string, std::string>& metadata = {})
       : description_(check(std::move(description), type)), type_(type), file_(path, specs(others), metadata) {}
 
+  /// What is written.
   const moe_description& description() const { return description_; }
   /// For the other tensors.
   safetensors_writer& file() { return file_; }
@@ -123,7 +124,7 @@ class moe_writer {
         throw error(description_.family.name,
                     "element " + std::to_string(i) + " of what belongs into tensor " + detail::shown(s.tensor) +
                         " is not finite as " + std::string(name_of(dtype_of<S>())),
-                    "store it as a wider type, or fix the weights");
+                    "store it as a wider type, or fix the weights", error_kind::numbers);
     }
     if (!s.transposed && s.step == 1) {
       file_.write(s.tensor, (s.first + static_cast<std::uint64_t>(s.offset * s.cols)) * sizeof(S),

@@ -100,7 +100,7 @@ inline void read_groups(const config_reader& config, moe_description& d) {
         return config.place(count) + " is " + std::to_string(d.groups) + " and " + config.place(saved) + " " +
                std::to_string(d.selected_groups) + " for " + std::to_string(d.experts) + " experts";
       },
-      "groups must cut the experts evenly, and at least one must be kept");
+      "groups must cut the experts evenly, and at least one must be kept", error_kind::content);
 }
 
 inline void read_gate(const config_reader& config, moe_description& d) {

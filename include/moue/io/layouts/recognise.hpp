@@ -64,7 +64,7 @@ class recogniser {
 
  private:
   [[noreturn]] static void fail(const std::string& what, const std::string& fix) {
-    throw error("checkpoint layout", what, fix);
+    throw error("checkpoint layout", what, fix, error_kind::content);
   }
 
   static std::string list(const auto& names) {

@@ -22,7 +22,7 @@ namespace moue::inline v0_1::io {
 
 /// `linear_score`, with `candidate_bias` if asked for; else that tensor is empty.
 struct public_score {
-  bool biased = false;
+  bool biased = false;  ///< whether there is a `candidate_bias`
 
   auto parameters(router_shape s) const {
     auto bias = candidate_bias{}.parameters(s);
@@ -49,8 +49,8 @@ struct public_score {
 
 /// Any `selection_score`, with a selection bias if asked for; else that tensor is empty.
 struct public_preference {
-  selection_score score = selection_score::logits;
-  bool biased = false;
+  selection_score score = selection_score::logits;  ///< what selection compares
+  bool biased = false;                              ///< whether there is a selection bias
 
   auto parameters(router_shape s) const {
     auto bias = biased_logits{}.parameters(s);
@@ -81,9 +81,9 @@ struct public_preference {
 
 /// Any `gate_convention`.
 struct public_gate {
-  gate_convention convention = gate_convention::softmax_of_selected;
-  double scale = 1;
-  double jitter = 0;
+  gate_convention convention = gate_convention::softmax_of_selected;  ///< how logits become gates
+  double scale = 1;                                                   ///< of the gates
+  double jitter = 0;                                                  ///< of sparsemixer
 
   template <class C>
   MOUE_HD void forward(vector_view<const C> logits, vector_view<const std::int32_t> selected,
@@ -116,7 +116,7 @@ struct public_gate {
 
 /// The distribution that belongs to a gate: of sigmoids or a softmax.
 struct public_probability {
-  bool sigmoid = false;
+  bool sigmoid = false;  ///< of sigmoids, not of a softmax
 
   template <class C>
   MOUE_HD void forward(vector_view<const C> logits, vector_view<C> p) const {
@@ -135,6 +135,7 @@ struct public_probability {
   }
 };
 
+/// What `router_of` gives: stages that read at run time which of the public kinds they are.
 using public_router =
     router<public_score, group_limited, public_gate, input_features, public_preference, public_probability>;
 

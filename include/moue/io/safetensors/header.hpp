@@ -28,16 +28,18 @@ namespace moue::inline v0_1::io {
 
 /// One tensor of a file, row-major and packed.
 struct tensor_entry {
-  std::string name;
-  dtype type = dtype::unknown;
+  std::string name;                  ///< unique in the file
+  dtype type = dtype::unknown;       ///< `unknown` if this library does not know it
   std::string type_name;             ///< as in the file, also where `type` is unknown
   std::vector<std::uint64_t> shape;  ///< no dimension: a scalar
   std::uint64_t begin = 0;           ///< bytes [begin, end) of the data buffer
-  std::uint64_t end = 0;
+  std::uint64_t end = 0;             ///< past its last byte
 };
 
+/// Texts by name.
 using string_map = std::map<std::string, std::string>;
 
+/// What a file says before its tensors.
 struct safetensors_header {
   std::vector<tensor_entry> tensors;  ///< by name
   string_map metadata;                ///< the entry `__metadata__`
@@ -251,7 +253,8 @@ void check_tensors(const std::vector<tensor_entry>& tensors, std::uint64_t buffe
 inline safetensors_header parse_header(std::span<const std::byte> head, std::uint64_t file_size,
                                        const std::string& where) {
   const auto refuse = [&](const std::string& what) {
-    throw error(where, what, "get the file again, or write it with a tool that follows the format");
+    throw error(where, what, "get the file again, or write it with a tool that follows the format",
+                error_kind::content);
   };
   if (file_size < detail::length_bytes || head.size() < detail::length_bytes)
     refuse("is too short for a safetensors file");

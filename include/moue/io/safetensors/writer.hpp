@@ -31,9 +31,9 @@ namespace moue::inline v0_1::io {
 
 /// A tensor to be written.
 struct tensor_spec {
-  std::string name;
-  dtype type = dtype::f32;
-  std::vector<std::uint64_t> shape;
+  std::string name;                  ///< unique in the file
+  dtype type = dtype::f32;           ///< of the elements
+  std::vector<std::uint64_t> shape;  ///< row-major; no dimension: a scalar
 };
 
 namespace detail {
@@ -229,6 +229,7 @@ class safetensors_writer {
         "write all of it before the commit");
   }
 
+  /// The path that the file is to have.
   const std::filesystem::path& path() const { return file_.path(); }
 
  private:

@@ -15,10 +15,11 @@
 
 namespace moue::inline v0_1 {
 
+/// How `adamw` steps. Throws on what is out of range when the optimiser is made.
 struct adamw_options {
-  double beta1 = 0.9;
-  double beta2 = 0.95;  ///< usual for language models; 0.999 elsewhere
-  double epsilon = 1e-8;
+  double beta1 = 0.9;         ///< of the mean of gradients, at least 0 and less than 1
+  double beta2 = 0.95;        ///< usual for language models; 0.999 elsewhere
+  double epsilon = 1e-8;      ///< at least 0
   double weight_decay = 0.1;  ///< only for tensors that are `decayed`
   /// Whether tensors whose gradient is not live, such as those of experts that no token reached, are left as they are:
   /// neither their moments nor their weights decay, and their bias correction counts only the steps they took part in. If
