@@ -28,7 +28,7 @@ struct gguf_row {
   bool normed = false;
   bool any_layers = false;  ///< no key says which layers are mixtures
 };
-/// Two families of one architecture have different tensors.
+/// Two families of one architecture have different tensors; the one with more of them comes first, since errors name it.
 inline constexpr gguf_row gguf_rows[] = {{"llama", "mixtral"},
                                          {"olmoe", "olmoe"},
                                          {"qwen2moe", "qwen2_moe"},
@@ -36,12 +36,12 @@ inline constexpr gguf_row gguf_rows[] = {{"llama", "mixtral"},
                                          {"qwen3vlmoe", "qwen3_vl_moe"},
                                          {"qwen3next", "qwen3_next", true},
                                          {"qwen35moe", "qwen3_5_moe"},
-                                         {"deepseek2", "deepseek_v2"},
                                          {"deepseek2", "deepseek_v3"},
+                                         {"deepseek2", "deepseek_v2"},
                                          {"glm4moe", "deepseek_v3"},
                                          {"dots1", "dots1"},
-                                         {"granitemoe", "granitemoe"},
                                          {"granitemoe", "granitemoeshared"},
+                                         {"granitemoe", "granitemoe"},
                                          {"gpt-oss", "gpt_oss"},
                                          {"minimax-m2", "minimax_m2"},
                                          {"lfm2moe", "lfm2_moe", true},
