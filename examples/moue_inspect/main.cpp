@@ -25,24 +25,31 @@ int follow(const inspect::options& o) {
     return 0;
   }
   if (!o.other.empty() && o.verify) throw inspect::usage_error("'--verify' and '--compare' are two runs");
-  if (inspect::is_gguf(o.file)) {
-    if (!o.other.empty() || !o.svg.empty() || !o.family.empty() || o.verify)
-      throw inspect::usage_error("of a GGUF file only a summary is made");
-    inspect::print_gguf(io::gguf_file(o.file), o.tensors);
-    return 0;
+  const bool gguf = inspect::is_gguf(o.file);
+  if (gguf && (!o.other.empty() || o.verify))
+    throw inspect::usage_error("a GGUF file is not verified and not compared: it has no checksums");
+  if (!o.other.empty()) return inspect::print_comparison(io::checkpoint(o.file), io::checkpoint(o.other)) ? 0 : 3;
+  io::moe_options wanted;
+  wanted.family = o.family;
+  std::optional<io::gguf_file> file;
+  std::optional<io::checkpoint> files;
+  int status = 0;
+  if (gguf) {
+    inspect::print_gguf(file.emplace(o.file), o.tensors);
+  } else {
+    inspect::print_files(files.emplace(o.file), o.tensors);
+    if (o.verify && !inspect::print_verification(*files)) status = 1;
   }
-  io::checkpoint files(o.file);
-  if (!o.other.empty()) return inspect::print_comparison(files, io::checkpoint(o.other)) ? 0 : 3;
-  inspect::print_files(files, o.tensors);
-  const int status = o.verify && !inspect::print_verification(files) ? 1 : 0;
   std::optional<io::moe_checkpoint> source;
   try {
-    io::moe_options wanted;
-    wanted.family = o.family;
-    source.emplace(std::move(files), wanted);
+    if (gguf)
+      source.emplace(std::move(*file), wanted);
+    else
+      source.emplace(std::move(*files), wanted);
   } catch (const moue::error& problem) {
     if (!o.family.empty() || !o.svg.empty()) throw;
-    if (!inspect::print_own(io::checkpoint(o.file)))
+    if (gguf) inspect::print_gguf_keys(io::gguf_file(o.file));
+    if (gguf || !inspect::print_own(io::checkpoint(o.file)))
       inspect::detail::line("family", "not recognised: " + std::string(problem.what()));
     return status;
   }

@@ -40,7 +40,7 @@ inline std::optional<moue::index_t> number_after(std::string_view name, std::str
 
 /// What connections a converted checkpoint has beside those of its family.
 inline void print_conversion(const io::moe_checkpoint& source) {
-  if (!io::is_converted(source.files())) return;
+  if (source.gguf() || !io::is_converted(source.files())) return;
   const auto plan = io::plan_of(source);
   moue::index_t connections = 0;
   for (moue::index_t layer = 0; layer < plan.layers(); ++layer) connections += std::ssize(plan.foreign(layer));
@@ -93,8 +93,20 @@ inline void print_gguf(const io::gguf_file& file, bool tensors) {
   for (const auto& [name, type] : types)
     detail::line(
         "", name + ": " + std::to_string(type.tensors) + ", " + detail::bytes_text(static_cast<double>(type.bytes)));
+  if (!tensors) return;
+  for (const auto& tensor : file.tensors()) {
+    std::string shape = "[";
+    for (const auto n : tensor.shape) shape += (shape.size() > 1 ? ", " : "") + std::to_string(n);
+    std::printf("  %s %s %s]\n", io::detail::shown(tensor.name).c_str(),
+                tensor.type ? std::string(tensor.type->name).c_str() : std::to_string(tensor.type_id).c_str(),
+                shape.c_str());
+  }
+}
+
+/// What the keys of a GGUF file say whose tensors are those of no family.
+inline void print_gguf_keys(const io::gguf_file& file) {
   const auto architecture = file.text("general.architecture").value_or("");
-  detail::line("family", architecture.empty() ? "not named" : io::detail::shown(architecture));
+  detail::line("named", architecture.empty() ? "nothing" : io::detail::shown(architecture));
   constexpr std::pair<const char*, const char*> keys[] = {{"block_count", "layers"},
                                                           {"expert_count", "experts"},
                                                           {"expert_used_count", "per token"},
@@ -106,14 +118,6 @@ inline void print_gguf(const io::gguf_file& file, bool tensors) {
       std::snprintf(text, sizeof text, "%.17g", *number);
       detail::line(label, text);
     }
-  if (!tensors) return;
-  for (const auto& tensor : file.tensors()) {
-    std::string shape = "[";
-    for (const auto n : tensor.shape) shape += (shape.size() > 1 ? ", " : "") + std::to_string(n);
-    std::printf("  %s %s %s]\n", io::detail::shown(tensor.name).c_str(),
-                tensor.type ? std::string(tensor.type->name).c_str() : std::to_string(tensor.type_id).c_str(),
-                shape.c_str());
-  }
 }
 
 }  // namespace inspect

@@ -33,7 +33,7 @@ inline void draw_similarity(const io::moe_checkpoint& source, const std::filesys
   const auto [similarity, tokens] = similarity_of(source, chosen, probes);
 
   report::heat_map map;
-  map.title = "Similarity of experts, " + source.files().path().filename().string();
+  map.title = "Similarity of experts, " + source.path().filename().string();
   map.caption =
       "Mean cosine between the outputs of two experts for the same " + std::to_string(tokens) +
       " standard normal inputs. 1: the same up to scale; 0: nothing in common. Real inputs of the layers would "

@@ -133,7 +133,7 @@ inline census count_parameters(const io::moe_checkpoint& source) {
   std::map<std::string, bool> mixture;  // by name
   for (moue::index_t layer = 0; layer < d.layers(); ++layer)
     for (const auto part : io::moe_parts) {
-      if (!d.has(part)) continue;
+      if (!d.has(part) || part == io::moe_part::input_gate) continue;  // which is the router's
       const bool routed = io::moe_description::per_expert(part);
       const auto shape = d.shape(part);
       const double each = static_cast<double>(shape.rows) * static_cast<double>(shape.cols);
@@ -182,6 +182,7 @@ inline void print_mixture(const io::moe_checkpoint& source) {
                             : "not known: '" + d.missing + "' is missing (no config.json beside the file?)");
   detail::line("sizes", "width " + std::to_string(d.width) + ", hidden " + std::to_string(d.hidden) + ", " +
                             std::string(io::name_of(d.family.activation)));
+  if (source.gguf()) return;  // whose tensors have their types above
   const auto find = [&](const std::string& name) {
     return source.files().contains(name) ? &source.files().entry(name) : nullptr;
   };

@@ -36,9 +36,16 @@ expect same 0 "the same    26 tensors; 0 are not" "$data/mixtral" --compare "$da
 expect other 3 "'model.layers.0.mlp.experts.down_proj' only in the second" "$data/mixtral" --compare "$data/mixtral_runtime"
 expect gguf 0 "Q4_K: 1, 288 bytes" "$data/../gguf/all_types.gguf"
 expect gguf-tensors 0 "'of.MXFP4' MXFP4 [2, 256]" "$data/../gguf/all_types.gguf" --tensors
-expect gguf-verify 2 "only a summary" "$data/../gguf/all_types.gguf" --verify
+expect gguf-other 0 "family      not recognised" "$data/../gguf/all_types.gguf"
+expect gguf-family 0 "gguf/glm4moe, layout 'gguf'" "$data/../gguf/glm4_moe.gguf"
+expect gguf-gates 0 "sigmoid, renormalised, times 1.5; selection has a bias" "$data/../gguf/glm4_moe.gguf"
+expect gguf-experts 0 "4 a layer, 2 per token; and a shared one of hidden size 4" "$data/../gguf/glm4_moe.gguf"
+expect gguf-picture 0 "picture " "$data/../gguf/gpt_oss_mxfp4.gguf" --svg "$scratch/gguf.svg"
+expect gguf-verify 2 "is not verified" "$data/../gguf/all_types.gguf" --verify
+expect input-gate 0 "sigmoid, on the input of an expert" "$data/llama4"
+expect tables 0 "1 with a mixture (1)" "$data/deepseek_v4"
 expect two-runs 2 "are two runs" "$data/mixtral" --verify --compare "$data/mixtral"
-expect gguf-compare 2 "only a summary" "$data/../gguf/all_types.gguf" --compare "$data/mixtral"
+expect gguf-compare 2 "not compared" "$data/../gguf/all_types.gguf" --compare "$data/mixtral"
 
 # Weights of a mixture, as moue saves them.
 header='{"experts.0.gate":{"dtype":"F32","shape":[1,1],"data_offsets":[0,4]},'

@@ -58,6 +58,12 @@ MOUE_HD C log_sigmoid(C x) {
   return x >= C(0) ? -log1p(exponential(-x)) : x - log1p(exponential(x));
 }
 
+/// log(1 + e^x).
+template <class C>
+MOUE_HD C softplus(C x) {
+  return -log_sigmoid(-x);
+}
+
 /// x itself, but rounded before a sum uses it. A compiler that fuses products into sums does so in some iterations of a
 /// vectorised loop and not in others, so that the sum of a row's products would depend on what stands behind the row.
 template <class C>

@@ -13,6 +13,7 @@
 #include "moue/expert/constant.hpp"
 #include "moue/expert/copy.hpp"
 #include "moue/expert/gated_mlp.hpp"
+#include "moue/expert/input_gated.hpp"
 #include "moue/expert/mlp.hpp"
 #include "moue/expert/recomputed.hpp"
 #include "moue/expert/self_gated.hpp"

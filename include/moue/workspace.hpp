@@ -33,7 +33,7 @@ inline index_t checked_product(index_t a, index_t b, std::string_view purpose) {
 }
 [[noreturn]] inline void refuse_workspace(std::size_t needed, std::size_t given) {
   throw error("workspace", std::to_string(needed) + " bytes are needed, but " + std::to_string(given) + " were given",
-              "size it with workspace_bytes, for the same tokens and mode");
+              "size it with workspace_bytes, for the same tokens and mode", error_kind::memory);
 }
 
 }  // namespace detail

@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // GGUF files. Whatever the bytes are, the answer is a header whose tensors lie within them, every block of which decodes,
-// or a moue::error.
+// or a moue::error; and then a mixture whose matrices are among the tensors, or a moue::error.
 
 #include <algorithm>
 #include <cstddef>
@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "moue/io/gguf.hpp"
+#include "moue/io/layouts/recognise.hpp"
 
 namespace {
 
@@ -39,6 +40,20 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       std::vector<float> numbers(static_cast<std::size_t>(std::min<std::uint64_t>(blocks, 4)) *
                                  static_cast<std::size_t>(tensor.type->numbers));
       moue::io::detail::decode_blocks(*tensor.type, file.data() + tensor.begin, std::span(numbers));
+    }
+    const auto entries = moue::io::detail::entries_of(header);
+    static const moue::io::moe_options options;  // its rows take longer to make than to try
+    const auto d = moue::io::recognise(entries, moue::io::detail::gguf_config(header), options);
+    demand(d.layers() > 0 && d.experts > 0 && d.width > 0 && d.hidden > 0);
+    for (const auto part : moue::io::moe_parts) {
+      if (!d.has(part)) continue;
+      const auto s = d.slice(d.layers() - 1, part, moue::io::moe_description::per_expert(part) ? d.experts - 1 : 0);
+      const auto holds = [&](const auto& tensor) { return tensor.name == s.tensor; };
+      const auto at = std::find_if(header.tensors.begin(), header.tensors.end(), holds);
+      demand(at != header.tensors.end());
+      std::uint64_t count = 1;
+      for (const auto n : at->shape) count *= n;
+      demand(s.first + static_cast<std::uint64_t>(s.outer) * static_cast<std::uint64_t>(s.cols) <= count);
     }
   } catch (const moue::error&) {
   }

@@ -105,6 +105,22 @@ CASES_OF_5_24 = {
                                      n_routed_experts=4, num_experts_per_tok=2, routed_scaling_factor=1.5)),
     "mistral4": ("Mistral4", dict(num_hidden_layers=1, **SIGMOID | dict(n_routed_experts=8, n_group=4, topk_group=2),
                                   **SMALL_LATENT)),
+    "gemma4": ("Gemma4", dict(text_config=dict(num_hidden_layers=1, intermediate_size=6, moe_intermediate_size=4,
+                                               num_experts=4, top_k_experts=2, enable_moe_block=True,
+                                               layer_types=["full_attention"], global_head_dim=4,
+                                               hidden_size_per_layer_input=0),
+                              vision_config=None, audio_config=None)),
+    "llama4": ("Llama4", dict(text_config=dict(num_hidden_layers=2, intermediate_size=4, intermediate_size_mlp=6,
+                                               num_local_experts=4, num_experts_per_tok=2,
+                                               interleave_moe_layer_step=2,
+                                               layer_types=["full_attention", "full_attention"]),
+                              vision_config=VISION | dict(intermediate_size=32, vision_output_dim=8,
+                                                          projector_input_dim=8, projector_output_dim=8))),
+    "dbrx": ("Dbrx", dict(d_model=8, n_heads=2, n_layers=1, max_seq_len=16, attn_config=dict(kv_n_heads=2, rope_theta=10000.0),
+                          ffn_config=dict(ffn_hidden_size=4, moe_num_experts=4, moe_top_k=2))),
+    "deepseek_v4": ("DeepseekV4", dict(num_hidden_layers=2, mlp_layer_types=["hash_moe", "moe"],
+                                       layer_types=["sliding_attention", "sliding_attention"],
+                                       **{k: v for k, v in SIGMOID.items() if k not in ("n_group", "topk_group")})),
 }
 # The rest share a layout and a rule with one of the others: compared, but not kept.
 REST = {
@@ -160,19 +176,48 @@ def build(stem, settings, generator, common=COMMON):
                 for name, tensor in [*part.named_parameters(), *part.named_buffers()]:
                     scale = 0.15 if "correction" in name or "expert_bias" in name else 0.5 if tensor.dim() > 1 else 0.4
                     # Wide enough that some pre-activations meet the clamp of gpt-oss.
-                    scale = 1.0 if "GptOss" in stem and "gate_up" in name and tensor.dim() > 1 else scale
+                    if "gate_up" in name and tensor.dim() > 1:
+                        scale = {"GptOss": 1.0, "DeepseekV4": 3.0}.get(stem, scale)
                     tensor.copy_(scale * torch.randn(tensor.shape, generator=generator))
+                    if isinstance(part, OfGemma4) and tensor.dim() == 1:  # others are divided by it
+                        tensor.copy_(0.5 + torch.rand(tensor.shape, generator=generator))
     return model
+
+
+class OfGemma4(torch.nn.Module):
+    """What a layer of Gemma-4 adds to its dense block, from the layer's normed input without the norm's weight."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.router, self.experts, self.norm = layer.router, layer.experts, layer.pre_feedforward_layernorm_2
+        x = torch.randn(5, self.router.hidden_size)
+        normed, real = self.router.norm(x), (self.router(x)[1], self.norm(x))
+        for norm in (self.router.norm, self.norm):
+            object.__setattr__(norm, "_norm", lambda h: h)
+        assert torch.allclose(self.router(normed)[1], real[0]) and torch.allclose(self.norm(normed), real[1])
+
+    def forward(self, x):
+        flat = x.reshape(-1, x.shape[-1])
+        _, gates, chosen = self.router(flat)
+        return self.experts(self.norm(flat), chosen, gates).reshape(x.shape)
+
+    @staticmethod
+    def of(layer):
+        if "of_gemma4" not in layer.__dict__:
+            object.__setattr__(layer, "of_gemma4", OfGemma4(layer))  # not registered: it is not the model's
+        return layer.of_gemma4
 
 
 def blocks(model):
     """Per mixture layer, the modules whose outputs add up to the layer's."""
     for name, layers in model.named_modules():
-        if not name.endswith("layers") or not isinstance(layers, torch.nn.ModuleList):
+        if not name.endswith(("layers", "blocks")) or not isinstance(layers, torch.nn.ModuleList):
             continue
         for layer in layers:
+            if hasattr(layer, "experts"):
+                yield [OfGemma4.of(layer)]
             for block in layer.children():
-                if hasattr(block, "experts"):
+                if hasattr(block, "experts") and not getattr(block, "is_hash", False):
                     yield [block] + ([layer.shared_mlp] if getattr(layer, "shared_mlp", None) else [])
 
 
@@ -192,6 +237,9 @@ def router_weight(block):
 
 def route(block, x):
     """What the router hands to the experts: weights and numbers of the chosen."""
+    if type(block[0]).__name__ == "Llama4TextMoe":  # whose experts are given rows
+        with torch.no_grad():
+            return router_of(block)(x)[0].topk(block[0].top_k)
     seen = []
     hook = block[0].experts.register_forward_pre_hook(lambda _, a, k: seen.append((*a, *k.values())), with_kwargs=True)
     with torch.no_grad():
@@ -233,10 +281,21 @@ def canonical_gradients(block, config, layer, layers):
     found, part = {}, block[0]
     router = router_of(block)
     found[f"layers.{layer}.router.weight"] = router_weight(block).grad
+    if config.model_type == "dbrx":
+        for e in range(config.ffn_config.moe_num_experts):
+            for name, ours in (("w1", "gate"), ("v1", "up"), ("w2", "down")):
+                grad = getattr(part.experts.mlp, name).grad.view(-1, config.ffn_config.ffn_hidden_size, config.d_model)[e]
+                found[f"experts.{layer * config.ffn_config.moe_num_experts + e}.{ours}"] = grad.T if ours == "down" else grad
+        return {"grad." + k: v for k, v in found.items()}
     candidates, experts = len(router_weight(block)), len(part.experts.down_proj)
     if getattr(router, "bias", None) is not None:
         found[f"layers.{layer}.router.candidate_bias"] = router.bias.grad
     down = part.experts.down_proj.grad
+    if isinstance(part, OfGemma4):  # ours are products
+        found[f"layers.{layer}.router.weight"] = router_weight(block).grad / (router.scale * config.hidden_size**-0.5)
+        down = down / router.per_expert_scale[:, None, None]
+    if config.model_type == "llama4_text":  # the router's rows reach the output by way of their experts alone
+        found[f"layers.{layer}.router.weight"] = torch.zeros_like(router.weight)
     for e in range(experts):
         name = f"experts.{layer * candidates + e}."
         if config.model_type == "gpt_oss":
@@ -245,6 +304,12 @@ def canonical_gradients(block, config, layer, layers):
             found[name + "down"] = down[e].T
             found[name + "gate_bias"], found[name + "up_bias"] = bias[0::2], bias[1::2]
             found[name + "down_bias"] = part.experts.down_proj_bias.grad[e]
+        elif config.model_type == "llama4_text":
+            found[name + "gate"], found[name + "up"] = part.experts.gate_up_proj.grad[e].T.chunk(2)
+            found[name + "down"], found[name + "input_gate"] = down[e].T, router.weight.grad[e][None]
+        elif isinstance(part, OfGemma4):
+            found[name + "gate"], found[name + "up"] = (part.experts.gate_up_proj.grad[e] / part.norm.weight).chunk(2)
+            found[name + "down"] = down[e]
         elif hasattr(part.experts, "gate_up_proj"):
             found[name + "gate"], found[name + "up"] = part.experts.gate_up_proj.grad[e].chunk(2)
             found[name + "down"] = down[e]
@@ -273,7 +338,7 @@ def expect(model, generator, which=lambda name: True, tokens=TOKENS):
         dy = torch.randn(tokens, width, generator=generator)
         for part in block:
             part.zero_grad()
-        y = run(block, x[None])[0]
+        y = run(block, x[None]).reshape(tokens, width)
         (y * dy).sum().backward()
         expected |= {f"layers.{m}.{k}": v for k, v in dict(x=x, dy=dy, y=y, dx=x.grad).items()}
         expected |= canonical_gradients(block, text_config(model), m, len(all_blocks))
@@ -286,7 +351,8 @@ def save_model(model, folder, **options):
         model.save_pretrained(scratch, **options)
         tensors = load_file(pathlib.Path(scratch, "model.safetensors"))
         config = json.loads(pathlib.Path(scratch, "config.json").read_text())
-    stems = (".mlp.", ".block_sparse_moe.", ".shared_mlp.", ".mlps.", ".feed_forward.", ".mixer.")
+    stems = (".mlp.", ".block_sparse_moe.", ".shared_mlp.", ".mlps.", ".feed_forward.", ".mixer.", ".ffn.", ".router.",
+             ".experts.", ".pre_feedforward_layernorm_2.")
     save_folder(folder, {k: v for k, v in tensors.items() if any(s in k for s in stems)}, config)
 
 
@@ -408,8 +474,7 @@ def make_case(case, directory, seed, in_memory=False):
     model = build(stem, settings, generator, SMALL if small else COMMON)
     save_model(model, directory / case)
     save_file(expect(model, generator, tokens=4 if small else TOKENS), directory / case / "expected.safetensors", VERSIONS)
-    # LongCat-Flash keeps rows for identity experts in one of the two stacked tensors, which no published file does.
-    if (in_memory and case != "longcat_flash") or case in RUNTIME:
+    if in_memory or case in RUNTIME:
         save_model(model, directory / (case + "_runtime"), save_original_format=False)
 
 

@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # Usage: test/parity/run.sh
-# Writes checkpoints of every family with transformers, as a user would get them, and compares with what it computes from
-# them; decodes low precision anew; and loads converted checkpoints with two versions of transformers. Needs PyPI and 10 GB
-# of disk, in build/parity. PARITY_PYTHON names a Python that has all packages already.
+# Writes checkpoints of every family with transformers, as a user would get them, and GGUF files of them, and compares with
+# what it computes from them; decodes low precision anew; and loads converted checkpoints with two versions of
+# transformers. Needs PyPI and 10 GB of disk, in build/parity. PARITY_PYTHON names a Python that has all packages already.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 work=$PWD/build/parity
@@ -26,7 +26,8 @@ programs=(test_parity_families test_layouts_schemes test_io_gguf moue_convert)
 export HF_HUB_OFFLINE=1 TRANSFORMERS_VERBOSITY=error HF_HUB_DISABLE_PROGRESS_BARS=1
 rm -rf "$work/data" "$work/low" "$work/loaded"
 "$python" test/parity/generate.py "$work/data" all 2>"$work/generate.log" || { tail "$work/generate.log"; exit 1; }
-MOUE_PARITY_FOLDER=$work/data build/release/test/test_parity_families --no-intro --test-case='*environment*'
+"$python" test/parity/gguf_moe.py "$work/data" "$work/data/gguf"
+MOUE_PARITY_FOLDER=$work/data build/release/test/test_parity_families --no-intro
 
 "$python" test/parity/schemes.py "$work/low/schemes/schemes.safetensors" 2>/dev/null
 "$python" test/parity/gguf_file.py "$work/low/gguf" 2>/dev/null

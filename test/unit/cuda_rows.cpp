@@ -14,6 +14,7 @@
 #include "moue/executor/rows.hpp"
 #include "moue/expert/constant.hpp"
 #include "moue/expert/gated_mlp.hpp"
+#include "moue/expert/input_gated.hpp"
 #include "moue/expert/mlp.hpp"
 #include "moue/expert/self_gated.hpp"
 #include "moue/router/features.hpp"
@@ -97,6 +98,10 @@ TEST_CASE("the rows of experts") {
   check(3, [](numbers& n) { return moue::detail::gate_of_bias{in_order(n.c(0)), n.c(1), n.v(2)}; });
   check(3, [](numbers& n) { return moue::detail::row_dot{in_order(n.c(0)), in_order(n.c(1)), n.v(2)}; });
   check(2, [](numbers& n) { return moue::detail::apply_self_gate<double>{n.m(0), n.m(1)}; });
+  check(3, [](numbers& n) { return moue::detail::gate_input<double, double>{n.m(0), in_order(n.c(1)), n.m(2)}; });
+  check(4, [](numbers& n) {
+    return moue::detail::gate_input_backward<double, double>{n.c(0), in_order(n.c(1)), n.m(2), n.m(3)};
+  });
   check(4, [](numbers& n) { return moue::detail::blend_row{n.m(0), in_order(n.c(1)), n.c(2), n.m(3)}; });
   check(9, [](numbers& n) {
     const moue::gated_gradient<double> out{n.c(3), n.v(4), n.v(5)};

@@ -84,7 +84,7 @@ TEST_CASE("hidden sizes of 1 and beyond the width obey the laws") {
 }
 
 TEST_CASE_TEMPLATE("activations have the derivative of their value", T, moue::relu, moue::relu_squared, moue::gelu,
-                   moue::silu, moue::identity) {
+                   moue::gelu_tanh, moue::silu, moue::identity) {
   for (const double x : {-30.0, -3.0, -0.7, 0.4, 2.0, 30.0}) {
     constexpr double step = 1e-6;  // truncation 1e-12, cancellation 1e-16 · 30 / 1e-6
     CHECK(T::derivative(x) == doctest::Approx((T::value(x + step) - T::value(x - step)) / (2 * step)).epsilon(1e-7));
@@ -100,6 +100,10 @@ TEST_CASE("activations have the values of their definitions") {
   CHECK(moue::relu::derivative(0.0) == 0);
   CHECK(moue::relu_squared::value(3.0) == 9);
   CHECK(moue::silu::value(1.0) == doctest::Approx(1 / (1 + std::exp(-1.0))).epsilon(exact));
+  CHECK(moue::gelu_tanh::value(1.0) == doctest::Approx(0.8411919906082768).epsilon(exact));  // torch's, in double
+  CHECK(moue::gelu_tanh::value(-2.5) == doctest::Approx(-0.015084266089998577).epsilon(1e-12));
+  CHECK(moue::gelu_tanh::derivative(1e30f) == 1);
+  CHECK(moue::gelu_tanh::derivative(-1e30f) == 0);
   CHECK(moue::gelu::value(1.0) == doctest::Approx(0.8413447460685429).epsilon(exact));  // Φ(1)
   CHECK(moue::identity::value(-2.5) == -2.5);
 }

@@ -16,6 +16,7 @@
 #include "moue/backend/reference.hpp"
 #include "moue/expert/copy.hpp"
 #include "moue/expert/gated_mlp.hpp"
+#include "moue/expert/input_gated.hpp"
 #include "moue/expert/recomputed.hpp"
 #include "moue/expert/self_gated.hpp"
 #include "moue/expert/zero.hpp"
@@ -133,7 +134,7 @@ static_assert(moue::Expert<moue::gated_mlp<moue::clamped_swiglu, true>>);
 
 TEST_CASE_TEMPLATE("experts gated by a pair obey the laws", T, moue::gated_mlp<moue::clamped_swiglu>,
                    moue::gated_mlp<moue::clamped_swiglu, true>, loud<false>, loud<true>,
-                   moue::gated_mlp<paired_silu, true>) {
+                   moue::gated_mlp<paired_silu, true>, moue::gated_mlp<moue::clamped_silu>) {
   obeys_the_laws(T{6, 5});
 }
 
@@ -192,6 +193,48 @@ TEST_CASE("clamped_swiglu has the derivatives of its value, 0 outside and those 
   CHECK(clamped_swiglu::up_derivative(1.0, -7.0) > 0);
   CHECK(std::isfinite(clamped_swiglu::value(-1e30, 1e30)));
   CHECK(std::isfinite(clamped_swiglu::gate_derivative(-1e30, 1e30)));
+}
+
+TEST_CASE("clamped_silu is silu(gate) up between its limits, and flat outside") {
+  using moue::clamped_silu;
+  constexpr double step = 1e-6;  // truncation 1e-12, cancellation 1e-16 · 100 / 1e-6
+  for (const double gate : {-30.0, -0.4, 0.7, 9.9, 10.1, 30.0})
+    for (const double up : {-30.0, -10.1, -9.9, 0.6, 9.9, 10.1, 30.0}) {
+      CAPTURE(gate);
+      CAPTURE(up);
+      const double g = std::min(gate, 10.0), u = std::clamp(up, -10.0, 10.0);
+      CHECK(clamped_silu::value(gate, up) == doctest::Approx(g * sigmoid(g) * u).epsilon(exact));
+      const double by_gate = (clamped_silu::value(gate + step, up) - clamped_silu::value(gate - step, up)) / (2 * step);
+      const double by_up = (clamped_silu::value(gate, up + step) - clamped_silu::value(gate, up - step)) / (2 * step);
+      CHECK(clamped_silu::gate_derivative(gate, up) == doctest::Approx(by_gate).epsilon(1e-7));
+      CHECK(clamped_silu::up_derivative(gate, up) == doctest::Approx(by_up).epsilon(1e-7));
+    }
+  CHECK(clamped_silu::gate_derivative(10.0, 1.0) > 0);
+  CHECK(clamped_silu::up_derivative(1.0, -10.0) > 0);
+  CHECK(std::isnan(clamped_silu::value(std::numeric_limits<double>::quiet_NaN(), 1.0)));
+}
+
+TEST_CASE("experts whose input is gated obey the laws") {
+  obeys_the_laws(moue::input_gated{moue::swiglu{6, 5}});
+  obeys_the_laws(moue::input_gated{moue::gated_mlp<moue::clamped_swiglu, true>{6, 5}});
+}
+
+TEST_CASE("an expert whose input is gated is the inner one of rows times the sigmoid of a product") {
+  const moue::swiglu inner{6, 5};
+  const moue::input_gated expert{inner};
+  expert_trial<moue::swiglu> plain(inner, 0, 3);
+  expert_trial<moue::input_gated<moue::swiglu>> gated(expert, 0, 3);
+  for (moue::index_t i = 0; i < 3; ++i) {
+    double logit = 0;
+    for (moue::index_t j = 0; j < 6; ++j) logit += gated.x(i, j) * gated.p[3](0, j);
+    for (moue::index_t j = 0; j < 6; ++j) plain.x(i, j) = sigmoid(logit) * gated.x(i, j);
+  }
+  for (std::size_t k = 0; k < 3; ++k)
+    plain.p[k].each([&](double& weight, moue::index_t i, moue::index_t j) { weight = gated.p[k](i, j); });
+  plain.forward();
+  gated.forward();
+  for (moue::index_t i = 0; i < 3; ++i)
+    for (moue::index_t j = 0; j < 6; ++j) CHECK(gated.y(i, j) == doctest::Approx(plain.y(i, j)).epsilon(1e-12));
 }
 
 TEST_CASE("a gating function of the pair does what the product with an activation does") {

@@ -225,4 +225,114 @@ TEST_CASE("a family of one's own says where its numbers stand") {
   CHECK(d.tensor_name(0, moe_part::down, 2) == "model.blocks.1.ffn.w_out");
 }
 
+TEST_CASE("experts in one matrix, and gates that are normed by a power") {
+  raw_tensors all;
+  const auto zero = [](const position&) { return 0.0f; };
+  put(all, "transformer.blocks.0.ffn.router.layer.weight", {3, 6}, zero);
+  for (const char* name : {"w1", "v1", "w2"})
+    put(all, "transformer.blocks.0.ffn.experts.mlp." + std::string(name), {15, 6}, zero);
+  const auto config = [](const json& power, const json& activation) {
+    return json{{"model_type", "dbrx"},
+                {"n_layers", 1},
+                {"d_model", 6},
+                {"ffn_config",
+                 {{"moe_top_k", 2},
+                  {"moe_num_experts", 3},
+                  {"moe_normalize_expert_weights", power},
+                  {"ffn_act_fn", activation}}}};
+  };
+  const json silu{{"name", "silu"}};
+  const auto d = found(all, config(1.0, silu)).running();
+  CHECK(d.gate == io::gate_convention::softmax_of_selected);
+  CHECK((d.experts == 3 && d.width == 6 && d.hidden == 5));
+  CHECK(found(all, config(nullptr, silu)).running().gate == io::gate_convention::softmax);
+  CHECK(refusal(all, config(2.0, silu)) ==
+        doctest::Contains("'ffn_config.moe_normalize_expert_weights' is not 1, the one value understood here"));
+  CHECK(refusal(all, config(1.0, {{"name", "gelu"}})) == doctest::Contains("'ffn_config.ffn_act_fn' is not 'silu'"));
+  CHECK(refusal(all, config(1.0, {{"name", "silu"}, {"slope", 2}})) == doctest::Contains("is not a text"));
+  put(all, "transformer.blocks.0.ffn.experts.mlp.w2", {14, 6}, zero);
+  CHECK(refusal(all, config(1.0, silu)) == doctest::Contains("w2' has shape [14, 6]"));
+}
+
+TEST_CASE("layers that choose experts by a table are left out") {
+  raw_tensors all;
+  const auto zero = [](const position&) { return 0.0f; };
+  for (const std::string layer : {"layers.0.ffn.", "layers.1.ffn."}) {
+    put(all, layer + "gate.weight", {2, 6}, zero);
+    for (const std::string expert : {"experts.0.", "experts.1.", "shared_experts."}) {
+      put(all, layer + expert + "w1.weight", {5, 6}, zero);
+      put(all, layer + expert + "w3.weight", {5, 6}, zero);
+      put(all, layer + expert + "w2.weight", {6, 5}, zero);
+    }
+  }
+  put(all, "layers.0.ffn.gate.tid2eid", {9, 1}, zero);
+  put(all, "layers.1.ffn.gate.bias", {2}, zero);
+  const json config{{"model_type", "deepseek_v4"},
+                    {"num_hidden_layers", 2},
+                    {"num_experts_per_tok", 1},
+                    {"routed_scaling_factor", 1.5},
+                    {"scoring_func", "sqrtsoftplus"}};
+  const auto lists = with(config, "mlp_layer_types", {"hash_moe", "moe"});
+  CHECK(found(all, lists).running().model_layers == std::vector<index_t>{1});
+  CHECK(found(all, with(config, "num_hash_layers", 1)).running().model_layers == std::vector<index_t>{1});
+  CHECK(refusal(all, with(lists, "scoring_func", "sigmoid")) == doctest::Contains("is not the family's"));
+  CHECK(refusal(all, with(lists, "swiglu_limit", 7.0)) == doctest::Contains("'swiglu_limit' is not 10"));
+  CHECK(refusal(all, with(config, "mlp_layer_types", {"moe", "moe"})) ==
+        doctest::Contains("by config.json layer 0 is a mixture"));
+}
+
+TEST_CASE("vectors that are multiplied into matrices are there, and have the right size") {
+  raw_tensors all;
+  const auto zero = [](const position&) { return 0.0f; };
+  const std::string layer = "model.layers.0.";
+  put(all, layer + "router.proj.weight", {3, 6}, zero);
+  put(all, layer + "router.scale", {6}, zero);
+  put(all, layer + "router.per_expert_scale", {3}, zero);
+  put(all, layer + "pre_feedforward_layernorm_2.weight", {6}, zero);
+  put(all, layer + "experts.gate_up_proj", {3, 10, 6}, zero);
+  put(all, layer + "experts.down_proj", {3, 6, 5}, zero);
+  put(all, layer + "mlp.up_proj.weight", {7, 6}, zero);
+  const json config{
+      {"model_type", "gemma4"}, {"num_hidden_layers", 1}, {"top_k_experts", 2}, {"enable_moe_block", true}};
+  CHECK(found(all, config).running().fold(moe_part::down)->of_experts);
+  auto changed = all;
+  changed.erase(layer + "router.scale");
+  CHECK(refusal(changed, config) == doctest::Contains("layer 0 has no 'router.scale'"));
+  put(all, layer + "router.per_expert_scale", {4}, zero);
+  CHECK(refusal(all, config) == doctest::Contains("router.per_expert_scale' has shape [4], not [3]"));
+}
+
+TEST_CASE("GGUF files say what they say under other keys") {
+  raw_tensors all;
+  const auto zero = [](const position&) { return 0.0f; };
+  const std::string layer = "blk.1.";
+  put(all, layer + "ffn_gate_inp.weight", {4, 6}, zero);
+  put(all, layer + "exp_probs_b.bias", {4}, zero);
+  for (const std::string kind : {"exps", "shexp"})
+    for (const std::string name : {"gate", "up", "down"}) {
+      const bool down = name == "down", stacked = kind == "exps";
+      std::vector<index_t> shape{down ? 6 : 5, down ? 5 : 6};
+      if (stacked) shape.insert(shape.begin(), 4);
+      put(all, layer + "ffn_" + name + "_" + kind + ".weight", shape, zero);
+    }
+  put(all, "blk.0.ffn_norm.weight", {6}, zero);
+  put(all, layer + "ffn_norm.weight", {6}, zero);
+  const json config{{"model_type", "gguf/deepseek2"}, {"block_count", 2},        {"embedding_length", 6},
+                    {"leading_dense_block_count", 1}, {"expert_count", 4},       {"expert_used_count", 2},
+                    {"expert_shared_count", 1},       {"expert_gating_func", 2}, {"expert_weights_norm", true},
+                    {"expert_weights_scale", 2.5},    {"expert_group_count", 2}, {"expert_group_used_count", 1},
+                    {"expert_feed_forward_length", 5}};
+  const auto d = found(all, config).running();
+  CHECK(d.family.name == "gguf/deepseek2");
+  CHECK(d.model_layers == std::vector<index_t>{1});
+  CHECK((d.gate == io::gate_convention::sigmoid_of_selected && d.scale == 2.5 && d.groups == 2));
+  CHECK(found(all, without(config, "expert_weights_norm")).running().gate == io::gate_convention::sigmoid);
+  CHECK(found(all, without(config, "expert_group_count")).missing == "expert_group_count");
+  CHECK(refusal(all, with(config, "expert_gating_func", 1)) == doctest::Contains("'expert_gating_func' is not 2"));
+  CHECK(refusal(all, with(config, "moe_latent_size", 3)) == doctest::Contains("config.json has 'moe_latent_size'"));
+  CHECK(refusal(all, with(config, "model_type", "gguf/none")) == doctest::Contains("which is no family known here"));
+  put(all, layer + "ffn_down_exps.scale", {4}, zero);
+  CHECK(refusal(all, config) == doctest::Contains("'ffn_down_exps.scale' in layer 1 is no part of it"));
+}
+
 }  // namespace

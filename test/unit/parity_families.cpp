@@ -55,16 +55,10 @@ struct differences {
   double outputs = 0, gradients = 0;
 };
 
-differences reproduce(const std::string& name, const std::string& answers, const std::string& folder = parity_folder) {
+differences compare(const io::public_mixture<>& model, const moue::parameters<float>& weights, const std::string& name,
+                    const io::checkpoint& expected) {
   differences found;
   CAPTURE(name);
-  const io::checkpoint expected(folder + answers + "/expected.safetensors");
-  const std::string path = folder + name;
-  const moue::io::moe_checkpoint source{moue::io::checkpoint(path)};
-  const auto model = moue::io::mixture_of(source.description());
-  moue::parameters<float> weights(model.layout());
-  moue::io::load(source, weights);
-
   const auto answer = [&](index_t layer, const char* what) {
     return expected.read<float>("layers." + std::to_string(layer) + "." + what);
   };
@@ -112,6 +106,25 @@ differences reproduce(const std::string& name, const std::string& answers, const
   return found;
 }
 
+differences reproduce(const std::string& name, const std::string& answers, const std::string& folder = parity_folder) {
+  const std::string path = folder + name;
+  const moue::io::moe_checkpoint source{moue::io::checkpoint(path)};
+  const auto model = moue::io::mixture_of(source.description());
+  moue::parameters<float> weights(model.layout());
+  moue::io::load(source, weights);
+  return compare(model, weights, name, io::checkpoint(folder + answers + "/expected.safetensors"));
+}
+
+/// The same weights in a GGUF file.
+differences reproduce_gguf(const std::string& name, const std::string& file, const std::string& folder) {
+  const io::moe_checkpoint source{io::gguf_file(file)};
+  CHECK(source.description().family.name.starts_with("gguf/"));
+  const auto model = io::mixture_of(source.description());
+  moue::parameters<float> weights(model.layout());
+  io::load(source, weights);
+  return compare(model, weights, name, io::checkpoint(folder + name + "/expected.safetensors"));
+}
+
 TEST_CASE("published checkpoints give what their reference implementations make of them") {
   for (const char* name : {"mixtral", "olmoe", "qwen2_moe", "qwen3_moe", "deepseek_v2_lite", "deepseek_v2",
                            "deepseek_v3", "phimoe", "granitemoe", "granitemoeshared", "gpt_oss"})
@@ -119,26 +132,41 @@ TEST_CASE("published checkpoints give what their reference implementations make 
 }
 
 TEST_CASE("so do those of newer families") {
-  for (const char* name :
-       {"glm4_moe", "kimi_k25", "qwen3_5_moe", "qwen3_vl_moe", "minimax_m2", "kimi_linear", "lfm2_moe", "jamba",
-        "hunyuan_v1_moe", "afmoe", "hy_v3", "ernie4_5_moe", "longcat_flash", "nemotron_h", "mistral4"})
+  for (const char* name : {"glm4_moe", "kimi_k25", "qwen3_5_moe", "qwen3_vl_moe", "minimax_m2", "kimi_linear",
+                           "lfm2_moe", "jamba", "hunyuan_v1_moe", "afmoe", "hy_v3", "ernie4_5_moe", "longcat_flash",
+                           "nemotron_h", "mistral4", "gemma4", "llama4", "dbrx", "deepseek_v4"})
     reproduce(name, name);
+}
+
+TEST_CASE("so do GGUF files of the same weights") {
+  for (const char* name : {"glm4_moe", "qwen3_5_moe", "ernie4_5_moe", "gpt_oss_mxfp4"})
+    reproduce_gguf(name, std::string(MOUE_TEST_DATA) + "/gguf/" + name + ".gguf", parity_folder);
 }
 
 // What `test/run.sh --parity` has written with the transformers that is installed.
 TEST_CASE("so do all of a folder that the environment names") {
   const char* given = std::getenv("MOUE_PARITY_FOLDER");
   if (given == nullptr) return;
+  const std::string folder = std::string(given) + "/";
   int count = 0;
-  for (const auto& entry : std::filesystem::directory_iterator(given)) {
-    const auto name = entry.path().filename().string();
-    if (!entry.is_directory()) continue;
-    const auto runtime = name.find("_runtime");
-    differences found;
-    CHECK_NOTHROW(found = reproduce(name, name.substr(0, runtime), std::string(given) + "/"));
+  const auto print = [&](const std::string& name, const differences& found) {
     std::printf("%-24s outputs %.1e, gradients %.1e\n", name.c_str(), found.outputs, found.gradients);
     ++count;
+  };
+  for (const auto& entry : std::filesystem::directory_iterator(given)) {
+    const auto name = entry.path().filename().string();
+    if (!entry.is_directory() || name == "gguf") continue;
+    const auto runtime = name.find("_runtime");
+    differences found;
+    CHECK_NOTHROW(found = reproduce(name, name.substr(0, runtime), folder));
+    print(name, found);
   }
+  if (std::filesystem::exists(folder + "gguf"))
+    for (const auto& entry : std::filesystem::directory_iterator(folder + "gguf")) {
+      differences found;
+      CHECK_NOTHROW(found = reproduce_gguf(entry.path().stem().string(), entry.path().string(), folder));
+      print(entry.path().filename().string(), found);
+    }
   CHECK(count > 0);
 }
 

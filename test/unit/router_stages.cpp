@@ -120,12 +120,14 @@ TEST_CASE("row stages obey the laws") {
   obeys(moue::testing::check_gate_laws(moue::softmax_then_select{16}));
   obeys(moue::testing::check_gate_laws(moue::sigmoid_gate{2}));
   obeys(moue::testing::check_gate_laws(moue::sigmoid_renormalised{2.5}));
+  obeys(moue::testing::check_gate_laws(moue::root_of_softplus_renormalised{2.5}));
   obeys(moue::testing::check_probability_laws(moue::softmax_probability{}));
   obeys(moue::testing::check_probability_laws(moue::sigmoid_probability{}));
   obeys(moue::testing::check_preference_laws(moue::by_logits{}));
   obeys(moue::testing::check_preference_laws(moue::biased_logits{}));
   obeys(moue::testing::check_preference_laws(moue::biased_sigmoid{}));
   obeys(moue::testing::check_preference_laws(moue::biased_softmax{}));
+  obeys(moue::testing::check_preference_laws(moue::biased_root_of_softplus{}));
 }
 
 TEST_CASE("top_k takes the best in decreasing order") {
@@ -219,6 +221,12 @@ TEST_CASE("R11: gates sum to the scale, also where all sigmoids underflow") {
   CHECK(total(gates_of(moue::sigmoid_renormalised{2.5}, z, some)) == doctest::Approx(2.5).epsilon(exact));
   same(gates_of(moue::sigmoid_renormalised{2.5}, {-900, -901, -900}, {0, 2}), {1.25, 1.25});
   same(gates_of(moue::sigmoid_renormalised{1}, {900, 901}, {0, 1}), {0.5, 0.5});
+  const auto root = [](double x) { return std::sqrt(std::log1p(std::exp(x))); };
+  const double a = root(2.1), b = root(0.9);
+  same(gates_of(moue::root_of_softplus_renormalised{1.5}, z, some), {1.5 * a / (a + b), 1.5 * b / (a + b)});
+  same(gates_of(moue::root_of_softplus_renormalised{2}, {-900, -901, -900}, {0, 2}), {1, 1});
+  same(gates_of(moue::root_of_softplus_renormalised{1}, {400, 100}, {0, 1}), {2.0 / 3, 1.0 / 3});
+  same(scores_of(moue::biased_root_of_softplus{}, {2.1, -900}, {0.5, -1}), {a + 0.5, -1});
   CHECK(total(gates_of(moue::softmax_then_select{}, z, some)) < 1);
 }
 

@@ -69,6 +69,27 @@ struct gelu {
   }
 };
 
+/// The approximation of `gelu` with tanh, x sigmoid(2 t) with t = sqrt(2 / π) (x + 0.044715 x³), which some models were
+/// trained with (`gelu_pytorch_tanh`).
+struct gelu_tanh {
+  template <class C>
+  MOUE_HD static C value(C x) {
+    return x * detail::sigmoid(twice(x));
+  }
+  template <class C>
+  MOUE_HD static C derivative(C x) {
+    const C s = detail::sigmoid(twice(x)), slope = s * (C(1) - s);
+    if (slope == C(0)) return s;  // the square of a large x may be infinite
+    return s + x * slope * C(1.5957691216057308) * (C(1) + C(0.134145) * x * x);
+  }
+
+ private:
+  template <class C>
+  MOUE_HD static C twice(C x) {
+    return C(1.5957691216057308) * x * (C(1) + C(0.044715) * x * x);
+  }
+};
+
 /// x sigmoid(x), also called swish.
 struct silu {
   template <class C>
@@ -103,6 +124,35 @@ struct clamped_swiglu {
   MOUE_HD static C up_derivative(C gate, C up) {
     const C g = below(gate);
     return up > C(limit) || up < C(-limit) ? C(0) : g * detail::sigmoid(C(slope) * g);
+  }
+
+ private:
+  template <class C>
+  MOUE_HD static C below(C x) {  // comparisons that let NaN pass
+    return x > C(limit) ? C(limit) : x;
+  }
+  template <class C>
+  MOUE_HD static C inside(C x) {
+    return x < C(-limit) ? C(-limit) : below(x);
+  }
+};
+
+/// silu(gate) up with gate cut off above 10 and up outside [-10, 10] (DeepSeek-V4's `swiglu_limit`). Derivatives as those
+/// of `clamped_swiglu`.
+struct clamped_silu {
+  static constexpr double limit = 10;
+
+  template <class C>
+  MOUE_HD static C value(C gate, C up) {
+    return silu::value(below(gate)) * inside(up);
+  }
+  template <class C>
+  MOUE_HD static C gate_derivative(C gate, C up) {
+    return gate > C(limit) ? C(0) : silu::derivative(gate) * inside(up);
+  }
+  template <class C>
+  MOUE_HD static C up_derivative(C gate, C up) {
+    return up > C(limit) || up < C(-limit) ? C(0) : silu::value(below(gate));
   }
 
  private:

@@ -43,6 +43,14 @@ inline always_on<layer_local> topology_of(const moe_description& d) {
         return std::string("some experts of each layer return their input; conversion does not know such experts");
       },
       "convert a model without them");
+  moue::detail::require(
+      !d.has(moe_part::input_gate) && d.layout.folds.empty() && !d.layout.experts.flat, d.family.name,
+      [&] {
+        return d.has(moe_part::input_gate) ? std::string("each expert's row of the router gates its input")
+               : d.layout.experts.flat     ? std::string("the experts of a layer stand in one matrix")
+                                           : std::string("matrices are products of several tensors");
+      },
+      "conversion knows no such layout; convert another model");
   return {{.depth = d.layers(), .per_layer = d.experts}, d.shared_hidden > 0 ? 1 : 0, 0};
 }
 

@@ -47,26 +47,30 @@ class gguf_file {
   }
   const gguf_tensor* find(std::string_view name) const&& = delete;
 
+  /// By name. Throws if there is no such tensor, or if its type is not decoded.
+  const gguf_tensor& require_decoded(std::string_view name) const {
+    const auto* tensor = find(name);
+    if (!tensor) refuse(name, "is missing", "check its name");
+    if (!tensor->type || !tensor->type->decoded)
+      refuse(name,
+             "has type " + (tensor->type ? std::string(tensor->type->name) : std::to_string(tensor->type_id)) +
+                 ", which is not decoded",
+             "convert the file to F16, BF16, Q8_0, Q4_0, Q4_1, Q4_K, Q6_K or MXFP4");
+    return *tensor;
+  }
+
   /// Elements [first, first + out.size()) of the row-major tensor. `T`: `double`, `float`, `bf16` or `half`. Each is the
   /// exact value, rounded once, to the nearest with ties to even. Throws for other types, and beyond the end, naming the
   /// tensor.
   template <class T>
   void read(std::string_view name, std::uint64_t first, std::span<T> out) const {
-    const auto refuse = [&](const std::string& what, std::string_view fix) {
-      throw error(detail::shown(path_.native()), "tensor " + detail::shown(name) + " " + what, fix,
-                  error_kind::content);
-    };
-    const auto* tensor = find(name);
-    if (!tensor) refuse("is missing", "check its name");
-    if (!tensor->type || !tensor->type->decoded)
-      refuse("has type " + (tensor->type ? std::string(tensor->type->name) : std::to_string(tensor->type_id)) +
-                 ", which is not decoded",
-             "convert the file to F16, BF16, Q8_0, Q4_0, Q4_1, Q4_K, Q6_K or MXFP4");
+    const auto* tensor = &require_decoded(name);
     const auto& type = *tensor->type;
     const auto block = static_cast<std::uint64_t>(type.numbers), bytes = static_cast<std::uint64_t>(type.bytes);
     const auto count = tensor->bytes / bytes * block;
     if (first > count || out.size() > count - first)
-      refuse("has " + std::to_string(count) + " elements; " + std::to_string(out.size()) + " from " +
+      refuse(name,
+             "has " + std::to_string(count) + " elements; " + std::to_string(out.size()) + " from " +
                  std::to_string(first) + " on were asked for",
              "check its shape");
     const auto* data = map_.bytes().data() + tensor->begin;
@@ -111,11 +115,18 @@ class gguf_file {
     return detail::number_in(at->second.kind, at->second.bytes);
   }
 
+  /// What stands before the tensors' data.
+  const gguf_header& header() const& { return header_; }
+  void header() const&& = delete;
   /// The path that it was opened by.
   const std::filesystem::path& path() const& { return path_; }
   std::filesystem::path path() && { return std::move(path_); }
 
  private:
+  [[noreturn]] void refuse(std::string_view name, const std::string& what, std::string_view fix) const {
+    throw error(detail::shown(path_.native()), "tensor " + detail::shown(name) + " " + what, fix, error_kind::content);
+  }
+
   std::filesystem::path path_;
   mapped_file map_;
   gguf_header header_;

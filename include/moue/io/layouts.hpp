@@ -22,7 +22,9 @@ enum class gate_convention {
   softmax,              ///< the chosen entries of a softmax over all, times a scale
   sigmoid,              ///< sigmoids of the chosen logits, times a scale
   sigmoid_of_selected,  ///< the same, divided by their sum first
-  sparsemixer           ///< two softmaxes over near rivals (Phi-3.5-MoE)
+  sparsemixer,          ///< two softmaxes over near rivals (Phi-3.5-MoE)
+  root_of_softplus,     ///< square roots of softplus of the chosen logits, divided by their sum, times a scale
+  sigmoid_of_input      ///< the sigmoid of its logit multiplies what an expert reads; outputs are added (Llama-4)
 };
 
 /// The matrices and vectors of a mixture layer in canonical form: matrices [out, in], row-major; vectors [1, n].
@@ -33,6 +35,7 @@ enum class moe_part {
   gate_bias,         ///< [1, hidden]
   up_bias,           ///< [1, hidden]
   down_bias,         ///< [1, width]
+  input_gate,        ///< [1, width]: the expert's row of the router, where that gates its input
   shared_gate,       ///< of the expert that every token uses
   shared_up,         ///<
   shared_down,       ///<
@@ -43,12 +46,19 @@ enum class moe_part {
 };
 
 /// All parts, in their order.
-inline constexpr moe_part moe_parts[] = {moe_part::gate,          moe_part::up,
-                                         moe_part::down,          moe_part::gate_bias,
-                                         moe_part::up_bias,       moe_part::down_bias,
-                                         moe_part::shared_gate,   moe_part::shared_up,
-                                         moe_part::shared_down,   moe_part::shared_self_gate,
-                                         moe_part::router,        moe_part::router_bias,
+inline constexpr moe_part moe_parts[] = {moe_part::gate,
+                                         moe_part::up,
+                                         moe_part::down,
+                                         moe_part::gate_bias,
+                                         moe_part::up_bias,
+                                         moe_part::down_bias,
+                                         moe_part::input_gate,
+                                         moe_part::shared_gate,
+                                         moe_part::shared_up,
+                                         moe_part::shared_down,
+                                         moe_part::shared_self_gate,
+                                         moe_part::router,
+                                         moe_part::router_bias,
                                          moe_part::selection_bias};
 
 /// Where the gate and up matrices of an expert stand.
@@ -62,14 +72,17 @@ enum class pairing {
 enum class expert_activation {
   silu,            ///< down (silu(gate) up)
   clamped_swiglu,  ///< the gating of gpt-oss, with biases
-  relu_squared     ///< down relu(up)²: two matrices
+  relu_squared,    ///< down relu(up)²: two matrices
+  gelu_tanh,       ///< down (gelu(gate) up), by the approximation with tanh
+  clamped_silu     ///< down (silu(min(gate, 10)) up), up kept within 10
 };
 
 /// What selection compares; a selection bias is added to it.
 enum class selection_score {
   logits,
-  sigmoid,  ///< of each logit
-  softmax   ///< over all logits
+  sigmoid,          ///< of each logit
+  softmax,          ///< over all logits
+  root_of_softplus  ///< square root of softplus of each logit
 };
 
 /// Names and arrangement of experts. A name is what follows "layers.<l>."; "{e}" in it stands for the expert, and
@@ -81,9 +94,21 @@ struct expert_layout {
   std::string gate_bias = {};     ///< names of biases
   std::string up_bias = {};       ///< names of biases
   std::string down_bias = {};     ///< names of biases
+  std::string input_gate = {};    ///< of rows of the input, see `moe_part::input_gate`
   pairing pair = pairing::apart;  ///< how gate and up stand
   bool transposed = false;        ///< matrices stand as [in, out]
+  bool down_transposed = false;   ///< `down` alone does
+  bool flat = false;              ///< the experts of a layer stand one above the other, [experts rows, cols]
   bool mxfp4 = false;             ///< matrices stand as "<name>_blocks" and "<name>_scales", [out, in]
+  bool unused_gates = false;      ///< stacked gates and ups have entries for experts that return their input, too
+};
+
+/// A vector of a layer that belongs into a part: canonical matrices are products.
+struct moe_fold {
+  moe_part part;            ///< which
+  std::string vector;       ///< [width], which scales columns, or of each expert a number
+  bool of_experts = false;  ///< a number for each expert
+  bool over_root = false;   ///< divided by the square root of the width
 };
 
 namespace detail {
@@ -103,6 +128,8 @@ auto& name_in(Layout& layout, moe_part part) {
       return layout.experts.up_bias;
     case moe_part::down_bias:
       return layout.experts.down_bias;
+    case moe_part::input_gate:
+      return layout.experts.input_gate;
     case moe_part::shared_gate:
       return layout.shared.gate;
     case moe_part::shared_up:
@@ -137,6 +164,9 @@ struct moe_layout {
   /// Tensors of a layer that are no part of the mixture, though they sound like it; what ends with "." stands for all
   /// that begins with it.
   std::vector<std::string> beside = {};
+  std::vector<moe_fold> folds = {};  ///< no part has two
+  /// A layer that has this tensor chooses experts in another way, and is left out.
+  std::string left_out = {};
 
   /// The name of `part`, or an empty text.
   const std::string& pattern(moe_part part) const { return detail::name_in(*this, part); }
@@ -197,7 +227,8 @@ struct config_keys {
   std::vector<std::string> depth = {"num_hidden_layers"};                        ///< layers of the model
   std::vector<std::string> width = {"hidden_size"};                              ///< columns of a layer's input
   std::vector<std::string> shared = {"n_shared_experts", "num_shared_experts"};  ///< how many; 0: no shared expert
-  std::vector<std::string> normed = {"norm_topk_prob"};        ///< whether gates are divided by their sum
+  std::vector<std::string> normed = {"norm_topk_prob"};  ///< whether gates are divided by their sum
+  std::string norm_power = {};  ///< the p of the norm that gates are divided by: 1; null in the file: of none
   std::vector<std::string> scale = {"routed_scaling_factor"};  ///< of the gates
   std::optional<double> scale_default = {};                    ///< without one, gates that are sigmoids need the key
   std::vector<std::string> groups = {"n_group"};               ///< groups of experts
@@ -239,6 +270,10 @@ inline std::string_view name_of(gate_convention gate) {
       return "sigmoid, renormalised";
     case gate_convention::sparsemixer:
       return "sparsemixer";
+    case gate_convention::root_of_softplus:
+      return "square root of softplus, renormalised";
+    case gate_convention::sigmoid_of_input:
+      return "sigmoid, on the input of an expert";
   }
   return "";
 }
@@ -252,6 +287,10 @@ inline std::string_view name_of(expert_activation activation) {
       return "clamped gating";
     case expert_activation::relu_squared:
       return "squared ReLU";
+    case expert_activation::gelu_tanh:
+      return "gated GELU";
+    case expert_activation::clamped_silu:
+      return "SwiGLU, clamped at 10";
   }
   return "";
 }

@@ -128,4 +128,42 @@ struct sigmoid_renormalised {
   }
 };
 
+/// w_i = scale s(z_i) / sum over selected of s, with s(z) the square root of softplus(z) (DeepSeek-V4). Computed from
+/// logarithms, as `sigmoid_renormalised`.
+struct root_of_softplus_renormalised {
+  double scale = 1;
+
+  template <class C>
+  MOUE_HD void forward(vector_view<const C> logits, vector_view<const std::int32_t> selected,
+                       vector_view<C> gates) const {
+    C most = detail::minus_infinity<C>();
+    for (const auto column : selected) most = logits[column] > most ? logits[column] : most;
+    most = logarithm(most);
+    C sum = C(0);
+    for (index_t i = 0; i < selected.size; ++i)
+      sum += gates[i] = detail::exponential(logarithm(logits[selected[i]]) - most);
+    for (index_t i = 0; i < selected.size; ++i) gates[i] *= C(scale) / sum;
+  }
+  template <class C>
+  MOUE_HD void backward(vector_view<const C> logits, vector_view<const std::int32_t> selected,
+                        vector_view<const C> gates, vector_view<const C> dgates, vector_view<C> dlogits) const {
+    C mean = C(0);
+    for (index_t i = 0; i < selected.size; ++i) mean += gates[i] * dgates[i];
+    mean /= C(scale);
+    for (index_t i = 0; i < selected.size; ++i) {
+      const C z = logits[selected[i]];
+      const C slope = z < C(exact_from) ? C(0.5) : C(0.5) * detail::sigmoid(z) / detail::softplus(z);
+      dlogits[selected[i]] += gates[i] * (dgates[i] - mean) * slope;
+    }
+  }
+
+ private:
+  static constexpr double exact_from = -40;  // below it softplus(z) is e^z to the last bit
+  template <class C>
+  MOUE_HD static C logarithm(C z) {
+    using std::log;
+    return C(0.5) * (z < C(exact_from) ? z : log(detail::softplus(z)));
+  }
+};
+
 }  // namespace moue::inline v0_1

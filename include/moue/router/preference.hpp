@@ -6,6 +6,7 @@
 /// Preference stages: the score that selection reads, which may differ from what gates are made of.
 
 #include <array>
+#include <cmath>
 
 #include "moue/lanes.hpp"
 #include "moue/math.hpp"
@@ -68,6 +69,18 @@ struct biased_softmax {
     softmax_probability{}.forward(logits, scores, lanes);
     for (index_t j = lanes.first(); j < logits.size; j += lanes.step())
       scores[j] = detail::preferred(scores[j], static_cast<C>(p[0](0, j)));
+  }
+};
+
+/// Selection reads the square root of softplus(z), + b (DeepSeek-V4); otherwise as `biased_logits`.
+struct biased_root_of_softplus {
+  auto parameters(router_shape s) const { return biased_logits{}.parameters(s); }
+  template <class C, class Lanes = one_lane>
+  MOUE_HD void operator()(vector_view<const C> logits, const auto& p, vector_view<C> scores,
+                          const Lanes& lanes = {}) const {
+    using std::sqrt;
+    for (index_t j = lanes.first(); j < logits.size; j += lanes.step())
+      scores[j] = sqrt(detail::softplus(logits[j])) + static_cast<C>(p[0](0, j));
   }
 };
 

@@ -56,6 +56,7 @@ class config_reader {
  public:
   config_reader(const nlohmann::json& file, const nlohmann::json& given, std::span<const std::string> inside) {
     add("", given);
+    given_ = objects_.size();
     for (const auto& path : inside)
       if (const auto* object = object_in(file, path)) {
         add(path + ".", *object);
@@ -74,6 +75,12 @@ class config_reader {
     for (const auto& object : objects_)
       if (const auto at = object.keys->find(key); at != object.keys->end()) return at->is_null() ? nullptr : &*at;
     return nullptr;
+  }
+  /// Whether the model's own config.json has the key, as null.
+  bool is_null(const std::string& key) const {
+    for (std::size_t i = given_; i < own_; ++i)
+      if (const auto at = objects_[i].keys->find(key); at != objects_[i].keys->end()) return at->is_null();
+    return false;
   }
   /// The first of `keys` that is there, or an empty text.
   std::string first(std::span<const std::string> keys) const {
@@ -174,7 +181,7 @@ class config_reader {
   }
 
   std::vector<place_of_keys> objects_;
-  std::size_t own_ = 0;
+  std::size_t given_ = 0, own_ = 0;
   mutable std::set<std::string> asked_;
 };
 

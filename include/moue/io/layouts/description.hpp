@@ -89,7 +89,7 @@ struct moe_description {
   /// Whether the checkpoint has such a part.
   bool has(moe_part part) const { return !pattern(part).empty(); }
   /// Whether each routed expert has a `part` of its own.
-  static bool per_expert(moe_part part) { return part <= moe_part::down_bias; }
+  static bool per_expert(moe_part part) { return part <= moe_part::input_gate; }
 
   /// Canonical shape of `part`; [0, 0] if there is none.
   matrix_shape shape(moe_part part) const {
@@ -109,6 +109,7 @@ struct moe_description {
       case moe_part::shared_down:
         return {width, shared_hidden};
       case moe_part::down_bias:
+      case moe_part::input_gate:
       case moe_part::shared_self_gate:
         return {1, width};
       case moe_part::router:
@@ -122,6 +123,12 @@ struct moe_description {
 
   /// The name that follows "layers.<l>.", with "{e}" for the expert.
   const std::string& pattern(moe_part part) const { return layout.pattern(part); }
+  /// The vector that `part` is a product with, or null.
+  const moe_fold* fold(moe_part part) const {
+    for (const auto& one : layout.folds)
+      if (one.part == part) return &one;
+    return nullptr;
+  }
 
   /// The full name of the tensor that holds `part`.
   std::string tensor_name(index_t layer, moe_part part, index_t expert = 0) const {
@@ -148,7 +155,7 @@ struct moe_description {
     const bool routed = per_expert(part);
     const bool vector = part == moe_part::router_bias || part == moe_part::selection_bias ||
                         (part >= moe_part::gate_bias && part <= moe_part::down_bias);
-    const bool matrix = !vector && part < moe_part::shared_self_gate;
+    const bool matrix = !vector && part < moe_part::shared_self_gate && part != moe_part::input_gate;
     const bool second = part == moe_part::up || part == moe_part::up_bias || part == moe_part::shared_up;
     const bool first_of_two = part == moe_part::gate || part == moe_part::gate_bias || part == moe_part::shared_gate;
     const expert_layout& from = routed ? layout.experts : layout.shared;
@@ -159,19 +166,23 @@ struct moe_description {
                 .shape = {},
                 .rows = vector ? canonical.cols : canonical.rows,
                 .cols = vector ? 1 : canonical.cols,
-                .transposed = matrix && from.transposed,
+                .transposed = matrix && (from.transposed || (part == moe_part::down && from.down_transposed)),
                 .mxfp4 = matrix && from.mxfp4};
     s.outer = paired ? 2 * s.rows : s.rows;
     if (paired && from.pair == pairing::interleaved) s.step = 2;
     if (paired && second) s.offset = s.step == 2 ? 1 : s.rows;
     const bool stacked = routed && pattern(part).find("{e}") == std::string::npos;
     if (stacked) {
-      s.shape.push_back(static_cast<std::uint64_t>(experts));
+      const bool unused = from.unused_gates && (second || first_of_two);
+      if (part != moe_part::input_gate && !from.flat)
+        s.shape.push_back(static_cast<std::uint64_t>(unused ? candidates() : experts));
       s.first =
           static_cast<std::uint64_t>(expert) * static_cast<std::uint64_t>(s.outer) * static_cast<std::uint64_t>(s.cols);
     }
     if (part == moe_part::selection_bias && layout.selection_bias_is_row) s.shape.push_back(1);
-    s.shape.push_back(static_cast<std::uint64_t>(s.transposed ? s.cols : s.outer));
+    // What stands in one matrix for all experts: a row each, or the rows of each.
+    const index_t together = part == moe_part::input_gate ? candidates() : stacked && from.flat ? experts : 1;
+    s.shape.push_back(static_cast<std::uint64_t>((s.transposed ? s.cols : s.outer) * together));
     if (!vector) s.shape.push_back(static_cast<std::uint64_t>(s.transposed ? s.outer : s.cols));
     return s;
   }

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "moue/io/layouts.hpp"
+#include "moue/io/layouts/gguf_families.hpp"
 #include "moue/io/layouts/names.hpp"
 
 namespace moue::inline v0_1::io {
@@ -44,12 +45,9 @@ inline moe_family softmax_family(std::string name, std::vector<std::string> mode
           .keys = unscaled()};
 }
 
-}  // namespace detail
-
-/// The families this library knows. A row of one's own is appended to a copy.
-inline std::vector<moe_family> known_families() {
+/// Those of safetensors files.
+inline std::vector<moe_family> published_families() {
   using enum gate_convention;
-  using namespace detail;
   const std::vector<moe_layout> plain{per_expert("per expert"), fused("gate.weight")};
   const std::vector<moe_layout> with_shared_gate{qwen_shared(plain[0]), qwen_shared(plain[1])};
   const std::string bias = "mlp.gate.e_score_correction_bias";
@@ -204,7 +202,8 @@ inline std::vector<moe_family> known_families() {
                            .router = "mlp.router.classifier.weight",
                            .experts = projections("mlp.experts.{e}."),
                            .selection_bias = "mlp.router.e_score_correction_bias"},
-                          {"mlps."})},
+                          {"mlps."}),
+                   beside(longcat_fused(), {"mlps."})},
        .gate = softmax,
        .normed = false,
        .selection = selection_score::softmax,
@@ -229,7 +228,54 @@ inline std::vector<moe_family> known_families() {
        .gate_not_normed = softmax,
        .selection = selection_score::softmax,
        .group_best = 2},
+      // What a layer adds to its own dense block. Its input is the layer's, normed without a weight.
+      {.name = "gemma4",
+       .model_types = {"gemma4", "gemma4_text", "gemma4_unified"},
+       .layouts = {gemma4()},
+       .activation = expert_activation::gelu_tanh,
+       .keys = {.per_token = {"top_k_experts"},
+                .normed = {},
+                .scale = {},
+                .activation = {"hidden_activation"},
+                .must_be = {{"enable_moe_block", true}}}},
+      {.name = "llama4",
+       .model_types = {"llama4", "llama4_text"},
+       .layouts = {llama4()},
+       .gate = sigmoid_of_input,
+       .keys = {.normed = {}, .scale = {}}},
+      {.name = "dbrx",
+       .model_types = {"dbrx"},
+       .layouts = {dbrx()},
+       .gate_not_normed = softmax,
+       .keys = {.inside = {"ffn_config"},
+                .per_token = {"moe_top_k"},
+                .experts = {"moe_num_experts"},
+                .depth = {"n_layers"},
+                .width = {"d_model"},
+                .normed = {},
+                .norm_power = "moe_normalize_expert_weights",
+                .scale = {},
+                .activation = {"ffn_act_fn"},
+                .ignored = {"moe_jitter_eps", "moe_loss_weight"}}},
+      // Its first layers choose experts by a table of token ids; these are left out.
+      {.name = "deepseek_v4",
+       .model_types = {"deepseek_v4"},
+       .layouts = {deepseek_v4(true), deepseek_v4(false)},
+       .gate = root_of_softplus,
+       .selection = selection_score::root_of_softplus,
+       .activation = expert_activation::clamped_silu,
+       .keys = {.layers = {{"mlp_layer_types", layer_rule::each}, {"num_hash_layers", layer_rule::dense_before}},
+                .must_be = {{"norm_topk_prob", true}, {"swiglu_limit", 10.0}, {"topk_method", "noaux_tc"}}}},
   };
+}
+
+}  // namespace detail
+
+/// The families this library knows, those of GGUF files at the end. A row of one's own is appended to a copy.
+inline std::vector<moe_family> known_families() {
+  auto families = detail::published_families();
+  detail::add_gguf_families(families);
+  return families;
 }
 
 }  // namespace moue::inline v0_1::io

@@ -85,12 +85,16 @@ struct misfit {
   std::string why;
 };
 
+/// Whether a layer with these tensors is a mixture of the layout.
+inline bool is_mixture(const moe_layout& layout, const std::vector<std::string_view>& names) {
+  const auto holds = [&](std::string_view name) { return std::find(names.begin(), names.end(), name) != names.end(); };
+  return holds(layout.router) && (layout.left_out.empty() || !holds(layout.left_out));
+}
+
 /// Compares one layer that has the router; forgets parts that this family may lack and that the layer does lack.
 inline misfit compare(const layer_names& layers, const moe_family& family, moe_layout& layout) {
-  const auto has_router = [&](const auto& layer) {
-    return std::any_of(layer.second.begin(), layer.second.end(), [&](auto name) { return name == layout.router; });
-  };
-  const auto layer = std::find_if(layers.begin(), layers.end(), has_router);
+  const auto layer =
+      std::find_if(layers.begin(), layers.end(), [&](const auto& one) { return is_mixture(layout, one.second); });
   if (layer == layers.end()) return {0, "no layer has '" + layout.router + "'"};
   const auto where = "layer " + std::to_string(layer->first);
   const auto matches_one = [](const std::vector<std::string>& patterns, std::string_view name) {
@@ -102,7 +106,8 @@ inline misfit compare(const layer_names& layers, const moe_family& family, moe_l
   };
   for (const auto part : family.optional)
     if (!there(layout.pattern(part))) layout.pattern(part).clear();
-  const auto wanted = patterns(layout);
+  auto wanted = patterns(layout);
+  for (const auto& fold : layout.folds) wanted.push_back(fold.vector);
   std::vector<std::string> names;
   for (const auto& pattern : wanted) {
     if (!there(pattern)) return {1, where + " has no '" + pattern + "'"};
@@ -110,7 +115,8 @@ inline misfit compare(const layer_names& layers, const moe_family& family, moe_l
   }
   for (const auto name : layer->second) {
     const auto stem = name.substr(0, name.find('.') + 1);
-    bool ours = name.find("mlp") != name.npos || name.find("moe") != name.npos || name.find("expert") != name.npos;
+    bool ours = name.find("mlp") != name.npos || name.find("moe") != name.npos || name.find("exp") != name.npos ||
+                (name.find("ffn") != name.npos && name.find("norm") == name.npos);
     for (const auto& pattern : wanted) ours = ours || (!stem.empty() && pattern.starts_with(stem));
     if (ours && !stands_beside(layout, name) && !matches_one(names, name))
       return {2, "'" + std::string(name) + "' in " + where + " is no part of it"};

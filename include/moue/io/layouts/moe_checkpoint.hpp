@@ -3,20 +3,23 @@
 #pragma once
 
 /// @file
-/// A checkpoint of a known family, read one canonical matrix at a time.
+/// A checkpoint or GGUF file of a known family, read one canonical matrix at a time.
 
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <filesystem>
 #include <span>
 #include <string>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include <nlohmann/json.hpp>
 
 #include "moue/error.hpp"
 #include "moue/io/checkpoint.hpp"
+#include "moue/io/gguf.hpp"
 #include "moue/io/layouts/coded.hpp"
 #include "moue/io/layouts/recognise.hpp"
 #include "moue/io/low_precision.hpp"
@@ -31,15 +34,34 @@ class moe_checkpoint {
  public:
   /// Throws as `recognise` does.
   explicit moe_checkpoint(checkpoint files, const moe_options& options = {})
-      : files_(std::move(files)),
-        description_(files_.config() ? recognise(entries(files_), *files_.config(), options)
-                                     : recognise(entries(files_), {}, options)) {}
+      : source_(std::move(files)),
+        description_(this->files().config() ? recognise(entries(this->files()), *this->files().config(), options)
+                                            : recognise(entries(this->files()), {}, options)) {}
+  /// The same for a GGUF file, whose keys stand for those of config.json: without the architecture before them, and
+  /// with "gguf/" and the architecture for `model_type`. Throws for types that are not decoded, too.
+  explicit moe_checkpoint(gguf_file file, const moe_options& options = {})
+      : source_(std::move(file)),
+        description_(recognise(detail::entries_of(gguf()->header()), detail::gguf_config(gguf()->header()), options)) {
+    for (index_t layer = 0; layer < description_.layers(); ++layer)
+      for (const auto part : moe_parts)
+        if (description_.has(part)) gguf()->require_decoded(description_.tensor_name(layer, part));
+  }
 
-  /// The files that it reads.
-  const checkpoint& files() const& { return files_; }
+  /// The checkpoint. Throws if it is a GGUF file.
+  const checkpoint& files() const& {
+    const auto* held = std::get_if<checkpoint>(&source_);
+    if (!held) throw error(where(), "is a GGUF file, not a checkpoint", "ask gguf() first");
+    return *held;
+  }
+  void files() const&& = delete;
+  /// The file or index that was opened.
+  const std::filesystem::path& path() const& { return gguf() ? gguf()->path() : files().path(); }
+  void path() const&& = delete;
+  /// The GGUF file, or null.
+  const gguf_file* gguf() const& { return std::get_if<gguf_file>(&source_); }
+  void gguf() const&& = delete;
   /// What was recognised.
   const moe_description& description() const& { return description_; }
-  checkpoint files() && { return std::move(files_); }
   moe_description description() && { return std::move(description_); }
 
   /// `part` of mixture layer `layer` (and of `expert`, for a part that each routed expert has) in canonical form,
@@ -56,10 +78,11 @@ class moe_checkpoint {
       read_scattered(s, out);
     else
       read_lines(s, s.offset, out);
+    if (const auto* fold = description_.fold(part)) multiply(*fold, layer, expert, s.cols, out);
     for (const T number : out)
       if (!std::isfinite(static_cast<double>(number)) &&
           !(part == moe_part::selection_bias && static_cast<double>(number) < 0))
-        throw error(detail::shown(files_.path().native()),
+        throw error(where(),
                     "tensor " + detail::shown(s.tensor) + " holds a number that is not finite" +
                         (s.shape.size() == 3 ? ", of expert " + std::to_string(expert) : std::string()) + ", as " +
                         std::string(name_of(dtype_of<T>())),
@@ -84,9 +107,33 @@ class moe_checkpoint {
     return found;
   }
 
+  std::string where() const { return detail::shown(path().native()); }
+
   // Before its use: its type is what its body says.
   auto finder() const {
-    return [this](const std::string& name) { return files_.contains(name) ? &files_.entry(name) : nullptr; };
+    return [this](const std::string& name) { return files().contains(name) ? &files().entry(name) : nullptr; };
+  }
+
+  /// Numbers that stand beside a matrix.
+  template <class T>
+  void read_plain(const std::string& tensor, std::uint64_t first, std::span<T> out) const {
+    if (gguf())
+      gguf()->read(tensor, first, out);
+    else
+      files().read(tensor, first, out);
+  }
+
+  /// Each product is rounded to `T`.
+  template <class T>
+  void multiply(const moe_fold& fold, index_t layer, index_t expert, index_t cols, std::span<T> out) const {
+    using C = compute_t<T>;
+    std::vector<double> factors(static_cast<std::size_t>(fold.of_experts ? 1 : cols));
+    read_plain(description_.layer_name(layer) + fold.vector, static_cast<std::uint64_t>(fold.of_experts ? expert : 0),
+               std::span<double>(factors));
+    if (fold.over_root)
+      for (auto& factor : factors) factor /= std::sqrt(static_cast<double>(cols));
+    for (std::size_t i = 0; i < out.size(); ++i)
+      out[i] = detail::rounded<T>(static_cast<double>(static_cast<C>(out[i])) * factors[i % factors.size()]);
   }
 
   /// The expert's stored lines from `first_line` on, decoded.
@@ -94,14 +141,16 @@ class moe_checkpoint {
   void read_lines(const moe_slice& s, index_t first_line, std::span<T> out) const {
     const auto line = static_cast<std::uint64_t>(s.line());
     const auto first = s.first + static_cast<std::uint64_t>(first_line) * line;
-    if (s.mxfp4) {
+    if (gguf()) {
+      gguf()->read(s.tensor, first, out);
+    } else if (s.mxfp4) {
       const auto block = first / mxfp4_block, count = out.size() / mxfp4_block;
-      decode_mxfp4(files_.bytes(s.tensor + "_blocks").subspan(block * (mxfp4_block / 2), count * (mxfp4_block / 2)),
-                   files_.bytes(s.tensor + "_scales").subspan(block, count), out);
+      decode_mxfp4(files().bytes(s.tensor + "_blocks").subspan(block * (mxfp4_block / 2), count * (mxfp4_block / 2)),
+                   files().bytes(s.tensor + "_scales").subspan(block, count), out);
     } else if (const auto coded = detail::find_coded(description_, s, finder())) {
       decode_rows(matrix_of(s, *coded), first_line, out);
     } else {
-      files_.read(s.tensor, first, out);
+      files().read(s.tensor, first, out);
     }
   }
 
@@ -110,26 +159,26 @@ class moe_checkpoint {
     const auto stored = static_cast<std::uint64_t>(s.line()) * static_cast<std::uint64_t>(s.lines());
     const std::uint64_t experts = s.shape.size() == 3 ? s.shape[0] : 1, expert = stored == 0 ? 0 : s.first / stored;
     const auto part = [&](const std::string& name) {
-      const auto bytes = name.empty() ? std::span<const std::byte>() : files_.bytes(name);
+      const auto bytes = name.empty() ? std::span<const std::byte>() : files().bytes(name);
       return bytes.subspan(bytes.size() / experts * expert, bytes.size() / experts);
     };
     coded_matrix m{.how = t.how->how,
                    .rows = s.lines(),
                    .cols = s.line(),
-                   .type = files_.entry(t.codes).type,
+                   .type = files().entry(t.codes).type,
                    .bits = t.bits,
                    .codes = part(t.codes),
                    .tile = t.tile,
-                   .scales = {files_.entry(t.scales).type, part(t.scales)},
+                   .scales = {files().entry(t.scales).type, part(t.scales)},
                    .zeros = part(t.zeros),
                    .zero = t.zero,
                    .groups = part(t.groups),
                    .whole_divides = t.how->whole_divides};
-    if (!t.whole.empty()) files_.read(t.whole, 0, std::span(&m.whole, 1));
+    if (!t.whole.empty()) files().read(t.whole, 0, std::span(&m.whole, 1));
     if (!t.shape.empty()) {
-      const auto shape = files_.read<double>(t.shape);
+      const auto shape = files().read<double>(t.shape);
       if (shape[0] != static_cast<double>(m.rows) || shape[1] != static_cast<double>(m.cols))
-        throw error(detail::shown(files_.path().native()),
+        throw error(detail::shown(files().path().native()),
                     "tensor " + detail::shown(t.shape) + " is not " + moue::detail::shape_text(m.rows, m.cols),
                     "get the file again", error_kind::content);
     }
@@ -151,7 +200,7 @@ class moe_checkpoint {
                    out.subspan(static_cast<std::size_t>(r * s.cols), static_cast<std::size_t>(s.cols)));
   }
 
-  checkpoint files_;
+  std::variant<checkpoint, gguf_file> source_;
   moe_description description_;
 };
 

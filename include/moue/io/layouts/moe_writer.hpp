@@ -35,7 +35,7 @@ inline std::vector<tensor_spec> tensor_specs(const moe_description& d, dtype typ
   std::vector<tensor_spec> specs;
   for (index_t layer = 0; layer < d.layers(); ++layer)
     for (const auto part : moe_parts) {
-      if (!d.has(part)) continue;
+      if (!d.has(part) || part == moe_part::input_gate) continue;
       const index_t apart = d.pattern(part).find("{e}") != std::string::npos ? d.experts : 1;
       for (index_t e = 0; e < apart; ++e) {
         const moe_slice s = d.slice(layer, part, e);
@@ -69,6 +69,7 @@ class moe_writer {
         static_cast<index_t>(values.size()) == s.size(), description_.family.name,
         [&] { return std::to_string(values.size()) + " elements were given for " + std::to_string(s.size()); },
         "give as many as the part's shape has");
+    if (part == moe_part::input_gate) return;  // stands in the router
     switch (stored_type(part, type_)) {
       case dtype::f64:
         return store<double>(s, part, values);
@@ -105,6 +106,14 @@ class moe_writer {
         !d.layout.experts.mxfp4, d.family.name,
         [&] { return "layout '" + d.layout.name + "' has blocks of low precision, which are not written"; },
         "set the description's layout to another of the family, or copy the tensors' bytes");
+    moue::detail::require(
+        d.layout.folds.empty() && !d.layout.experts.unused_gates, d.family.name,
+        [&] {
+          return "layout '" + d.layout.name + "' has " +
+                 (d.layout.folds.empty() ? "entries that nobody reads" : "matrices that are products of its tensors") +
+                 ", which are not written";
+        },
+        "copy the tensors' bytes");
     return d;
   }
 

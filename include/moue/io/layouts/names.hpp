@@ -109,4 +109,52 @@ inline moe_layout nemotron(bool published) {
           .gate = {}, .up = "mixer.shared_experts.up_proj.weight", .down = "mixer.shared_experts.down_proj.weight"}};
 }
 
+/// Also gates and ups for experts that return their input.
+inline moe_layout longcat_fused() {
+  auto layout = with_bias(fused("router.classifier.weight"), "mlp.router.e_score_correction_bias");
+  layout.experts.unused_gates = true;
+  return layout;
+}
+/// Vectors around the mixture belong into its matrices.
+inline moe_layout gemma4() {
+  const std::string norm = "pre_feedforward_layernorm_2.weight";
+  return {.name = "stacked",
+          .router = "router.proj.weight",
+          .experts = halves("experts.gate_up_proj", "experts.down_proj"),
+          .beside = {"mlp."},
+          .folds = {{.part = moe_part::router, .vector = "router.scale", .over_root = true},
+                    {.part = moe_part::gate, .vector = norm},
+                    {.part = moe_part::up, .vector = norm},
+                    {.part = moe_part::down, .vector = "router.per_expert_scale", .of_experts = true}}};
+}
+/// The router's rows gate what experts read.
+inline moe_layout llama4() {
+  auto layout = with_shared(fused("router.weight", "feed_forward."), projections("feed_forward.shared_expert."));
+  layout.name = "transposed";
+  layout.experts.transposed = true;
+  layout.experts.input_gate = layout.router;
+  return layout;
+}
+inline moe_layout dbrx() {
+  return {.name = "flat",
+          .router = "ffn.router.layer.weight",
+          .experts = {.gate = "ffn.experts.mlp.w1",
+                      .up = "ffn.experts.mlp.v1",
+                      .down = "ffn.experts.mlp.w2",
+                      .down_transposed = true,
+                      .flat = true},
+          .word = "blocks."};
+}
+inline moe_layout deepseek_v4(bool published) {
+  auto layout = published ? with_shared({.name = "w1 w3 w2",
+                                         .router = "ffn.gate.weight",
+                                         .experts = numbered("ffn.experts.{e}."),
+                                         .selection_bias = "ffn.gate.bias"},
+                                        numbered("ffn.shared_experts."))
+                          : with_bias(deepseek_shared(fused("gate.weight")), "mlp.gate.e_score_correction_bias");
+  layout.left_out = published ? "ffn.gate.tid2eid" : "mlp.gate.tid2eid";
+  layout.beside = {"ffn_hc.", "hc_ffn_fn", "hc_ffn_base", "hc_ffn_scale"};
+  return layout;
+}
+
 }  // namespace moue::inline v0_1::io::detail

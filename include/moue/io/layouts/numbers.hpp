@@ -107,7 +107,11 @@ inline void read_gate(const config_reader& config, moe_description& d) {
   const auto& keys = d.family.keys;
   const char* fix = "give a row of your own whose gate is what the model was trained with";
   const auto norm = config.first(keys.normed);
-  const bool normed = norm.empty() ? d.family.normed : *config.value<bool>(norm);
+  bool normed = norm.empty() ? d.family.normed : *config.value<bool>(norm);
+  if (!keys.norm_power.empty()) {
+    config_must_be(config, {keys.norm_power, 1.0}, fix);
+    normed = normed && !config.is_null(keys.norm_power);
+  }
   if (!d.family.gate_not_normed && normed != d.family.normed)
     config.refuse(norm,
                   std::string("is ") + (normed ? "true" : "false") + ", on which public implementations of " +
@@ -116,11 +120,12 @@ inline void read_gate(const config_reader& config, moe_description& d) {
   d.gate = !normed && d.family.gate_not_normed ? *d.family.gate_not_normed : d.family.gate;
   const bool sigmoid = d.gate == gate_convention::sigmoid || d.gate == gate_convention::sigmoid_of_selected;
   const auto scoring = config.value<std::string>("scoring_func");
-  if (scoring && *scoring != (sigmoid ? "sigmoid" : "softmax"))
-    config.refuse("scoring_func", "is not the family's", fix);
+  const char* score = sigmoid ? "sigmoid" : d.gate == gate_convention::root_of_softplus ? "sqrtsoftplus" : "softmax";
+  if (scoring && *scoring != score) config.refuse("scoring_func", "is not the family's", fix);
 
   const auto factor = config.first(keys.scale);
-  if (factor.empty() && sigmoid && !keys.scale_default) note_missing(d, keys.scale);
+  const bool needs_scale = sigmoid || d.gate == gate_convention::root_of_softplus;
+  if (factor.empty() && needs_scale && !keys.scale_default) note_missing(d, keys.scale);
   d.scale = factor.empty() ? keys.scale_default.value_or(1) : *config.value<double>(factor);
   if (!std::isfinite(d.scale) || d.scale <= 0)
     config.refuse(factor, "is " + std::to_string(d.scale), "give a positive number");
@@ -136,9 +141,15 @@ inline void read_gate(const config_reader& config, moe_description& d) {
 inline void read_activation(const config_reader& config, moe_description& d) {
   const auto key = config.first(d.family.keys.activation);
   if (key.empty()) return;
-  const auto given = *config.value<std::string>(key);
+  const auto& value = *config.find(key);
+  // DBRX has it as an object with a name and nothing else.
+  const auto named = value.is_object() && value.size() == 1 ? value.find("name") : value.end();
+  const auto given = value.is_object() && named != value.end() && named->is_string() ? named->get<std::string>()
+                                                                                     : *config.value<std::string>(key);
   using names = std::vector<std::string>;
-  const auto known = d.family.activation == expert_activation::relu_squared ? names{"relu2"} : names{"silu", "swish"};
+  const auto known = d.family.activation == expert_activation::relu_squared ? names{"relu2"}
+                     : d.family.activation == expert_activation::gelu_tanh  ? names{"gelu_pytorch_tanh", "gelu_new"}
+                                                                            : names{"silu", "swish"};
   if (std::find(known.begin(), known.end(), given) == known.end())
     config.refuse(key, "is not '" + known[0] + "', the one understood here",
                   "compose the experts by hand, with an activation of your own");

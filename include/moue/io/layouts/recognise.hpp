@@ -149,9 +149,8 @@ class recogniser {
   /// Whether the axis of the width stands where the layout has it; layouts may differ in nothing else.
   bool has_shapes(moe_description d) const {
     const auto& stack = stacks_.at(d.layout.word).at(d.prefix);
-    const auto layer = std::find_if(stack.begin(), stack.end(), [&](const auto& one) {
-      return std::find(one.second.begin(), one.second.end(), d.layout.router) != one.second.end();
-    });
+    const auto layer =
+        std::find_if(stack.begin(), stack.end(), [&](const auto& one) { return is_mixture(d.layout, one.second); });
     d.model_layers = {layer->first};
     const auto size = [&](moe_part part, std::size_t from_end) {
       const auto& shape = entry(d.tensor_name(0, part)).shape;
@@ -192,7 +191,7 @@ class recogniser {
         return std::find(in.begin(), in.end(), name) != in.end();
       };
       const bool beyond = depth ? layer >= *depth : holds(prediction_mark);
-      const bool mixture = holds(d.layout.router);
+      const bool mixture = is_mixture(d.layout, names);
       if (beyond) continue;
       if (mixture) d.model_layers.push_back(layer);
       if (depth && mixture != config_has_mixture(config, keys.layers, layer))
@@ -234,11 +233,13 @@ class recogniser {
     const auto& tensor = entry(name + (packed ? "_blocks" : ""));
     if (!packed && tensor.type == dtype::u8)
       return rows_in_codes(d.tensor_name(0, up)) / (from.pair == pairing::apart ? 1 : 2);
-    const std::size_t from_end = packed || from.transposed ? 2 : 1;
-    if (tensor.shape.size() < from_end || tensor.shape[tensor.shape.size() - from_end] > 0x3ffffff)
+    const std::size_t from_end = packed || from.transposed || from.down_transposed ? 2 : 1;
+    const auto together = from.flat ? static_cast<std::uint64_t>(d.experts) : 1;
+    if (tensor.shape.size() < from_end || tensor.shape[tensor.shape.size() - from_end] / together > 0x3ffffff ||
+        tensor.shape[tensor.shape.size() - from_end] % together != 0)
       fail(detail::shown(tensor.name) + " has shape " + shape_text(tensor.shape),
            "no layer has such a size; the file is damaged");
-    return size(tensor, tensor.shape[tensor.shape.size() - from_end] * (packed ? 32 : 1));
+    return size(tensor, tensor.shape[tensor.shape.size() - from_end] / together * (packed ? 32 : 1));
   }
 
   /// The rows of a matrix [rows, ..] in codes.
@@ -273,6 +274,9 @@ class recogniser {
   }
 
   void check_layer(const moe_description& d, index_t layer) const {
+    for (const auto& fold : d.layout.folds)
+      check_shape(d.layer_name(layer) + fold.vector,
+                  {static_cast<std::uint64_t>(fold.of_experts ? d.experts : d.width)});
     for (const auto part : moe_parts) {
       if (!d.has(part)) continue;
       const bool apart = d.pattern(part).find("{e}") != std::string::npos;

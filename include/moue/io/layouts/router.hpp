@@ -67,6 +67,8 @@ struct public_preference {
           return;
         case selection_score::softmax:
           return softmax_probability{}.forward(logits, scores);
+        case selection_score::root_of_softplus:  // in the same order
+          return by_logits{}(logits, p, scores);
       }
     switch (score) {
       case selection_score::logits:
@@ -75,8 +77,21 @@ struct public_preference {
         return biased_sigmoid{}(logits, p, scores);
       case selection_score::softmax:
         return biased_softmax{}(logits, p, scores);
+      case selection_score::root_of_softplus:
+        return biased_root_of_softplus{}(logits, p, scores);
     }
   }
+};
+
+/// w_i = 1: the gate is elsewhere.
+struct equal_gate {
+  template <class C>
+  MOUE_HD void forward(vector_view<const C>, vector_view<const std::int32_t>, vector_view<C> gates) const {
+    for (index_t i = 0; i < gates.size; ++i) gates[i] = C(1);
+  }
+  template <class C>
+  MOUE_HD void backward(vector_view<const C>, vector_view<const std::int32_t>, vector_view<const C>,
+                        vector_view<const C>, vector_view<C>) const {}
 };
 
 /// Any `gate_convention`.
@@ -110,6 +125,10 @@ struct public_gate {
         return f(sigmoid_renormalised{scale});
       case gate_convention::sparsemixer:
         return f(moue::sparsemixer{jitter});
+      case gate_convention::root_of_softplus:
+        return f(root_of_softplus_renormalised{scale});
+      case gate_convention::sigmoid_of_input:
+        return f(equal_gate{});
     }
   }
 };
@@ -142,7 +161,8 @@ using public_router =
 /// The router of a recognised checkpoint. Throws if config.json does not say all that it needs.
 inline public_router router_of(const moe_description& d) {
   d.running();
-  const bool sigmoid = d.gate == gate_convention::sigmoid || d.gate == gate_convention::sigmoid_of_selected;
+  const bool sigmoid = d.gate == gate_convention::sigmoid || d.gate == gate_convention::sigmoid_of_selected ||
+                       d.gate == gate_convention::sigmoid_of_input;
   // Without groups there must be no limit either, also among the candidates that a conversion adds.
   constexpr index_t unlimited = (std::numeric_limits<std::int32_t>::max)();
   const column_groups groups = d.groups > 1
