@@ -32,6 +32,8 @@ refuse_components() {
 refuse_sources() {
   says 'nlohmann-json 3 was not found.*-DMOUE_IO=OFF' \
     cmake -S "$root" -B refused-json "${quiet[@]}" -DCMAKE_DISABLE_FIND_PACKAGE_nlohmann_json=ON
+  says 'doctest was not found.*-DMOUE_BUILD_TESTS=OFF' \
+    cmake -S "$root" -B refused-doctest -DCMAKE_DISABLE_FIND_PACKAGE_doctest=ON
   says 'CMake 3.25 or higher is required' old/bin/cmake -S "$root" -B refused-cmake "${quiet[@]}"
 }
 

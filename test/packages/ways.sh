@@ -73,18 +73,27 @@ with_one_header() {
   g++ -pthread -o program main.o checkpoint.o && ./program
 }
 
-# The lines of README's section on use in a project, word for word, where neither doctest nor the benchmark is found.
+# The lines of README's section on use in a project, word for word, in a copy of the sources, where neither doctest nor the
+# benchmark is found.
 readme_lines() {
-  rm -rf readme && mkdir -p readme/home && cd readme
-  ln -s "$root" moue-sources
-  mkdir moue && cp -r "$root"/{CMakeLists.txt,LICENSE,cmake,include} moue
-  cp "$root/examples/quickstart.cpp" program.cpp
-  sed -n '/^## Use it in a project/,/^## On a GPU/p' "$root/README.md" | sed -n '/^```sh/,/^```$/{/^```/d;p}' >lines.sh
+  local section
+  rm -rf readme && mkdir -p readme/home readme/moue readme/my_project && cd readme
+  tar -C "$root" --exclude=./build --exclude=./.git -cf - . | tar -C moue -xf -
+  section=$(sed -n '/^## Use it in a project/,/^## On a GPU/p' moue/README.md)
+  sed -n '/^```sh/,/^```$/{/^```/d;p}' <<<"$section" >lines.sh
+  cp moue/examples/quickstart.cpp program.cpp
+  {
+    printf 'cmake_minimum_required(VERSION 3.22)\nproject(my LANGUAGES CXX)\nadd_executable(my_program ../program.cpp)\n'
+    sed -n '/^```cmake/,/^```$/{/^```/d;p}' <<<"$section"
+  } >my_project/CMakeLists.txt
   for package in doctest benchmark; do echo "set(CMAKE_DISABLE_FIND_PACKAGE_$package ON)"; done >without.cmake
-  [ "$(grep -c '' lines.sh)" -ge 3 ]
-  HOME=$work/readme/home CMAKE_TOOLCHAIN_FILE=$work/readme/without.cmake bash -euxo pipefail lines.sh
+  export HOME=$work/readme/home CMAKE_TOOLCHAIN_FILE=$work/readme/without.cmake
+  [ "$(grep -c '' lines.sh)" -ge 4 ]
+  bash -euxo pipefail lines.sh
   [ -f home/.local/include/moue/moue.hpp ]
-  ./a.out | diff - "$root/examples/quickstart.expected"
+  ./a.out | diff - moue/examples/quickstart.expected
+  cmake --build my_project/build
+  my_project/build/my_program | diff - moue/examples/quickstart.expected
 }
 
 # What is installed depends on the options alone: with nvcc and a JSON library at hand, and with neither.
