@@ -27,7 +27,7 @@ struct trip {
   std::vector<float> y = {};
   moue::gradients<float> gradients{model.layout()};
   float balance = 0;
-  std::size_t bytes = 0;  // of workspace, and of what else is kept for the way back
+  std::size_t bytes = 0;  // of workspace, and of what else is saved for the way back
 
   moue::matrix_view<float> view() { return {data.data(), tokens, width}; }
 };
@@ -73,7 +73,7 @@ void two_stages(const moue::parameters<float>& weights, trip& it) {
   for (moue::index_t layer = cut; layer-- > 0;) front.backward(layer, it.view(), it.view(), it.gradients);
 }
 
-/// Activation checkpointing: of every block its input and depth state are kept, and no more.
+/// Activation checkpointing: of every block its input and depth state are saved, and no more.
 void checkpointed(const moue::parameters<float>& weights, trip& it) {
   const moue::index_t block = 2;
   const auto of_block = [](moue::index_t first, moue::mode how) {

@@ -164,7 +164,7 @@ struct pass_state {
   /// inputs are external.
   matrix_view<const S> save(const matrix_view<const S>& from, const matrix_view<S>& to) const {
     if (!training() || options.external_inputs) return from;
-    operations().each_element(at.tokens, from.cols, keep_element<S>{valid(), from, rows(to)});
+    operations().each_element(at.tokens, from.cols, save_element<S>{valid(), from, rows(to)});
     return rows(to);
   }
   matrix_view<const S> save_router(index_t layer, const matrix_view<const S>& x) {
