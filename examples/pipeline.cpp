@@ -5,7 +5,6 @@
 // back instead of saving their activations.
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
@@ -15,7 +14,6 @@
 namespace {
 
 constexpr moue::index_t tokens = 48, width = 16, depth = 8;
-constexpr std::array scale{1.0f};  // of the balancing loss
 
 const moue::mixture model{moue::swiglu{.width = width, .hidden = 24},
                           moue::staggered_rotation{.depth = depth, .pool = 8, .window = 4, .stride = 1},
@@ -66,8 +64,8 @@ void two_stages(const moue::parameters<float>& weights, trip& it) {
 
   const auto counts = front.counts() + back.counts();
   it.balance = front.balance(counts);
-  front.arm(scale, counts);
-  back.arm(scale, counts);
+  front.arm(1, counts);
+  back.arm(1, counts);
   for (moue::index_t layer = depth; layer-- > cut;) back.backward(layer, it.view(), it.view(), it.gradients);
   copy(back.dstate_in(), front.dstate_out());
   for (moue::index_t layer = cut; layer-- > 0;) front.backward(layer, it.view(), it.view(), it.gradients);
@@ -110,7 +108,7 @@ void checkpointed(const moue::parameters<float>& weights, trip& it) {
     copy({states[place].data(), tokens, handed.cols}, pass.state_in());
     for (moue::index_t layer = first; layer < first + block; ++layer) pass.forward(layer, x, x);
     it.balance = pass.balance(counts);
-    pass.arm(scale, counts);
+    pass.arm(1, counts);
     copy(handed, pass.dstate_out());
     for (moue::index_t layer = first + block; layer-- > first;)
       pass.backward(layer, it.view(), it.view(), it.gradients);
