@@ -23,7 +23,7 @@ TEST_CASE("cuts, blocks run again, parts and backward again have the bits of the
   test::check_block_again(*model);
   test::check_taken_apart(*model);
   test::check_backward_again(*model);
-  test::check_halves(*model);
+  test::check_halves(*model, false);
 }
 
 TEST_CASE("a pass that is put down goes on in other memory of the device") {
