@@ -134,7 +134,20 @@ struct pass_state {
   }
 
   auto operations() const { return model->backend().operations(memory.router_conversion); }
-  void clear(const matrix_view<C>& m) const { operations().each_element(m.rows, m.cols, clear_element<C>{m}); }
+  /// Zeros in a dense matrix of the workspace; on a host as few long rows, since every short one costs a call.
+  void clear(const matrix_view<C>& m) const {
+    const auto zeros = [ops = operations()](C* from, index_t rows, index_t cols) {
+      ops.each_element(rows, cols, clear_element<C>{{from, rows, cols}});
+    };
+    if constexpr (on_host<typename MixtureT::backend_type>) {
+      constexpr index_t longest = 4096;
+      const index_t rows = m.rows * m.cols / longest;
+      if (rows > 0) zeros(m.data, rows, longest);
+      zeros(m.data + rows * longest, 1, m.rows * m.cols % longest);
+    } else {
+      zeros(m.data, m.rows, m.cols);
+    }
+  }
 
   template <class View, class Values>
   auto router_weights(Values& values, index_t layer) const {
