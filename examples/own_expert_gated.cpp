@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // An expert with the gated form of `backward`: it scales its own gradients by the gates and fills in the gates'
-// gradients, so that its outputs need not be kept.
+// gradients, so that its outputs need not be saved.
 
 #include <array>
 #include <cstdio>

@@ -19,7 +19,6 @@ namespace {
 using moue::index_t;
 
 constexpr index_t tokens = 16, width = 8, k = 2;
-constexpr std::array<double, 2> once{1, 1};  // the scale of each part of the balancing loss
 
 auto make_model() {
   return moue::mixture{moue::swiglu{.width = width, .hidden = 12},
@@ -170,8 +169,8 @@ struct program {
     const numbers result = x;
 
     const auto counts = front.counts() + back.counts();
-    front.arm(once, counts);
-    back.arm(once, counts);
+    front.arm(1, counts);
+    back.arm(1, counts);
     for (index_t layer = model.layers(); layer-- > 2;) back.backward(layer, rows(x), rows(x), gradients);
     copy(back.dstate_in(), front.dstate_out());
     for (index_t layer = 2; layer-- > 0;) front.backward(layer, rows(x), rows(x), gradients);
@@ -206,7 +205,7 @@ struct program {
     for (index_t first = model.layers() - block; first >= 0; first -= block) {
       auto pass = run(first, states.back(), inputs.back(), {.counts = false});  // these layers have been counted
       copy(narrow(dstate), pass.dstate_out());
-      pass.arm(once, counts);
+      pass.arm(1, counts);
       for (index_t i = block; i-- > 0;) pass.backward(first + i, rows(x), rows(x), gradients);
       copy(pass.dstate_in(), narrow(dstate));
       inputs.pop_back();
@@ -254,6 +253,22 @@ struct program {
     for (std::size_t i = 0; i < a.size(); ++i) most = std::max(most, std::abs(a[i] + b[i] - both[i]));
     report("backward for the third time", result, dx, of_both);
     std::printf("two losses add up: %s\n", most < 1e-12 ? "yes" : "no");
+
+    moue::gradients<double> routers(model.layout(), [](const moue::tensor_info& info) { return info.expert < 0; });
+    pass.rewind();
+    pass.arm();
+    numbers same_dx = result;
+    for (index_t layer = model.layers(); layer-- > 0;) pass.backward(layer, rows(same_dx), rows(same_dx), routers);
+    bool same = same_dx == dx;
+    index_t without_memory = 0;
+    for (index_t i = 0; i < routers.layout().tensors(); ++i) {
+      if (routers[i].empty())
+        ++without_memory;
+      else
+        same = same && std::equal(routers[i].data, routers[i].data + routers.layout()[i].size(), of_both[i].data);
+    }
+    std::printf("of the routers alone: %s, %td tensors without memory\n", same ? "the same bits" : "something else",
+                without_memory);
   }
 
   void put_down() const {

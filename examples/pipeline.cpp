@@ -5,7 +5,6 @@
 // back instead of saving their activations.
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
@@ -15,7 +14,6 @@
 namespace {
 
 constexpr moue::index_t tokens = 48, width = 16, depth = 8;
-constexpr std::array scale{1.0f};  // of the balancing loss
 
 const moue::mixture model{moue::swiglu{.width = width, .hidden = 24},
                           moue::staggered_rotation{.depth = depth, .pool = 8, .window = 4, .stride = 1},
@@ -27,7 +25,7 @@ struct trip {
   std::vector<float> y = {};
   moue::gradients<float> gradients{model.layout()};
   float balance = 0;
-  std::size_t bytes = 0;  // of workspace, and of what else is kept for the way back
+  std::size_t bytes = 0;  // of workspace, and of what else is saved for the way back
 
   moue::matrix_view<float> view() { return {data.data(), tokens, width}; }
 };
@@ -66,14 +64,14 @@ void two_stages(const moue::parameters<float>& weights, trip& it) {
 
   const auto counts = front.counts() + back.counts();
   it.balance = front.balance(counts);
-  front.arm(scale, counts);
-  back.arm(scale, counts);
+  front.arm(1, counts);
+  back.arm(1, counts);
   for (moue::index_t layer = depth; layer-- > cut;) back.backward(layer, it.view(), it.view(), it.gradients);
   copy(back.dstate_in(), front.dstate_out());
   for (moue::index_t layer = cut; layer-- > 0;) front.backward(layer, it.view(), it.view(), it.gradients);
 }
 
-/// Activation checkpointing: of every block its input and depth state are kept, and no more.
+/// Activation checkpointing: of every block its input and depth state are saved, and no more.
 void checkpointed(const moue::parameters<float>& weights, trip& it) {
   const moue::index_t block = 2;
   const auto of_block = [](moue::index_t first, moue::mode how) {
@@ -110,7 +108,7 @@ void checkpointed(const moue::parameters<float>& weights, trip& it) {
     copy({states[place].data(), tokens, handed.cols}, pass.state_in());
     for (moue::index_t layer = first; layer < first + block; ++layer) pass.forward(layer, x, x);
     it.balance = pass.balance(counts);
-    pass.arm(scale, counts);
+    pass.arm(1, counts);
     copy(handed, pass.dstate_out());
     for (moue::index_t layer = first + block; layer-- > first;)
       pass.backward(layer, it.view(), it.view(), it.gradients);

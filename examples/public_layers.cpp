@@ -29,7 +29,7 @@ auto kind_behind(moue::index_t experts) {
 int main() {
   // Sigmoid gates that sum to 2.5; a bias moves the selection alone; 4 of 8 groups, judged by their two best.
   const moue::router deepseek_v3 =
-      moue::router{moue::linear_score{}, moue::group_limited{8, {.size = 32, .saved = 4, .best = 2}},
+      moue::router{moue::linear_score{}, moue::group_limited{8, {.size = 32, .allowed = 4, .best = 2}},
                    moue::sigmoid_renormalised{.scale = 2.5}}
           .with(moue::biased_sigmoid{})
           .with(moue::sigmoid_probability{});
@@ -37,7 +37,7 @@ int main() {
 
   // Softmax over all, times 16; 3 of 8 groups, judged by their best. Two shared experts are fused into one of twice the
   // hidden size.
-  const moue::router deepseek_v2{moue::linear_score{}, moue::group_limited{6, {.size = 20, .saved = 3}},
+  const moue::router deepseek_v2{moue::linear_score{}, moue::group_limited{6, {.size = 20, .allowed = 3}},
                                  moue::softmax_then_select{.scale = 16}};
   const moue::expert_pool fused{kind_behind(160), moue::swiglu{.width = 5120, .hidden = 1536},
                                 moue::swiglu{.width = 5120, .hidden = 3072}};

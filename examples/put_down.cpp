@@ -5,7 +5,7 @@
 // it up and finishes, with the bits of a step that was never interrupted.
 
 #include <cmath>
-#include <cstdint>
+#include <cstddef>
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
@@ -49,36 +49,18 @@ void get(std::istream& in, T* data, std::size_t count) {
   in.read(reinterpret_cast<char*>(data), static_cast<std::streamsize>(count * sizeof(T)));
 }
 
-void put_position(std::ostream& out, const moue::pass_position& at) {
-  const moue::index_t numbers[] = {at.tokens, at.next, at.reached, std::ssize(at.entries), std::ssize(at.elsewhere)};
-  const bool flags[] = {at.backward, at.halfway, at.armed, at.counts};
-  put(out, numbers, 5);
-  put(out, flags, 4);
-  put(out, at.entries.data(), at.entries.size());
-  put(out, at.elsewhere.data(), at.elsewhere.size());
-}
-
-moue::pass_position get_position(std::istream& in) {
-  moue::index_t numbers[5];
-  bool flags[4];
-  get(in, numbers, 5);
-  get(in, flags, 4);
-  moue::pass_position at{.tokens = numbers[0],
-                         .next = numbers[1],
-                         .reached = numbers[2],
-                         .backward = flags[0],
-                         .halfway = flags[1],
-                         .armed = flags[2],
-                         .counts = flags[3]};
-  at.entries.resize(static_cast<std::size_t>(numbers[3]));
-  at.elsewhere.resize(static_cast<std::size_t>(numbers[4]));
-  get(in, at.entries.data(), at.entries.size());
-  get(in, at.elsewhere.data(), at.elsewhere.size());
-  return at;
+/// Weights as after some training: the router reads the depth state, of which it would see nothing at first.
+moue::parameters<float> trained() {
+  auto weights = model.initialize<float>(7);
+  for (moue::index_t i = 0; i < weights.layout().tensors(); ++i)
+    if (weights.layout()[i].name.ends_with("trajectory_map"))
+      for (moue::index_t j = 0; j < weights.layout()[i].size(); ++j)
+        weights[i].data[j] = std::cos(static_cast<float>(j));
+  return weights;
 }
 
 void half_a_step(const std::filesystem::path& path, const std::vector<float>& x) {
-  const auto weights = model.initialize<float>(7);
+  const auto weights = trained();
   moue::workspace scratch(model.workspace_bytes<float>(options));
   auto pass = model.start(weights, options, scratch);
   step it{x};
@@ -86,16 +68,23 @@ void half_a_step(const std::filesystem::path& path, const std::vector<float>& x)
   for (moue::index_t layer = 0; layer < half; ++layer) pass.forward(layer, it.rows(), it.rows());
 
   std::ofstream out(path, std::ios::binary);
-  put_position(out, pass.position());
+  const auto position = pass.position().to_bytes();
+  const std::size_t size = position.size();
+  put(out, &size, 1);
+  put(out, position.data(), size);
   put(out, scratch.bytes().data(), scratch.bytes().size());
   put(out, it.data.data(), it.data.size());  // the activations are the host's
 }
 
 void the_other_half(const std::filesystem::path& path, step& it) {
-  const auto weights = model.initialize<float>(7);
+  const auto weights = trained();
   moue::workspace scratch(model.workspace_bytes<float>(options));
   std::ifstream in(path, std::ios::binary);
-  const auto position = get_position(in);
+  std::size_t size = 0;
+  get(in, &size, 1);
+  std::vector<std::byte> bytes(size);
+  get(in, bytes.data(), size);
+  const auto position = moue::pass_position::from_bytes(bytes);
   get(in, scratch.bytes().data(), scratch.bytes().size());
   it.data.resize(tokens * width);
   get(in, it.data.data(), it.data.size());
@@ -117,7 +106,7 @@ int main() {
 
   step expected{x}, it{{}};
   {
-    const auto weights = model.initialize<float>(7);
+    const auto weights = trained();
     moue::workspace scratch(model.workspace_bytes<float>(options));
     auto pass = model.start(weights, options, scratch);
     pass.begin(tokens);

@@ -1,13 +1,15 @@
 // SPDX-FileCopyrightText: 2026 The moue authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Expert parallelism over MPI: every rank has tokens of its own, all routers, and its share of the experts. Outputs, input
-// gradients and the experts' gradients have the bits of one rank that does it all.
+// Expert parallelism over MPI: every rank has tokens of its own, some of them padding, all routers, and its share of the
+// experts; the balancing loss is that of the tokens of all ranks. Outputs, input gradients and the experts' gradients have
+// the bits of one rank that does it all.
 
 #include <mpi.h>
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <cstdio>
 #include <cstring>
 #include <moue/moue.hpp>
@@ -19,7 +21,8 @@
 
 namespace {
 
-constexpr moue::index_t tokens = 48, width = 16, depth = 3, experts = 8;  // tokens of a rank
+using moue::index_t;
+constexpr index_t tokens = 48, width = 16, depth = 3, experts = 8;  // tokens of a rank
 
 const moue::swiglu expert{.width = width, .hidden = 24};
 const moue::staggered_rotation topology{.depth = depth, .pool = experts, .window = 6, .stride = 2};
@@ -32,34 +35,56 @@ const moue::mixture routers{moue::zero_expert{.width = width}, topology, moue::u
 using floats = std::vector<float>;
 moue::matrix_view<float> view(floats& v) { return {v.data(), std::ssize(v) / width, width}; }
 
+/// Weights as after some training: routers read the depth state, of which they would see nothing at first.
+moue::parameters<float> trained(const auto& of) {
+  auto weights = of.template initialize<float>(7);
+  for (index_t i = 0; i < weights.layout().tensors(); ++i)
+    if (weights.layout()[i].name.ends_with("trajectory_map"))
+      for (index_t j = 0; j < weights.layout()[i].size(); ++j) weights[i].data[j] = std::cos(static_cast<float>(i + j));
+  return weights;
+}
+/// Every seventh token is padding.
+std::vector<std::uint8_t> mask(std::size_t first, std::size_t count) {
+  std::vector<std::uint8_t> valid(count);
+  for (std::size_t t = 0; t < count; ++t) valid[t] = (first + t) % 7 != 3;
+  return valid;
+}
+
 /// Forward and backward on the tokens of all ranks; the gradient of y is y. Returns y and then dx.
 std::pair<floats, floats> on_one_rank(const moue::parameters<float>& weights, floats x, moue::gradients<float>& into,
                                       float& balance) {
   const moue::pass_options options{.tokens = std::ssize(x) / width};
   moue::workspace scratch(model.workspace_bytes<float>(options));
   auto pass = model.start(weights, options, scratch);
-  pass.begin(options.tokens);
-  for (moue::index_t layer = 0; layer < depth; ++layer) pass.forward(layer, view(x), view(x));
-  balance = pass.balance();
+  const auto valid = mask(0, static_cast<std::size_t>(options.tokens));
+  pass.begin(options.tokens, {.valid = {valid.data(), options.tokens}, .token_ids = {}, .labels = {}});
+  for (index_t layer = 0; layer < depth; ++layer) pass.forward(layer, view(x), view(x));
   const floats y = x;
-  for (moue::index_t layer = depth; layer-- > 0;) pass.backward(layer, view(x), view(x), into);
+  balance = pass.balance();
+  pass.arm();
+  for (index_t layer = depth; layer-- > 0;) pass.backward(layer, view(x), view(x), into);
   return {y, x};
 }
 
-template <class T>
-void add_over_ranks(std::vector<T>& values, MPI_Datatype type, MPI_Op op = MPI_SUM) {
-  MPI_Allreduce(MPI_IN_PLACE, values.data(), static_cast<int>(values.size()), type, op, MPI_COMM_WORLD);
+/// What routing did on all ranks.
+void add_over_ranks(moue::routing_counts<float>& counts) {
+  counts.each_array([]<class T>(std::vector<T>& array, moue::reduction how) {
+    const MPI_Datatype type = std::is_same_v<T, float> ? MPI_FLOAT : sizeof(T) == 1 ? MPI_UINT8_T : MPI_INT64_T;
+    MPI_Allreduce(MPI_IN_PLACE, array.data(), static_cast<int>(array.size()), type,
+                  how == moue::reduction::sum ? MPI_SUM : MPI_MAX, MPI_COMM_WORLD);
+  });
 }
 
 /// The same on the tokens of this rank. `into` is of the routers, `own` of the experts that this rank owns.
 std::pair<floats, floats> on_this_rank(const moue::parameters<float>& weights, const auto& remote, floats x,
-                                       moue::gradients<float>& into, moue::gradients<float>& own, float& balance) {
+                                       const std::vector<std::uint8_t>& valid, moue::gradients<float>& into,
+                                       moue::gradients<float>& own, float& balance) {
   const moue::pass_options options{.tokens = tokens};
   moue::workspace scratch(routers.workspace_bytes<float>(options));
   auto pass = routers.start(weights, options, scratch);
   std::vector<typename std::remove_cvref_t<decltype(remote)>::visit> visits(depth);
-  pass.begin(tokens);
-  for (moue::index_t layer = 0; layer < depth; ++layer) {
+  pass.begin(tokens, {.valid = {valid.data(), tokens}, .token_ids = {}, .labels = {}});
+  for (index_t layer = 0; layer < depth; ++layer) {
     const auto assignments = pass.route(layer, view(x));
     remote.forward(assignments, view(x), view(x), visits[static_cast<std::size_t>(layer)]);
     pass.ran(layer, assignments);
@@ -67,15 +92,12 @@ std::pair<floats, floats> on_this_rank(const moue::parameters<float>& weights, c
   const floats y = x;
 
   auto counts = pass.counts();  // a balancing loss looks at the tokens of all ranks
-  add_over_ranks(counts.tokens, MPI_INT64_T);
-  add_over_ranks(counts.demand, MPI_INT64_T);
-  add_over_ranks(counts.load, MPI_INT64_T);
-  add_over_ranks(counts.probability, MPI_FLOAT);
-  add_over_ranks(counts.open, MPI_UINT8_T, MPI_MAX);
+  add_over_ranks(counts);
   balance = pass.balance(counts);
+  pass.arm(1, counts);
 
   floats dgates, of_router(x.size());
-  for (moue::index_t layer = depth; layer-- > 0;) {
+  for (index_t layer = depth; layer-- > 0;) {
     remote.backward(pass.assignments(layer), view(x), view(x), dgates, own, visits[static_cast<std::size_t>(layer)]);
     pass.route_backward(layer, {dgates.data(), std::ssize(dgates)}, view(of_router), into);
     for (std::size_t i = 0; i < x.size(); ++i) x[i] += of_router[i];
@@ -100,47 +122,47 @@ int main(int argc, char** argv) {
   const floats here(x.begin() + static_cast<std::ptrdiff_t>(mine) * rank,
                     x.begin() + static_cast<std::ptrdiff_t>(mine) * (rank + 1));
 
-  const auto all = model.initialize<float>(7);
+  const auto all = trained(model);
   moue::gradients<float> of_all(model.layout());
   float balance_of_all = 0, balance = 0;
   const auto [y_of_all, dx_of_all] = on_one_rank(all, x, of_all, balance_of_all);
 
   // The experts of this rank, and the routers: both have the weights that the whole has.
-  const moue::index_t own = experts / ranks;
+  const index_t own = experts / ranks;
   const moue::executor run{expert, own, moue::cpu{1}};
   moue::parameters<float> weights(run.layout());
-  const moue::index_t first = model.layout()->expert_first(rank * own);
-  for (moue::index_t i = 0; i < weights.layout().tensors(); ++i)
+  const index_t first = model.layout()->expert_first(rank * own);
+  for (index_t i = 0; i < weights.layout().tensors(); ++i)
     std::copy_n(all[first + i].data, weights.layout()[i].size(), weights[i].data);
-  const auto of_routers = routers.initialize<float>(7);
+  const auto of_routers = trained(routers);
   moue::gradients<float> into(routers.layout()), own_gradients(weights.shared_layout());
   const remote_experts<std::remove_const_t<decltype(run)>> remote{MPI_COMM_WORLD, run, weights};
-  const auto [y, dx] = on_this_rank(of_routers, remote, here, into, own_gradients, balance);
+  const auto [y, dx] = on_this_rank(of_routers, remote, here, mask(static_cast<std::size_t>(rank) * tokens, tokens),
+                                    into, own_gradients, balance);
 
   int same[] = {same_bits(y.data(), y_of_all.data() + mine * static_cast<std::size_t>(rank), mine),
                 same_bits(dx.data(), dx_of_all.data() + mine * static_cast<std::size_t>(rank), mine), 1,
                 std::abs(balance - balance_of_all) <= 1e-5f * balance_of_all};
-  for (moue::index_t i = 0; i < weights.layout().tensors(); ++i)
+  for (index_t i = 0; i < weights.layout().tensors(); ++i)
     if (own_gradients.live(i))
       same[2] = same[2] && same_bits(own_gradients[i].data, of_all[first + i].data,
                                      static_cast<std::size_t>(weights.layout()[i].size()));
   MPI_Allreduce(MPI_IN_PLACE, same, 4, MPI_INT, MPI_LAND, MPI_COMM_WORLD);
 
   bool close = true;  // routers' gradients are sums of every rank's sum, and rounded accordingly
-  for (moue::index_t i = 0; i < into.layout().tensors(); ++i) {
+  for (index_t i = 0; i < into.layout().tensors(); ++i) {
     const moue::matrix_view<float> sum = into[i];
     const auto expected = std::as_const(of_all)[into.layout()[i].name];
     MPI_Allreduce(MPI_IN_PLACE, sum.data, static_cast<int>(into.layout()[i].size()), MPI_FLOAT, MPI_SUM,
                   MPI_COMM_WORLD);
     float largest = 0, error = 0;
-    for (moue::index_t j = 0; j < into.layout()[i].size(); ++j) {
+    for (index_t j = 0; j < into.layout()[i].size(); ++j) {
       largest = std::max(largest, std::abs(expected.data[j]));
       error = std::max(error, std::abs(sum.data[j] - expected.data[j]));
     }
     close = close && error <= 1e-5f * largest;
   }
   if (rank == 0) {
-    std::printf("%d ranks, %td experts each\n", ranks, own);
     const char* const names[] = {"outputs", "input gradients", "experts' gradients"};
     for (int i = 0; i < 3; ++i) std::printf("%s: %s\n", names[i], same[i] ? "same bits as on one rank" : "differ");
     std::printf("balancing loss: %s\n", same[3] ? "equal to rounding" : "differs");

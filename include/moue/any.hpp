@@ -43,6 +43,8 @@ class any_pass {
 
   virtual ~any_pass() = default;
   virtual index_t tokens() const = 0;
+  virtual index_t first_layer() const = 0;
+  virtual index_t layers() const = 0;
   virtual index_t valid_tokens() const = 0;
   virtual void rebind(const parameters<S>& weights) = 0;
   virtual const pass_position& position() const = 0;
@@ -60,9 +62,11 @@ class any_pass {
   virtual vector_view<const C> queue_balance() const = 0;
   virtual void arm(C scale = C(1)) = 0;
   virtual void arm(std::span<const C> scales) = 0;
+  virtual void arm(C scale, const routing_counts<C>& of_all) = 0;
   virtual void arm(std::span<const C> scales, const routing_counts<C>& of_all) = 0;
   virtual routing_counts<C> counts() const = 0;
   virtual depth_statistics<C> statistics() const = 0;
+  virtual depth_statistics<C> statistics(const routing_counts<C>& of_all) const = 0;
 
   void backward(index_t layer, matrix_view<const S> dy, matrix_view<S> dx, gradients<C>& into) {
     backward(layer, dy, layer_gradient<S>{dx, {}}, into);

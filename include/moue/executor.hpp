@@ -188,8 +188,8 @@ class executor {
                  std::to_string(scratch.gate.size);
         },
         "take scratch for the largest batch");
-    const bool keep_outputs = needs_outputs && !record.outputs.empty();
-    const matrix_view<C> out = keep_outputs ? record.outputs : scratch.out;
+    const bool save_outputs = needs_outputs && !record.outputs.empty();
+    const matrix_view<C> out = save_outputs ? record.outputs : scratch.out;
     send_weights(weights, scratch.tables);
     each_block<S>(plan, r.entries(), scratch, [&](const auto& ops, const auto& kind, const plan_block& at) {
       ops.each_row(at.rows, detail::gather_gate<C>{entries_of(r, plan, at), {scratch.gate.data + at.first, at.rows}});

@@ -5,16 +5,14 @@
 /// @file
 /// Pass: one batch's way through a range of layers, forward, balance and backward.
 
-#include <algorithm>
-#include <array>
 #include <cstdint>
-#include <span>
 #include <string>
 #include <string_view>
-#include <utility>
 
 #include "moue/mixture.hpp"
+#include "moue/pass/balance.hpp"
 #include "moue/pass/checks.hpp"
+#include "moue/pass/route.hpp"
 #include "moue/pass/state.hpp"
 
 namespace moue::inline v0_1 {
@@ -29,37 +27,30 @@ namespace moue::inline v0_1 {
 /// the host at the first run on backends with memory of their own. `S` is the storage type of weights, inputs and
 /// outputs, `C` the type of all arithmetic. Moves, and is not copied. Not thread-safe; any number of passes may run
 /// over the same mixture and weights at once, each with a workspace of its own.
+///
+/// What it counts and its balancing loss are members of its base: `counts`, `statistics`, `balance`, `arm`
+/// (moue/pass/balance.hpp).
 template <class MixtureT, Storage S>
-class pass {
-  using loss_type = typename MixtureT::loss_type;
+class pass : public detail::balanced_pass<MixtureT, S> {
   using backend_type = typename MixtureT::backend_type;
   static constexpr std::string_view where = "pass";
 
  public:
   using C = compute_t<S>;
-  using loss_value_type =
-      loss_value<C, detail::part_count<loss_type>>;  ///< what `balance` returns: the loss and its parts
 
   /// Throws if `scratch` is smaller than `workspace_bytes` says or `weights` belong to another layout.
   pass(const MixtureT& model, const parameters<S>& weights, const pass_options& options, workspace& scratch)
-      : state_(model, options, scratch) {
+      : balance_type(model, options, scratch) {
     rebind(weights);
     state_.begin(0, {}, {});
   }
   /// Picks up what was put down, see `mixture::resume`.
   pass(const MixtureT& model, const parameters<S>& weights, const pass_options& options, workspace& scratch,
        const pass_position& position, const side_inputs& inputs)
-      : state_(model, options, scratch) {
+      : balance_type(model, options, scratch) {
     rebind(weights);
     checks().batch(position.tokens, inputs);
-    detail::require(
-        position.next >= state_.memory.first && position.next <= position.reached &&
-            position.reached <= state_.memory.end && position.elsewhere.size() == state_.at.elsewhere.size() &&
-            std::equal(position.entries.begin(), position.entries.end(), state_.memory.visits.begin(),
-                       state_.memory.visits.end(),
-                       [](index_t n, const auto& visit) { return n >= 0 && n <= visit.experts.size; }),
-        where, [] { return std::string("the position is one of another pass"); },
-        "resume with the options that the pass was started with");
+    checks().position(position, state_.memory.visits);
     state_.at = position;
     state_.attach(position.tokens, inputs);
     for (std::size_t i = 0; i < position.entries.size(); ++i) {  // the plans are there: the bytes were copied
@@ -84,10 +75,6 @@ class pass {
   index_t first_layer() const { return state_.memory.first; }
   /// Layers of the range.
   index_t layers() const { return state_.memory.end - state_.memory.first; }
-  /// Tokens of the batch that are not padding. Waits where the backend works asynchronously.
-  index_t valid_tokens() const {
-    return detail::download<backend_type, index_t>(model().backend(), state_.memory.valid_tokens.data);
-  }
 
   /// Uses other weights of the same layout from now on, such as weights that were gathered again for backward. They
   /// must outlive the pass.
@@ -120,7 +107,8 @@ class pass {
 
   /// The same with an input of its own for the router; needs `pass_options::router_input`.
   void forward(index_t layer, const layer_input<S>& x, matrix_view<S> y) {
-    check_input(layer, x);
+    checks().forward("forward", layer, false);
+    checks().input(x);
     checks().matrix("y", y);
     check_output(x.experts, y);
     if (state_.options.router_input) check_output(x.router, y);
@@ -164,7 +152,7 @@ class pass {
         state_.options.router_input || routed_.data == nullptr || x.data == routed_.data, where,
         [] { return std::string("the experts were given another input than the router"); },
         "set pass_options::router_input");
-    if (state_.training() && !state_.options.router_input) check_there(layer, state_.saved(layer).experts);
+    if (state_.training() && !state_.options.router_input) checks().there(layer, state_.saved(layer).experts);
     const bool own = adopt(layer, r);
     run_rows(layer, x, state_.assignments(layer), y, own);
   }
@@ -178,69 +166,6 @@ class pass {
     finish(layer, own);
   }
 
-  // --- the balancing loss -------------------------------------------------------------------------------------------
-
-  /// The balancing loss of the layers that have run so far, its weights included, and its parts; 0 for `no_balancing`.
-  /// Averages are over all layers of the mixture, whether or not they ran. Changes nothing. Waits where the backend
-  /// works asynchronously.
-  loss_value_type balance() const { return value_of(queue_balance()); }
-  /// The same of counts that were added up over ranges of layers or over ranks.
-  loss_value_type balance(const routing_counts<C>& of_all) const {
-    if constexpr (state_type::balances) send(of_all);
-    state_.value(state_.memory.given_counts);
-    return value_of(state_.memory.loss);
-  }
-  /// The same as `balance()` without waiting: the loss will stand in the first element of the result, in the backend's
-  /// memory, and its parts behind it.
-  vector_view<const C> queue_balance() const {
-    state_.value(state_.memory.counts);
-    return state_.memory.loss;
-  }
-
-  /// Makes the balancing loss take part in the backward runs that follow, its gradient multiplied by `scale`, until the
-  /// next `begin` or `rewind`. Call it between the last forward and the first backward.
-  void arm(C scale = C(1)) {
-    check_arm();
-    check_counted();
-    state_.arm(state_.memory.counts, {scale, {}});
-  }
-  /// The same with a scale for every part of a sum, [parts], or for every part at every layer, [parts, layers].
-  void arm(std::span<const C> scales) {
-    check_arm();
-    check_counted();
-    state_.arm(state_.memory.counts, {C(1), send(scales)});
-  }
-  /// The same for the loss of counts that were added up over ranges of layers or over ranks.
-  void arm(std::span<const C> scales, const routing_counts<C>& of_all) {
-    check_arm();
-    if constexpr (state_type::balances) send(of_all);
-    state_.arm(state_.memory.given_counts, {C(1), send(scales)});
-  }
-
-  /// What routing did in the layers that have run so far. Allocates, and waits where the backend works asynchronously.
-  routing_counts<C> counts() const {
-    routing_counts<C> result;
-    const auto& from = state_.memory.counts;
-    const auto fetch = [&]<class T>(const T* data, index_t size, std::vector<T>& to) {
-      to.resize(static_cast<std::size_t>(size));
-      model().backend().download(data, std::span<T>(to));
-    };
-    fetch(from.tokens.data, from.tokens.size, result.tokens);
-    fetch(from.demand.data, from.demand.size, result.demand);
-    fetch(from.load.data, from.load.size, result.load);
-    fetch(from.probability.data, from.probability.size, result.probability);
-    fetch(from.open.data, from.open.size, result.open);
-    fetch(from.token_loss.data, from.token_loss.rows * from.token_loss.cols, result.token_loss);
-    return result;
-  }
-  /// The same in the form that losses read. Mean probabilities are zeros without a balancing loss. Views of the
-  /// workspace, valid until the next call to the pass.
-  depth_statistics<C> statistics() const {
-    const auto form = state_.former(state_.memory.counts);
-    state_.operations().each_row(1, form);
-    return form.statistics(valid_tokens());
-  }
-
   // --- backward -----------------------------------------------------------------------------------------------------
 
   /// From dy, the gradient of layer `layer`'s output, assigns dx and adds to `into`. dx may be dy. Layers must come in
@@ -252,20 +177,20 @@ class pass {
   /// The same with the router's input gradient apart; needs `pass_options::router_input`.
   void backward(index_t layer, matrix_view<const S> dy, const layer_gradient<S>& dx, gradients<C>& into) {
     checks().backward("backward", layer, false);
-    check_gradients(into);
+    detail::check_gradients<backend_type>(model(), into);
     checks().matrix("dy", dy);
-    check_gradient(dx);
+    checks().gradient(dx);
     detail::check_overlap(where, "dy", dy, "dx", dx.experts);
     if (state_.options.router_input) {
       detail::check_overlap(where, "dy", dy, "the router's dx", dx.router);
       if (detail::overlap(dx.experts, dx.router)) detail::refuse_overlap(where, "the experts' dx", "the router's dx");
     }
-    check_there(layer, state_.saved(layer).experts);
-    check_there(layer, state_.saved(layer).router);
+    checks().there(layer, state_.saved(layer).experts);
+    checks().there(layer, state_.saved(layer).router);
     const auto dgates = own_dgates(layer);
     run_back<C>(layer, dy, state_.rows(state_.memory.dx), dgates, into);
     const matrix_view<const C> dx_experts = state_.rows(state_.memory.dx);
-    const matrix_view<const C> dx_router = state_.route_backward(layer, *weights_, dgates, into);
+    const matrix_view<const C> dx_router = router_steps().backward(layer, *weights_, dgates, into);
     const auto ops = state_.operations();
     if (state_.options.router_input) {
       ops.each_element(tokens(), model().width(), detail::convert_element<C, S>{dx_experts, dx.experts});
@@ -291,12 +216,12 @@ class pass {
   void run_backward(index_t layer, matrix_view<const S> dy, matrix_view<S> dx, vector_view<C> dgates,
                     gradients<C>& into) {
     checks().backward("run_backward", layer, false);
-    check_gradients(into);
+    detail::check_gradients<backend_type>(model(), into);
     checks().matrix("dy", dy);
     checks().matrix("dx", dx);
     detail::check_overlap(where, "dy", dy, "dx", dx);
-    check_dgates(layer, dgates);
-    check_there(layer, state_.saved(layer).experts);
+    checks().dgates(dgates.data, dgates.size, state_.assignments(layer).entries());
+    checks().there(layer, state_.saved(layer).experts);
     run_back<S>(layer, dy, dx, dgates, into);
     state_.at.backward = state_.at.halfway = true;
   }
@@ -305,11 +230,11 @@ class pass {
   /// ran.
   void route_backward(index_t layer, vector_view<const C> dgates, matrix_view<S> dx, gradients<C>& into) {
     checks().backward("route_backward", layer, true);
-    check_gradients(into);
+    detail::check_gradients<backend_type>(model(), into);
     checks().matrix("dx", dx);
-    check_dgates(layer, dgates);
-    check_there(layer, state_.saved(layer).router);
-    const matrix_view<const C> dx_router = state_.route_backward(layer, *weights_, dgates, into);
+    checks().dgates(dgates.data, dgates.size, state_.assignments(layer).entries());
+    checks().there(layer, state_.saved(layer).router);
+    const matrix_view<const C> dx_router = router_steps().backward(layer, *weights_, dgates, into);
     state_.operations().each_element(tokens(), model().width(), detail::convert_element<C, S>{dx_router, dx});
     finish_backward(layer);
   }
@@ -317,10 +242,7 @@ class pass {
   /// Back to where forward ended, so that backward can run again over what was saved: for several losses, or for a
   /// check of gradients. Disarms the balancing loss. `dstate_out` keeps what it holds.
   void rewind() {
-    detail::require(
-        state_.training() && !(state_.at.halfway && !state_.at.backward), where,
-        [] { return std::string("rewind was called where no backward can begin"); },
-        "start the pass with mode::training, and run every layer that was routed");
+    checks().rewind();
     state_.at.next = state_.at.reached;
     state_.at.backward = state_.at.halfway = state_.at.armed = false;
   }
@@ -385,11 +307,9 @@ class pass {
   }
 
  private:
-  using state_type = detail::pass_state<MixtureT, S>;
-
-  detail::pass_checks checks() const {
-    return {state_.options, state_.at, state_.memory.first, state_.memory.end, model().width(), state_.begun};
-  }
+  using balance_type = detail::balanced_pass<MixtureT, S>;
+  using balance_type::checks;
+  using balance_type::state_;
 
   /// y may lie where x does, unless that is to stay for backward.
   void check_output(const matrix_view<const S>& x, const matrix_view<S>& y) const {
@@ -400,67 +320,11 @@ class pass {
         "give y memory of its own, or leave pass_options::external_inputs out");
   }
 
-  void check_input(index_t layer, const layer_input<S>& x) const {
-    checks().forward("forward", layer, false);
-    checks().matrix("x", x.experts);
-    if (state_.options.router_input)
-      checks().matrix("the router's x", x.router);
-    else
-      detail::require(
-          x.router.data == nullptr, where, [] { return std::string("the router got an input of its own"); },
-          "set pass_options::router_input");
-  }
-  void check_gradient(const layer_gradient<S>& dx) const {
-    checks().matrix("dx", dx.experts);
-    if (state_.options.router_input)
-      checks().matrix("the router's dx", dx.router);
-    else
-      detail::require(
-          dx.router.data == nullptr, where, [] { return std::string("the router got a gradient of its own"); },
-          "set pass_options::router_input");
-  }
-  void check_gradients(const gradients<C>& into) const {
-    detail::require(
-        into.layout().same_shapes(*model().layout()), where,
-        [] { return std::string("the gradients belong to another layout"); },
-        "create them from this mixture's layout()");
-    if constexpr (!detail::on_host<backend_type>)
-      detail::check_external(into.owns_marks() && model().experts() > 0, where, "the gradients", "make_gradients");
-  }
-  void check_dgates(index_t layer, const vector_view<const C>& dgates) const {
-    const index_t entries = state_.assignments(layer).entries();
-    detail::require(
-        dgates.size == entries && (dgates.data != nullptr || entries == 0), where,
-        [&] {
-          return std::to_string(dgates.size) + " gradients of gates were given for " + std::to_string(entries) +
-                 " entries" + (dgates.data == nullptr ? ", and they are null" : "");
-        },
-        "give one per entry of what ran");
-  }
-  /// What is external is not there once a pass was picked up.
-  void check_there(index_t layer, const matrix_view<const S>& input) const {
-    detail::require(
-        input.data != nullptr || tokens() == 0, where,
-        [&] { return "the external input of layer " + std::to_string(layer) + " is not there"; },
-        "give it to rebind_input after resume");
-  }
-  void check_counted() const {
-    detail::require(
-        state_.at.counts, where,
-        [] { return std::string("the balancing loss was armed over layers that were not counted"); },
-        "give the counts of all layers: arm(scales, counts)");
-  }
-  void check_arm() const {
-    detail::require(
-        state_.training() && !state_.at.backward && !state_.at.halfway, where,
-        [] { return std::string("the balancing loss was armed where no backward can begin"); },
-        "arm it in training, between the last forward and the first backward");
-  }
-
+  detail::router_steps<MixtureT, S> router_steps() { return {state_}; }
   template <class Given = detail::router_selects>
   void route_rows(index_t layer, const matrix_view<const S>& x, const Given& given = {}) {
     routed_ = x;
-    state_.route(layer, *weights_, state_.save_router(layer, x), given);
+    router_steps().forward(layer, *weights_, state_.save_router(layer, x), given);
     state_.at.halfway = true;
   }
   bool adopt(index_t layer, const routing<C>& r) {
@@ -474,7 +338,7 @@ class pass {
     finish(layer, own);
   }
   void finish(index_t layer, bool own) {
-    state_.count(layer, own);
+    this->count(layer, own);
     state_.at.halfway = false;
     state_.at.next = state_.at.reached = layer + 1;
   }
@@ -494,44 +358,7 @@ class pass {
     state_.at.next = layer;
   }
 
-  loss_value_type value_of(const vector_view<const C>& from) const {
-    std::array<C, 1 + detail::part_count<loss_type>> values{};
-    model().backend().download(from.data, std::span<C>(values));
-    loss_value_type result{values[0]};
-    std::copy(values.begin() + 1, values.end(), result.parts.begin());
-    return result;
-  }
-  /// Scales where the backend can read them.
-  vector_view<const C> send(std::span<const C> scales) const {
-    constexpr index_t parts = detail::part_count<loss_type>;
-    detail::require(
-        std::ssize(scales) == parts || std::ssize(scales) == parts * model().layers(), where,
-        [&] {
-          return std::to_string(scales.size()) + " scales were given for " + std::to_string(parts) +
-                 " parts of the balancing loss";
-        },
-        "give one per part, or one per part and layer");
-    model().backend().upload(scales, state_.memory.given_scales.data);
-    return {state_.memory.given_scales.data, std::ssize(scales)};
-  }
-  void send(const routing_counts<C>& counts) const {
-    const auto& to = state_.memory.given_counts;
-    const auto put = [&]<class T>(const std::vector<T>& from, T* data, index_t size) {
-      detail::require(
-          std::ssize(from) == size, where, [] { return std::string("the counts are those of another mixture"); },
-          "add up what pass::counts gives");
-      model().backend().upload(std::span<const T>(from), data);
-    };
-    put(counts.tokens, to.tokens.data, to.tokens.size);
-    put(counts.demand, to.demand.data, to.demand.size);
-    put(counts.load, to.load.data, to.load.size);
-    put(counts.probability, to.probability.data, to.probability.size);
-    put(counts.open, to.open.data, to.open.size);
-    put(counts.token_loss, to.token_loss.data, to.token_loss.rows * to.token_loss.cols);
-  }
-
   const parameters<S>* weights_ = nullptr;
-  state_type state_;
   matrix_view<const S> routed_;  // the input of a layer that is to run; unknown once picked up
 };
 

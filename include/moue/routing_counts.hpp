@@ -16,6 +16,24 @@
 
 namespace moue::inline v0_1 {
 
+/// How an array of counts takes in that of another range or rank.
+enum class reduction { sum, maximum };
+
+namespace detail {
+
+/// Calls `f(how, ...)` for every array of one or several counts, given side by side.
+void each_count(const auto& f, auto&... counts) {
+  f(reduction::sum, counts.tokens...);
+  f(reduction::sum, counts.demand...);
+  f(reduction::sum, counts.load...);
+  f(reduction::sum, counts.rows...);
+  f(reduction::sum, counts.probability...);
+  f(reduction::maximum, counts.open...);
+  f(reduction::sum, counts.token_loss...);
+}
+
+}  // namespace detail
+
 /// Counts of a whole depth, with zeros for layers that did not run. Only valid (unpadded) tokens count. Columns stand
 /// layer after layer, as in `depth_statistics`. Shares are ratios and do not add up; these do: integers exactly, sums of
 /// probabilities and losses up to rounding, and to the bit where all but one of the terms are zero, as they are for ranges
@@ -25,6 +43,7 @@ struct routing_counts {
   std::vector<std::int64_t> tokens;  ///< [layers] valid tokens
   std::vector<std::int64_t> demand;  ///< [columns] entries that the router selected
   std::vector<std::int64_t> load;    ///< [columns] rows that ran on the column's expert
+  std::vector<std::int64_t> rows;    ///< [layers, experts] rows that ran, also on experts that are no candidates
   std::vector<C> probability;        ///< [columns] probabilities summed over tokens; zeros without a balancing loss
   std::vector<std::uint8_t> open;    ///< [columns] 0 where the logit was minus infinity for every token, else 1
   std::vector<C> token_loss;         ///< [layers, parts] token losses summed over tokens; empty without one
@@ -35,7 +54,7 @@ struct routing_counts {
     if (empty()) return *this = other;
     detail::require(
         tokens.size() == other.tokens.size() && demand.size() == other.demand.size() &&
-            token_loss.size() == other.token_loss.size(),
+            rows.size() == other.rows.size() && token_loss.size() == other.token_loss.size(),
         "routing_counts",
         [&] {
           return "counts of " + std::to_string(tokens.size()) + " layers with " + std::to_string(demand.size()) +
@@ -43,15 +62,12 @@ struct routing_counts {
                  std::to_string(other.demand.size());
         },
         "add counts of one mixture");
-    const auto add = [](auto& to, const auto& from) {
-      for (std::size_t i = 0; i < to.size(); ++i) to[i] += from[i];
-    };
-    add(tokens, other.tokens);
-    add(demand, other.demand);
-    add(load, other.load);
-    add(probability, other.probability);
-    add(token_loss, other.token_loss);
-    for (std::size_t i = 0; i < open.size(); ++i) open[i] = (std::max)(open[i], other.open[i]);
+    detail::each_count(
+        [](reduction how, auto& to, const auto& from) {
+          for (std::size_t i = 0; i < to.size(); ++i)
+            to[i] = how == reduction::sum ? to[i] + from[i] : (std::max)(to[i], from[i]);
+        },
+        *this, other);
     return *this;
   }
   /// The sum of both; throws as `+=` does.
@@ -61,6 +77,12 @@ struct routing_counts {
 
   /// Whether there are no counts at all: of a default-constructed value.
   bool empty() const { return tokens.empty(); }
+
+  /// Calls `f(array, how)` for every vector above, with the reduction that adds the same array of another rank: all that
+  /// a sum over ranks has to do.
+  void each_array(const auto& f) {
+    detail::each_count([&](reduction how, auto& array) { f(array, how); }, *this);
+  }
 };
 
 namespace detail {
@@ -71,20 +93,25 @@ struct counts_view {
   vector_view<std::int64_t> tokens;
   vector_view<std::int64_t> demand;
   vector_view<std::int64_t> load;
+  vector_view<std::int64_t> rows;
   vector_view<C> probability;
   vector_view<std::uint8_t> open;
-  matrix_view<C> token_loss;
+  vector_view<C> token_loss;
 
-  static counts_view take(auto& memory, index_t layers, index_t columns, index_t parts) {
+  static counts_view take(auto& memory, index_t layers, index_t columns, index_t experts, index_t parts) {
     counts_view counts;
     counts.tokens = memory.template take<std::int64_t>(layers, "counts of tokens");
     counts.demand = memory.template take<std::int64_t>(columns, "counts of demand");
     counts.load = memory.template take<std::int64_t>(columns, "counts of load");
+    counts.rows = memory.template take<std::int64_t>(layers * experts, "counts of rows");
     counts.probability = memory.template take<C>(columns, "sums of probabilities");
     counts.open = memory.template take<std::uint8_t>(columns, "open candidates");
-    counts.token_loss = memory.template take<C>(layers, parts, "sums of token losses");
+    counts.token_loss = memory.template take<C>(layers * parts, "sums of token losses");
     return counts;
   }
+
+  index_t experts() const { return tokens.size > 0 ? rows.size / tokens.size : 0; }
+  index_t parts() const { return tokens.size > 0 ? token_loss.size / tokens.size : 0; }
 };
 
 }  // namespace detail

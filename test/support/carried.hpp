@@ -103,6 +103,8 @@ class carried_pass final : public any_pass<S> {
   }
 
   moue::index_t tokens() const override { return it_.tokens(); }
+  moue::index_t first_layer() const override { return it_.first_layer(); }
+  moue::index_t layers() const override { return it_.layers(); }
   moue::index_t valid_tokens() const override { return it_.valid_tokens(); }
   void rebind(const moue::parameters<S>& weights) override {
     send_all(weights, weights_);
@@ -152,6 +154,7 @@ class carried_pass final : public any_pass<S> {
   moue::vector_view<const C> queue_balance() const override { return it_.queue_balance(); }
   void arm(C scale) override { it_.arm(scale); }
   void arm(std::span<const C> scales) override { it_.arm(scales); }
+  void arm(C scale, const moue::routing_counts<C>& of_all) override { it_.arm(scale, of_all); }
   void arm(std::span<const C> scales, const moue::routing_counts<C>& of_all) override { it_.arm(scales, of_all); }
   moue::routing_counts<C> counts() const override { return it_.counts(); }
 
@@ -212,8 +215,19 @@ class carried_pass final : public any_pass<S> {
   moue::matrix_view<const C> state(moue::index_t layer) const override {
     return fetched(it_.state(layer), fetched_[layer].state);
   }
-  moue::depth_statistics<C> statistics() const override {
-    auto s = it_.statistics();
+  moue::depth_statistics<C> statistics() const override { return fetched(it_.statistics()); }
+  moue::depth_statistics<C> statistics(const moue::routing_counts<C>& of_all) const override {
+    return fetched(it_.statistics(of_all));
+  }
+
+ private:
+  struct layer_copies {
+    std::vector<moue::index_t> offsets;
+    std::vector<std::int32_t> experts, selected, columns;
+    std::vector<C> gates, logits, state;
+  };
+
+  moue::depth_statistics<C> fetched(moue::depth_statistics<C> s) const {
     const auto fetch = [&](auto& views, auto& saved) {
       saved = carrier_.fetch(views.data, views.size);
       views = view(saved);
@@ -228,14 +242,6 @@ class carried_pass final : public any_pass<S> {
     fetch(s.open, open_);
     return s;
   }
-
- private:
-  struct layer_copies {
-    std::vector<moue::index_t> offsets;
-    std::vector<std::int32_t> experts, selected, columns;
-    std::vector<C> gates, logits, state;
-  };
-
   template <class T>
   static moue::vector_view<const T> view(const std::vector<T>& v) {
     return {v.data(), std::ssize(v)};

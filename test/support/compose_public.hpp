@@ -26,11 +26,12 @@ model_pointer<double> compose_public_on(std::string_view name, const recipe& r, 
     return mix(moue::expert_pool{shared, expert, moue::self_gated{larger}}, with_shared,
                moue::router{linear, best, moue::softmax_then_select{}});
   if (name == "deepseek_v2")
-    return mix(moue::expert_pool{shared, expert, larger}, with_shared,
-               moue::router{linear, moue::group_limited{r.k, {.size = 2, .saved = 1}}, moue::softmax_then_select{16}});
+    return mix(
+        moue::expert_pool{shared, expert, larger}, with_shared,
+        moue::router{linear, moue::group_limited{r.k, {.size = 2, .allowed = 1}}, moue::softmax_then_select{16}});
   if (name == "deepseek_v3")
     return mix(moue::expert_pool{shared, expert, larger}, with_shared,
-               moue::router{linear, moue::group_limited{r.k, {.size = 2, .saved = 1, .best = 2}},
+               moue::router{linear, moue::group_limited{r.k, {.size = 2, .allowed = 1, .best = 2}},
                             moue::sigmoid_renormalised{2.5}}
                    .with(moue::biased_sigmoid{})
                    .with(moue::sigmoid_probability{}));

@@ -109,7 +109,7 @@ struct chosen_select {
   moue::index_t operator()(moue::vector_view<const C> scores, moue::vector_view<const std::int32_t> candidates,
                            moue::vector_view<std::int32_t> selected) const {
     if (which == convention::grouped || which == convention::grouped_raw)
-      return moue::group_limited{k, {.size = 2, .saved = 2, .best = 2}}(scores, candidates, selected);
+      return moue::group_limited{k, {.size = 2, .allowed = 2, .best = 2}}(scores, candidates, selected);
     return moue::top_k{k}(scores, candidates, selected);
   }
 };

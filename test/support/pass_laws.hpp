@@ -7,6 +7,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -59,7 +60,8 @@ inline void check_cuts(const any_model<double>& model) {
   CHECK(balance > 0);
   const moue::index_t layers = model.layers();
   REQUIRE(layers == 4);
-  const std::vector<std::vector<moue::index_t>> all_cuts{{0, 1, 4}, {0, 2, 4}, {0, 3, 4}, {0, 1, 2, 3, 4}};
+  const std::vector<std::vector<moue::index_t>> all_cuts{{0, 1, 4},    {0, 2, 4},    {0, 3, 4},      {0, 1, 2, 4},
+                                                         {0, 1, 3, 4}, {0, 2, 3, 4}, {0, 1, 2, 3, 4}};
   for (const auto& cuts : all_cuts) {
     CAPTURE(cuts.size());
     whole_host host(model);
@@ -113,6 +115,7 @@ inline void check_block_again(const any_model<double>& model) {
   hand_on(first->state_out(), block->state_in());
   for (moue::index_t l = 1; l < 3; ++l) host.forward(*block, l);
   CHECK(block->counts().tokens == std::vector<std::int64_t>(4, 0));
+  CHECK(block->counts().rows == std::vector<std::int64_t>(counts.rows.size(), 0));
   hand_on(last->dstate_in(), block->dstate_out());
   block->arm(scales, counts);
   for (moue::index_t l = 3; l-- > 1;) host.backward(*block, l);
@@ -122,7 +125,7 @@ inline void check_block_again(const any_model<double>& model) {
   CHECK(host.same_bits_as(whole));
 }
 
-/// A pass taken apart, its assignments copied or replayed, has the bits of the whole.
+/// A pass taken apart, its assignments copied or its selections those of another pass, has the bits of the whole.
 inline void check_taken_apart(const any_model<double>& model) {
   whole_host whole(model);
   run_whole(whole);
@@ -135,16 +138,17 @@ inline void check_taken_apart(const any_model<double>& model) {
       pass->begin(host.tokens, host.inputs());
       for (moue::index_t l = 0; l < model.layers(); ++l) {
         const auto x = host.view(host.at(l));
-        auto r = pass->route(l, x);
+        moue::routing<double> r;
         if (replayed) {
-          const std::vector<std::int32_t> ids(r.expert.begin(), r.expert.end());
-          const moue::matrix_view<const std::int32_t> chosen{ids.data(), host.tokens, 2, r.offsets[1]};
-          placed_pass again(host, {.first = l, .count = 1});
-          again->begin(host.tokens, host.inputs());
-          hand_on(pass->state(l), again->state_in());
-          const auto given = again->replay(l, x, chosen);
-          CHECK(std::equal(given.expert.begin(), given.expert.end(), r.expert.begin()));
-          CHECK(std::equal(given.gate.begin(), given.gate.end(), r.gate.begin()));
+          const placed_pass recorded(host, {.first = l, .count = 1});
+          recorded->begin(host.tokens, host.inputs());
+          hand_on(pass->state(l), recorded->state_in());
+          const auto selected = recorded->route(l, x);
+          r = pass->replay(l, x, {selected.expert.data, host.tokens, 2, selected.offsets[1]});
+          CHECK(std::equal(selected.expert.begin(), selected.expert.end(), r.expert.begin()));
+          CHECK(std::equal(selected.gate.begin(), selected.gate.end(), r.gate.begin()));
+        } else {
+          r = pass->route(l, x);
         }
         std::vector<std::int32_t> experts(r.expert.begin(), r.expert.end());
         if (copied) r.expert.data = experts.data();
@@ -163,6 +167,76 @@ inline void check_taken_apart(const any_model<double>& model) {
       }
       CHECK(host.same_bits_as(whole));
     }
+}
+
+/// The sum as a library for collective operations forms it, array by array.
+inline moue::routing_counts<double> sum_by_arrays(moue::routing_counts<double> to, moue::routing_counts<double> from) {
+  std::vector<std::vector<double>> arrays;
+  from.each_array([&](const auto& array, moue::reduction) { arrays.emplace_back(array.begin(), array.end()); });
+  std::size_t next = 0;
+  to.each_array([&]<class T>(std::vector<T>& array, moue::reduction how) {
+    const auto& other = arrays[next++];
+    for (std::size_t i = 0; i < array.size(); ++i) {
+      const auto value = static_cast<T>(other[i]);
+      array[i] = how == moue::reduction::sum ? static_cast<T>(array[i] + value) : std::max(array[i], value);
+    }
+  });
+  return to;
+}
+
+/// Two halves of a batch that add up their counts: the loss, and gradients that add up to those of the whole batch. Armed
+/// with a scale per part and, if `every_way`, with one for all and with one per part and layer, too.
+inline void check_halves(const any_model<double>& model, bool every_way = true) {
+  constexpr double rounding = 1e-13;  // of sums over nine tokens, in another order
+  const std::vector<double> one_per_part{2, 3, -1};
+  std::vector<double> one_per_layer;
+  for (int i = 0; i < 12; ++i) one_per_layer.push_back(0.5 * i - 2);
+  for (const int how : {0, 1, 2}) {
+    if (how != 1 && !every_way) continue;
+    CAPTURE(how);
+    const auto arm = [&](any_pass<double>& pass, const auto&... counts) {
+      if (how == 0)
+        pass.arm(0.7, counts...);
+      else
+        pass.arm(how == 1 ? one_per_part : one_per_layer, counts...);
+    };
+    whole_host whole(model), halves[]{{model, 0, 4}, {model, 4, 5}};
+    const placed_pass all(whole, {}), first(halves[0], {}), second(halves[1], {});
+    whole.forward(*all);
+    halves[0].forward(*first);
+    halves[1].forward(*second);
+    const auto expected = all->counts(), counts = first->counts() + second->counts();
+    CHECK(sum_by_arrays(first->counts(), second->counts()) == counts);
+    CHECK(counts.tokens == expected.tokens);
+    CHECK(counts.demand == expected.demand);
+    CHECK(counts.load == expected.load);
+    CHECK(counts.rows == expected.rows);
+    CHECK(counts.open == expected.open);
+    CHECK(distance(counts.probability, expected.probability) < rounding);
+    CHECK(distance(counts.token_loss, expected.token_loss) < rounding);
+    CHECK(std::abs(double(first->balance(counts)) - all->balance()) < rounding);
+    const auto share = first->statistics(counts).share, share_of_all = all->statistics().share;
+    CHECK(std::equal(share.begin(), share.end(), share_of_all.begin(), share_of_all.end()));
+    CHECK(first->statistics(counts).tokens == 7);
+
+    arm(*all);
+    arm(*first, counts);
+    arm(*second, counts);
+    whole.backward(*all);
+    halves[0].backward(*first);
+    halves[1].backward(*second);
+    auto dx = halves[0].dx;
+    dx.insert(dx.end(), halves[1].dx.begin(), halves[1].dx.end());
+    CHECK(distance(dx, whole.dx) < rounding);
+    for (moue::index_t i = 0; i < model.layout()->tensors(); ++i) {
+      const auto& info = (*model.layout())[i];
+      CAPTURE(info.name);
+      std::vector<double> sum(static_cast<std::size_t>(info.size()));
+      for (const auto& half : halves)
+        for (std::size_t j = 0; half.gradients.live(i) && j < sum.size(); ++j) sum[j] += half.gradients[i].data[j];
+      if (info.trained) CHECK(distance(sum, to_vector(std::as_const(whole.gradients)[i])) < rounding);
+    }
+  }
 }
 
 /// Backward again over what was saved has the same bits.

@@ -55,7 +55,7 @@ struct resident {
     send(moue::gradients<C>(layout));
   }
 
-  /// Lent memory, full of rubbish.
+  /// External memory, full of rubbish.
   moue::workspace memory(std::size_t bytes) {
     const std::vector<std::byte> rubbish(bytes, std::byte{0x5a});
     auto* const start = carrier.template make<std::byte>(std::ssize(rubbish));

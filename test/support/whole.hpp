@@ -15,13 +15,13 @@
 
 namespace test {
 
-/// Depth state, always-on experts, tied routers, and a layer-wise and a universal balance.
+/// Depth state, always-on experts, tied routers with a buffer, and a layer-wise and a universal balance.
 template <class BackendT>
 auto whole_mixture(const BackendT& backend) {
   const moue::staggered_rotation ring{.depth = 2, .pool = 5, .window = 3, .stride = 2, .local = 1};
   return moue::mixture{
       moue::swiglu{.width = 6, .hidden = 5}, moue::always_on{moue::revisit{ring, 2, true}, 1, 1},
-      moue::universal_router(2, {.rank = 3}),
+      moue::universal_router(2, {.rank = 3}).with(moue::biased_sigmoid{}),
       moue::sum_of_losses{moue::switch_loss{0.3}, moue::z_loss{0.2}, moue::universal_balance{0.4, 0.7}}, backend};
 }
 
@@ -30,7 +30,6 @@ struct whole_host {
   using numbers = std::vector<double>;
 
   const any_model<double>& model;
-  moue::parameters<double> weights;
   moue::index_t tokens = 9;
   std::vector<std::uint8_t> valid{1, 1, 0, 1, 1, 1, 1, 0, 1};
   std::vector<std::int64_t> ids{5, 3, 1, 2, 9, 4, 4, 0, 7};
@@ -38,9 +37,22 @@ struct whole_host {
   numbers target = noise_vector(4, tokens* model.width());
   std::vector<numbers> entered = std::vector<numbers>(static_cast<std::size_t>(model.layers()) + 1);
   numbers dx;
+  moue::parameters<double> weights;
   moue::gradients<double> gradients{model.layout()};
 
   explicit whole_host(const any_model<double>& m) : model(m), weights(random_weights(m, 1)) { entered[0] = input; }
+  /// Of that batch the tokens [first, first + count) alone.
+  whole_host(const any_model<double>& m, moue::index_t first, moue::index_t count) : whole_host(m) {
+    const auto take = [&](auto& of_all, moue::index_t each) {
+      of_all = {of_all.begin() + first * each, of_all.begin() + (first + count) * each};
+    };
+    tokens = count;
+    take(valid, 1);
+    take(ids, 1);
+    take(input, m.width());
+    take(target, m.width());
+    entered[0] = input;
+  }
 
   moue::matrix_view<double> view(numbers& v) const { return {v.data(), tokens, model.width()}; }
   numbers& at(moue::index_t layer) { return entered[static_cast<std::size_t>(layer)]; }
@@ -69,10 +81,20 @@ struct whole_host {
   void leave_backward(const numbers& from_layer) {
     for (std::size_t i = 0; i < dx.size(); ++i) dx[i] += from_layer[i];
   }
-  void backward(any_pass<double>& pass, moue::index_t layer) {
+  void backward(any_pass<double>& pass, moue::index_t layer) { backward(pass, layer, gradients); }
+  void backward(any_pass<double>& pass, moue::index_t layer, moue::gradients<double>& into) {
     numbers dy = enter_backward(layer);
-    pass.backward(layer, view(dy), view(dy), gradients);
+    pass.backward(layer, view(dy), view(dy), into);
     leave_backward(dy);
+  }
+  /// All layers of the pass, one after another.
+  void forward(any_pass<double>& pass) {
+    pass.begin(tokens, inputs());
+    for (moue::index_t l = 0; l < model.layers(); ++l) forward(pass, l);
+  }
+  void backward(any_pass<double>& pass) { backward(pass, gradients); }
+  void backward(any_pass<double>& pass, moue::gradients<double>& into) {
+    for (moue::index_t l = model.layers(); l-- > 0;) backward(pass, l, into);
   }
 
   bool same_bits_as(const whole_host& other) const {
@@ -85,9 +107,10 @@ struct placed_pass {
   moue::workspace scratch;
   std::unique_ptr<any_pass<double>> it;
 
-  placed_pass(const whole_host& host, moue::pass_options options)
+  placed_pass(const whole_host& host, moue::pass_options options) : placed_pass(host, options, host.weights) {}
+  placed_pass(const whole_host& host, moue::pass_options options, const moue::parameters<double>& weights)
       : scratch((options.tokens = host.tokens, host.model.workspace_bytes(options))),
-        it(host.model.start(host.weights, options, scratch)) {}
+        it(host.model.start(weights, options, scratch)) {}
   any_pass<double>* operator->() const { return it.get(); }
   any_pass<double>& operator*() const { return *it; }
 };
@@ -95,11 +118,10 @@ struct placed_pass {
 /// The whole depth in one pass, the balancing loss armed.
 inline double run_whole(whole_host& host, moue::pass_options options = {}) {
   const placed_pass pass(host, options);
-  pass->begin(host.tokens, host.inputs());
-  for (moue::index_t l = 0; l < host.model.layers(); ++l) host.forward(*pass, l);
+  host.forward(*pass);
   const double balance = pass->balance();
   pass->arm();
-  for (moue::index_t l = host.model.layers(); l-- > 0;) host.backward(*pass, l);
+  host.backward(*pass);
   return balance;
 }
 

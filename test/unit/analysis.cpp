@@ -144,6 +144,30 @@ TEST_CASE("a reuse matrix of an inference pass is refused") {
   CHECK_THROWS_WITH_AS(reuse_of(moue::mode::inference), doctest::Contains("mode::training"), moue::error);
 }
 
+TEST_CASE("a reuse matrix is over the layers that ran, of one pass or of several ranges") {
+  const auto model = biased_depth();
+  const auto weights = model.initialize<double>(1);
+  const auto whole = reuse_of(moue::mode::training);
+  std::vector<double> x(9, 1.0), y(9);
+  const auto bytes = model.workspace_bytes<double>({.tokens = 3});
+  moue::workspace memory[]{moue::workspace(bytes), moue::workspace(bytes)};
+  auto front = model.start(weights, {.tokens = 3, .count = 2}, memory[0]);
+  auto back = model.start(weights, {.tokens = 3, .first = 2}, memory[1]);
+  front.begin(3);
+  back.begin(3);
+  CHECK(moue::reuse_matrix(back).layers == 0);
+  for (moue::index_t layer = 0; layer < 2; ++layer) front.forward(layer, {x.data(), 3, 3}, {y.data(), 3, 3});
+  back.forward(2, {x.data(), 3, 3}, {y.data(), 3, 3});
+  const auto both = moue::reuse_matrix(front, back), one = moue::reuse_matrix(front);
+  CHECK(both.values == whole.values);
+  REQUIRE(one.layers == 2);
+  CHECK(one(0, 1) == whole(0, 1));
+  CHECK(moue::reuse_matrix(back).values == std::vector<double>{1});
+  back.begin(2);
+  CHECK_THROWS_WITH_AS(moue::reuse_matrix(front, back), doctest::Contains("ranges of 3 and 2 tokens were given"),
+                       moue::error);
+}
+
 TEST_CASE("a load report reads a pass") {
   const auto model = moue::mixture{moue::copy_expert{4}, moue::shared_pool{2, 6}, moue::linear_router(2)};
   const auto weights = model.initialize<double>(3);

@@ -90,9 +90,9 @@ TEST_CASE("selections do not see closed candidates behind") {
   obeys(moue::top_k<3>{});
   obeys(moue::top_k{99});
   for (const moue::index_t best : {1, 2, 5}) {
-    obeys(moue::group_limited{3, {.size = 2, .saved = 2, .best = best}});
-    obeys(moue::group_limited{8, {.size = 4, .saved = 1, .best = best}});
-    obeys(moue::group_limited{8, {.size = 8, .saved = 4, .best = best}});
+    obeys(moue::group_limited{3, {.size = 2, .allowed = 2, .best = best}});
+    obeys(moue::group_limited{8, {.size = 4, .allowed = 1, .best = best}});
+    obeys(moue::group_limited{8, {.size = 8, .allowed = 4, .best = best}});
   }
 }
 

@@ -4,9 +4,12 @@
 
 #include <doctest/doctest.h>
 
-#include <cstring>
+#include <algorithm>
+#include <cstdint>
 #include <memory>
-#include <span>
+#include <tuple>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "carried.hpp"
@@ -20,31 +23,44 @@ TEST_CASE("cuts, blocks run again, parts and backward again have the bits of the
   test::check_block_again(*model);
   test::check_taken_apart(*model);
   test::check_backward_again(*model);
+  test::check_halves(*model, false);
 }
 
 TEST_CASE("a pass that is put down goes on in other memory of the device") {
   const test::emulated_open gpu;
   const auto model = test::whole_mixture(gpu);
+  using pass_type = moue::pass<std::remove_const_t<decltype(model)>, double>;
+  using block_type = moue::device_workspace<test::emulated_open::runtime_type>;
   constexpr moue::index_t tokens = 7, width = 6;
   auto host = model.initialize<double>(1);
+  const auto map = test::noise_vector(3, 9);
+  for (moue::index_t i = 0; i < host.layout().tensors(); ++i)  // the depth state is to matter
+    if (host.layout()[i].name.ends_with("trajectory_map")) std::copy(map.begin(), map.end(), host[i].data);
   const auto weights = gpu.make_parameters<double>(host);
-  const auto input = test::noise_vector(2, tokens * width);
-  const moue::pass_options options{.tokens = tokens};
-  const std::size_t bytes = model.workspace_bytes<double>(options);
+  const auto mask = gpu.make_array<std::uint8_t>(tokens);
+  const auto ids = gpu.make_array<std::int64_t>(tokens);
+  mask.upload(std::vector<std::uint8_t>{1, 1, 0, 1, 1, 1, 0});
+  ids.upload(std::vector<std::int64_t>{3, 1, 4, 1, 5, 9, 2});
+  const moue::side_inputs inputs{.valid = mask.view(), .token_ids = ids.view(), .labels = {}};
+
   int lists = 0;  // addresses in scratch that were spoiled
-  const auto run = [&](bool moves) {
-    auto block = std::make_unique<moue::device_workspace<test::emulated_open::runtime_type>>(gpu.make_workspace(bytes));
-    auto pass = std::make_unique<moue::pass<std::remove_const_t<decltype(model)>, double>>(
-        model.start(weights, options, *block));
+  const auto run = [&](bool moves, bool external) {
+    const moue::pass_options options{.tokens = tokens, .external_inputs = external};
+    const std::size_t bytes = model.workspace_bytes<double>(options);
+    auto block = std::make_unique<block_type>(gpu.make_workspace(bytes));
+    auto pass = std::make_unique<pass_type>(model.start(weights, options, *block));
     auto gradients = gpu.make_gradients<double>(model.layout());
-    const auto x = gpu.make_array<double>(tokens * width);
-    x.upload(input);
-    const auto rows = x.view(tokens, width);
+    const auto x = gpu.make_array<double>((model.layers() + 1) * tokens * width),
+               dx = gpu.make_array<double>(tokens * width), router_dx = gpu.make_array<double>(tokens * width),
+               dgates = gpu.make_array<double>(tokens * 4);
+    x.upload(test::noise_vector(2, x.size()));
+    const auto rows = [&](moue::index_t l) {
+      return moue::matrix_view<double>{x.data() + l * tokens * width, tokens, width};
+    };
     const auto move = [&] {
       if (!moves) return;
-      const auto position = pass->position();
-      auto next =
-          std::make_unique<moue::device_workspace<test::emulated_open::runtime_type>>(gpu.make_workspace(bytes));
+      const auto position = moue::pass_position::from_bytes(pass->position().to_bytes());
+      auto next = std::make_unique<block_type>(gpu.make_workspace(bytes));
       std::vector<std::byte> image(block->bytes().size());
       gpu.download(static_cast<const std::byte*>(block->bytes().data()), std::span(image));
       test::each_address(image, weights, gradients, {},
@@ -55,26 +71,37 @@ TEST_CASE("a pass that is put down goes on in other memory of the device") {
       pass.reset();
       gpu.runtime().zero(block->bytes().data(), block->bytes().size());
       block = std::move(next);
-      pass = std::make_unique<moue::pass<std::remove_const_t<decltype(model)>, double>>(
-          model.resume(weights, options, *block, position));
+      pass = std::make_unique<pass_type>(model.resume(weights, options, *block, position, inputs));
+      const moue::index_t routed = position.reached + (position.halfway && !position.backward ? 1 : 0);
+      for (moue::index_t l = 0; external && l < routed; ++l) pass->rebind_input(l, {rows(l), {}});
     };
-    pass->begin(tokens);
+    pass->begin(tokens, inputs);
     for (moue::index_t l = 0; l < model.layers(); ++l) {
-      pass->forward(l, rows, rows);
+      pass->route(l, rows(l));
+      move();
+      pass->run(l, rows(l), pass->assignments(l), rows(l + 1));
       move();
     }
     pass->arm();
+    dx.upload(test::noise_vector(4, tokens * width));
     for (moue::index_t l = model.layers(); l-- > 0;) {
+      const moue::vector_view<double> of_gates{dgates.data(), pass->assignments(l).entries()};
       move();
-      pass->backward(l, rows, rows, gradients);
+      pass->run_backward(l, dx.view(tokens, width), dx.view(tokens, width), of_gates, gradients);
+      move();
+      pass->route_backward(l, of_gates, router_dx.view(tokens, width), gradients);
     }
     moue::gradients<double> result(model.layout());
     gradients.copy_to(result);
-    return std::pair(x.download(), std::move(result));
+    return std::tuple(x.download(), dx.download(), router_dx.download(), std::move(result));
   };
-  const auto [dx, gradients] = run(false);
-  const auto [moved_dx, moved_gradients] = run(true);
+  const auto expected = run(false, false);
+  for (const bool external : {false, true}) {
+    const auto moved = run(true, external);
+    CHECK(test::same_bits(std::get<0>(expected), std::get<0>(moved)));
+    CHECK(test::same_bits(std::get<1>(expected), std::get<1>(moved)));
+    CHECK(test::same_bits(std::get<2>(expected), std::get<2>(moved)));
+    CHECK(test::same_bits(std::get<3>(expected), std::get<3>(moved)));
+  }
   CHECK(lists > 0);  // they are sent anew
-  CHECK(test::same_bits(dx, moved_dx));
-  CHECK(test::same_bits(gradients, moved_gradients));
 }

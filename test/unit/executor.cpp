@@ -291,10 +291,10 @@ namespace {
 struct declared_expert {
   moue::index_t width = 4;
   std::array<moue::parameter_spec, 2> all = {moue::parameter_spec{.name = "a"}, moue::parameter_spec{.name = "b"}};
-  moue::index_t kept = 1, scratch = 1;
+  moue::index_t held = 1, scratch = 1;
 
   auto parameters() const { return all; }
-  auto saved() const { return std::array{kept}; }
+  auto saved() const { return std::array{held}; }
   auto temporaries() const { return std::array{scratch}; }
   void forward(const auto&, const auto&, const auto&, const auto&, const auto&, auto) const {}
   void backward(const auto&, const auto&, const auto&, const auto&, const auto&, auto, auto, const auto&) const {}
@@ -307,8 +307,8 @@ TEST_CASE("what an expert declares must make sense") {
     CHECK_THROWS_WITH_AS(moue::executor(expert, 2, moue::reference{}), doctest::Contains(what), moue::error);
   };
   CHECK_NOTHROW(moue::executor(declared_expert{}, 2, moue::reference{}));
-  CHECK_NOTHROW(moue::executor(declared_expert{.kept = 0, .scratch = 0}, 2, moue::reference{}));
-  refused(declared_expert{.kept = -1}, "matrix 0 of an expert's saved() has width -1");
+  CHECK_NOTHROW(moue::executor(declared_expert{.held = 0, .scratch = 0}, 2, moue::reference{}));
+  refused(declared_expert{.held = -1}, "matrix 0 of an expert's saved() has width -1");
   refused(declared_expert{.scratch = -7}, "matrix 0 of an expert's temporaries() has width -7");
   const moue::parameter_spec a{.name = "a"}, none{};
   refused(declared_expert{.all = {a, a}}, "two parameters of an expert are called 'a'");

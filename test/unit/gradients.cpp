@@ -12,46 +12,79 @@
 #include <cstring>
 #include <limits>
 #include <memory>
+#include <numeric>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "moue/backend/reference.hpp"
-#include "moue/balance/universal_balance.hpp"
-#include "moue/expert/gated_mlp.hpp"
-#include "moue/mixture.hpp"
-#include "moue/pass.hpp"
-#include "moue/router/preference.hpp"
-#include "moue/topology/staggered_rotation.hpp"
+#include "moue/policies.hpp"
 #include "moue/train/adamw.hpp"
 #include "moue/train/clip.hpp"
 #include "moue/train/muon.hpp"
+#include "whole.hpp"
 
 namespace {
 
-constexpr moue::index_t tokens = 3;
+/// Multiplications of the products that give gradients of weights.
+struct product_count {
+  moue::index_t of_weights = 0;
+};
 
-/// Of seven experts at most six are reached. The preference's bias is a buffer.
-const moue::mixture model{
-    moue::gated_mlp<moue::silu, true>{6, 5}, moue::staggered_rotation{.depth = 3, .pool = 7, .window = 4, .stride = 2},
-    moue::universal_router(1).with(moue::biased_sigmoid{}), moue::universal_balance{}, moue::reference{}};
+struct counting_operations : moue::reference_operations {
+  product_count* count;
 
-/// A training step; what comes back is the gradient of the input.
-std::vector<double> step(const moue::parameters<double>& weights, moue::gradients<double>& into) {
-  const moue::pass_options options{.tokens = tokens};
-  moue::workspace scratch(model.workspace_bytes<double>(options));
-  auto pass = model.start(weights, options, scratch);
-  std::vector<double> x(tokens * 6), dx(x.size());
-  for (std::size_t i = 0; i < x.size(); ++i) {
-    x[i] = moue::detail::normal_at(1, i);
-    dx[i] = moue::detail::normal_at(2, i);
+  explicit counting_operations(product_count* to) : count(to) {}
+  template <class C>
+  void weight_gradient(const auto& dy, const auto& x, const moue::matrix_view<C>& dw,
+                       moue::store mode = moue::store::add) const {
+    count->of_weights += x.rows * dw.rows * dw.cols;
+    reference_operations::weight_gradient(dy, x, dw, mode);
   }
-  const moue::matrix_view<double> rows{x.data(), tokens, 6}, back{dx.data(), tokens, 6};
-  pass.begin(tokens);
-  for (moue::index_t layer = 0; layer < model.layers(); ++layer) pass.forward(layer, rows, rows);
-  pass.balance();
-  for (moue::index_t layer = model.layers(); layer-- > 0;) pass.backward(layer, back, back, into);
-  return dx;
+  template <class C>
+  void weight_gradient(const auto& dy, const auto& x, const moue::gradient_target<C>& dw) const {
+    moue::detail::write_target(
+        dw, [&](const moue::matrix_view<C>& to, moue::store mode) { weight_gradient(dy, x, to, mode); });
+  }
+};
+
+/// The reference backend, which counts what it multiplies.
+struct counting : moue::reference {
+  product_count* count = nullptr;
+
+  template <class C>
+  counting_operations operations(moue::matrix_view<C>) const {
+    return counting_operations(count);
+  }
+  template <class S, class C, class Body>
+  void each_block(const moue::dispatch_plan& plan, moue::index_t entries, moue::vector_view<const std::int32_t> kinds,
+                  moue::index_t number, const moue::block_scratch<C>& scratch, const Body& body) const {
+    reference::each_block<S>(
+        plan, entries, kinds, number, scratch, [&](const auto&, moue::index_t kind, const moue::plan_block& at) {
+          body(moue::block_operations<counting_operations, C>(counting_operations(count), plan, at,
+                                                              plan.row_expert[at.first], scratch.gathered),
+               kind, at);
+        });
+  }
+};
+
+product_count products;
+const test::model_pointer<double> erased = test::erase<double>(test::whole_mixture(counting{{}, &products}));
+const test::any_model<double>& model = *erased;
+
+/// A training step of the whole composition, with padding and an armed balance; what comes back is the gradient of the
+/// input. So few tokens are valid that some expert is not reached.
+std::vector<double> step(const moue::parameters<double>& weights, moue::gradients<double>& into,
+                         moue::routing_counts<double>* counts = nullptr) {
+  test::whole_host host(model);
+  host.valid = {0, 1, 0, 0, 0, 0, 0, 0, 0};
+  const test::placed_pass pass(host, {}, weights);
+  host.forward(*pass);
+  if (counts != nullptr) *counts = pass->counts();
+  pass->arm();
+  products = {};
+  host.backward(*pass, into);
+  return host.dx;
 }
 
 bool same(const moue::matrix_view<const double>& a, const moue::matrix_view<const double>& b) {
@@ -67,7 +100,7 @@ void spoil(moue::gradients<double>& g) {
 }  // namespace
 
 TEST_CASE("after reset nobody reads what the memory holds") {
-  const auto weights = model.initialize<double>(3);
+  const auto weights = test::random_weights(model, 3);
   moue::gradients<double> fresh(model.layout()), used(model.layout());
   const auto dx = step(weights, fresh);
   spoil(used);
@@ -83,7 +116,7 @@ TEST_CASE("after reset nobody reads what the memory holds") {
   CHECK(dead > 0);  // an expert that nobody reached
   CHECK(moue::gradient_norm(used) == moue::gradient_norm(fresh));
   CHECK(std::isfinite(moue::clip_gradients(used, 1e-3)));
-  auto a = model.initialize<double>(3), b = model.initialize<double>(3);
+  auto a = test::random_weights(model, 3), b = test::random_weights(model, 3);
   moue::clip_gradients(fresh, 1e-3);
   for (const bool skip : {true, false}) {
     moue::adamw one(a, {.skip_untouched = skip}), two(b, {.skip_untouched = skip});
@@ -100,7 +133,7 @@ TEST_CASE("after reset nobody reads what the memory holds") {
 }
 
 TEST_CASE("later writes add, over layers and batches") {
-  const auto weights = model.initialize<double>(3);
+  const auto weights = test::random_weights(model, 3);
   moue::gradients<double> once(model.layout()), twice(model.layout());
   step(weights, once);
   spoil(twice);
@@ -112,33 +145,60 @@ TEST_CASE("later writes add, over layers and batches") {
       CHECK(twice[i].data[j] == doctest::Approx(2 * once[i].data[j]).epsilon(1e-12));  // a few roundings
 }
 
-TEST_CASE("tensors that are not wanted have no memory, and the others get the same bits") {
-  const auto weights = model.initialize<double>(3);
+TEST_CASE("tensors that are not wanted have no memory, cost no product, and the others get the same bits") {
+  const auto weights = test::random_weights(model, 3);
   moue::gradients<double> all(model.layout());
-  const auto dx = step(weights, all);
-  const auto frozen = [](const moue::tensor_info& info) { return info.expert == 3 || info.name.ends_with(".up"); };
-  for (const bool routers_too : {false, true}) {
+  moue::routing_counts<double> counts;
+  const auto dx = step(weights, all, &counts);
+  const auto products_of_all = products.of_weights;
+  std::size_t reached = 0;
+  while (counts.load[reached] == 0) ++reached;
+  const moue::index_t frozen_expert = model.connections().candidates(0)[reached];
+  const auto check = [&](const auto& frozen) {
     moue::gradients<double> some(model.layout(), [&](const moue::tensor_info& info) {
       CHECK(info.trained);
-      return !frozen(info) && !(routers_too && info.expert < 0);
+      return !frozen(info);
     });
     CHECK(step(weights, some) == dx);
-    auto changed = model.initialize<double>(3);
+    auto changed = test::random_weights(model, 3);
     moue::adamw(changed, {.skip_untouched = false}).step(changed, some, 0.1);
+    const double* end = nullptr;  // of the memory of the tensor before
+    moue::index_t without_memory = 0;
     for (moue::index_t i = 0; i < model.layout()->tensors(); ++i) {
       const auto& info = (*model.layout())[i];
       CAPTURE(info.name);
-      const bool wanted = info.trained && !frozen(info) && !(routers_too && info.expert < 0);
+      const bool wanted = info.trained && !frozen(info);
       CHECK(some.wanted(i) == wanted);
       CHECK(some[i].empty() == !wanted);
       if (wanted && all.live(i)) CHECK(same(std::as_const(some)[i], std::as_const(all)[i]));
-      if (!wanted) {
+      if (wanted) {
+        CHECK((end == nullptr || some[i].data == end));  // nothing lies between two wanted tensors
+        end = some[i].data + info.size();
+      } else {
+        ++without_memory;
         CHECK_FALSE(some.live(i));
         CHECK(some.marks()[i] == 0);  // whoever reads the marks alone is not told of numbers that are not there
         CHECK(same(std::as_const(changed)[i], weights[i]));
       }
     }
-  }
+    CHECK(without_memory > 0);
+    return products.of_weights;
+  };
+  const auto is_buffer = [](const moue::tensor_info& info) { return !info.trained; };
+  CHECK(check(is_buffer) == products_of_all);
+  // gate, up and down of an expert: 6 * 5 multiplications each for every row
+  std::int64_t rows = 0;
+  for (moue::index_t l = 0; l < model.layers(); ++l)
+    rows += counts.rows[static_cast<std::size_t>(l * model.experts() + frozen_expert)];
+  CHECK(rows > 0);
+  CHECK(products_of_all - check([&](const auto& info) { return info.expert == frozen_expert; }) == 3 * 30 * rows);
+  const auto all_rows = std::accumulate(counts.rows.begin(), counts.rows.end(), std::int64_t{0});
+  CHECK(products_of_all - check([](const auto& info) { return info.name.ends_with(".up"); }) == 30 * all_rows);
+  const auto of_routers = check([](const auto& info) { return info.expert >= 0; });
+  CHECK(products_of_all - of_routers == 3 * 30 * all_rows);
+  CHECK(of_routers > 0);
+  CHECK(check([](const auto& info) { return info.expert < 0; }) == 3 * 30 * all_rows);
+  CHECK(check([](const auto&) { return true; }) == 0);
 }
 
 TEST_CASE("zero writes everywhere, whatever the memory held; finish only where nothing was written") {
@@ -186,13 +246,13 @@ TEST_CASE("what is empty or moved from is refused in words, everywhere") {
   const auto refused = [&](const auto& call) {
     CHECK_THROWS_WITH_AS(call(), doctest::Contains(words.c_str()), moue::error);
   };
-  auto weights = model.initialize<double>(3);
+  auto weights = test::random_weights(model, 3);
   moue::gradients<double> grads(model.layout());
   moue::adamw optimiser(weights);
   moue::muon other(weights);
   const auto check = [&](moue::parameters<double>& none) {
-    const moue::pass_options options{.tokens = tokens};
-    moue::workspace scratch(model.workspace_bytes<double>(options));
+    const moue::pass_options options{.tokens = 3};
+    moue::workspace scratch(model.workspace_bytes(options));
     refused([&] { model.start(none, options, scratch); });
     refused([&] { moue::adamw{none}; });
     refused([&] { optimiser.step(none, grads, 0.1); });
@@ -208,7 +268,7 @@ TEST_CASE("what is empty or moved from is refused in words, everywhere") {
   };
   moue::parameters<double> none;
   check(none);
-  auto source = model.initialize<double>(3);
+  auto source = test::random_weights(model, 3);
   const auto taken = std::move(source);
   check(source);  // NOLINT: what is left of it
   moue::gradients<double> given(model.layout());
@@ -226,7 +286,7 @@ TEST_CASE("what is empty or moved from is refused in words, everywhere") {
 }
 
 TEST_CASE("weights in read-only memory can be read, and nothing else") {
-  const auto owned = model.initialize<double>(3);
+  const auto owned = test::random_weights(model, 3);
   std::vector<const double*> tensors;
   for (moue::index_t i = 0; i < model.layout()->tensors(); ++i) tensors.push_back(owned[i].data);
   moue::parameters<double> weights(model.layout(), tensors);
@@ -238,30 +298,25 @@ TEST_CASE("weights in read-only memory can be read, and nothing else") {
   moue::adamw optimiser(owned);
   CHECK_THROWS_WITH_AS(optimiser.step(weights, a, 0.1), doctest::Contains("lie in read-only memory"), moue::error);
   CHECK(optimiser.steps()[0] == 0);
-  const auto fresh = model.initialize<double>(3);
+  const auto fresh = test::random_weights(model, 3);
   for (moue::index_t i = 0; i < model.layout()->tensors(); ++i) CHECK(same(owned[i], fresh[i]));
   CHECK(weights.clone().writable(0));
 }
 
 TEST_CASE("a tensor may be rebound while a pass lives") {
-  const auto owned = model.initialize<double>(3), other = model.initialize<double>(4);
+  const auto owned = test::random_weights(model, 3), other = test::random_weights(model, 4);
   std::vector<const double*> tensors;
   for (moue::index_t i = 0; i < model.layout()->tensors(); ++i) tensors.push_back(owned[i].data);
   moue::parameters<double> weights(model.layout(), tensors);
-  const moue::pass_options options{.tokens = tokens, .how = moue::mode::inference};
-  moue::workspace scratch(model.workspace_bytes<double>(options));
-  auto pass = model.start(weights, options, scratch);
-  const auto run = [&](auto& it) {
-    std::vector<double> x(tokens * 6, 0.5);
-    it.begin(tokens);
-    for (moue::index_t layer = 0; layer < model.layers(); ++layer)
-      it.forward(layer, {x.data(), tokens, 6}, {x.data(), tokens, 6});
-    return x;
+  test::whole_host host(model);
+  const moue::pass_options options{.how = moue::mode::inference};
+  const test::placed_pass pass(host, options, weights), expected(host, options, other);
+  const auto run = [&](const test::placed_pass& it) {
+    host.forward(*it);
+    return host.entered.back();
   };
   const auto before = run(pass);
   for (moue::index_t i = 0; i < model.layout()->tensors(); ++i) weights.rebind(i, other[i].data);
-  moue::workspace more(model.workspace_bytes<double>(options));
-  auto expected = model.start(other, options, more);
   CHECK(run(pass) == run(expected));
   CHECK(run(pass) != before);
 

@@ -172,6 +172,49 @@ struct editing_host {
   }
 };
 
+/// A residual stack whose selections are given: a third of the tokens name two candidates, a third one candidate twice,
+/// and a third one candidate and none; some name an expert that is no candidate, too.
+struct replaying_host {
+  const moue::any_model<double>& model;
+  moue::index_t repeats = 0;
+
+  using rows = std::vector<double>;
+  static moue::matrix_view<double> view(rows& v, const auto& like) { return {v.data(), like.rows, like.cols}; }
+
+  void forward(moue::any_pass<double>& pass, moue::matrix_view<const double> x, moue::matrix_view<double> out) {
+    rows y(static_cast<std::size_t>(x.rows * x.cols));
+    moue::testing::detail::assign(out, x);
+    repeats = 0;
+    for (moue::index_t layer = 0; layer < model.layers(); ++layer) {
+      const auto candidates = model.connections().candidates(layer);
+      std::vector<std::int32_t> ids;
+      for (moue::index_t t = 0; t < x.rows; ++t) {
+        const auto at = static_cast<std::size_t>(t + layer);
+        const std::int32_t first = candidates[at % candidates.size()],
+                           second = candidates[(at + 1) % candidates.size()];
+        ids.insert(ids.end(), {t % 6 == 5 ? 5 : first, t % 3 == 0 ? second : t % 3 == 1 ? first : -1});
+      }
+      const auto r = pass.replay(layer, out, {ids.data(), x.rows, 2});
+      for (moue::index_t t = 0; t < x.rows; ++t)
+        repeats += pass.selected(layer)(t, 0) >= 0 && pass.selected(layer)(t, 1) == pass.selected(layer)(t, 0);
+      pass.run(layer, out, r, view(y, x));
+      for (moue::index_t t = 0; t < x.rows; ++t)
+        for (moue::index_t j = 0; j < x.cols; ++j) out(t, j) += view(y, x)(t, j);
+    }
+  }
+  void backward(moue::any_pass<double>& pass, moue::matrix_view<const double> dout, moue::matrix_view<double> dx,
+                moue::gradients<double>& into) {
+    rows through(static_cast<std::size_t>(dout.rows * dout.cols));
+    moue::testing::detail::assign(dx, dout);
+    for (moue::index_t layer = model.layers(); layer-- > 0;) {
+      pass.backward(layer, dx, view(through, dx), into);
+      for (moue::index_t t = 0; t < dx.rows; ++t)
+        for (moue::index_t j = 0; j < dx.cols; ++j) dx(t, j) += view(through, dx)(t, j);
+    }
+    CHECK(repeats == 0);  // an id that a token repeats is selected once
+  }
+};
+
 void holds(const moue::testing::law_report& report) { CHECK_MESSAGE(static_cast<bool>(report), report.summary()); }
 const moue::testing::law& law_of(const moue::testing::law_report& report, std::string_view name) {
   for (const auto& law : report.laws())
@@ -207,6 +250,11 @@ TEST_CASE("a host that takes the whole trip edits assignments, and answers for i
   const auto report = moue::testing::check_gradients(*model, editing_host{.layers = model->layers(), .forgets = true});
   CHECK(report.broke(parameters_agree));
   CHECK(report.broke(input_agrees));
+}
+
+TEST_CASE("a host that gives the selections gets their gradients, also where a token repeats an id") {
+  const auto model = moue::erase<double>(model_with(fault::none));
+  holds(moue::testing::check_gradients(*model, replaying_host{*model}));
 }
 
 TEST_CASE("faults are found, and the worst tensor is named") {

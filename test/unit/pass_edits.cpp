@@ -128,7 +128,8 @@ TEST_CASE("gradients of edited assignments agree with central differences") {
     worst = std::max(worst, std::abs(difference - gradient) / std::max(1.0, std::abs(gradient)));
   };
   for (moue::index_t i = 0; i < host.weights.layout().tensors(); ++i)
-    for (moue::index_t j = 0; j < host.weights.layout()[i].size(); j += 1 + host.weights.layout()[i].size() / 7)
+    for (moue::index_t j = 0; host.gradients.wanted(i) && j < host.weights.layout()[i].size();
+         j += 1 + host.weights.layout()[i].size() / 7)
       check(host.weights[i].data[j], host.gradients[i].data[j]);
   for (std::size_t i = 0; i < host.input.size(); i += 5) check(host.input[i], host.dx[i]);
   CHECK(worst < 1e-7);
@@ -159,6 +160,20 @@ TEST_CASE("demand is counted by the router's columns, load by the rows that ran"
       rows[c] += std::find(first, last, candidates[c]) != last;
     }
   CHECK(std::equal(rows.begin(), rows.end(), counts.load.begin()));
+  // Of every expert, also of those that are no candidates: the always-on one, and expert 0 where an edit sent entries.
+  for (moue::index_t expert = 0; expert < model->experts(); ++expert) {
+    std::int64_t ran = 0;
+    for (moue::index_t t = 0; t < host.tokens; ++t) {
+      const auto first = e.experts.begin() + e.offsets[static_cast<std::size_t>(t)],
+                 last = e.experts.begin() + e.offsets[static_cast<std::size_t>(t) + 1];
+      ran += std::find(first, last, expert) != last;
+    }
+    CHECK(counts.rows[static_cast<std::size_t>(expert)] == ran);
+  }
+  const auto always = model->connections().always(0);
+  CHECK_FALSE(always.empty());
+  for (const std::int32_t expert : always) CHECK(counts.rows[static_cast<std::size_t>(expert)] == 7);
+  CHECK(std::all_of(counts.rows.begin() + model->experts(), counts.rows.end(), [](auto n) { return n == 0; }));
   const auto share = pass->statistics().share, before = plain->statistics().share;
   CHECK(numbers(share.begin(), share.end()) == numbers(before.begin(), before.end()));
 }

@@ -3,6 +3,9 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <memory>
 #include <numeric>
@@ -31,11 +34,138 @@ std::vector<double> router_gradient(const whole_host& host) {
   return test::to_vector(host.gradients["layers.0.router.weight"]);
 }
 
+/// Put down within every layer, between route and run or between their ways back, with everything that was there before
+/// gone; at `places` of the 64 ways in which a block can begin.
+void check_put_down(const test::any_model<double>& model, moue::pass_options options, std::size_t places) {
+  whole_host whole(model);
+  run_whole(whole, options);
+  options.tokens = whole.tokens;
+  const std::size_t bytes = model.workspace_bytes(options);
+  for (std::size_t shift = 0; shift < places; ++shift) {
+    CAPTURE(shift);
+    whole_host host(model);
+    auto memory = std::make_unique<std::vector<std::byte>>(bytes + 64);
+    auto block = std::make_unique<moue::workspace>(std::span(*memory).first(bytes));
+    auto weights = std::make_unique<moue::parameters<double>>(host.weights);
+    auto pass = model.start(*weights, options, *block);
+    std::size_t moves = 0;
+    const auto move = [&] {
+      const auto position = moue::pass_position::from_bytes(pass->position().to_bytes());
+      CHECK(position == pass->position());
+      auto next_memory = std::make_unique<std::vector<std::byte>>(bytes + 64);
+      auto next = std::make_unique<moue::workspace>(std::span(*next_memory).subspan((shift + 7 * moves++) % 64, bytes));
+      const auto from = block->bytes(), to = next->bytes();
+      int addresses = 0;
+      test::each_address(from, *weights, host.gradients, *memory, [&](std::uintptr_t) { ++addresses; });
+      CHECK(addresses == 0);
+      std::memcpy(to.data(), from.data(), std::min(from.size(), to.size()));
+      pass.reset();
+      std::fill(memory->begin(), memory->end(), std::byte{0xff});
+      memory = std::move(next_memory);
+      block = std::move(next);
+      weights = std::make_unique<moue::parameters<double>>(host.weights);
+      pass = model.resume(*weights, options, *block, position, host.inputs());
+      if (options.external_inputs)
+        for (moue::index_t l = 0; l < position.reached + (position.halfway && !position.backward ? 1 : 0); ++l)
+          pass->rebind_input(l, {host.view(host.at(l)), {}});
+    };
+    pass->begin(host.tokens, host.inputs());
+    for (moue::index_t l = 0; l < model.layers(); ++l) {
+      const auto x = host.view(host.at(l));
+      pass->route(l, x);
+      move();
+      whole_host::numbers y(host.input.size());
+      pass->run(l, x, pass->assignments(l), host.view(y));
+      host.leave(l, y);
+      if (l % 2 == 1) move();
+    }
+    pass->arm();
+    for (moue::index_t l = model.layers(); l-- > 0;) {
+      if (l % 2 == 0) move();
+      auto dy = host.enter_backward(l);
+      whole_host::numbers dgates(static_cast<std::size_t>(pass->assignments(l).entries())), router(dy.size());
+      pass->run_backward(l, host.view(dy), host.view(dy), {dgates.data(), std::ssize(dgates)}, host.gradients);
+      move();
+      pass->route_backward(l, {dgates.data(), std::ssize(dgates)}, host.view(router), host.gradients);
+      for (std::size_t i = 0; i < dy.size(); ++i) dy[i] += router[i];
+      host.leave_backward(dy);
+    }
+    CHECK(host.same_bits_as(whole));
+  }
+}
+
+/// Rows `stride` elements apart, in memory that shows what was written between them.
+struct spaced_rows {
+  static constexpr double between = 777;
+  moue::index_t tokens, width, stride;
+  std::vector<double> memory;
+
+  spaced_rows(moue::index_t rows, moue::index_t cols, moue::index_t apart)
+      : tokens(rows),
+        width(cols),
+        stride(apart),
+        memory(static_cast<std::size_t>((rows - 1) * std::abs(apart) + cols), between) {}
+  moue::matrix_view<double> view() {
+    return {memory.data() + (stride < 0 ? (1 - tokens) * stride : 0), tokens, width, stride};
+  }
+  std::vector<double> packed() { return test::to_vector(moue::matrix_view<const double>(view())); }
+  bool gaps_are_untouched() const {
+    for (std::size_t i = 0; i < memory.size(); ++i)
+      if (static_cast<moue::index_t>(i) % stride >= width && memory[i] != between) return false;
+    return true;
+  }
+};
+
+/// A pass that reads x and dy from rows `apart` elements apart and writes y and dx to rows with gaps, or all packed.
+void check_strides(const test::any_model<double>& model, const moue::pass_options& options) {
+  const moue::index_t w = model.width();
+  const bool training = options.how == moue::mode::training;
+  for (const moue::index_t apart : {moue::index_t{0}, moue::index_t{1}, -w, w, w + 3}) {
+    CAPTURE(apart);
+    whole_host host(model), dense(model);
+    const moue::index_t tokens = host.tokens;
+    const placed_pass pass(host, options), expected(dense, options);
+    pass->begin(tokens, host.inputs());
+    expected->begin(tokens, host.inputs());
+    std::vector<spaced_rows> inputs(static_cast<std::size_t>(model.layers()), spaced_rows(tokens, w, apart));
+    std::vector<whole_host::numbers> copies;
+    for (moue::index_t l = 0; l < model.layers(); ++l) {
+      auto& in = inputs[static_cast<std::size_t>(l)];
+      in.memory = test::noise_vector(20 + static_cast<std::uint64_t>(l), std::ssize(in.memory));
+      spaced_rows y(tokens, w, w + 3);
+      whole_host::numbers dense_y(host.input.size());
+      pass->forward(l, in.view(), y.view());
+      copies.push_back(in.packed());
+      expected->forward(l, dense.view(copies.back()), dense.view(dense_y));
+      CHECK(y.packed() == dense_y);
+      CHECK(y.gaps_are_untouched());
+    }
+    if (!training) continue;
+    pass->arm();
+    expected->arm();
+    for (moue::index_t l = model.layers(); l-- > 0;) {
+      spaced_rows dy(tokens, w, apart), dx(tokens, w, w + 3);
+      dy.memory = test::noise_vector(30 + static_cast<std::uint64_t>(l), std::ssize(dy.memory));
+      auto dense_dy = dy.packed();
+      pass->backward(l, dy.view(), dx.view(), host.gradients);
+      expected->backward(l, dense.view(dense_dy), dense.view(dense_dy), dense.gradients);
+      CHECK(dx.packed() == dense_dy);
+      CHECK(dx.gaps_are_untouched());
+    }
+    CHECK(test::same_bits(host.gradients, dense.gradients));
+  }
+}
+
 }  // namespace
 
 TEST_CASE("any cut of the depth has the bits of the whole") {
   test::check_cuts(*on(false));
   test::check_cuts(*on(true));
+}
+
+TEST_CASE("gradients of the halves of a batch add up to those of the batch") {
+  test::check_halves(*on(false));
+  test::check_halves(*on(true));
 }
 
 TEST_CASE("a block that is run again has the bits of the whole and is counted once") {
@@ -73,47 +203,50 @@ TEST_CASE("backward again over what was saved has the same bits") {
 }
 
 TEST_CASE("a pass that is put down goes on at any address with the same bits") {
+  check_put_down(*on(false), {}, 64);
+  check_put_down(*on(false), {.external_inputs = true}, 2);
+  check_put_down(*on(true), {}, 2);
+  check_put_down(*on(true), {.external_inputs = true}, 1);
+}
+
+TEST_CASE("rows may lie any distance apart") {
+  for (const bool threads : {false, true})
+    for (const bool external : {false, true}) {
+      check_strides(*on(threads), {.external_inputs = external});
+      check_strides(*on(threads), {.how = moue::mode::inference, .external_inputs = external});
+    }
+}
+
+TEST_CASE("a layer that was skipped has no exposure") {
   const auto model = on(false);
-  whole_host whole(*model);
-  run_whole(whole);
-  const moue::pass_options options{.tokens = whole.tokens};
-  const std::size_t bytes = model->workspace_bytes(options);
-  for (std::size_t shift = 0; shift < 64; ++shift) {
-    CAPTURE(shift);
-    whole_host host(*model);
-    auto memory = std::make_unique<std::vector<std::byte>>(bytes + 64);
-    auto block = std::make_unique<moue::workspace>(std::span(*memory).first(bytes));
-    auto weights = std::make_unique<moue::parameters<double>>(host.weights);
-    auto pass = model->start(*weights, options, *block);
-    std::size_t moves = 0;
-    const auto move = [&] {  // everything that was there before is gone
-      const auto position = pass->position();
-      auto next_memory = std::make_unique<std::vector<std::byte>>(bytes + 64);
-      auto next = std::make_unique<moue::workspace>(std::span(*next_memory).subspan((shift + 7 * moves++) % 64, bytes));
-      const auto from = block->bytes(), to = next->bytes();
-      int addresses = 0;
-      test::each_address(from, *weights, host.gradients, *memory, [&](std::uintptr_t) { ++addresses; });
-      CHECK(addresses == 0);
-      std::memcpy(to.data(), from.data(), std::min(from.size(), to.size()));
-      pass.reset();
-      std::fill(memory->begin(), memory->end(), std::byte{0xff});
-      memory = std::move(next_memory);
-      block = std::move(next);
-      weights = std::make_unique<moue::parameters<double>>(host.weights);
-      pass = model->resume(*weights, options, *block, position, host.inputs());
-    };
-    pass->begin(host.tokens, host.inputs());
-    for (moue::index_t l = 0; l < model->layers(); ++l) {
-      if (l % 2 == 1) move();
-      host.forward(*pass, l);
+  whole_host host(*model);
+  const placed_pass front(host, {.count = 1}), back(host, {.first = 2});
+  front->begin(host.tokens, host.inputs());
+  host.forward(*front, 0);
+  back->begin(host.tokens, host.inputs());
+  test::hand_on(front->state_out(), back->state_in());
+  host.at(2) = host.at(1);
+  for (moue::index_t l = 2; l < 4; ++l) host.forward(*back, l);
+  CHECK(front->first_layer() + front->layers() == 1);
+  CHECK(back->first_layer() == 2);
+  CHECK(back->layers() == 2);
+  const auto counts = front->counts() + back->counts();
+  CHECK(counts.tokens == std::vector<std::int64_t>{7, 0, 7, 7});
+  const auto statistics = front->statistics(counts);
+  std::vector<double> exposure(static_cast<std::size_t>(model->experts())), share(exposure);
+  for (const moue::index_t layer : {0, 2, 3}) {
+    const auto candidates = model->connections().candidates(layer);
+    for (std::size_t i = 0; i < candidates.size(); ++i) {
+      exposure[static_cast<std::size_t>(candidates[i])] += 1;
+      share[static_cast<std::size_t>(candidates[i])] +=
+          statistics.share[model->connections().candidate_offset(layer) + static_cast<moue::index_t>(i)];
     }
-    pass->arm();
-    for (moue::index_t l = model->layers(); l-- > 0;) {
-      if (l % 2 == 0) move();
-      host.backward(*pass, l);
-    }
-    CHECK(host.same_bits_as(whole));
   }
+  CHECK(std::equal(exposure.begin(), exposure.end(), statistics.exposure.begin(), statistics.exposure.end()));
+  CHECK(std::equal(share.begin(), share.end(), statistics.expert_share.begin(), statistics.expert_share.end()));
+  // The same loss as if it had been formed from nothing but the three layers' statistics.
+  CHECK(back->balance(counts).parts[2] ==
+        doctest::Approx(moue::universal_balance{0.4, 0.7}.value(statistics)).epsilon(1e-14));
 }
 
 TEST_CASE("inputs that the caller keeps need no copy") {

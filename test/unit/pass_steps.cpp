@@ -7,6 +7,9 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <string>
 #include <vector>
 
 #include "message_of.hpp"
@@ -110,6 +113,36 @@ TEST_CASE_FIXTURE(fixture, "positions of other passes are refused") {
   CHECK(refused([](auto& p) { p.entries[0] = tokens * 2 + 1; }));
   CHECK(refused([](auto& p) { p.entries[0] = -1; }));
   CHECK(refused([](auto& p) { p.elsewhere.clear(); }));
+}
+
+TEST_CASE_FIXTURE(fixture, "a position is bytes, and other bytes are none") {
+  const moue::pass_options options{.tokens = tokens};
+  moue::workspace here = room(options);
+  auto pass = model.start(weights, options, here);
+  pass.begin(tokens, {}, {.counts = false});
+  pass.forward(0, rows(x), rows(y));
+  pass.ran(1, pass.route(1, rows(y)));
+  pass.route(2, rows(y));
+  const auto& position = pass.position();
+  const auto bytes = position.to_bytes();
+  CHECK(moue::pass_position::from_bytes(bytes) == position);
+  CHECK(position.elsewhere == std::vector<std::uint8_t>{0, 1, 0});
+  const auto refused = [&](auto change) {
+    auto other = bytes;
+    change(other);
+    return contains(message_of([&] { moue::pass_position::from_bytes(other); }),
+                    "pass_position: " + std::to_string(other.size()) +
+                        " bytes were given that are no position; give "
+                        "all that to_bytes gave, and nothing else");
+  };
+  CHECK(refused([](auto& b) { b.clear(); }));
+  CHECK(refused([](auto& b) { b.pop_back(); }));
+  CHECK(refused([](auto& b) { b.resize(b.size() - 8); }));
+  CHECK(refused([](auto& b) { b.resize(b.size() + 8); }));
+  CHECK(refused([](auto& b) { b.resize(8); }));
+  CHECK(refused([](auto& b) { b[3 * 8] = std::byte{2}; }));        // a flag
+  CHECK(refused([](auto& b) { b[7 * 8 + 7] = std::byte{255}; }));  // a length below 0
+  CHECK(refused([](auto& b) { b[8 * 8] = std::byte{4}; }));
 }
 
 TEST_CASE_FIXTURE(fixture, "somebody else runs the experts of several layers") {

@@ -21,7 +21,7 @@ void obeys_the_laws(const E& expert) {
   CHECK_MESSAGE(static_cast<bool>(report), report.summary());
 }
 
-/// y = 3 x, with the plain form of backward alone, which reads a kept copy of x.
+/// y = 3 x, with the plain form of backward alone, which reads a saved copy of x.
 struct triple {
   moue::index_t width = 1;
   auto parameters() const { return std::array<moue::parameter_spec, 0>{}; }

@@ -126,21 +126,34 @@ struct layer_matrix {
 /// Entry (a, b): of the experts that a token was routed to at layer a, the share that it was also routed to at layer b;
 /// the mean over tokens that were routed anywhere at a. Entries (l, l + 1) are the reuse rate of MoRE (arXiv
 /// 2609.18176), for which uniform routing over one pool of n gives k / n. Always-on experts do not count, nor entries
-/// that a caller added. Call it after
-/// the last `forward` of a training pass; throws in inference, where only one layer's assignments are there.
-/// O(layers² tokens k²).
-template <class PassT>
-layer_matrix reuse_matrix(const PassT& pass) {
-  const index_t layers = pass.model().layers();
-  detail::require(
-      layers < 2 || pass.tokens() == 0 || pass.assignments(0).expert.data != pass.assignments(1).expert.data,
-      "reuse_matrix", [] { return std::string("the pass keeps one layer's assignments at a time"); },
-      "start the pass with mode::training");
+/// that a caller added.
+///
+/// Over the layers that have run, in order: row 0 is the first layer of the pass. Several passes are ranges of layers,
+/// in order, that took the same tokens, and count as one. Takes `pass` and `any_pass` after the last `forward`, in
+/// training; throws in inference, where only one layer's assignments are there. O(layers² tokens k²).
+template <class PassT, class... More>
+layer_matrix reuse_matrix(const PassT& pass, const More&... ranges_behind) {
+  using routing_type = decltype(pass.assignments(0));
+  std::vector<routing_type> routings;
+  const auto take = [&](const auto& range) {
+    detail::require(
+        range.tokens() == pass.tokens(), "reuse_matrix",
+        [&] {
+          return "ranges of " + std::to_string(pass.tokens()) + " and " + std::to_string(range.tokens()) +
+                 " tokens were given";
+        },
+        "give ranges of layers that the same batch ran through");
+    for (index_t layer = range.first_layer(); layer < range.position().reached; ++layer)
+      routings.push_back(range.assignments(layer));
+  };
+  take(pass);
+  (take(ranges_behind), ...);
+  const auto layers = std::ssize(routings);
   layer_matrix result{layers, std::vector<double>(static_cast<std::size_t>(layers * layers), 0)};
-  const auto routed = [](const auto& r, index_t i) { return r.expert[i] >= 0 && r.column[i] >= 0; };
-  for (index_t a = 0; a < layers; ++a)
-    for (index_t b = 0; b < layers; ++b) {
-      const auto from = pass.assignments(a), to = pass.assignments(b);
+  const auto routed = [](const routing_type& r, index_t i) { return r.expert[i] >= 0 && r.column[i] >= 0; };
+  auto value = result.values.begin();
+  for (const routing_type& from : routings)
+    for (const routing_type& to : routings) {
       double sum = 0;
       index_t tokens = 0;
       for (index_t t = 0; t < pass.tokens(); ++t) {
@@ -158,7 +171,7 @@ layer_matrix reuse_matrix(const PassT& pass) {
         sum += static_cast<double>(common) / static_cast<double>(taken);
         ++tokens;
       }
-      if (tokens > 0) result.values[static_cast<std::size_t>(a * layers + b)] = sum / static_cast<double>(tokens);
+      *value++ = tokens > 0 ? sum / static_cast<double>(tokens) : 0;
     }
   return result;
 }

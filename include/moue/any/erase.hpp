@@ -27,6 +27,8 @@ class erased_pass final : public any_pass<S> {
   erased_pass(pass<MixtureT, S> it, std::shared_ptr<const void> model) : model_(std::move(model)), it_(std::move(it)) {}
 
   index_t tokens() const override { return it_.tokens(); }
+  index_t first_layer() const override { return it_.first_layer(); }
+  index_t layers() const override { return it_.layers(); }
   index_t valid_tokens() const override { return it_.valid_tokens(); }
   void rebind(const parameters<S>& weights) override { it_.rebind(weights); }
   const pass_position& position() const override { return it_.position(); }
@@ -49,9 +51,11 @@ class erased_pass final : public any_pass<S> {
   vector_view<const C> queue_balance() const override { return it_.queue_balance(); }
   void arm(C scale) override { it_.arm(scale); }
   void arm(std::span<const C> scales) override { it_.arm(scales); }
+  void arm(C scale, const routing_counts<C>& of_all) override { it_.arm(scale, of_all); }
   void arm(std::span<const C> scales, const routing_counts<C>& of_all) override { it_.arm(scales, of_all); }
   routing_counts<C> counts() const override { return it_.counts(); }
   depth_statistics<C> statistics() const override { return it_.statistics(); }
+  depth_statistics<C> statistics(const routing_counts<C>& of_all) const override { return it_.statistics(of_all); }
 
   void backward(index_t layer, matrix_view<const S> dy, const layer_gradient<S>& dx, gradients<C>& into) override {
     it_.backward(layer, dy, dx, into);

@@ -5,13 +5,15 @@
 /// @file
 /// What a pass refuses, and in which words.
 
+#include <algorithm>
 #include <string>
 #include <string_view>
 #include <type_traits>
-#include <utility>
 
+#include "moue/backend.hpp"
 #include "moue/dispatch/offsets.hpp"
 #include "moue/error.hpp"
+#include "moue/gradients.hpp"
 #include "moue/mixture.hpp"
 #include "moue/router.hpp"
 #include "moue/routing.hpp"
@@ -71,6 +73,17 @@ struct pass_checks {
                   "set its stride to at least its columns");
   }
 
+  template <class S>
+  void input(const layer_input<S>& x) const {
+    matrix("x", x.experts);
+    apart("the router's x", "an input", x.router);
+  }
+  template <class S>
+  void gradient(const layer_gradient<S>& dx) const {
+    matrix("dx", dx.experts);
+    apart("the router's dx", "a gradient", dx.router);
+  }
+
   void forward(std::string_view what, index_t layer, bool halfway) const {
     require(
         layer == at.next && layer < end && !at.backward && !at.armed && at.halfway == halfway, where,
@@ -104,6 +117,52 @@ struct pass_checks {
     require(
         halfway || ran, where, [&] { return "the experts of layer " + text(layer) + " were run by somebody else"; },
         "give the gradients of their gates to route_backward");
+  }
+
+  void dgates(const void* data, index_t given, index_t entries) const {
+    require(
+        given == entries && (data != nullptr || entries == 0), where,
+        [&] {
+          return text(given) + " gradients of gates were given for " + text(entries) + " entries" +
+                 (data == nullptr ? ", and they are null" : "");
+        },
+        "give one per entry of what ran");
+  }
+  /// What is external is not there once a pass was picked up.
+  template <class S>
+  void there(index_t layer, const matrix_view<const S>& input) const {
+    require(
+        input.data != nullptr || at.tokens == 0, where,
+        [&] { return "the external input of layer " + text(layer) + " is not there"; },
+        "give it to rebind_input after resume");
+  }
+
+  void counted() const {
+    require(
+        at.counts, where, [] { return std::string("the balancing loss was armed over layers that were not counted"); },
+        "give the counts of all layers: arm(scale, counts)");
+  }
+  void arm() const {
+    require(
+        options.how == mode::training && !at.backward && !at.halfway, where,
+        [] { return std::string("the balancing loss was armed where no backward can begin"); },
+        "arm it in training, between the last forward and the first backward");
+  }
+  void rewind() const {
+    require(
+        options.how == mode::training && !(at.halfway && !at.backward), where,
+        [] { return std::string("rewind was called where no backward can begin"); },
+        "start the pass with mode::training, and run every layer that was routed");
+  }
+  /// Whether the pass can stand there; `visits` are its memory's.
+  void position(const pass_position& given, const auto& visits) const {
+    require(
+        given.next >= first && given.next <= given.reached && given.reached <= end &&
+            given.elsewhere.size() == at.elsewhere.size() &&
+            std::equal(given.entries.begin(), given.entries.end(), visits.begin(), visits.end(),
+                       [](index_t n, const auto& visit) { return n >= 0 && n <= visit.experts.size; }),
+        where, [] { return std::string("the position is one of another pass"); },
+        "resume with the options that the pass was started with");
   }
 
   /// What was routed at a layer is there from its route on; in inference, until the next.
@@ -147,7 +206,30 @@ struct pass_checks {
         [&] { return "the gradient of the " + std::string(which) + " state was asked for where there is none"; },
         "start the pass with mode::training, and ask for the first one after the last backward");
   }
+
+ private:
+  /// What the router is given apart from the experts.
+  template <class T>
+  void apart(std::string_view name, std::string_view what, const matrix_view<T>& m) const {
+    if (options.router_input) {
+      matrix(name, m);
+      return;
+    }
+    require(
+        m.data == nullptr, where, [&] { return "the router got " + std::string(what) + " of its own"; },
+        "set pass_options::router_input");
+  }
 };
+
+/// What a pass adds gradients to. `B` is its backend.
+template <class B, class MixtureT, class C>
+void check_gradients(const MixtureT& model, const gradients<C>& into) {
+  require(
+      into.layout().same_shapes(*model.layout()), "pass",
+      [] { return std::string("the gradients belong to another layout"); }, "create them from this mixture's layout()");
+  if constexpr (!on_host<B>)
+    check_external(into.owns_marks() && model.experts() > 0, "pass", "the gradients", "make_gradients");
+}
 
 /// The sizes of a routing that a caller gives.
 template <class C>

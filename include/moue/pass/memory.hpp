@@ -207,8 +207,8 @@ struct pass_memory {
     offsets = table(model, memory, connections.candidate_offsets(), "candidate offsets");
     candidates_of_all = table(model, memory, connections.all_candidates(), "candidates");
     always_of_all = table(model, memory, connections.all_always(), "always-on experts");
-    counts = counts_view<C>::take(memory, layers, columns, token_parts);
-    given_counts = counts_view<C>::take(memory, layers, balances ? columns : 0, token_parts);
+    counts = counts_view<C>::take(memory, layers, columns, connections.experts(), token_parts);
+    given_counts = counts_view<C>::take(memory, layers, columns, connections.experts(), token_parts);
     tables.exposure = memory.take<C>(connections.experts(), "exposure");
     tables.share = memory.take<C>(columns, "shares");
     tables.probability = memory.take<C>(columns, "mean probabilities");

@@ -7,8 +7,8 @@
 /// row; others run on its leading lane.
 
 #include <cstdint>
-#include <string>
 #include <limits>
+#include <string>
 #include <type_traits>
 #include <utility>
 

@@ -27,7 +27,7 @@ struct convert_element {
 
 /// to = from where the row is valid, else 0: what padding holds, NaN perhaps, must not meet a gradient of 0.
 template <class S, class To = S>
-struct keep_element {
+struct save_element {
   vector_view<const std::uint8_t> valid;
   matrix_view<const S> from;
   matrix_view<To> to;

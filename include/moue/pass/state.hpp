@@ -3,22 +3,17 @@
 #pragma once
 
 /// @file
-/// The state of a pass: its memory, views into it, and the routing of one layer, forward and backward.
+/// The state of a pass: its memory, views into it, and what is saved of a layer's input and assignments.
 
 #include <algorithm>
 #include <array>
 #include <cstdint>
-#include <span>
 #include <string>
 #include <type_traits>
-#include <utility>
 #include <vector>
 
-#include "moue/executor/rows.hpp"
-#include "moue/gradients.hpp"
 #include "moue/mixture.hpp"
 #include "moue/pass/memory.hpp"
-#include "moue/pass/route_rows.hpp"
 #include "moue/pass/rows.hpp"
 #include "moue/pass/statistics.hpp"
 #include "moue/router/rows.hpp"
@@ -102,7 +97,8 @@ struct pass_state {
       clear(rows(memory.dstate_out));
       clear(rows(memory.dstates[static_cast<std::size_t>(memory.first % 2)]));
     }
-    ops.each_row((std::max)(memory.counts.demand.size, memory.counts.tokens.size), clear_counts<C>{memory.counts});
+    const auto& counts = memory.counts;
+    ops.each_row((std::max)({counts.demand.size, counts.tokens.size, counts.rows.size}), clear_counts<C>{counts});
   }
   /// Sets the views of a batch whose numbers are already in the workspace.
   void attach(index_t count, const side_inputs& given) {
@@ -169,7 +165,20 @@ struct pass_state {
   }
 
   auto operations() const { return model->backend().operations(memory.router_conversion); }
-  void clear(const matrix_view<C>& m) const { operations().each_element(m.rows, m.cols, clear_element<C>{m}); }
+  /// Zeros in a dense matrix of the workspace; on a host as few long rows, since every short one costs a call.
+  void clear(const matrix_view<C>& m) const {
+    const auto zeros = [ops = operations()](C* from, index_t rows, index_t cols) {
+      ops.each_element(rows, cols, clear_element<C>{{from, rows, cols}});
+    };
+    if constexpr (on_host<typename MixtureT::backend_type>) {
+      constexpr index_t longest = 4096;
+      const index_t rows = m.rows * m.cols / longest;
+      if (rows > 0) zeros(m.data, rows, longest);
+      zeros(m.data + rows * longest, 1, m.rows * m.cols % longest);
+    } else {
+      zeros(m.data, m.rows, m.cols);
+    }
+  }
 
   /// The router's weights as sums over candidates may see them. What is no number in them belongs to candidates that are
   /// closed, or shows in the gradients of their logits; a buffer's minus infinity is a mark.
@@ -210,7 +219,7 @@ struct pass_state {
   /// inputs are external.
   matrix_view<const S> save(const matrix_view<const S>& from, const matrix_view<S>& to) const {
     if (!training() || options.external_inputs) return from;
-    operations().each_element(at.tokens, from.cols, keep_element<S>{usable(), from, rows(to)});
+    operations().each_element(at.tokens, from.cols, save_element<S>{usable(), from, rows(to)});
     return rows(to);
   }
   matrix_view<const S> save_router(index_t layer, const matrix_view<const S>& x) {
@@ -229,95 +238,6 @@ struct pass_state {
   void find_usable(index_t layer, const matrix_view<const S>& x) const {
     operations().each_row(at.tokens,
                           find_usable_row<S, C>{valid(), x, depth_state(layer), {memory.usable.data, at.tokens}});
-  }
-
-  router_frame<C> make_frame(index_t layer, const matrix_view<const S>& x) const {
-    router_frame<C> frame;
-    frame.candidates = candidate_ids(layer);
-    frame.batch = batch;
-    constexpr bool converts = pass_memory<MixtureT, S>::converts;
-    if (converts || (masks() && (!training() || options.external_inputs))) {
-      operations().each_element(at.tokens, x.cols, keep_element<S, C>{usable(), x, rows(memory.x)});
-      frame.input = rows(memory.x);
-    } else {
-      if constexpr (!converts) frame.input = x;
-    }
-    if constexpr (stages_type::own_features)
-      frame.features = rows(memory.features);
-    else  // nobody writes features that are the input itself
-      frame.features = {const_cast<C*>(frame.input.data), at.tokens, frame.input.cols, frame.input.stride};
-    frame.logits = logits(layer);
-    frame.state = depth_state(layer);
-    frame.next_state = depth_state(layer + 1);
-    return frame;
-  }
-
-  void make_features(const router_frame<C>& frame, const auto& weights, const auto& scratch) const {
-    const auto ops = operations();
-    stages_type(model->router()).make_features(ops, frame, weights, scratch);
-    if constexpr (stages_type::own_features)
-      if (masks()) ops.each_row(at.tokens, close_broken_features<C>{frame.features, {memory.usable.data, at.tokens}});
-  }
-
-  /// The gates of `layer` as a [tokens, candidates] matrix.
-  matrix_view<C> spread(index_t layer) const {
-    const auto dense = shaped(memory.dense_gates, candidates(layer));
-    operations().each_row(at.tokens, spread_gates<C>{selected(layer), gates(layer), dense});
-    return dense;
-  }
-
-  /// From the router's input to the layer's assignments and the next depth state. `Given` says which columns are selected
-  /// in place of the router, if it may be called.
-  template <class Given>
-  void route(index_t layer, const parameters<S>& values, const matrix_view<const S>& x, const Given& given) {
-    constexpr bool selects = std::is_same_v<Given, router_selects>;
-    const index_t tokens = at.tokens;
-    const auto ops = operations();
-    const stages_type stages(model->router());
-    const auto weights = router_weights<matrix_view<const S>>(values, layer);
-    const auto scratch = temporaries(layer);
-    auto frame = make_frame(layer, x);
-    make_features(frame, weights, scratch);
-    stages.make_logits(ops, frame, weights, scratch);
-
-    const auto preference = stages.preference_part(weights);
-    const vector_view<const std::int32_t> always_ids{
-        memory.always_of_all.data + model->connections().always_offset(layer), always(layer)};
-    auto& visit = record(layer);
-    const index_t width = max_selected(layer) + always(layer);
-    const auto scores = shaped(memory.scores, candidates(layer));
-    using parameters_type = std::remove_const_t<decltype(preference)>;
-    const prefer_row<C, router_type, parameters_type> prefer{model->router(), preference, usable(), frame.logits,
-                                                             scores};
-    constexpr bool by_row = has_select<std::remove_cvref_t<decltype(model->router().select)>>;
-    const auto reject = [&] {
-      if constexpr (on_host<typename MixtureT::backend_type>)
-        if (model->router().on_non_finite == non_finite::reject)
-          ops.each_row(tokens, reject_broken_row<C>{frame.logits, scores, valid(), layer});
-    };
-    if constexpr (!by_row) {
-      ops.each_row(tokens, prefer);
-      reject();
-      if constexpr (selects)
-        model->router().select.table(ops, matrix_view<const C>(scores), usable(), frame.candidates, selected(layer));
-    }
-    if constexpr (!selects) given(ops, frame.candidates, usable(), selected(layer));
-    const auto run = [&](const auto& row) {
-      if constexpr (on_host<typename MixtureT::backend_type>)
-        ops.each_row(tokens + 1, checked_route_row{row, layer});
-      else
-        ops.each_row(tokens + 1, row);
-    };
-    run(route_row<C, router_type, parameters_type, balances>{
-        prefer, frame.candidates, always_ids, !selects, shaped(memory.probabilities, candidates(layer)),
-        selected(layer), gates(layer), visit.offsets, rectangle(visit.experts, width),
-        rectangle(visit.entry_gates, width), rectangle(visit.columns, width)});
-    if constexpr (by_row) reject();
-    at.entries[place(layer)] = tokens * width;
-    if (stages.state_width() > 0) {
-      frame.gates = spread(layer);
-      stages.advance(ops, frame, finite_weights(weights, layer), scratch);
-    }
   }
 
   /// Copies what is to run into the pass, but for what lies there already, and says whether that is all of it.
@@ -345,93 +265,6 @@ struct pass_state {
             {visit.experts.data, entries},
             {visit.entry_gates.data, entries},
             {visit.columns.data, entries}};
-  }
-
-  /// Counts of `layer`, after its plan was made. `own`: of the router's own assignments, whose demand is what ran.
-  void count(index_t layer, bool own) {
-    if (!at.counts) return;
-    const auto ops = operations();
-    const index_t first = model->connections().candidate_offset(layer);
-    const index_t n = candidates(layer);
-    const auto& counts = memory.counts;
-    const auto part = [&](const auto& v) { return std::remove_cvref_t<decltype(v)>{v.data + first, n}; };
-    if constexpr (balances)
-      ops.column_sum(shaped(memory.probabilities, n), matrix_view<C>{counts.probability.data + first, 1, n});
-    ops.each_row(
-        n, count_candidate<C>{candidate_ids(layer), record(layer).run.plan.expert_offsets, memory.valid_tokens, valid(),
-                              logits(layer), own ? matrix_view<const std::int32_t>() : selected(layer),
-                              counts.tokens.data + layer, part(counts.demand), part(counts.load), part(counts.open)});
-    if constexpr (TokenLoss<loss_type>) {
-      const auto values = rows(memory.token_losses);
-      ops.each_row(at.tokens, token_loss_row<C, loss_type>{model->loss(), valid(), logits(layer),
-                                                           shaped(memory.probabilities, n), values});
-      ops.column_sum(values, counts.token_loss.row_block(layer, 1));
-    }
-  }
-
-  form_statistics<C> former(const counts_view<C>& counts) const {
-    return {memory.offsets, memory.candidates_of_all, counts, memory.tables};
-  }
-
-  /// Assigns the balancing loss of the counts and its parts to `memory.loss`.
-  void value(const counts_view<C>& counts) const {
-    operations().each_row(1, value_of_depth<C, loss_type>{model->loss(), former(counts), memory.loss});
-  }
-  void arm(const counts_view<C>& counts, const loss_scales<C>& scales) {
-    if constexpr (balances) {
-      operations().each_row(
-          1, gradient_of_depth<C, loss_type>{model->loss(), former(counts), scales, memory.dprobability, memory.of_part,
-                                             memory.token_scale});
-      at.armed = true;
-    }
-  }
-
-  // --- backward -----------------------------------------------------------------------------------------------------
-
-  /// From the gradients of the gates of what ran to those of the router's weights and input; returns the latter.
-  matrix_view<C> route_backward(index_t layer, const parameters<S>& values, const vector_view<const C>& dentries,
-                                gradients<C>& into) {
-    const index_t tokens = at.tokens;
-    const auto ops = operations();
-    const stages_type stages(model->router());
-    const auto weights = finite_weights(router_weights<matrix_view<const S>>(values, layer), layer);
-    call_targets<C, stages_type::parameters> written(
-        into, [&](index_t column) { return model->layout()->router(layer, column); });
-    const auto& dweights = written.targets();
-    const auto scratch = temporaries(layer);
-    const index_t n = candidates(layer);
-    if (masks()) find_usable(layer, saved(layer).router);
-    auto frame = make_frame(layer, saved(layer).router);
-    make_features(frame, weights, scratch);
-
-    router_gradient<C> gradient;
-    gradient.input = rows(memory.dinput);
-    gradient.features = stages_type::own_features ? rows(memory.dfeatures) : gradient.input;
-    gradient.logits = shaped(memory.dlogits, n);
-    gradient.gates = shaped(memory.dense_dgates, stages.state_width() > 0 ? n : 0);
-    gradient.state = depth_gradient(layer);
-    gradient.next_state = depth_gradient(layer + 1);
-    clear(gradient.input);
-    if constexpr (stages_type::own_features) clear(gradient.features);
-    if (stages.state_width() > 0) {
-      clear(gradient.state);
-      clear(gradient.gates);
-      frame.gates = spread(layer);
-      stages.advance_backward(ops, frame, gradient, weights, scratch, dweights);
-    }
-    const vector_view<const C> dprobability =
-        at.armed ? vector_view<const C>{memory.dprobability.data + model->connections().candidate_offset(layer), n}
-                 : vector_view<const C>{};
-    const auto scale = at.armed ? memory.token_scale.row(layer) : vector_view<C>{};
-    const auto ran = assignments(layer);
-    ops.each_row(tokens,
-                 route_backward_row<C, router_type, loss_type>{
-                     model->router(), model->loss(), valid(), logits(layer), selected(layer), gates(layer), ran.offsets,
-                     ran.column, dentries, shaped(memory.dgates, max_selected(layer)), gradient.gates, dprobability,
-                     scale, shaped(memory.probabilities, n), shaped(memory.dlogits, n)});
-    stages.backward(ops, frame, gradient, weights, scratch, dweights);
-    written.settle(ops);
-    return gradient.input;
   }
 
  private:

@@ -36,7 +36,8 @@ struct token_loss_row {
   }
 };
 
-/// One candidate's counts of a layer. Whether it is open is settled by the first tokens, as a rule.
+/// One candidate's counts of a layer, and the rows of one physical expert. Whether a candidate is open is settled by the
+/// first tokens, as a rule.
 template <class C>
 struct count_candidate {
   vector_view<const std::int32_t> candidates;
@@ -48,36 +49,41 @@ struct count_candidate {
   std::int64_t* tokens;                      // of the layer
   vector_view<std::int64_t> demand;
   vector_view<std::int64_t> load;
+  vector_view<std::int64_t> rows;  // [experts]
   vector_view<std::uint8_t> open;
 
   template <class Lanes = one_lane>
   MOUE_HD void operator()(index_t column, const Lanes& lanes = {}) const {
+    if (column < rows.size && lanes.leads()) rows[column] = rows_of(column);
+    if (column >= candidates.size) return;
     index_t t = lanes.first();
     while (t < logits.rows && (!valid[t] || logits(t, column) == minus_infinity<C>())) t += lanes.step();
     const bool is_open = lanes.sum(index_t(t < logits.rows)) > 0;
-    const index_t e = candidates[column];
-    const index_t rows = expert_offsets[e + 1] - expert_offsets[e];
     index_t wanted = 0;
     for (t = lanes.first(); t < selected.rows; t += lanes.step())
       for (index_t i = 0; i < selected.cols && selected(t, i) >= 0; ++i) wanted += selected(t, i) == column;
     wanted = lanes.sum(wanted);
     if (!lanes.leads()) return;
-    load[column] = rows;
-    demand[column] = selected.rows > 0 ? wanted : rows;
+    load[column] = rows_of(candidates[column]);
+    demand[column] = selected.rows > 0 ? wanted : load[column];
     open[column] = is_open ? 1 : 0;
     if (column == 0) *tokens = valid_tokens[0];
   }
+
+ private:
+  MOUE_HD std::int64_t rows_of(index_t expert) const { return expert_offsets[expert + 1] - expert_offsets[expert]; }
 };
 
-/// Empties the counts of a depth, one column or layer at a time.
+/// Empties the counts of a depth, one column, layer or expert of a layer at a time.
 template <class C>
 struct clear_counts {
   counts_view<C> counts;
   MOUE_HD void operator()(index_t i) const {
     if (i < counts.tokens.size) {
       counts.tokens[i] = 0;
-      for (index_t part = 0; part < counts.token_loss.cols; ++part) counts.token_loss(i, part) = C(0);
+      for (index_t part = 0; part < counts.parts(); ++part) counts.token_loss[i * counts.parts() + part] = C(0);
     }
+    if (i < counts.rows.size) counts.rows[i] = 0;
     if (i >= counts.demand.size) return;
     counts.demand[i] = counts.load[i] = 0;
     counts.probability[i] = C(0);
@@ -160,7 +166,8 @@ struct value_of_depth {
         if constexpr (TokenLoss<part_type>)
           for (index_t layer = 0; layer < s.layers; ++layer)
             if (form.counts.tokens[layer] > 0)
-              sum += form.counts.token_loss(layer, position) / C(form.counts.tokens[layer]) / C(s.layers);
+              sum += form.counts.token_loss[layer * part_count<LossT> + position] / C(form.counts.tokens[layer]) /
+                     C(s.layers);
         if (lanes.leads()) value[1 + position] = sum;
         total += sum;
       });

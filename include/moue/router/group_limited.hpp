@@ -16,16 +16,16 @@ namespace moue::inline v0_1 {
 
 /// How `group_limited` cuts candidates into groups, and how many of these a token may use.
 struct column_groups {
-  index_t size = 1;   ///< neighbouring columns in a group; the last group may have fewer
-  index_t saved = 1;  ///< groups a token may use
-  index_t best = 1;   ///< members whose scores add up to the group's
+  index_t size = 1;     ///< neighbouring columns in a group; the last group may have fewer
+  index_t allowed = 1;  ///< groups a token may use
+  index_t best = 1;     ///< members whose scores add up to the group's
 };
 
-/// The k best candidates of the `saved` groups with the highest scores, a group's score being the sum of its `best`
+/// The k best candidates of the `allowed` groups with the highest scores, a group's score being the sum of its `best`
 /// best. DeepSeek-V2 has best = 1 (arXiv 2405.04434), DeepSeek-V3 best = 2 with `biased_sigmoid` (arXiv 2412.19437).
 /// Order and ties are those of `top_k`; between groups of equal score the one whose best member comes first wins.
 /// Closed candidates are absent: a group is worth what its open members are, and nothing without any. So a token may
-/// get fewer than k, and candidates outside the chosen groups never make up for it. O(candidates (saved best + k)) per
+/// get fewer than k, and candidates outside the chosen groups never make up for it. O(candidates (allowed best + k)) per
 /// token.
 class group_limited {
  public:
@@ -34,9 +34,9 @@ class group_limited {
     detail::require(
         k >= 0, "group_limited", [&] { return "k is " + std::to_string(k); }, "choose 0 or more experts per token");
     detail::require(
-        groups.size > 0 && groups.saved > 0 && groups.best > 0, "group_limited",
+        groups.size > 0 && groups.allowed > 0 && groups.best > 0, "group_limited",
         [&] {
-          return "groups have size " + std::to_string(groups.size) + ", " + std::to_string(groups.saved) +
+          return "groups have size " + std::to_string(groups.size) + ", " + std::to_string(groups.allowed) +
                  " may be used, and " + std::to_string(groups.best) + " members count";
         },
         "give at least 1 for each");
@@ -46,7 +46,7 @@ class group_limited {
   /// How candidates are grouped, and how many groups a token uses.
   MOUE_HD constexpr column_groups groups() const { return groups_; }
   constexpr index_t max_selected(index_t candidates) const {
-    const index_t reach = limits(candidates) ? groups_.saved * groups_.size : candidates;
+    const index_t reach = limits(candidates) ? groups_.allowed * groups_.size : candidates;
     return k_ < reach ? k_ : reach;
   }
 
@@ -54,7 +54,7 @@ class group_limited {
   MOUE_HD index_t operator()(vector_view<const C> scores, vector_view<const std::int32_t> candidates,
                              vector_view<std::int32_t> selected) const {
     if (!limits(scores.size)) return detail::select_best(k_, scores, candidates, selected, one_lane());
-    const rank<C> last = last_saved(scores, candidates);
+    const rank<C> last = last_allowed(scores, candidates);
     index_t count = 0;
     for (index_t first = 0; first < scores.size; first += groups_.size) {
       const rank<C> group = rank_of(scores, candidates, first);
@@ -76,7 +76,7 @@ class group_limited {
   };
 
   MOUE_HD constexpr bool limits(index_t candidates) const {
-    return groups_.saved < candidates / groups_.size + (candidates % groups_.size != 0 ? 1 : 0);
+    return groups_.allowed < candidates / groups_.size + (candidates % groups_.size != 0 ? 1 : 0);
   }
   template <class C>
   MOUE_HD index_t end_of(vector_view<const C> scores, index_t first) const {
@@ -111,9 +111,9 @@ class group_limited {
 
   /// The last of the groups that a token may use, found in the same way.
   template <class C>
-  MOUE_HD rank<C> last_saved(vector_view<const C> scores, vector_view<const std::int32_t> candidates) const {
+  MOUE_HD rank<C> last_allowed(vector_view<const C> scores, vector_view<const std::int32_t> candidates) const {
     rank<C> last;
-    for (index_t i = 0; i < groups_.saved; ++i) {
+    for (index_t i = 0; i < groups_.allowed; ++i) {
       rank<C> next;
       for (index_t first = 0; first < scores.size; first += groups_.size) {
         const rank<C> group = rank_of(scores, candidates, first);

@@ -77,7 +77,7 @@ inline index_t needed(const config_reader& config, const std::vector<std::string
 
 inline void read_groups(const config_reader& config, moe_description& d) {
   const auto& keys = d.family.keys;
-  const auto count = config.first(keys.groups), saved = config.first(keys.selected_groups);
+  const auto count = config.first(keys.groups), allowed = config.first(keys.selected_groups);
   if (d.family.group_best == 0) {
     if (!count.empty() && config.value<index_t>(count).value_or(1) > 1)
       config.refuse(count, "is not 1, but " + d.family.name + " is not known to route in groups",
@@ -97,10 +97,10 @@ inline void read_groups(const config_reader& config, moe_description& d) {
           (d.groups >= 1 && d.selected_groups >= 1 && d.selected_groups <= d.groups && d.experts % d.groups == 0),
       "config.json",
       [&] {
-        return config.place(count) + " is " + std::to_string(d.groups) + " and " + config.place(saved) + " " +
+        return config.place(count) + " is " + std::to_string(d.groups) + " and " + config.place(allowed) + " " +
                std::to_string(d.selected_groups) + " for " + std::to_string(d.experts) + " experts";
       },
-      "groups must cut the experts evenly, and at least one must be kept", error_kind::content);
+      "groups must cut the experts evenly, and at least one must be allowed", error_kind::content);
 }
 
 inline void read_gate(const config_reader& config, moe_description& d) {

@@ -1,0 +1,177 @@
+// SPDX-FileCopyrightText: 2026 The moue authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// @file
+/// The router's half of a layer, forward and backward, over the state of a pass.
+
+#include <type_traits>
+
+#include "moue/gradients.hpp"
+#include "moue/pass/memory.hpp"
+#include "moue/pass/route_rows.hpp"
+#include "moue/pass/rows.hpp"
+#include "moue/pass/state.hpp"
+#include "moue/router/rows.hpp"
+#include "moue/router/stages.hpp"
+
+namespace moue::inline v0_1::detail {
+
+/// What the router does at a layer. Cheap to make.
+template <class MixtureT, Storage S>
+struct router_steps {
+  using C = compute_t<S>;
+  using router_type = typename MixtureT::router_type;
+  using loss_type = typename MixtureT::loss_type;
+  using state_type = pass_state<MixtureT, S>;
+  using stages_type = router_stages<router_type>;
+
+  state_type& state;
+
+  /// From the router's input to the layer's assignments and the next depth state. `Given` says which columns are selected
+  /// in place of the router, if it may be called.
+  template <class Given>
+  void forward(index_t layer, const parameters<S>& values, const matrix_view<const S>& x, const Given& given) {
+    constexpr bool selects = std::is_same_v<Given, router_selects>;
+    const index_t tokens = state.at.tokens;
+    const auto ops = state.operations();
+    const stages_type stages(state.model->router());
+    const auto weights = state.template router_weights<matrix_view<const S>>(values, layer);
+    const auto scratch = state.temporaries(layer);
+    auto frame = make_frame(layer, x);
+    make_features(frame, weights, scratch);
+    stages.make_logits(ops, frame, weights, scratch);
+
+    const auto preference = stages.preference_part(weights);
+    const vector_view<const std::int32_t> always_ids{
+        state.memory.always_of_all.data + state.model->connections().always_offset(layer), state.always(layer)};
+    auto& visit = state.record(layer);
+    const index_t width = state.max_selected(layer) + state.always(layer);
+    const auto scores = state.shaped(state.memory.scores, state.candidates(layer));
+    using parameters_type = std::remove_const_t<decltype(preference)>;
+    const prefer_row<C, router_type, parameters_type> prefer{state.model->router(), preference, state.usable(),
+                                                             frame.logits, scores};
+    constexpr bool by_row = has_select<std::remove_cvref_t<decltype(state.model->router().select)>>;
+    const auto reject = [&] {
+      if constexpr (on_host<typename MixtureT::backend_type>)
+        if (state.model->router().on_non_finite == non_finite::reject)
+          ops.each_row(tokens, reject_broken_row<C>{frame.logits, scores, state.valid(), layer});
+    };
+    if constexpr (!by_row) {
+      ops.each_row(tokens, prefer);
+      reject();
+      if constexpr (selects)
+        state.model->router().select.table(ops, matrix_view<const C>(scores), state.usable(), frame.candidates,
+                                           state.selected(layer));
+    }
+    if constexpr (!selects) given(ops, frame.candidates, state.usable(), state.selected(layer));
+    const auto run = [&](const auto& row) {
+      if constexpr (on_host<typename MixtureT::backend_type>)
+        ops.each_row(tokens + 1, checked_route_row{row, layer});
+      else
+        ops.each_row(tokens + 1, row);
+    };
+    run(route_row<C, router_type, parameters_type, state_type::balances>{
+        prefer, frame.candidates, always_ids, !selects,
+        state.shaped(state.memory.probabilities, state.candidates(layer)), state.selected(layer), state.gates(layer),
+        visit.offsets, state.rectangle(visit.experts, width), state.rectangle(visit.entry_gates, width),
+        state.rectangle(visit.columns, width)});
+    if constexpr (by_row) reject();
+    state.at.entries[state.place(layer)] = tokens * width;
+    if (stages.state_width() > 0) {
+      frame.gates = spread(layer);
+      stages.advance(ops, frame, state.finite_weights(weights, layer), scratch);
+    }
+  }
+
+  /// From the gradients of the gates of what ran to those of the router's weights and input; returns the latter.
+  matrix_view<C> backward(index_t layer, const parameters<S>& values, const vector_view<const C>& dentries,
+                          gradients<C>& into) {
+    const index_t tokens = state.at.tokens;
+    const auto ops = state.operations();
+    const stages_type stages(state.model->router());
+    const auto weights =
+        state.finite_weights(state.template router_weights<matrix_view<const S>>(values, layer), layer);
+    call_targets<C, stages_type::parameters> written(
+        into, [&](index_t column) { return state.model->layout()->router(layer, column); });
+    const auto& dweights = written.targets();
+    const auto scratch = state.temporaries(layer);
+    const index_t n = state.candidates(layer);
+    if (state.masks()) state.find_usable(layer, state.saved(layer).router);
+    auto frame = make_frame(layer, state.saved(layer).router);
+    make_features(frame, weights, scratch);
+
+    router_gradient<C> gradient;
+    gradient.input = state.rows(state.memory.dinput);
+    gradient.features = stages_type::own_features ? state.rows(state.memory.dfeatures) : gradient.input;
+    gradient.logits = state.shaped(state.memory.dlogits, n);
+    gradient.gates = state.shaped(state.memory.dense_dgates, stages.state_width() > 0 ? n : 0);
+    gradient.state = state.depth_gradient(layer);
+    gradient.next_state = state.depth_gradient(layer + 1);
+    state.clear(gradient.input);
+    if constexpr (stages_type::own_features) state.clear(gradient.features);
+    if (stages.state_width() > 0) {
+      state.clear(gradient.state);
+      state.clear(gradient.gates);
+      frame.gates = spread(layer);
+      stages.advance_backward(ops, frame, gradient, weights, scratch, dweights);
+    }
+    const vector_view<const C> dprobability =
+        state.at.armed
+            ? vector_view<const C>{state.memory.dprobability.data + state.model->connections().candidate_offset(layer),
+                                   n}
+            : vector_view<const C>{};
+    const auto scale = state.at.armed ? state.memory.token_scale.row(layer) : vector_view<C>{};
+    const auto ran = state.assignments(layer);
+    ops.each_row(tokens,
+                 route_backward_row<C, router_type, loss_type>{
+                     state.model->router(), state.model->loss(), state.valid(), state.logits(layer),
+                     state.selected(layer), state.gates(layer), ran.offsets, ran.column, dentries,
+                     state.shaped(state.memory.dgates, state.max_selected(layer)), gradient.gates, dprobability, scale,
+                     state.shaped(state.memory.probabilities, n), state.shaped(state.memory.dlogits, n)});
+    stages.backward(ops, frame, gradient, weights, scratch, dweights);
+    written.settle(ops);
+    return gradient.input;
+  }
+
+ private:
+  router_frame<C> make_frame(index_t layer, const matrix_view<const S>& x) const {
+    router_frame<C> frame;
+    frame.candidates = state.candidate_ids(layer);
+    frame.batch = state.batch;
+    constexpr bool converts = pass_memory<MixtureT, S>::converts;
+    if (converts || (state.masks() && (!state.training() || state.options.external_inputs))) {
+      const auto input = state.rows(state.memory.x);
+      state.operations().each_element(state.at.tokens, x.cols, save_element<S, C>{state.usable(), x, input});
+      frame.input = input;
+    } else {
+      if constexpr (!converts) frame.input = x;
+    }
+    if constexpr (stages_type::own_features)
+      frame.features = state.rows(state.memory.features);
+    else  // nobody writes features that are the input itself
+      frame.features = {const_cast<C*>(frame.input.data), state.at.tokens, frame.input.cols, frame.input.stride};
+    frame.logits = state.logits(layer);
+    frame.state = state.depth_state(layer);
+    frame.next_state = state.depth_state(layer + 1);
+    return frame;
+  }
+
+  void make_features(const router_frame<C>& frame, const auto& weights, const auto& scratch) const {
+    const auto ops = state.operations();
+    stages_type(state.model->router()).make_features(ops, frame, weights, scratch);
+    if constexpr (stages_type::own_features)
+      if (state.masks())
+        ops.each_row(state.at.tokens,
+                     close_broken_features<C>{frame.features, {state.memory.usable.data, state.at.tokens}});
+  }
+
+  /// The gates of `layer` as a [tokens, candidates] matrix.
+  matrix_view<C> spread(index_t layer) const {
+    const auto dense = state.shaped(state.memory.dense_gates, state.candidates(layer));
+    state.operations().each_row(state.at.tokens, spread_gates<C>{state.selected(layer), state.gates(layer), dense});
+    return dense;
+  }
+};
+
+}  // namespace moue::inline v0_1::detail
