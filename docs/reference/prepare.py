@@ -20,7 +20,7 @@ PASS = "tokens valid_tokens rebind position begin forward route replay run ran b
        "backward run_backward route_backward rewind rebind_input state_in state_out dstate_out dstate_in assignments " \
        "logits selected state"
 MIXTURE = "width layers experts state_width connections layout workspace_bytes initialize start resume"
-STAGES = {"ScoreStage": "parameters temporaries state_width advance advance_backward width",
+STAGES = {"ScoreStage": "parameters temporaries state_width advance advance_backward width close",
           "SelectStage": "max_selected table", "router": "forward backward operator()"}
 FAMILIES = [
     (r"topology", "topologies", {"Topology": "layers experts candidates always parameter_layer"}),

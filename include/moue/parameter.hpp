@@ -124,6 +124,7 @@ class parameters {
   /// Null if there is none.
   const std::shared_ptr<const parameter_layout>& shared_layout() const& { return layout_; }
   std::shared_ptr<const parameter_layout> shared_layout() && { return std::move(layout_); }
+  /// Whether the memory is its own.
   bool owned() const { return !storage_.empty() || layout().elements() == 0; }
   /// Whether tensor `i` may be changed.
   bool writable(index_t tensor) const {

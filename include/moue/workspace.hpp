@@ -65,6 +65,7 @@ class workspace {
   /// From the first aligned byte on.
   std::span<std::byte> bytes() const& { return bytes_; }
   std::span<std::byte> bytes() const&& = delete;
+  /// Whether the memory is its own.
   bool owned() const { return owned_ != nullptr; }
 
  private:

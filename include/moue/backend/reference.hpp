@@ -80,7 +80,7 @@ struct reference_operations {
 /// user that inherit from them and have something faster.
 template <class OperationsT>
 struct serial_backend : host_transfers {
-  [[no_unique_address]] OperationsT own_operations = {};
+  [[no_unique_address]] OperationsT own_operations = {};  ///< what every block runs on
 
   index_t workers() const { return 1; }
   template <class C>

@@ -20,7 +20,7 @@ namespace moue::inline v0_1 {
 /// to pool by expert, use `universal_balance`.
 struct switch_loss {
   double weight = 0.01;  ///< of the loss beside the host's
-  bool pooled = false;
+  bool pooled = false;   ///< whether shares and probabilities are pooled over layers, as Hugging Face does
 
   template <class C, class Lanes = one_lane>
   MOUE_HD C value(const depth_statistics<C>& s, const Lanes& lanes = {}) const {

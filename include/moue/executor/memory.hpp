@@ -15,10 +15,11 @@ namespace moue::inline v0_1 {
 /// whose `backward` takes gated gradients only in the plain form, their outputs. Views of caller memory.
 template <class C>
 struct expert_record {
-  dispatch_plan plan;                 ///< rows by expert
-  index_t tokens = -1, entries = -1;  ///< of the routing that forward ran; −1 before
-  matrix_view<C> saved;               ///< [entries, columns] the matrices of a row side by side
-  matrix_view<C> outputs;             ///< [entries, width], or empty if no expert needs them
+  dispatch_plan plan;      ///< rows by expert
+  index_t tokens = -1;     ///< of the routing that forward ran; −1 before
+  index_t entries = -1;    ///< of the same routing
+  matrix_view<C> saved;    ///< [entries, columns] the matrices of a row side by side
+  matrix_view<C> outputs;  ///< [entries, width], or empty if no expert needs them
 };
 
 /// Scratch of a run. Nothing in it matters between runs but what `tables` remembers of itself, which is why it moves and

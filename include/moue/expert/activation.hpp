@@ -140,7 +140,7 @@ struct clamped_swiglu {
 /// silu(gate) up with gate cut off above 10 and up outside [-10, 10] (DeepSeek-V4's `swiglu_limit`). Derivatives as those
 /// of `clamped_swiglu`.
 struct clamped_silu {
-  static constexpr double limit = 10;
+  static constexpr double limit = 10;  ///< of the gate, and of `up` in both directions
 
   template <class C>
   MOUE_HD static C value(C gate, C up) {

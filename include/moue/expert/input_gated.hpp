@@ -64,9 +64,10 @@ struct input_gated {
   static_assert(detail::has_gated_backward<ExpertT>,
                 "moue: input_gated needs an expert with the form of backward that takes a gated_gradient");
 
-  ExpertT expert;
+  ExpertT expert;  ///< E
   index_t width;
 
+  /// Takes over E's width.
   constexpr explicit input_gated(ExpertT inner) : expert(std::move(inner)), width(expert.width) {}
 
   auto parameters() const {

@@ -76,6 +76,7 @@ class parameter_layout {
     detail::require_index(tensor, tensors(), where, "tensor");
     return infos_[static_cast<std::size_t>(tensor)];
   }
+  /// The first tensor.
   auto begin() const { return infos_.begin(); }
   /// Past the last tensor.
   auto end() const { return infos_.end(); }

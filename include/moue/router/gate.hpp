@@ -131,7 +131,7 @@ struct sigmoid_renormalised {
 /// w_i = scale s(z_i) / sum over selected of s, with s(z) the square root of softplus(z) (DeepSeek-V4). Computed from
 /// logarithms, as `sigmoid_renormalised`.
 struct root_of_softplus_renormalised {
-  double scale = 1;
+  double scale = 1;  ///< what gates sum to
 
   template <class C>
   MOUE_HD void forward(vector_view<const C> logits, vector_view<const std::int32_t> selected,
