@@ -62,7 +62,9 @@ constexpr void require_index(std::ptrdiff_t i, std::ptrdiff_t size, std::string_
 }
 
 inline std::string shape_text(std::ptrdiff_t rows, std::ptrdiff_t cols) {
-  return "[" + std::to_string(rows) + ", " + std::to_string(cols) + "]";
+  std::string text = "[";  // appended to, since g++ 12 warns of what it makes of "[" + text
+  text.append(std::to_string(rows)).append(", ").append(std::to_string(cols)).append("]");
+  return text;
 }
 
 }  // namespace detail

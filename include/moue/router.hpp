@@ -151,6 +151,10 @@ template <class T>
 concept keeps_state_whole = has_state_width<T>
 == has_advance<T>&& has_state_width<T> == has_advance_backward<T>;
 
+/// Selections of the library whose columns are distinct and the layer's, whatever the scores: others are checked.
+template <class T>
+inline constexpr bool selects_distinct = false;
+
 template <class T>
 concept has_most = requires(const T t) {
   { t.max_selected(index_t{}) } -> std::convertible_to<index_t>;

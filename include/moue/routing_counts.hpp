@@ -111,7 +111,7 @@ struct counts_view {
   }
 
   index_t experts() const { return tokens.size > 0 ? rows.size / tokens.size : 0; }
-  index_t parts() const { return tokens.size > 0 ? token_loss.size / tokens.size : 0; }
+  MOUE_HD index_t parts() const { return tokens.size > 0 ? token_loss.size / tokens.size : 0; }
 };
 
 }  // namespace detail

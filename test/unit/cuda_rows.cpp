@@ -90,7 +90,7 @@ moue::token_rows<double> in_order(const moue::matrix_view<const double>& m) { re
 
 TEST_CASE("the rows of experts") {
   check(7, [](numbers& n) {
-    return moue::detail::gated_backward_row<moue::silu, double>{n.c(0), n.c(1), n.m(2), n.m(3), n.m(4), n.v(5), n.v(6)};
+    return moue::detail::gated_backward_row<moue::silu, double>{n.c(0), n.c(1), n.v(5), n.m(2), n.m(3), n.m(4), n.v(6)};
   });
   check(5, [](numbers& n) {
     return moue::detail::mlp_backward_row<moue::gelu, double>{n.c(0), n.m(1), n.m(2), n.v(3), n.v(4)};

@@ -108,7 +108,13 @@ load_report summarise_load(routing_counts<C> counts, const connectivity& connect
   const detail::form_statistics<C> form{
       view(offsets),
       view(candidates),
-      {view(counts.tokens), view(counts.demand), view(counts.load), view(counts.probability), view(counts.open), {}},
+      {view(counts.tokens),
+       view(counts.demand),
+       view(counts.load),
+       {},
+       view(counts.probability),
+       view(counts.open),
+       {}},
       {view(exposure), view(share), view(probability), view(of_expert), view(probable)}};
   form(0);
   return summarise_load(form.statistics(form.most_tokens()));

@@ -51,13 +51,16 @@ struct prefer_row {
         if (!is_finite(z[j]) && !closed(z[j])) z[j] = masking ? minus_infinity<C>() : not_a_number();
       lanes.wait();
     }
-    const vector_view<const C> logit = z;
-    if constexpr (requires { router.preference(logit, parameters, q, lanes); })
-      router.preference(logit, parameters, q, lanes);
-    else if (lanes.leads())
-      router.preference(logit, parameters, q);
-    lanes.wait();
+    if constexpr (!by_logits_alone) {
+      const vector_view<const C> logit = z;
+      if constexpr (requires { router.preference(logit, parameters, q, lanes); })
+        router.preference(logit, parameters, q, lanes);
+      else if (lanes.leads())
+        router.preference(logit, parameters, q);
+      lanes.wait();
+    }
     for (index_t j = lanes.first(); j < z.size; j += lanes.step()) {
+      if constexpr (by_logits_alone) q[j] = z[j];
       const bool whole = is_finite(z[j]);
       if (whole && (by_logits_alone || !(masking ? broken(q[j]) : q[j] != q[j]))) continue;
       const bool shut = masking || (whole ? false : closed(z[j]) || (!by_logits_alone && q[j] == minus_infinity<C>()));
@@ -124,10 +127,12 @@ struct route_row {
   template <class Lanes = one_lane>
   MOUE_HD bool lawful(index_t t, index_t count, const Lanes& lanes = {}) const {
     if (count < 0 || count > selected.cols) return false;
+    if constexpr (selects_distinct<select_type>)
+      if (!given) return true;
     index_t wrong = 0;
     for (index_t i = lanes.first(); i < count; i += lanes.step()) {
       const std::int32_t column = selected(t, i);
-      wrong += column < 0 || column >= candidates.size;
+      wrong += static_cast<std::uint32_t>(column) >= static_cast<std::uint32_t>(candidates.size);
       for (index_t j = 0; j < i; ++j) wrong += selected(t, j) == column;
     }
     return lanes.sum(wrong) == 0;

@@ -165,20 +165,7 @@ struct pass_state {
   }
 
   auto operations() const { return model->backend().operations(memory.router_conversion); }
-  /// Zeros in a dense matrix of the workspace; on a host as few long rows, since every short one costs a call.
-  void clear(const matrix_view<C>& m) const {
-    const auto zeros = [ops = operations()](C* from, index_t rows, index_t cols) {
-      ops.each_element(rows, cols, clear_element<C>{{from, rows, cols}});
-    };
-    if constexpr (on_host<typename MixtureT::backend_type>) {
-      constexpr index_t longest = 4096;
-      const index_t rows = m.rows * m.cols / longest;
-      if (rows > 0) zeros(m.data, rows, longest);
-      zeros(m.data + rows * longest, 1, m.rows * m.cols % longest);
-    } else {
-      zeros(m.data, m.rows, m.cols);
-    }
-  }
+  void clear(const matrix_view<C>& m) const { operations().each_element(m.rows, m.cols, clear_element<C>{m}); }
 
   /// The router's weights as sums over candidates may see them. What is no number in them belongs to candidates that are
   /// closed, or shows in the gradients of their logits; a buffer's minus infinity is a mark.

@@ -67,6 +67,13 @@ struct top_k<dynamic> {
   index_t k_;
 };
 
+namespace detail {
+
+template <index_t K>
+inline constexpr bool selects_distinct<top_k<K>> = true;
+
+}  // namespace detail
+
 top_k(index_t)->top_k<dynamic>;
 
 namespace detail {
