@@ -336,7 +336,7 @@ TEST_CASE("the pooled Switch loss is that of Hugging Face's Mixtral family") {
     for (moue::index_t layer = 0; layer < layers; ++layer) {
       numbers x;
       for (const auto& row : logits[static_cast<std::size_t>(layer)])
-        for (const auto& z : row) x.push_back(z.get<double>());
+        for (const auto& logit : row) x.push_back(logit.get<double>());
       pass.forward(layer, {x.data(), tokens, n}, {y.data(), tokens, n});
     }
     const double value = pass.balance();

@@ -258,7 +258,7 @@ struct pass_state {
   static pass_memory<MixtureT, S> carve(const MixtureT& mixture, const pass_options& options, workspace& scratch) {
     if constexpr (!on_host<typename MixtureT::backend_type>)
       check_external(scratch.owned(), "pass", "workspaces", "make_workspace");
-    return detail::carve(scratch, [&](arena& memory) { return pass_memory<MixtureT, S>(mixture, options, memory); });
+    return detail::carve(scratch, [&](arena& room) { return pass_memory<MixtureT, S>(mixture, options, room); });
   }
 };
 
