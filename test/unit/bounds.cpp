@@ -69,7 +69,7 @@ TEST_CASE("what a layer did is shown once it ran, and while it is there") {
   refused([&] { r.pass.logits(-1); }, "the logits of layer -1 were asked for");
   refused([&] { r.pass.assignments(2); }, "the assignments of layer 2 were asked for");
   refused([&] { r.pass.selected(2); }, "the selected columns of layer 2 were asked for");
-  refused([&] { moue::reuse_matrix(r.pass); }, "the assignments of layer 1 were asked for");
+  CHECK_NOTHROW(moue::reuse_matrix(r.pass));  // of the layers that have run
   CHECK(r.pass.state(1).rows == tokens);
   refused([&] { r.pass.state(2); }, "the state before layer 2 was asked for when 1 layers from layer 0 on had been");
   refused([&] { r.pass.state(4); }, "the state before layer 4 was asked for; ask for a layer of the range");
