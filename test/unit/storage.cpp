@@ -167,7 +167,6 @@ TEST_CASE("a workspace may be external, starting anywhere, and is used to the la
     model->start(weights, options, enough);
     moue::workspace scratch(aligned.first(bytes - moue::workspace::alignment - 1));
     CHECK_THROWS_WITH_AS(model->start(weights, options, scratch),
-                         doctest::Contains("size it with workspace_bytes, for the same tokens and mode"),
-                         moue::error);
+                         doctest::Contains("size it with workspace_bytes, for the same tokens and mode"), moue::error);
   }
 }

@@ -119,7 +119,7 @@ struct few_rows_linear {
     row_pointers<Rows, C> x(block.p.x.first, block.place);
 
     C sum[Outputs * Rows] = {};
-    x.advance(start * size);
+    if (depth > 0) x.advance(start * size);
     int v = start;
     for (; v < vectors; v += ahead * step, x.advance(ahead * step * size)) {
       pack<S, size> held[ahead][Outputs] = {};
@@ -237,7 +237,7 @@ struct few_rows_transposed {
     row_pointers<Rows, C> x(block.p.x.of(term), block.place);
     const auto depth = static_cast<int>(w.rows);
     int d = static_cast<int>(threadIdx.x) / across;
-    x.advance(d);
+    if (depth > 0) x.advance(d);
     for (; d < depth; d += ahead * step, x.advance(ahead * step)) {
       pack<S, size> held[ahead] = {};
       MOUE_UNROLL
