@@ -115,10 +115,12 @@ struct byte_rows {
   template <class T>
   byte_rows(const matrix_view<T>& m)
       : data(m.data), rows(m.rows), bytes(m.cols * index_t{sizeof(T)}), stride(m.stride * index_t{sizeof(T)}) {}
-  std::uintptr_t begin() const { return reinterpret_cast<std::uintptr_t>(data); }
+  /// From the lowest row on: rows that are only read may run backwards.
+  std::uintptr_t begin() const { return reinterpret_cast<std::uintptr_t>(data) + (stride < 0 ? span() : 0); }
   std::uintptr_t end() const {
-    return begin() + static_cast<std::uintptr_t>((rows > 1 ? (rows - 1) * stride : 0) + bytes);
+    return reinterpret_cast<std::uintptr_t>(data) + (stride > 0 ? span() : 0) + static_cast<std::uintptr_t>(bytes);
   }
+  std::uintptr_t span() const { return static_cast<std::uintptr_t>((rows - 1) * stride); }
   bool empty() const { return rows <= 0 || bytes <= 0; }
 };
 
