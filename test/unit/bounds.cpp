@@ -448,3 +448,14 @@ TEST_CASE("laws say which product does not fit") {
   CHECK_MESSAGE(contains(report.summary(), "linear [5, 4] x [4, 4] -> [5, 3] does not fit"), report.summary());
   CHECK_MESSAGE(contains(report.summary(), "1 of 4 laws broken"), report.summary());
 }
+
+TEST_CASE("rows that run backwards overlap what lies before their first") {
+  std::vector<double> memory(12);
+  const moue::matrix_view<const double> backwards{memory.data() + 6, 3, 3, -3};  // elements 0 to 8
+  const auto meets = [&](index_t first) {
+    return moue::detail::overlap(backwards, moue::matrix_view<double>{memory.data() + first, 1, 3});
+  };
+  CHECK(meets(0));
+  CHECK(meets(7));
+  CHECK(!meets(9));
+}
