@@ -75,6 +75,26 @@ class any_pass {
   virtual void run_backward(index_t layer, matrix_view<const S> dy, matrix_view<S> dx, vector_view<C> dgates,
                             gradients<C>& into) = 0;
   virtual void route_backward(index_t layer, vector_view<const C> dgates, matrix_view<S> dx, gradients<C>& into) = 0;
+
+  // Do not compile: gradients are in the compute type of the weights.
+
+  template <class Other>
+  void backward(index_t, matrix_view<const S>, matrix_view<S>, gradients<Other>&) {
+    detail::refuse_gradients<Other>();
+  }
+  template <class Other>
+  void backward(index_t, matrix_view<const S>, const layer_gradient<S>&, gradients<Other>&) {
+    detail::refuse_gradients<Other>();
+  }
+  template <class Other>
+  void run_backward(index_t, matrix_view<const S>, matrix_view<S>, vector_view<C>, gradients<Other>&) {
+    detail::refuse_gradients<Other>();
+  }
+  template <class Other>
+  void route_backward(index_t, vector_view<const C>, matrix_view<S>, gradients<Other>&) {
+    detail::refuse_gradients<Other>();
+  }
+
   virtual void rewind() = 0;
   virtual void rebind_input(index_t layer, const layer_input<S>& x) = 0;
 

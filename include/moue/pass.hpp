@@ -10,9 +10,9 @@
 #include <string_view>
 
 #include "moue/mixture.hpp"
-#include "moue/pass/balance.hpp"
 #include "moue/pass/checks.hpp"
 #include "moue/pass/route.hpp"
+#include "moue/pass/shown.hpp"
 #include "moue/pass/state.hpp"
 
 namespace moue::inline v0_1 {
@@ -28,10 +28,11 @@ namespace moue::inline v0_1 {
 /// outputs, `C` the type of all arithmetic. Moves, and is not copied. Not thread-safe; any number of passes may run
 /// over the same mixture and weights at once, each with a workspace of its own.
 ///
-/// What it counts and its balancing loss are members of its base: `counts`, `statistics`, `balance`, `arm`
-/// (moue/pass/balance.hpp).
+/// Members of its bases: what it counts and its balancing loss, `counts`, `statistics`, `balance`, `arm`
+/// (moue/pass/balance.hpp), and what it shows of layers and depth state, `assignments`, `state_in` and their like
+/// (moue/pass/shown.hpp).
 template <class MixtureT, Storage S>
-class pass : public detail::balanced_pass<MixtureT, S> {
+class pass : public detail::shown_pass<MixtureT, S> {
   using backend_type = typename MixtureT::backend_type;
   static constexpr std::string_view where = "pass";
 
@@ -40,14 +41,14 @@ class pass : public detail::balanced_pass<MixtureT, S> {
 
   /// Throws if `scratch` is smaller than `workspace_bytes` says or `weights` belong to another layout.
   pass(const MixtureT& model, const parameters<S>& weights, const pass_options& options, workspace& scratch)
-      : balance_type(model, options, scratch) {
+      : base_type(model, options, scratch) {
     rebind(weights);
     state_.begin(0, {}, {});
   }
   /// Picks up what was put down, see `mixture::resume`.
   pass(const MixtureT& model, const parameters<S>& weights, const pass_options& options, workspace& scratch,
        const pass_position& position, const side_inputs& inputs)
-      : balance_type(model, options, scratch) {
+      : base_type(model, options, scratch) {
     rebind(weights);
     checks().batch(position.tokens, inputs);
     checks().position(position, state_.memory.visits);
@@ -123,7 +124,7 @@ class pass : public detail::balanced_pass<MixtureT, S> {
     checks().forward("route", layer, false);
     checks().matrix("x", x);
     route_rows(layer, x);
-    return assignments(layer);
+    return this->assignments(layer);
   }
   /// `route` with a selection that is given, such as one that was recorded: `ids` [tokens, at most as many as the
   /// router selects], physical ids, −1 for none. Gates and gradients are the router's own. Ids that are no candidates
@@ -136,7 +137,7 @@ class pass : public detail::balanced_pass<MixtureT, S> {
         [&] { return "the ids to replay have shape " + detail::shape_text(ids.rows, ids.cols) + ", or are null"; },
         "give [tokens, k] with k no more than the router selects");
     route_rows(layer, x, detail::ids_select{ids});
-    return assignments(layer);
+    return this->assignments(layer);
   }
 
   /// The second half: y = the outputs of the experts for x, combined as `r` says. Without `pass_options::router_input`,
@@ -239,6 +240,16 @@ class pass : public detail::balanced_pass<MixtureT, S> {
     finish_backward(layer);
   }
 
+  /// Do not compile, as above.
+  template <class Other>
+  void run_backward(index_t, matrix_view<const S>, matrix_view<S>, vector_view<C>, gradients<Other>&) {
+    detail::refuse_gradients<Other>();
+  }
+  template <class Other>
+  void route_backward(index_t, vector_view<const C>, matrix_view<S>, gradients<Other>&) {
+    detail::refuse_gradients<Other>();
+  }
+
   /// Back to where forward ended, so that backward can run again over what was saved: for several losses, or for a
   /// check of gradients. Disarms the balancing loss. `dstate_out` keeps what it holds.
   void rewind() {
@@ -257,59 +268,10 @@ class pass : public detail::balanced_pass<MixtureT, S> {
     state_.external[state_.of_range(layer)] = {x.experts, state_.options.router_input ? x.router : x.experts};
   }
 
-  // --- depth state --------------------------------------------------------------------------------------------------
-
-  /// The depth state [tokens, state_width] before the range's first layer: zeros from `begin` on, or what the caller
-  /// writes there before that layer runs, such as the `state_out` of the range before.
-  matrix_view<C> state_in() {
-    checks().state(first_layer());
-    return state_.depth_state(first_layer());
-  }
-  /// That after the last layer that ran; valid until the next `forward`.
-  matrix_view<const C> state_out() const { return state_.depth_state(state_.at.reached); }
-  /// The gradient of `state_out` [tokens, state_width]: zeros from `begin` on, or what the caller writes there before
-  /// `backward` begins, such as the `dstate_in` of the range behind or the gradient of a loss that reads the state.
-  matrix_view<C> dstate_out() {
-    checks().state_gradient("last", true);
-    return state_.shaped(state_.memory.dstate_out, state_.memory.dstate_out.cols);
-  }
-  /// The gradient of `state_in`, after the first layer's `backward`.
-  matrix_view<const C> dstate_in() const {
-    const auto& at = state_.at;
-    checks().state_gradient("first", at.next == first_layer() && !at.halfway && (at.backward || at.reached == at.next));
-    return state_.depth_gradient(first_layer());
-  }
-
-  // --- what a layer did ---------------------------------------------------------------------------------------------
-
-  /// Layer `layer`'s assignments: those of the router or, once edited ones have run, those that ran. Valid until the
-  /// next `begin`; in inference, until the next `forward`.
-  routing<C> assignments(index_t layer) const {
-    checks().shown("the assignments", layer);
-    return state_.assignments(layer);
-  }
-  /// Layer `layer`'s logits [tokens, candidates]; valid as long as its `assignments`.
-  matrix_view<const C> logits(index_t layer) const {
-    checks().shown("the logits", layer);
-    return state_.logits(layer);
-  }
-  /// Selected columns [tokens, max_selected], best first, −1 where fewer were taken; valid as long as the
-  /// `assignments`.
-  matrix_view<const std::int32_t> selected(index_t layer) const {
-    checks().shown("the selected columns", layer);
-    return state_.selected(layer);
-  }
-  /// The depth state [tokens, state_width] on entry to `layer`; one past the range asks for the last. In inference only
-  /// those before and after the last layer that ran are there. Empty if no stage keeps state.
-  matrix_view<const C> state(index_t layer) const {
-    checks().state(layer);
-    return state_.depth_state(layer);
-  }
-
  private:
-  using balance_type = detail::balanced_pass<MixtureT, S>;
-  using balance_type::checks;
-  using balance_type::state_;
+  using base_type = detail::shown_pass<MixtureT, S>;
+  using base_type::checks;
+  using base_type::state_;
 
   /// y may lie where x does, unless that is to stay for backward.
   void check_output(const matrix_view<const S>& x, const matrix_view<S>& y) const {

@@ -1,0 +1,176 @@
+// SPDX-FileCopyrightText: 2026 The moue authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// @file
+/// Which members a stage of a router has.
+
+#include <array>
+#include <concepts>
+#include <cstdint>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+
+#include "moue/arrays.hpp"
+#include "moue/gradients/targets.hpp"
+#include "moue/operations.hpp"
+#include "moue/parameter.hpp"
+#include "moue/router/frame.hpp"
+#include "moue/view.hpp"
+
+namespace moue::inline v0_1::detail {
+
+// --- optional members of stages -------------------------------------------------------------------------------------
+
+template <class T>
+concept has_stage_parameters = requires(const T t, router_shape s) {
+  t.parameters(s);
+};
+template <class T>
+concept has_stage_temporaries = requires(const T t, router_shape s) {
+  t.temporaries(s);
+};
+template <class T>
+concept has_state_width = requires(const T t) {
+  { t.state_width() } -> std::convertible_to<index_t>;
+};
+
+template <class T>
+auto stage_parameters(const T& stage, const router_shape& shape) {
+  if constexpr (has_stage_parameters<T>)
+    return stage.parameters(shape);
+  else
+    return std::array<parameter_spec, 0>{};
+}
+template <class T>
+auto stage_temporaries(const T& stage, const router_shape& shape) {
+  if constexpr (has_stage_temporaries<T>)
+    return stage.temporaries(shape);
+  else
+    return std::array<matrix_shape, 0>{};
+}
+template <class T>
+constexpr index_t stage_state_width(const T& stage) {
+  if constexpr (has_state_width<T>)
+    return stage.state_width();
+  else
+    return 0;
+}
+
+template <class T>
+inline constexpr std::size_t stage_parameter_count =
+    std::tuple_size_v<decltype(stage_parameters(std::declval<const T&>(), router_shape{}))>;
+template <class T>
+inline constexpr std::size_t stage_temporary_count =
+    std::tuple_size_v<decltype(stage_temporaries(std::declval<const T&>(), router_shape{}))>;
+
+// --- concepts of the stages -----------------------------------------------------------------------------------------
+
+template <class T, class C = double>
+concept has_features_width = requires(const T t) {
+  { t.width(index_t{}) } -> std::convertible_to<index_t>;
+};
+template <class T, class C = double>
+concept has_score_forward = requires(const T t, const archetype_operations& ops, const router_frame<C>& frame,
+                                     std::array<matrix_view<const C>, stage_parameter_count<T>> p,
+                                     std::array<matrix_view<C>, stage_temporary_count<T>> temporary) {
+  t.forward(ops, frame, p, temporary);
+};
+template <class T, class C = double>
+concept has_score_backward = requires(const T t, const archetype_operations& ops, const router_frame<C>& frame,
+                                      const router_gradient<C>& gradient,
+                                      std::array<matrix_view<const C>, stage_parameter_count<T>> p,
+                                      std::array<matrix_view<C>, stage_temporary_count<T>> temporary,
+                                      std::array<gradient_target<C>, stage_parameter_count<T>> dp) {
+  t.backward(ops, frame, gradient, p, temporary, dp);
+};
+/// A score that can close candidates, or one whose terms can.
+template <class T, class C = double>
+concept has_close = requires(const T t, const archetype_operations& ops, const router_frame<C>& frame,
+                             std::array<matrix_view<const C>, stage_parameter_count<T>> p,
+                             std::array<matrix_view<C>, stage_temporary_count<T>> temporary) {
+  t.close(ops, frame, p, temporary);
+};
+template <class T, class C = double>
+concept has_advance = requires(const T t, const archetype_operations& ops, const router_frame<C>& frame,
+                               std::array<matrix_view<const C>, stage_parameter_count<T>> p,
+                               std::array<matrix_view<C>, stage_temporary_count<T>> temporary) {
+  t.advance(ops, frame, p, temporary);
+};
+template <class T, class C = double>
+concept has_advance_backward = requires(const T t, const archetype_operations& ops, const router_frame<C>& frame,
+                                        const router_gradient<C>& gradient,
+                                        std::array<matrix_view<const C>, stage_parameter_count<T>> p,
+                                        std::array<matrix_view<C>, stage_temporary_count<T>> temporary,
+                                        std::array<gradient_target<C>, stage_parameter_count<T>> dp) {
+  t.advance_backward(ops, frame, gradient, p, temporary, dp);
+};
+template <class T>
+concept keeps_state_whole = has_state_width<T>
+== has_advance<T>&& has_state_width<T> == has_advance_backward<T>;
+
+/// Selections of the library whose columns are distinct and the layer's, whatever the scores: others are checked.
+template <class T>
+inline constexpr bool selects_distinct = false;
+
+template <class T>
+concept has_most = requires(const T t) {
+  { t.max_selected(index_t{}) } -> std::convertible_to<index_t>;
+};
+template <class T, class C = double>
+concept has_select = requires(const T t, vector_view<const C> scores, vector_view<const std::int32_t> candidates,
+                              vector_view<std::int32_t> selected) {
+  { t(scores, candidates, selected) } -> std::convertible_to<index_t>;
+};
+template <class T, class C = double>
+concept has_select_table = requires(const T t, const archetype_operations& ops, matrix_view<const C> scores,
+                                    vector_view<const std::uint8_t> valid, vector_view<const std::int32_t> candidates,
+                                    matrix_view<std::int32_t> selected) {
+  t.table(ops, scores, valid, candidates, selected);
+};
+template <class T, class C = double>
+concept has_gate_forward = requires(const T t, vector_view<const C> logits, vector_view<const std::int32_t> selected,
+                                    vector_view<C> gates) {
+  t.forward(logits, selected, gates);
+};
+template <class T, class C = double>
+concept has_gate_backward = requires(const T t, vector_view<const C> logits, vector_view<const std::int32_t> selected,
+                                     vector_view<const C> gates, vector_view<const C> dgates, vector_view<C> dlogits) {
+  t.backward(logits, selected, gates, dgates, dlogits);
+};
+template <class T, class C = double>
+concept has_probability_forward = requires(const T t, vector_view<const C> logits, vector_view<C> p) {
+  t.forward(logits, p);
+};
+template <class T, class C = double>
+concept has_probability_backward = requires(const T t, vector_view<const C> logits, vector_view<const C> p,
+                                            vector_view<const C> dp, vector_view<C> dlogits) {
+  t.backward(logits, p, dp, dlogits);
+};
+template <class T, class C = double>
+concept has_prefer = requires(const T t, vector_view<const C> logits,
+                              std::array<matrix_view<const C>, stage_parameter_count<T>> p, vector_view<C> scores) {
+  t(logits, p, scores);
+};
+
+// False if a member is there in float, but not in double, which concepts try.
+template <class T>
+concept score_takes_double = (has_score_forward<T> || !has_score_forward<T, float>)&&(
+    has_score_backward<T> ||
+    !has_score_backward<T, float>)&&(has_advance<T> || !has_advance<T, float>)&&(has_advance_backward<T> ||
+                                                                                 !has_advance_backward<T, float>);
+template <class T>
+concept prefer_takes_double = has_prefer<T> || !has_prefer<T, float>;
+template <class T>
+concept select_takes_double =
+    has_select<T> || has_select_table<T> || !(has_select<T, float> || has_select_table<T, float>);
+template <class T>
+concept gate_takes_double = (has_gate_forward<T> || !has_gate_forward<T, float>)&&(has_gate_backward<T> ||
+                                                                                   !has_gate_backward<T, float>);
+template <class T>
+concept probability_takes_double = (has_probability_forward<T> ||
+                                    !has_probability_forward<T, float>)&&(has_probability_backward<T> ||
+                                                                          !has_probability_backward<T, float>);
+
+}  // namespace moue::inline v0_1::detail
