@@ -103,6 +103,20 @@ struct silu {
   }
 };
 
+namespace detail {
+
+// Comparisons that let NaN pass.
+template <class C>
+MOUE_HD C cut_above(C x, C limit) {
+  return x > limit ? limit : x;
+}
+template <class C>
+MOUE_HD C cut_beyond(C x, C limit) {
+  return x < -limit ? -limit : cut_above(x, limit);
+}
+
+}  // namespace detail
+
 /// gate sigmoid(1.702 gate) (up + 1) with gate cut off above 7 and up outside [-7, 7]: the gating of gpt-oss
 /// (`swiglu_alpha`, `swiglu_limit`; arXiv 2508.10925). Derivatives are 0 where cut off, and those of the inside on the edge.
 struct clamped_swiglu {
@@ -111,29 +125,19 @@ struct clamped_swiglu {
 
   template <class C>
   MOUE_HD static C value(C gate, C up) {
-    const C g = below(gate);
-    return g * detail::sigmoid(C(slope) * g) * (inside(up) + C(1));
+    const C g = detail::cut_above(gate, C(limit));
+    return g * detail::sigmoid(C(slope) * g) * (detail::cut_beyond(up, C(limit)) + C(1));
   }
   template <class C>
   MOUE_HD static C gate_derivative(C gate, C up) {
-    const C g = below(gate);
+    const C g = detail::cut_above(gate, C(limit));
     const C s = detail::sigmoid(C(slope) * g);
-    return gate > C(limit) ? C(0) : s * (C(1) + C(slope) * g * (C(1) - s)) * (inside(up) + C(1));
+    return gate > C(limit) ? C(0) : s * (C(1) + C(slope) * g * (C(1) - s)) * (detail::cut_beyond(up, C(limit)) + C(1));
   }
   template <class C>
   MOUE_HD static C up_derivative(C gate, C up) {
-    const C g = below(gate);
+    const C g = detail::cut_above(gate, C(limit));
     return up > C(limit) || up < C(-limit) ? C(0) : g * detail::sigmoid(C(slope) * g);
-  }
-
- private:
-  template <class C>
-  MOUE_HD static C below(C x) {  // comparisons that let NaN pass
-    return x > C(limit) ? C(limit) : x;
-  }
-  template <class C>
-  MOUE_HD static C inside(C x) {
-    return x < C(-limit) ? C(-limit) : below(x);
   }
 };
 
@@ -144,25 +148,15 @@ struct clamped_silu {
 
   template <class C>
   MOUE_HD static C value(C gate, C up) {
-    return silu::value(below(gate)) * inside(up);
+    return silu::value(detail::cut_above(gate, C(limit))) * detail::cut_beyond(up, C(limit));
   }
   template <class C>
   MOUE_HD static C gate_derivative(C gate, C up) {
-    return gate > C(limit) ? C(0) : silu::derivative(gate) * inside(up);
+    return gate > C(limit) ? C(0) : silu::derivative(gate) * detail::cut_beyond(up, C(limit));
   }
   template <class C>
   MOUE_HD static C up_derivative(C gate, C up) {
-    return up > C(limit) || up < C(-limit) ? C(0) : silu::value(below(gate));
-  }
-
- private:
-  template <class C>
-  MOUE_HD static C below(C x) {  // comparisons that let NaN pass
-    return x > C(limit) ? C(limit) : x;
-  }
-  template <class C>
-  MOUE_HD static C inside(C x) {
-    return x < C(-limit) ? C(-limit) : below(x);
+    return up > C(limit) || up < C(-limit) ? C(0) : silu::value(detail::cut_above(gate, C(limit)));
   }
 };
 

@@ -6,11 +6,11 @@
 /// An expert whose gate multiplies what it reads.
 
 #include <array>
-#include <cmath>
 #include <utility>
 
 #include "moue/arrays.hpp"
 #include "moue/expert.hpp"
+#include "moue/expert/wrapped.hpp"
 #include "moue/lanes.hpp"
 #include "moue/math.hpp"
 #include "moue/token_rows.hpp"
@@ -71,10 +71,7 @@ struct input_gated {
   constexpr explicit input_gated(ExpertT inner) : expert(std::move(inner)), width(expert.width) {}
 
   auto parameters() const {
-    return detail::join_arrays(
-        expert.parameters(),
-        std::array{parameter_spec{"input_gate", 1, width, initializer::normal(1 / std::sqrt(double(width))),
-                                  scope::expert, true, true}});
+    return detail::join_arrays(expert.parameters(), std::array{detail::gate_vector("input_gate", width)});
   }
   auto saved() const { return detail::join_arrays(expert.saved(), std::array<index_t, 2>{1, width}); }
   auto temporaries() const { return detail::join_arrays(expert.temporaries(), std::array<index_t, 1>{1}); }
@@ -82,31 +79,26 @@ struct input_gated {
   template <class C, class T>
   void forward(const auto& ops, const auto& p, const token_rows<T, C>& x, const auto& saved, const auto& temporary,
                matrix_view<C> y) const {
-    const auto& scaled = saved[own_saved + 1];
-    ops.linear(x, p[own], saved[own_saved]);
-    ops.each_row(x.rows, detail::gate_input<C, T>{saved[own_saved], x, scaled});
-    expert.forward(ops, parameters_of(p), token_rows<C, C>(scaled), saved_of(saved), temporaries_of(temporary), y);
+    const auto& scaled = saved[inner::saved + 1];
+    ops.linear(x, p[inner::parameters], saved[inner::saved]);
+    ops.each_row(x.rows, detail::gate_input<C, T>{saved[inner::saved], x, scaled});
+    expert.forward(ops, inner::parameters_of(p), token_rows<C, C>(scaled), inner::saved_of(saved),
+                   inner::temporaries_of(temporary), y);
   }
 
   template <class C, class T>
   void backward(const auto& ops, const auto& p, const token_rows<T, C>& x, const auto& saved, const auto& temporary,
                 gated_gradient<C, T> out, matrix_view<C> dx, const auto& dp) const {
-    const auto& slope = temporary[own_temporary];
-    expert.backward(ops, parameters_of(p), token_rows<C, C>(saved[own_saved + 1]), saved_of(saved),
-                    temporaries_of(temporary), out, dx, parameters_of(dp));
-    ops.each_row(x.rows, detail::gate_input_backward<C, T>{saved[own_saved], x, dx, slope});
-    ops.weight_gradient(slope, x, dp[own]);
-    ops.input_gradient(slope, p[own], dx, store::add);
+    const auto& slope = temporary[inner::temporaries];
+    expert.backward(ops, inner::parameters_of(p), token_rows<C, C>(saved[inner::saved + 1]), inner::saved_of(saved),
+                    inner::temporaries_of(temporary), out, dx, inner::parameters_of(dp));
+    ops.each_row(x.rows, detail::gate_input_backward<C, T>{saved[inner::saved], x, dx, slope});
+    ops.weight_gradient(slope, x, dp[inner::parameters]);
+    ops.input_gradient(slope, p[inner::parameters], dx, store::add);
   }
 
  private:
-  static constexpr std::size_t own = detail::parameter_count<ExpertT>;
-  static constexpr std::size_t own_saved = detail::saved_count<ExpertT>;
-  static constexpr std::size_t own_temporary = detail::temporary_count<ExpertT>;
-
-  static auto parameters_of(const auto& p) { return detail::sub_array<0, own>(p); }
-  static auto saved_of(const auto& saved) { return detail::sub_array<0, own_saved>(saved); }
-  static auto temporaries_of(const auto& temporary) { return detail::sub_array<0, own_temporary>(temporary); }
+  using inner = detail::wrapped<ExpertT>;
 };
 
 }  // namespace moue::inline v0_1

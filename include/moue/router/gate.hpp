@@ -13,6 +13,69 @@
 
 namespace moue::inline v0_1 {
 
+namespace detail {
+
+/// Gates w = scale e^l(z) / sum over selected of e^l, for gates that are in proportion to e^l with `l(z)` = `logarithm(z)`.
+template <class C, class Logarithm>
+MOUE_HD void share_selected(const vector_view<const C>& logits, const vector_view<const std::int32_t>& selected,
+                            const vector_view<C>& gates, C scale, const Logarithm& logarithm) {
+  C most = minus_infinity<C>();
+  for (index_t i = 0; i < selected.size; ++i) {
+    const C l = gates[i] = logarithm(logits[selected[i]]);
+    most = l > most ? l : most;
+  }
+  C sum = C(0);
+  for (index_t i = 0; i < selected.size; ++i) sum += gates[i] = exponential(gates[i] - most);
+  for (index_t i = 0; i < selected.size; ++i) gates[i] = gates[i] / sum * scale;
+}
+/// The way back, with the derivative of l.
+template <class C, class Logarithm>
+MOUE_HD void share_selected_backward(const vector_view<const C>& logits,
+                                     const vector_view<const std::int32_t>& selected, const vector_view<const C>& gates,
+                                     const vector_view<const C>& dgates, const vector_view<C>& dlogits, C scale,
+                                     const Logarithm& logarithm) {
+  C mean = C(0);
+  for (index_t i = 0; i < selected.size; ++i) mean += gates[i] * dgates[i];
+  mean /= scale;
+  for (index_t i = 0; i < selected.size; ++i)
+    dlogits[selected[i]] += gates[i] * (dgates[i] - mean) * logarithm.derivative(logits[selected[i]]);
+}
+
+struct logarithm_of_exponential {
+  template <class C>
+  MOUE_HD C operator()(C z) const {
+    return z;
+  }
+  template <class C>
+  MOUE_HD C derivative(C) const {
+    return C(1);
+  }
+};
+struct logarithm_of_sigmoid {
+  template <class C>
+  MOUE_HD C operator()(C z) const {
+    return log_sigmoid(z);
+  }
+  template <class C>
+  MOUE_HD C derivative(C z) const {
+    return sigmoid(-z);
+  }
+};
+struct logarithm_of_root_of_softplus {
+  static constexpr double exact_from = -40;  // below it softplus(z) is e^z to the last bit
+  template <class C>
+  MOUE_HD C operator()(C z) const {
+    using std::log;
+    return C(0.5) * (z < C(exact_from) ? z : log(softplus(z)));
+  }
+  template <class C>
+  MOUE_HD C derivative(C z) const {
+    return z < C(exact_from) ? C(0.5) : C(0.5) * sigmoid(z) / softplus(z);
+  }
+};
+
+}  // namespace detail
+
 /// w = scale softmax over the selected logits. Equal in value and gradient to a softmax over all candidates divided by
 /// the selected sum. Sums to the scale; with k = 1 the gate is the scale and the router gets no gradient from it.
 struct softmax_of_selected {
@@ -21,19 +84,13 @@ struct softmax_of_selected {
   template <class C>
   MOUE_HD void forward(vector_view<const C> logits, vector_view<const std::int32_t> selected,
                        vector_view<C> gates) const {
-    C most = detail::minus_infinity<C>();
-    for (const auto column : selected) most = logits[column] > most ? logits[column] : most;
-    C sum = C(0);
-    for (index_t i = 0; i < selected.size; ++i) sum += gates[i] = detail::exponential(logits[selected[i]] - most);
-    for (index_t i = 0; i < selected.size; ++i) gates[i] = gates[i] / sum * C(scale);
+    detail::share_selected(logits, selected, gates, C(scale), detail::logarithm_of_exponential{});
   }
   template <class C>
-  MOUE_HD void backward(vector_view<const C>, vector_view<const std::int32_t> selected, vector_view<const C> gates,
-                        vector_view<const C> dgates, vector_view<C> dlogits) const {
-    C mean = C(0);
-    for (index_t i = 0; i < selected.size; ++i) mean += gates[i] * dgates[i];
-    mean /= C(scale);
-    for (index_t i = 0; i < selected.size; ++i) dlogits[selected[i]] += gates[i] * (dgates[i] - mean);
+  MOUE_HD void backward(vector_view<const C> logits, vector_view<const std::int32_t> selected,
+                        vector_view<const C> gates, vector_view<const C> dgates, vector_view<C> dlogits) const {
+    detail::share_selected_backward(logits, selected, gates, dgates, dlogits, C(scale),
+                                    detail::logarithm_of_exponential{});
   }
 };
 
@@ -107,24 +164,12 @@ struct sigmoid_renormalised {
   template <class C>
   MOUE_HD void forward(vector_view<const C> logits, vector_view<const std::int32_t> selected,
                        vector_view<C> gates) const {
-    C most = detail::minus_infinity<C>();
-    for (const auto column : selected) {
-      const C s = detail::log_sigmoid(logits[column]);
-      most = s > most ? s : most;
-    }
-    C sum = C(0);
-    for (index_t i = 0; i < selected.size; ++i)
-      sum += gates[i] = detail::exponential(detail::log_sigmoid(logits[selected[i]]) - most);
-    for (index_t i = 0; i < selected.size; ++i) gates[i] *= C(scale) / sum;
+    detail::share_selected(logits, selected, gates, C(scale), detail::logarithm_of_sigmoid{});
   }
   template <class C>
   MOUE_HD void backward(vector_view<const C> logits, vector_view<const std::int32_t> selected,
                         vector_view<const C> gates, vector_view<const C> dgates, vector_view<C> dlogits) const {
-    C mean = C(0);
-    for (index_t i = 0; i < selected.size; ++i) mean += gates[i] * dgates[i];
-    mean /= C(scale);
-    for (index_t i = 0; i < selected.size; ++i)  // d log sigmoid(z) / dz = sigmoid(-z)
-      dlogits[selected[i]] += gates[i] * (dgates[i] - mean) * detail::sigmoid(-logits[selected[i]]);
+    detail::share_selected_backward(logits, selected, gates, dgates, dlogits, C(scale), detail::logarithm_of_sigmoid{});
   }
 };
 
@@ -136,33 +181,13 @@ struct root_of_softplus_renormalised {
   template <class C>
   MOUE_HD void forward(vector_view<const C> logits, vector_view<const std::int32_t> selected,
                        vector_view<C> gates) const {
-    C most = detail::minus_infinity<C>();
-    for (const auto column : selected) most = logits[column] > most ? logits[column] : most;
-    most = logarithm(most);
-    C sum = C(0);
-    for (index_t i = 0; i < selected.size; ++i)
-      sum += gates[i] = detail::exponential(logarithm(logits[selected[i]]) - most);
-    for (index_t i = 0; i < selected.size; ++i) gates[i] *= C(scale) / sum;
+    detail::share_selected(logits, selected, gates, C(scale), detail::logarithm_of_root_of_softplus{});
   }
   template <class C>
   MOUE_HD void backward(vector_view<const C> logits, vector_view<const std::int32_t> selected,
                         vector_view<const C> gates, vector_view<const C> dgates, vector_view<C> dlogits) const {
-    C mean = C(0);
-    for (index_t i = 0; i < selected.size; ++i) mean += gates[i] * dgates[i];
-    mean /= C(scale);
-    for (index_t i = 0; i < selected.size; ++i) {
-      const C z = logits[selected[i]];
-      const C slope = z < C(exact_from) ? C(0.5) : C(0.5) * detail::sigmoid(z) / detail::softplus(z);
-      dlogits[selected[i]] += gates[i] * (dgates[i] - mean) * slope;
-    }
-  }
-
- private:
-  static constexpr double exact_from = -40;  // below it softplus(z) is e^z to the last bit
-  template <class C>
-  MOUE_HD static C logarithm(C z) {
-    using std::log;
-    return C(0.5) * (z < C(exact_from) ? z : log(detail::softplus(z)));
+    detail::share_selected_backward(logits, selected, gates, dgates, dlogits, C(scale),
+                                    detail::logarithm_of_root_of_softplus{});
   }
 };
 
