@@ -86,7 +86,7 @@ class executor : public detail::placed_pool<ExpertT, BackendT> {
           return std::to_string(r.entries()) + " entries were given to scratch for " +
                  std::to_string(scratch.gate.size);
         },
-        "take scratch for the largest batch");
+        "take scratch for the largest batch", error_kind::memory);
     const bool save_outputs = needs_outputs && !record.outputs.empty();
     const matrix_view<C> out = save_outputs ? record.outputs : scratch.out;
     send_weights(weights, scratch.tables);
@@ -126,7 +126,7 @@ class executor : public detail::placed_pool<ExpertT, BackendT> {
     detail::require(
         scratch.dgate.size >= r.entries(), "executor",
         [] { return std::string("the scratch was taken for inference, or for fewer entries"); },
-        "take it for training and for the largest batch");
+        "take it for training and for the largest batch", error_kind::memory);
     const auto batch_ops = backend_.operations(scratch.conversion);
     const auto& plan = record.plan;
     batch_ops.each_row(dgate.size, detail::clear_entry<C>{dgate});

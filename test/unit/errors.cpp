@@ -15,6 +15,7 @@
 
 #include "compositions.hpp"
 #include "executor_run.hpp"
+#include "message_of.hpp"
 #include "moue/moue.hpp"
 #include "stack.hpp"
 
@@ -65,15 +66,6 @@ TEST_CASE("an error is a runtime_error in three parts") {
 
 TEST_CASE("an error says what a program can do about it") {
   CHECK(moue::error("here", "this is wrong", "do that").kind() == moue::error_kind::misuse);
-  const auto kind_of = [](const auto& f) {
-    try {
-      f();
-    } catch (const moue::error& problem) {
-      return problem.kind();
-    }
-    FAIL("nothing was thrown");
-    return moue::error_kind::misuse;
-  };
   const moue::mixture model{moue::copy_expert{4}, moue::shared_pool{1, 2},
                             moue::linear_router(1).with(moue::non_finite::reject)};
   auto weights = model.initialize<double>(1);
@@ -86,6 +78,12 @@ TEST_CASE("an error says what a program can do about it") {
   CHECK(kind_of([&] { pass.forward(1, x, x); }) == moue::error_kind::misuse);
   CHECK(kind_of([&] { pass.forward(0, x, x); }) == moue::error_kind::numbers);
   CHECK(kind_of([&] { model.start(weights, options, small); }) == moue::error_kind::memory);
+
+  const moue::executor experts(moue::copy_expert{4}, 2, moue::reference{});
+  const moue::parameters<double> none(experts.layout());
+  auto memory = experts.carve<double>(scratch, 1, 1);
+  const test::assignments two_tokens{{0, 1, 2}, {0, 1}, {1, 1}};
+  CHECK(kind_of([&] { experts.forward(two_tokens.view(), none, x, x, memory); }) == moue::error_kind::memory);
 }
 
 TEST_CASE("topologies that break their laws") {

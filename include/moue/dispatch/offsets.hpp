@@ -24,7 +24,7 @@ namespace moue::inline v0_1::detail {
               std::to_string(tokens) + " tokens with " + std::to_string(entries) +
                   " entries were given to memory for " + std::to_string(most_tokens) + " with " +
                   std::to_string(most_entries),
-              "take memory for the largest batch");
+              "take memory for the largest batch", error_kind::memory);
 }
 
 /// Throws unless `offsets` ascend from 0 to `entries`: what must hold before anything is read by them. Linear in tokens.
