@@ -16,7 +16,7 @@ import sys
 PERFORMS = "linear linear_pair input_gradient input_gradient_pair weight_gradient weight_gradient_pair column_sum " \
            "each_row each_element"
 BACKEND = "workers operations dispatch needs each_block upload download host_memory"
-PASS = "tokens valid_tokens rebind position begin forward route replay run ran balance queue_balance arm counts statistics " \
+PASS = "tokens first_layer layers valid_tokens rebind position begin forward route replay run ran balance queue_balance arm counts statistics " \
        "backward run_backward route_backward rewind rebind_input state_in state_out dstate_out dstate_in assignments " \
        "logits selected state"
 MIXTURE = "width layers experts state_width connections layout workspace_bytes initialize start resume"

@@ -240,11 +240,12 @@ class pass : public detail::shown_pass<MixtureT, S> {
     finish_backward(layer);
   }
 
-  /// Do not compile, as above.
+  /// Does not compile, as above.
   template <class Other>
   void run_backward(index_t, matrix_view<const S>, matrix_view<S>, vector_view<C>, gradients<Other>&) {
     detail::refuse_gradients<Other>();
   }
+  /// Does not compile, as above.
   template <class Other>
   void route_backward(index_t, vector_view<const C>, matrix_view<S>, gradients<Other>&) {
     detail::refuse_gradients<Other>();

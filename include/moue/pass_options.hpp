@@ -47,6 +47,7 @@ struct pass_position {
   std::vector<index_t> entries = {};         ///< [layers of the range, or 1 in inference] of what is to run or ran
   std::vector<std::uint8_t> elsewhere = {};  ///< [layers of the range] 1 where somebody else ran the experts
 
+  /// Whether two passes stand at the same place.
   bool operator==(const pass_position&) const = default;
 
   /// All of it, to lie in a file beside the workspace's bytes; like these for machines of the same byte order.
