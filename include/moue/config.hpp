@@ -49,3 +49,14 @@
 #define MOUE_ASSOC_BARRIER(x) __builtin_assoc_barrier(x)
 #endif
 #endif
+
+/// Vector types of the compiler's own, and loops over arrays of them that must stay in registers.
+#if defined(__clang__)
+#define MOUE_VECTOR_TYPES 1
+#define MOUE_UNROLL_REGISTERS _Pragma("unroll")
+#elif defined(__GNUC__)
+#define MOUE_VECTOR_TYPES 1
+#define MOUE_UNROLL_REGISTERS _Pragma("GCC unroll 16")
+#else
+#define MOUE_VECTOR_TYPES 0
+#endif

@@ -16,6 +16,7 @@
 #include "moue/backend.hpp"
 #include "moue/backend/blocks.hpp"
 #include "moue/backend/cpu/any_threads.hpp"
+#include "moue/backend/cpu/few_rows.hpp"
 #include "moue/backend/cpu/thread_pool.hpp"
 #include "moue/backend/host_threads.hpp"
 #include "moue/operations/shapes.hpp"
@@ -59,7 +60,11 @@ class cpu_operations {
   template <class X, class W>
   void linear(const X& x, const W& w, const matrix_view<C>& y, store mode = store::assign) const {
     check_linear(x, w, y, y.rows);
-    if (!y.empty()) multiply_transposed(x, in_compute_type(w), y, mode);
+    if (y.empty()) return;
+    if (has_vectors<C> && y.rows <= most_few_rows && x.cols >= least_few_rows_depth)
+      multiply_few<typename W::value_type>(x, w, y, mode);
+    else
+      multiply_transposed(x, in_compute_type(w), y, mode);
   }
   template <class DY, class W>
   void input_gradient(const DY& dy, const W& w, const matrix_view<C>& dx, store mode = store::assign) const {
@@ -101,14 +106,23 @@ class cpu_operations {
   }
 
  private:
-  static constexpr index_t block_rows = 256;   // of a product: wide enough that packing the weights again is cheap
-  static constexpr index_t few_rows = 4;       // up to here Eigen's matrix-vector kernels beat its packed product
-  static constexpr index_t element_rows = 64;  // of a row functor
+  static constexpr index_t block_rows = 256;     // of a product: wide enough that packing the weights again is cheap
+  static constexpr index_t block_columns = 192;  // of a product of few rows: fits all tiles
+  static constexpr index_t few_rows = 4;         // up to here Eigen's matrix-vector kernels beat its packed product
+  static constexpr index_t element_rows = 64;    // of a row functor
   static constexpr index_t least_products = 1 << 19;  // below this waking the pool costs more than it saves
   static constexpr index_t least_elements = 1 << 15;
 
   // Of one type each, whatever the views that they were called with: a fraction of the functions.
 
+  template <class S>
+  void multiply_few(const matrix_view<const C>& in, const matrix_view<const S>& weight, const matrix_view<C>& y,
+                    store mode) const {
+    if constexpr (has_vectors<C>)
+      blocks(y.cols, block_columns, y.rows * y.cols * in.cols >= least_products, [&](index_t first, index_t columns) {
+        few_rows_linear(in, weight.row_block(first, columns), y.column_block(first, columns), mode);
+      });
+  }
   void multiply_transposed(const matrix_view<const C>& in, const matrix_view<const C>& weight, const matrix_view<C>& y,
                            store mode) const {
     row_blocks(y.rows, y.cols * in.cols, [&](index_t first, index_t rows) {
