@@ -50,15 +50,14 @@ class pass : public detail::shown_pass<MixtureT, S> {
        const pass_position& position, const side_inputs& inputs)
       : base_type(model, options, scratch) {
     rebind(weights);
-    checks().batch(position.tokens, inputs);
     checks().position(position, state_.memory.visits);
+    checks().batch(position.tokens, inputs);
     state_.at = position;
     state_.attach(position.tokens, inputs);
     for (std::size_t i = 0; i < position.entries.size(); ++i) {  // the plans are there: the bytes were copied
       state_.memory.visits[i].run.tokens = position.tokens;
       state_.memory.visits[i].run.entries = position.entries[i];
     }
-    state_.begun = true;
   }
 
   pass(const MixtureT&&, const parameters<S>&, const pass_options&, workspace&) = delete;
@@ -98,7 +97,7 @@ class pass : public detail::shown_pass<MixtureT, S> {
   void begin(index_t tokens, const side_inputs& inputs = {}, const batch_options& options = {}) {
     checks().batch(tokens, inputs);
     state_.begin(tokens, inputs, options);
-    state_.begun = true;
+    state_.at.begun = true;
   }
 
   // --- forward ------------------------------------------------------------------------------------------------------

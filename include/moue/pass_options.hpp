@@ -44,6 +44,8 @@ struct pass_position {
   bool halfway = false;   ///< whether a layer has been routed but not run, or run backward but not routed backward
   bool armed = false;     ///< whether the balancing loss sends a gradient back
   bool counts = true;     ///< whether the batch is counted
+  bool begun = false;     ///< whether a batch was
+  std::uint64_t layout = 0;  ///< tells workspaces apart whose buffers lie elsewhere: of other options or mixtures
   std::vector<index_t> entries = {};         ///< [layers of the range, or 1 in inference] of what is to run or ran
   std::vector<std::uint8_t> elsewhere = {};  ///< [layers of the range] 1 where somebody else ran the experts
 
@@ -52,8 +54,17 @@ struct pass_position {
 
   /// All of it, to lie in a file beside the workspace's bytes; like these for machines of the same byte order.
   std::vector<std::byte> to_bytes() const {
-    std::vector<std::int64_t> numbers{
-        tokens, next, reached, backward, halfway, armed, counts, std::ssize(entries), std::ssize(elsewhere)};
+    std::vector<std::int64_t> numbers{tokens,
+                                      next,
+                                      reached,
+                                      backward,
+                                      halfway,
+                                      armed,
+                                      counts,
+                                      begun,
+                                      static_cast<std::int64_t>(layout),
+                                      std::ssize(entries),
+                                      std::ssize(elsewhere)};
     numbers.insert(numbers.end(), entries.begin(), entries.end());
     numbers.insert(numbers.end(), elsewhere.begin(), elsewhere.end());
     const auto bytes = std::as_bytes(std::span(numbers));
@@ -61,27 +72,29 @@ struct pass_position {
   }
   /// What `to_bytes` gave; throws if it cannot have. Whether the position fits a pass is for `resume` to say.
   static pass_position from_bytes(std::span<const std::byte> bytes) {
-    constexpr std::size_t before_lists = 9;
+    constexpr std::size_t before_lists = 11;
     std::vector<std::int64_t> numbers(bytes.size() / sizeof(std::int64_t));
     if (!numbers.empty()) std::memcpy(numbers.data(), bytes.data(), numbers.size() * sizeof(std::int64_t));
     const bool whole = bytes.size() % sizeof(std::int64_t) == 0 && numbers.size() >= before_lists;
     const std::int64_t listed = static_cast<std::int64_t>(numbers.size() - (whole ? before_lists : 0));
-    const bool flags = whole && std::all_of(numbers.begin() + 3, numbers.begin() + 7,
+    const bool flags = whole && std::all_of(numbers.begin() + 3, numbers.begin() + 8,
                                             [](std::int64_t flag) { return flag == 0 || flag == 1; });
     detail::require(
-        flags && numbers[7] >= 0 && numbers[7] <= listed && numbers[8] == listed - numbers[7], "pass_position",
+        flags && numbers[9] >= 0 && numbers[9] <= listed && numbers[10] == listed - numbers[9], "pass_position",
         [&] { return std::to_string(bytes.size()) + " bytes were given that are no position"; },
         "give all that to_bytes gave, and nothing else");
     const auto lists = numbers.begin() + static_cast<std::ptrdiff_t>(before_lists);
-    pass_position at{static_cast<index_t>(numbers[0]),
-                     static_cast<index_t>(numbers[1]),
-                     static_cast<index_t>(numbers[2]),
-                     numbers[3] != 0,
-                     numbers[4] != 0,
-                     numbers[5] != 0,
-                     numbers[6] != 0};
-    at.entries.assign(lists, lists + numbers[7]);
-    for (auto i = lists + numbers[7]; i != numbers.end(); ++i) at.elsewhere.push_back(*i != 0 ? 1 : 0);
+    pass_position at{.tokens = static_cast<index_t>(numbers[0]),
+                     .next = static_cast<index_t>(numbers[1]),
+                     .reached = static_cast<index_t>(numbers[2]),
+                     .backward = numbers[3] != 0,
+                     .halfway = numbers[4] != 0,
+                     .armed = numbers[5] != 0,
+                     .counts = numbers[6] != 0,
+                     .begun = numbers[7] != 0,
+                     .layout = static_cast<std::uint64_t>(numbers[8])};
+    at.entries.assign(lists, lists + numbers[9]);
+    for (auto i = lists + numbers[9]; i != numbers.end(); ++i) at.elsewhere.push_back(*i != 0 ? 1 : 0);
     return at;
   }
 };

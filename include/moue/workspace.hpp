@@ -110,6 +110,8 @@ class arena {
   bool counting() const { return counting_; }
   /// Bytes handed out so far, with one alignment's slack for memory that starts anywhere.
   std::size_t bytes() const { return used_ + workspace::alignment; }
+  /// A number that tells what was handed out so far from other buffers or other places. By FNV-1a (Fowler, Noll, Vo).
+  std::uint64_t layout() const { return layout_; }
 
  private:
   /// Null while it only counts.
@@ -118,6 +120,8 @@ class arena {
     if (count < 0 || static_cast<std::size_t>(count) > (largest - used_) / element) detail::refuse_size(purpose);
     const std::size_t start = (used_ + workspace::alignment - 1) / workspace::alignment * workspace::alignment;
     used_ = start + static_cast<std::size_t>(count) * element;
+    layout_ = (layout_ ^ used_) * 0x100000001b3u;
+    layout_ = (layout_ ^ element) * 0x100000001b3u;
     if (counting_) return nullptr;
     if (used_ > capacity_)
       throw error(
@@ -130,6 +134,7 @@ class arena {
   std::byte* begin_ = nullptr;
   std::size_t capacity_ = 0;
   std::size_t used_ = 0;
+  std::uint64_t layout_ = 0xcbf29ce484222325u;
   bool counting_ = true;
 };
 

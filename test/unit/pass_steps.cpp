@@ -141,8 +141,8 @@ TEST_CASE_FIXTURE(fixture, "a position is bytes, and other bytes are none") {
   CHECK(refused([](auto& b) { b.resize(b.size() + 8); }));
   CHECK(refused([](auto& b) { b.resize(8); }));
   CHECK(refused([](auto& b) { b[3 * 8] = std::byte{2}; }));        // a flag
-  CHECK(refused([](auto& b) { b[7 * 8 + 7] = std::byte{255}; }));  // a length below 0
-  CHECK(refused([](auto& b) { b[8 * 8] = std::byte{4}; }));
+  CHECK(refused([](auto& b) { b[9 * 8 + 7] = std::byte{255}; }));  // a length below 0
+  CHECK(refused([](auto& b) { b[10 * 8] = std::byte{4}; }));
 }
 
 TEST_CASE_FIXTURE(fixture, "somebody else runs the experts of several layers") {

@@ -105,7 +105,7 @@ class balanced_pass {
       : state_(model, options, scratch) {}
 
   pass_checks checks() const {
-    return {state_.options, state_.at, state_.memory.first, state_.memory.end, state_.model->width(), state_.begun};
+    return {state_.options, state_.at, state_.memory.first, state_.memory.end, state_.model->width()};
   }
 
   /// Counts of `layer`, after its plan was made. `own`: of the router's own assignments, whose demand is what ran.

@@ -30,7 +30,6 @@ struct pass_checks {
   index_t first;
   index_t end;
   index_t width;
-  bool begun;  ///< whether a batch was
 
   static std::string text(index_t n) { return std::to_string(n); }
 
@@ -60,7 +59,7 @@ struct pass_checks {
   void matrix(std::string_view name, const void* data, index_t rows, index_t cols, index_t stride,
               bool read_only) const {
     if (rows != at.tokens || cols != width) {
-      if (!begun)
+      if (!at.begun)
         throw error(where, std::string(name) + " was given before a batch was begun",
                     "call begin with the number of tokens first");
       throw error(where,
@@ -88,9 +87,10 @@ struct pass_checks {
     require(
         layer == at.next && layer < end && !at.backward && !at.armed && at.halfway == halfway, where,
         [&] {
-          const std::string due = at.backward || at.armed || at.next == end ? std::string("none")
-                                  : at.halfway                              ? "run of layer " + text(at.next)
-                                                                            : "layer " + text(at.next);
+          const std::string due = at.armed && !at.backward        ? std::string("backward of an armed balancing loss")
+                                  : at.backward || at.next == end ? std::string("none")
+                                  : at.halfway                    ? "run of layer " + text(at.next)
+                                                                  : "layer " + text(at.next);
           return std::string(what) + " of layer " + text(layer) + " came when " + due + " was due";
         },
         halfway ? "route a layer, then run it" : "visit layers in order, and call begin before the next batch");
@@ -157,12 +157,15 @@ struct pass_checks {
   /// Whether the pass can stand there; `visits` are its memory's.
   void position(const pass_position& given, const auto& visits) const {
     require(
-        given.next >= first && given.next <= given.reached && given.reached <= end &&
+        given.layout == at.layout && given.next >= first && given.next <= given.reached && given.reached <= end &&
+            (given.backward ? options.how == mode::training : given.next == given.reached) &&
+            (!given.halfway || (given.backward ? given.next > first : given.next < end)) &&
+            (given.begun || (given.tokens == 0 && given.reached == first && !given.halfway)) &&
             given.elsewhere.size() == at.elsewhere.size() &&
             std::equal(given.entries.begin(), given.entries.end(), visits.begin(), visits.end(),
                        [](index_t n, const auto& visit) { return n >= 0 && n <= visit.experts.size; }),
         where, [] { return std::string("the position is one of another pass"); },
-        "resume with the options that the pass was started with");
+        "resume with the mixture, the options and the kind of backend that the pass was started with");
   }
 
   /// What was routed at a layer is there from its route on; in inference, until the next.

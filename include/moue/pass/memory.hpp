@@ -50,6 +50,7 @@ struct pass_memory {
 
   index_t first;                           ///< layer of the range
   index_t end;                             ///< of the range: one past its last layer
+  std::uint64_t layout;                    ///< of all but scratch, see `arena::layout`
   std::vector<visit_record<S, C>> visits;  ///< one per layer of the range in training, else one for all
   std::vector<matrix_view<C>> states;      ///< depth state before each layer and after the last; two in inference
   vector_view<std::uint8_t> valid;
@@ -166,11 +167,6 @@ struct pass_memory {
     const bool masks = model.router().on_non_finite == non_finite::mask;
     usable = memory.take<std::uint8_t>(masks ? tokens : 0, "usable rows");
 
-    experts = run.template take_scratch<S>(memory, entries, training);
-    index_t largest = 0;
-    for (const auto& info : *model.layout())
-      if (info.expert < 0) largest = (std::max)(largest, info.size());
-    router_conversion = run.template take_conversion<S>(memory, largest);
     const index_t width = model.width();
     const index_t features_width = model.router().features.width(width);
     finite_weights = memory.take<S>(masks || may_close ? weights_of_layer(model) : 0, "finite router weights");
@@ -219,6 +215,14 @@ struct pass_memory {
     of_part = memory.take<C>(training && parts > 1 ? columns : 0, "probability gradients of a part");
     given_scales = memory.take<C>(training ? parts * layers : 0, "scales of losses");
     token_scale = memory.take<C>(training ? layers : 0, parts, "scales of token losses");
+    layout = memory.layout();
+
+    // Nothing in scratch outlives a call, and its size depends on the number of threads: it lies behind the rest.
+    experts = run.template take_scratch<S>(memory, entries, training);
+    index_t largest = 0;
+    for (const auto& info : *model.layout())
+      if (info.expert < 0) largest = (std::max)(largest, info.size());
+    router_conversion = run.template take_conversion<S>(memory, largest);
   }
 
   /// Elements that a stage's scratch takes: every matrix begins where vectors of any type do.

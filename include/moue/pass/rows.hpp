@@ -193,6 +193,17 @@ struct copy_entry {
   MOUE_HD void operator()(index_t i) const { to[i] = from[i]; }
 };
 
+/// The entries of a row that is not usable run nowhere.
+struct drop_unusable {
+  vector_view<const std::uint8_t> usable;
+  vector_view<const index_t> offsets;
+  vector_view<std::int32_t> experts;
+  MOUE_HD void operator()(index_t t) const {
+    if (usable[t] != 0) return;
+    for (index_t i = offsets[t]; i < offsets[t + 1]; ++i) experts[i] = -1;
+  }
+};
+
 /// No entry comes from a router.
 struct no_column {
   vector_view<std::int32_t> columns;

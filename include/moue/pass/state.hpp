@@ -65,7 +65,6 @@ struct pass_state {
   pass_memory<MixtureT, S> memory;
   side_inputs batch;
   pass_position at;
-  bool begun = false;            ///< whether a batch was
   std::vector<inputs> external;  ///< [layers of the range] in the caller's memory
 
   pass_state(const MixtureT& mixture, const pass_options& wanted, workspace& scratch)
@@ -77,6 +76,7 @@ struct pass_state {
           "choose propagate or mask, or check the logits on the host");
     at.elsewhere.resize(static_cast<std::size_t>(memory.end - memory.first), 0);
     at.entries.resize(memory.visits.size(), 0);
+    at.layout = memory.layout;
     if (training() && options.external_inputs) external.resize(at.elsewhere.size());
   }
 
@@ -227,12 +227,16 @@ struct pass_state {
                           find_usable_row<S, C>{valid(), x, depth_state(layer), {memory.usable.data, at.tokens}});
   }
 
-  /// Copies what is to run into the pass, but for what lies there already, and says whether that is all of it.
+  /// Copies what is to run into the pass, but for what lies there already, and says whether that is all of it. Entries of
+  /// padding, and of rows that are masked, run nowhere.
   bool adopt(index_t layer, const routing<C>& r) {
     const auto ops = operations();
     auto& visit = record(layer);
     const auto take = [&]<class T>(const vector_view<const T>& from, T* to) {
       if (from.data == to) return true;
+      if (overlap(matrix_view<const T>(from.data, 1, from.size), matrix_view<const T>(to, 1, from.size)))
+        throw error("routing", "one of its arrays overlaps the pass's own",
+                    "give all of the pass's array as it is, or a copy of the part");
       ops.each_row(from.size, copy_entry<T>{from, {to, from.size}});
       return false;
     };
@@ -240,6 +244,7 @@ struct pass_state {
     own = take(r.expert, visit.experts.data) && own;
     own = take(r.gate, visit.entry_gates.data) && own;
     own = take(r.column, visit.columns.data) && own;
+    if (!own) ops.each_row(at.tokens, drop_unusable{usable(), r.offsets, {visit.experts.data, r.entries()}});
     if (r.column.size == 0 && r.entries() > 0) ops.each_row(r.entries(), no_column{{visit.columns.data, r.entries()}});
     at.entries[place(layer)] = r.entries();
     return own;
