@@ -116,11 +116,11 @@ struct placed_pass {
 };
 
 /// The whole depth in one pass, the balancing loss armed.
-inline double run_whole(whole_host& host, moue::pass_options options = {}) {
+inline double run_whole(whole_host& host, moue::pass_options options = {}, bool armed = true) {
   const placed_pass pass(host, options);
   host.forward(*pass);
   const double balance = pass->balance();
-  pass->arm();
+  if (armed) pass->arm();
   host.backward(*pass);
   return balance;
 }

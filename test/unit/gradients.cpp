@@ -201,6 +201,36 @@ TEST_CASE("tensors that are not wanted have no memory, cost no product, and the 
   CHECK(check([](const auto&) { return true; }) == 0);
 }
 
+TEST_CASE("a tensor that is declared untrained costs no product") {
+  struct untrained_up : moue::swiglu {
+    auto parameters() const {
+      auto specs = moue::swiglu::parameters();
+      for (auto& spec : specs) spec.trained = spec.name != "up";
+      return specs;
+    }
+  };
+  const auto products_of = [](const auto& expert) {
+    const moue::mixture small{expert, moue::shared_pool{1, 3}, moue::linear_router(3), moue::no_balancing{},
+                              counting{{}, &products}};
+    const auto weights = small.template initialize<double>(1);
+    const moue::pass_options options{.tokens = 4};
+    moue::workspace block(small.template workspace_bytes<double>(options));
+    auto pass = small.start(weights, options, block);
+    moue::gradients<double> grads(small.layout());
+    auto x = test::noise_vector(1, 4 * 6);
+    const moue::matrix_view<double> rows{x.data(), 4, 6};
+    pass.begin(4);
+    pass.forward(0, rows, rows);
+    products = {};
+    pass.backward(0, rows, rows, grads);
+    return products.of_weights;
+  };
+  const moue::swiglu all{.width = 6, .hidden = 5};
+  const moue::index_t of_router = 4 * 3 * 6, of_tensor = 3 * 4 * 5 * 6;
+  CHECK(products_of(all) == of_router + 3 * of_tensor);
+  CHECK(products_of(untrained_up{all}) == of_router + 2 * of_tensor);
+}
+
 TEST_CASE("zero writes everywhere, whatever the memory held; finish only where nothing was written") {
   std::vector<double> memory(static_cast<std::size_t>(model.layout()->elements()), std::nan(""));
   std::vector<double*> tensors;

@@ -259,6 +259,67 @@ TEST_CASE("inputs that the caller keeps need no copy") {
         model->workspace_bytes({.tokens = 9}));
 }
 
+TEST_CASE("a scale per part and layer reaches the router of that layer alone") {
+  const moue::mixture model{moue::swiglu{.width = 4, .hidden = 3}, moue::shared_pool{3, 4}, moue::linear_router(2),
+                            moue::sum_of_losses{moue::switch_loss{0.3}, moue::z_loss{0.2}}, moue::reference{}};
+  const auto weights = model.initialize<double>(2);
+  const moue::pass_options options{.tokens = 5};
+  const std::vector<double> input = test::noise_vector(1, 20);
+  for (std::size_t part = 0; part < 2; ++part)
+    for (std::size_t layer = 0; layer < 3; ++layer) {
+      CAPTURE(part);
+      CAPTURE(layer);
+      moue::workspace block(model.workspace_bytes<double>(options));
+      auto pass = model.start(weights, options, block);
+      moue::gradients<double> grads(model.layout());
+      std::vector<double> y(20), zero(20);
+      auto x = input;
+      pass.begin(5);
+      for (moue::index_t l = 0; l < 3; ++l)
+        pass.forward(l, moue::matrix_view<double>{x.data(), 5, 4}, moue::matrix_view<double>{y.data(), 5, 4});
+      std::vector<double> scales(6);
+      scales[part * 3 + layer] = 1;
+      pass.arm(scales);
+      for (moue::index_t l = 3; l-- > 0;) {
+        std::fill(zero.begin(), zero.end(), 0);
+        pass.backward(l, moue::matrix_view<double>{zero.data(), 5, 4}, moue::matrix_view<double>{y.data(), 5, 4},
+                      grads);
+      }
+      for (std::size_t l = 0; l < 3; ++l) {
+        const auto g = test::to_vector(std::as_const(grads)["layers." + std::to_string(l) + ".router.weight"]);
+        CHECK(std::any_of(g.begin(), g.end(), [](double v) { return v != 0; }) == (l == layer));
+      }
+    }
+}
+
+TEST_CASE("weights that a pass is rebound to are those that it uses, in the middle of a batch too") {
+  const auto model = on(false);
+  whole_host expected(*model);
+  const auto first = expected.weights, second = test::random_weights(*model, 5);
+  const auto halves = [&](whole_host& host, test::any_pass<double>& pass, const auto& between) {
+    pass.begin(host.tokens, host.inputs());
+    for (moue::index_t l = 0; l < 2; ++l) host.forward(pass, l);
+    between();
+    for (moue::index_t l = 2; l < model->layers(); ++l) host.forward(pass, l);
+  };
+  // Two passes over halves of the depth, each with weights of its own.
+  placed_pass lower(expected, {.count = 2}, first), upper(expected, {.first = 2}, second);
+  lower->begin(expected.tokens, expected.inputs());
+  for (moue::index_t l = 0; l < 2; ++l) expected.forward(*lower, l);
+  upper->begin(expected.tokens, expected.inputs());
+  test::hand_on(lower->state_out(), upper->state_in());
+  for (moue::index_t l = 2; l < model->layers(); ++l) expected.forward(*upper, l);
+
+  whole_host host(*model);
+  const placed_pass pass(host, {}, first);
+  halves(host, *pass, [&] { pass->rebind(second); });
+  CHECK(host.at(4) == expected.at(4));
+  whole_host other(*model);
+  const placed_pass unchanged(other, {}, first);
+  halves(other, *unchanged, [] {});
+  CHECK(other.at(4) != expected.at(4));
+}
+
 TEST_CASE("reading the balancing loss arms nothing, and its parts are weighed apart") {
   const auto model = on(false);
   const auto run = [&](auto&& arm) {
