@@ -36,7 +36,7 @@ void copy(moue::matrix_view<const double> from, moue::matrix_view<double> to) {
   std::copy_n(from.data, from.rows * from.cols, to.data);
 }
 
-/// The way back begins at the last layer that ran, wherever that was.
+/// Backward begins at the last layer that ran, wherever that was.
 void leave_early(const moue::parameters<double>& weights, moue::index_t last) {
   const moue::pass_options options{.tokens = tokens};
   moue::workspace scratch(model.workspace_bytes<double>(options));

@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: 2026 The moue authors
 // SPDX-License-Identifier: Apache-2.0
 
-// What a pass can do beside one trip through the whole depth: its halves and ranges, run again, edited, and put down.
-// Every part is compared with the trip in one piece. docs/passes.md explains them one by one.
+// What a pass can do beside running the whole depth at once: its halves and ranges, run again, edited, and put down.
+// Every part is compared with the whole. docs/passes.md explains them one by one.
 
 #include <algorithm>
 #include <array>
@@ -45,8 +45,8 @@ numbers all_of(const moue::gradients<double>& gradients) {
 struct program;
 
 /// What a batch needs beside the model and its weights.
-struct trip {
-  trip(const program& of, const moue::pass_options& options);
+struct fresh_pass {
+  fresh_pass(const program& of, const moue::pass_options& options);
 
   moue::workspace scratch;
   pass_type pass;
@@ -68,7 +68,7 @@ struct program {
   }
 
   void one_piece() {
-    trip own(*this, {.tokens = tokens});
+    fresh_pass own(*this, {.tokens = tokens});
     auto& [scratch, pass, gradients] = own;
     numbers x = input;
     pass.begin(tokens);
@@ -86,7 +86,7 @@ struct program {
   }
 
   void halves() const {
-    trip own(*this, {.tokens = tokens});
+    fresh_pass own(*this, {.tokens = tokens});
     auto& [scratch, pass, gradients] = own;
     numbers x = input, y(x.size()), dx(x.size()), router_dx(x.size());
     pass.begin(tokens);
@@ -107,7 +107,7 @@ struct program {
   }
 
   void edited() const {
-    trip own(*this, {.tokens = tokens});
+    fresh_pass own(*this, {.tokens = tokens});
     auto& [scratch, pass, gradients] = own;
     numbers x = input, y(x.size());
     pass.begin(tokens);
@@ -129,7 +129,7 @@ struct program {
   }
 
   void replayed() const {
-    trip own(*this, {.tokens = tokens});
+    fresh_pass own(*this, {.tokens = tokens});
     auto& [scratch, pass, gradients] = own;
     std::vector<std::vector<std::int32_t>> recorded;
     numbers x = input;
@@ -155,9 +155,9 @@ struct program {
   }
 
   void two_stages() const {
-    trip front_trip(*this, {.tokens = tokens, .first = 0, .count = 2}),
-        back_trip(*this, {.tokens = tokens, .first = 2});
-    pass_type &front = front_trip.pass, &back = back_trip.pass;
+    fresh_pass front_half(*this, {.tokens = tokens, .first = 0, .count = 2}),
+        back_half(*this, {.tokens = tokens, .first = 2});
+    pass_type &front = front_half.pass, &back = back_half.pass;
     moue::gradients<double> gradients(model.layout());
     numbers x = input;
 
@@ -215,7 +215,7 @@ struct program {
   }
 
   void early_exit() const {
-    trip own(*this, {.tokens = tokens});
+    fresh_pass own(*this, {.tokens = tokens});
     auto& [scratch, pass, gradients] = own;
     numbers x = input;
     pass.begin(tokens);
@@ -229,7 +229,7 @@ struct program {
   }
 
   void backward_again() const {
-    trip own(*this, {.tokens = tokens});
+    fresh_pass own(*this, {.tokens = tokens});
     auto& [scratch, pass, gradients] = own;
     numbers x = input;
     pass.begin(tokens);
@@ -276,7 +276,7 @@ struct program {
     std::vector<std::byte> bytes;
     moue::pass_position position;
     {
-      trip own(*this, {.tokens = tokens});
+      fresh_pass own(*this, {.tokens = tokens});
       own.pass.begin(tokens);
       for (index_t layer = 0; layer < 2; ++layer) own.pass.forward(layer, rows(x), rows(x));
       bytes.assign(own.scratch.bytes().begin(), own.scratch.bytes().end());
@@ -295,7 +295,7 @@ struct program {
   }
 
   void losses_and_counts() const {
-    trip own(*this, {.tokens = tokens});
+    fresh_pass own(*this, {.tokens = tokens});
     auto& [scratch, pass, gradients] = own;
     numbers x = input;
     pass.begin(tokens);
@@ -312,7 +312,7 @@ struct program {
   }
 
   void external_inputs() const {
-    trip own(*this, {.tokens = tokens, .external_inputs = true});
+    fresh_pass own(*this, {.tokens = tokens, .external_inputs = true});
     auto& [scratch, pass, gradients] = own;
     std::vector<numbers> x(model.layers() + 1, input);
     pass.begin(tokens);
@@ -326,7 +326,7 @@ struct program {
   }
 };
 
-trip::trip(const program& of, const moue::pass_options& options)
+fresh_pass::fresh_pass(const program& of, const moue::pass_options& options)
     : scratch(of.model.workspace_bytes<double>(options)),
       pass(of.model.start(of.weights, options, scratch)),
       gradients(of.model.layout()) {}

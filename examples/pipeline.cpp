@@ -20,12 +20,12 @@ const moue::mixture model{moue::swiglu{.width = width, .hidden = 24},
                           moue::universal_router(2, {.rank = 4}), moue::universal_balance{.weight = 0.01},
                           moue::cpu{1}};
 
-struct trip {
+struct batch {
   std::vector<float> data;  // [tokens, width] x, then y, then dy = y, then dx: every call works in place
   std::vector<float> y = {};
   moue::gradients<float> gradients{model.layout()};
   float balance = 0;
-  std::size_t bytes = 0;  // of workspace, and of what else is saved for the way back
+  std::size_t bytes = 0;  // of workspace, and of what else is saved for backward
 
   moue::matrix_view<float> view() { return {data.data(), tokens, width}; }
 };
@@ -34,7 +34,7 @@ void copy(moue::matrix_view<const float> from, moue::matrix_view<float> to) {
   std::copy_n(from.data, to.rows * to.cols, to.data);
 }
 
-void whole(const moue::parameters<float>& weights, trip& it) {
+void whole(const moue::parameters<float>& weights, batch& it) {
   const moue::pass_options options{.tokens = tokens};
   moue::workspace scratch(it.bytes = model.workspace_bytes<float>(options));
   auto pass = model.start(weights, options, scratch);
@@ -47,7 +47,7 @@ void whole(const moue::parameters<float>& weights, trip& it) {
 }
 
 /// What is copied or added up here is sent from device to device in a pipeline.
-void two_stages(const moue::parameters<float>& weights, trip& it) {
+void two_stages(const moue::parameters<float>& weights, batch& it) {
   const moue::index_t cut = 3;
   const moue::pass_options first{.tokens = tokens, .count = cut}, second{.tokens = tokens, .first = cut};
   moue::workspace first_scratch(model.workspace_bytes<float>(first)),
@@ -72,7 +72,7 @@ void two_stages(const moue::parameters<float>& weights, trip& it) {
 }
 
 /// Activation checkpointing: of every block its input and depth state are saved, and no more.
-void checkpointed(const moue::parameters<float>& weights, trip& it) {
+void checkpointed(const moue::parameters<float>& weights, batch& it) {
   const moue::index_t block = 2;
   const auto of_block = [](moue::index_t first, moue::mode how) {
     return moue::pass_options{.tokens = tokens, .how = how, .first = first, .count = block};
@@ -120,7 +120,7 @@ const char* same_bits(const void* a, const void* b, std::size_t bytes) {
   return std::memcmp(a, b, bytes) == 0 ? "same bits" : "differ";
 }
 
-void compare(const char* name, const trip& it, const trip& to) {
+void compare(const char* name, const batch& it, const batch& to) {
   std::printf("%s: outputs %s", name, same_bits(it.y.data(), to.y.data(), it.y.size() * sizeof(float)));
   std::printf(", input gradients %s", same_bits(it.data.data(), to.data.data(), it.data.size() * sizeof(float)));
   moue::index_t same = 0;
@@ -145,7 +145,7 @@ int main() {
   std::vector<float> x(tokens * width);
   for (std::size_t i = 0; i < x.size(); ++i) x[i] = std::sin(static_cast<float>(i));
 
-  trip one{x}, two{x}, blocks{x};
+  batch one{x}, two{x}, blocks{x};
   whole(weights, one);
   two_stages(weights, two);
   checkpointed(weights, blocks);

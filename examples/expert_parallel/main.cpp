@@ -22,15 +22,17 @@
 namespace {
 
 using moue::index_t;
-constexpr index_t tokens = 48, width = 16, depth = 3, experts = 8;  // tokens of a rank
+constexpr index_t tokens = 48, width = 16;  // of a rank
 
 const moue::swiglu expert{.width = width, .hidden = 24};
-const moue::staggered_rotation topology{.depth = depth, .pool = experts, .window = 6, .stride = 2};
-const moue::mixture model{expert, topology, moue::universal_router(2), moue::universal_balance{.weight = 0.01},
-                          moue::cpu{1}};
+// Two layers that run twice with the same routers, and experts that every token uses.
+const moue::always_on topology{
+    moue::revisit{moue::staggered_rotation{.depth = 2, .pool = 7, .window = 5, .stride = 2}, 2, true}, 1, 1};
+const moue::sum_of_losses loss{moue::switch_loss{0.01}, moue::z_loss{0.001}, moue::universal_balance{.weight = 0.01}};
+const moue::mixture model{expert, topology, moue::universal_router(2), loss, moue::cpu{1}};
 // The same without experts: what a rank needs to route.
-const moue::mixture routers{moue::zero_expert{.width = width}, topology, moue::universal_router(2),
-                            moue::universal_balance{.weight = 0.01}, moue::cpu{1}};
+const moue::mixture routers{moue::zero_expert{.width = width}, topology, moue::universal_router(2), loss, moue::cpu{1}};
+const index_t depth = model.layers();
 
 using floats = std::vector<float>;
 moue::matrix_view<float> view(floats& v) { return {v.data(), std::ssize(v) / width, width}; }
@@ -82,7 +84,7 @@ std::pair<floats, floats> on_this_rank(const moue::parameters<float>& weights, c
   const moue::pass_options options{.tokens = tokens};
   moue::workspace scratch(routers.workspace_bytes<float>(options));
   auto pass = routers.start(weights, options, scratch);
-  std::vector<typename std::remove_cvref_t<decltype(remote)>::visit> visits(depth);
+  std::vector<typename std::remove_cvref_t<decltype(remote)>::visit> visits(static_cast<std::size_t>(depth));
   pass.begin(tokens, {.valid = {valid.data(), tokens}, .token_ids = {}, .labels = {}});
   for (index_t layer = 0; layer < depth; ++layer) {
     const auto assignments = pass.route(layer, view(x));
@@ -128,7 +130,7 @@ int main(int argc, char** argv) {
   const auto [y_of_all, dx_of_all] = on_one_rank(all, x, of_all, balance_of_all);
 
   // The experts of this rank, and the routers: both have the weights that the whole has.
-  const index_t own = experts / ranks;
+  const index_t own = model.experts() / ranks;
   const moue::executor run{expert, own, moue::cpu{1}};
   moue::parameters<float> weights(run.layout());
   const index_t first = model.layout()->expert_first(rank * own);

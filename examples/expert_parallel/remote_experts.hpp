@@ -67,7 +67,7 @@ struct remote_experts {
 
     v.offsets.resize(v.ids.size() + 1);
     std::iota(v.offsets.begin(), v.offsets.end(), 0);
-    v.gates.assign(v.ids.size(), 1);  // the gates stay with the tokens until the way back
+    v.gates.assign(v.ids.size(), 1);  // the gates stay with the tokens until backward
     v.block = std::make_unique<moue::workspace>(run.template workspace_bytes<float>(v.rows(), v.rows()));
     v.memory = run.template carve<float>(*v.block, v.rows(), v.rows());
     std::vector<float> out(v.x.size());

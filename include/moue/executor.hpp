@@ -48,7 +48,7 @@ class executor : public detail::placed_pool<ExpertT, BackendT> {
                expert_memory<C>& memory) const {
     forward<S, std::remove_const_t<X>, Y, C>(r, weights, x, y, memory.record, memory.scratch);
   }
-  /// The way back, after `forward` with the same memory.
+  /// After `forward` with the same memory.
   template <Storage S, class X, class DY, class DX, class C = compute_t<S>>
   void backward(const routing<C>& r, const parameters<S>& weights, matrix_view<X> x, matrix_view<DY> dy,
                 matrix_view<DX> dx, vector_view<C> dgate, gradients<C>& into, expert_memory<C>& memory) const {

@@ -37,14 +37,14 @@ struct pass_options {
 /// Where a pass stands: plain data. With the bytes of its workspace it is all of a pass, but for what `resume` is given
 /// again.
 struct pass_position {
-  index_t tokens = 0;     ///< rows of the batch
-  index_t next = 0;       ///< the layer whose forward is due; on the way back, one past the layer whose backward is due
-  index_t reached = 0;    ///< one past the last layer that ran
-  bool backward = false;  ///< whether the way back has begun
-  bool halfway = false;   ///< whether a layer has been routed but not run, or run backward but not routed backward
-  bool armed = false;     ///< whether the balancing loss sends a gradient back
-  bool counts = true;     ///< whether the batch is counted
-  bool begun = false;     ///< whether a batch was
+  index_t tokens = 0;        ///< rows of the batch
+  index_t next = 0;          ///< the layer whose forward is due; in backward, one past the layer whose backward is due
+  index_t reached = 0;       ///< one past the last layer that ran
+  bool backward = false;     ///< whether backward has begun
+  bool halfway = false;      ///< whether a layer has been routed but not run, or run backward but not routed backward
+  bool armed = false;        ///< whether the balancing loss sends a gradient back
+  bool counts = true;        ///< whether the batch is counted
+  bool begun = false;        ///< whether a batch was
   std::uint64_t layout = 0;  ///< tells workspaces apart whose buffers lie elsewhere: of other options or mixtures
   std::vector<index_t> entries = {};         ///< [layers of the range, or 1 in inference] of what is to run or ran
   std::vector<std::uint8_t> elsewhere = {};  ///< [layers of the range] 1 where somebody else ran the experts

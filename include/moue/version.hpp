@@ -9,6 +9,6 @@ namespace moue::inline v0_1 {
 
 inline constexpr int version_major = 0;  ///< breaks users when it changes, once it is not 0
 inline constexpr int version_minor = 1;  ///< adds; breaks users too while the first is 0
-inline constexpr int version_patch = 0;  ///< mends
+inline constexpr int version_patch = 0;  ///< fixes
 
 }  // namespace moue::inline v0_1

@@ -13,6 +13,8 @@
 #include <vector>
 
 #include "carried.hpp"
+#include "edits.hpp"
+#include "moue/backend/reference.hpp"
 #include "pass_laws.hpp"
 
 // The laws of a pass on the emulated device.
@@ -24,6 +26,22 @@ TEST_CASE("cuts, blocks run again, parts and backward again have the bits of the
   test::check_taken_apart(*model);
   test::check_backward_again(*model);
   test::check_halves(*model, false);
+}
+
+TEST_CASE("edited assignments have the results of the host") {
+  const auto model = test::erase<double>(test::whole_mixture(test::emulated{}));
+  const auto plain = test::erase<double>(test::whole_mixture(moue::reference{}));
+  test::whole_host there(*model), here(*plain);
+  CHECK(test::run_edited(there, true) == doctest::Approx(test::run_edited(here, true)).epsilon(1e-13));
+  const auto& layout = here.weights.layout();
+  for (moue::index_t i = 0; i < layout.tensors(); ++i) {
+    CAPTURE(layout[i].name);
+    REQUIRE(there.gradients.live(i) == here.gradients.live(i));
+    if (here.gradients.live(i))
+      CHECK(test::distance(test::to_vector(std::as_const(there.gradients)[i]),
+                           test::to_vector(std::as_const(here.gradients)[i])) < 1e-13);  // sums in another order
+  }
+  CHECK(test::distance(there.dx, here.dx) < 1e-13);
 }
 
 TEST_CASE("a pass that is put down goes on in other memory of the device") {

@@ -244,7 +244,7 @@ TEST_CASE("ranges of layers pass, with the depth state that enters and leaves th
   CHECK_FALSE(law_of(report, "the gradient of the depth state agrees with central differences").name.empty());
 }
 
-TEST_CASE("a host that takes the whole trip edits assignments, and answers for its gates") {
+TEST_CASE("a host that runs the whole depth itself edits assignments, and answers for its gates") {
   const auto model = moue::erase<double>(model_with(fault::none));
   holds(moue::testing::check_gradients(*model, editing_host{.layers = model->layers()}));
   const auto report = moue::testing::check_gradients(*model, editing_host{.layers = model->layers(), .forgets = true});

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "edits.hpp"
 #include "message_of.hpp"
 #include "moue/backend/cpu.hpp"
 #include "moue/backend/reference.hpp"
@@ -17,7 +18,9 @@
 
 namespace {
 
+using test::edit;
 using test::placed_pass;
+using test::run_edited;
 using test::whole_host;
 using numbers = std::vector<double>;
 
@@ -27,91 +30,10 @@ void check_throws(const auto& f, const std::string& where, const std::string& wh
   CHECK(message_of(f) == "moue: " + where + ": " + what + "; " + fix);
 }
 
-/// A routing of a caller, with the factors that he gave the router's gates.
-struct edited {
-  std::vector<moue::index_t> offsets{0};
-  std::vector<std::int32_t> experts, columns;
-  numbers gates, factors;
-
-  void add(std::int32_t expert, double gate, std::int32_t column, double factor = 0) {
-    experts.push_back(expert);
-    gates.push_back(gate);
-    columns.push_back(column);
-    factors.push_back(factor);
-  }
-  moue::routing<double> view() const {
-    return {{offsets.data(), std::ssize(offsets)},
-            {experts.data(), std::ssize(experts)},
-            {gates.data(), std::ssize(gates)},
-            {columns.data(), std::ssize(columns)}};
-  }
-};
-
-/// Per token in turn: the second choice dropped, sent to another expert, halved, split into two entries of one expert;
-/// and an expert of the caller's added with a gate of his own, one that the token has already.
-edited edit(const moue::routing<double>& r) {
-  edited e;
-  for (moue::index_t t = 0; t < r.tokens(); ++t) {
-    for (moue::index_t i = r.offsets[t]; i < r.offsets[t + 1]; ++i) {
-      const bool second = i == r.offsets[t] + 1;
-      const std::int32_t expert = r.expert[i], column = r.column[i];
-      const double gate = r.gate[i];
-      if (second && expert >= 0 && t % 4 == 0) {
-        e.add(-1, gate, column, 1);
-      } else if (second && expert >= 0 && t % 4 == 1) {
-        e.add(0, gate, column, 1);
-      } else if (second && expert >= 0 && t % 4 == 3) {
-        e.add(expert, 0.25 * gate, column, 0.25);
-        e.add(expert, 0.75 * gate, column, 0.75);
-      } else {
-        const double factor = second ? 0.5 : 1;
-        e.add(expert, factor * gate, column, factor);
-      }
-    }
-    if (r.expert[r.offsets[t]] >= 0) e.add(r.expert[r.offsets[t]], 0.3, -1);
-    e.offsets.push_back(std::ssize(e.experts));
-  }
-  return e;
-}
-
-/// The loss <output, target> plus the balancing loss with every layer's assignments edited; gradients if asked for.
-double run_edited(whole_host& host, bool backward) {
-  const placed_pass pass(host, {.entries = 60});
-  pass->begin(host.tokens, host.inputs());
-  std::vector<edited> edits;
-  for (moue::index_t l = 0; l < host.model.layers(); ++l) {
-    const auto x = host.view(host.at(l));
-    edits.push_back(edit(pass->route(l, x)));
-    numbers y(host.input.size());
-    pass->run(l, x, edits.back().view(), host.view(y));
-    host.leave(l, y);
-  }
-  double loss = pass->balance();
-  const auto& out = host.at(host.model.layers());
-  for (std::size_t i = 0; i < out.size(); ++i) loss += out[i] * host.target[i];
-  if (!backward) return loss;
-  pass->arm();
-  for (moue::index_t l = host.model.layers(); l-- > 0;) {
-    auto dy = host.enter_backward(l);
-    auto& e = edits[static_cast<std::size_t>(l)];
-    numbers dgates(e.gates.size()), router(dy.size());
-    const moue::vector_view<double> dgate{dgates.data(), std::ssize(dgates)};
-    pass->run_backward(l, host.view(dy), host.view(dy), dgate, host.gradients);
-    for (std::size_t i = 0; i < dgates.size(); ++i) {
-      if (e.experts[i] < 0) CHECK(dgates[i] == 0);
-      dgates[i] *= e.factors[i];
-    }
-    pass->route_backward(l, dgate, host.view(router), host.gradients);
-    for (std::size_t i = 0; i < dy.size(); ++i) dy[i] += router[i];
-    host.leave_backward(dy);
-  }
-  return loss;
-}
-
 }  // namespace
 
-TEST_CASE("gradients of edited assignments agree with central differences") {
-  const auto model = whole_model();
+TEST_CASE_TEMPLATE("gradients of edited assignments agree with central differences", B, moue::reference, moue::cpu) {
+  const auto model = test::erase<double>(test::whole_mixture(B{}));
   whole_host host(*model);
   run_edited(host, true);
   constexpr double step = 1e-5;
@@ -154,7 +76,7 @@ TEST_CASE("demand is counted by the router's columns, load by the rows that ran"
   const auto candidates = model->connections().candidates(0);
   std::vector<std::int64_t> rows(candidates.size(), 0);
   for (moue::index_t t = 0; t < host.tokens; ++t)
-    for (std::size_t c = 0; c < candidates.size(); ++c) {
+    for (std::size_t c = 0; host.valid[static_cast<std::size_t>(t)] != 0 && c < candidates.size(); ++c) {
       const auto first = e.experts.begin() + e.offsets[static_cast<std::size_t>(t)],
                  last = e.experts.begin() + e.offsets[static_cast<std::size_t>(t) + 1];
       rows[c] += std::find(first, last, candidates[c]) != last;
@@ -164,6 +86,7 @@ TEST_CASE("demand is counted by the router's columns, load by the rows that ran"
   for (moue::index_t expert = 0; expert < model->experts(); ++expert) {
     std::int64_t ran = 0;
     for (moue::index_t t = 0; t < host.tokens; ++t) {
+      if (host.valid[static_cast<std::size_t>(t)] == 0) continue;
       const auto first = e.experts.begin() + e.offsets[static_cast<std::size_t>(t)],
                  last = e.experts.begin() + e.offsets[static_cast<std::size_t>(t) + 1];
       ran += std::find(first, last, expert) != last;
@@ -174,6 +97,8 @@ TEST_CASE("demand is counted by the router's columns, load by the rows that ran"
   CHECK_FALSE(always.empty());
   for (const std::int32_t expert : always) CHECK(counts.rows[static_cast<std::size_t>(expert)] == 7);
   CHECK(std::all_of(counts.rows.begin() + model->experts(), counts.rows.end(), [](auto n) { return n == 0; }));
+  for (std::size_t t = 0; t < host.valid.size(); ++t)
+    for (std::size_t j = 0; host.valid[t] == 0 && j < 6; ++j) CHECK(host.at(1)[t * 6 + j] == 0);
   const auto share = pass->statistics().share, before = plain->statistics().share;
   CHECK(numbers(share.begin(), share.end()) == numbers(before.begin(), before.end()));
 }

@@ -34,7 +34,7 @@ std::vector<double> router_gradient(const whole_host& host) {
   return test::to_vector(host.gradients["layers.0.router.weight"]);
 }
 
-/// Put down within every layer, between route and run or between their ways back, with everything that was there before
+/// Put down within every layer, between route and run or between the halves of backward, with everything that was there before
 /// gone; at `places` of the 64 ways in which a block can begin.
 void check_put_down(const test::any_model<double>& model, moue::pass_options options, std::size_t places) {
   whole_host whole(model);

@@ -122,7 +122,7 @@ TEST_CASE("places where no pass can stand are refused") {
   pass->begin(host.tokens, host.inputs());
   for (moue::index_t l = 0; l < model->layers(); ++l) host.forward(*pass, l);
   CHECK(resumes([](auto&) {}));
-  CHECK_FALSE(resumes([](auto& p) { p.next = 1; }));  // the way back has not begun
+  CHECK_FALSE(resumes([](auto& p) { p.next = 1; }));  // backward has not begun
   CHECK_FALSE(resumes([](auto& p) { p.halfway = true; }));
   CHECK(resumes([](auto& p) { p.next = 1, p.backward = true; }));
   CHECK_FALSE(resumes([](auto& p) { p.next = 0, p.backward = p.halfway = true; }));

@@ -36,7 +36,7 @@ std::string message_of(F&& f) {
 
 bool contains(const std::string& text, const char* part) { return text.find(part) != std::string::npos; }
 
-/// What an optimiser remembers, and its way back.
+/// What an optimiser remembers, and its restoring.
 template <class C>
 struct saved_state {
   std::map<std::string, moue::parameters<C>> sets;

@@ -133,7 +133,7 @@ class block_operations {
         },
         w_gate, w_up);
   }
-  /// The way back of `gated_linear`, there if the operations inside have one.
+  /// The backward of `gated_linear`, there if the operations inside have one.
   template <class DY, class W, class A>
     requires requires(const Inner& inner, detail::own_factor<Inner, DY, C> in, detail::own_weight<W> w, const A& a,
                       matrix_view<const C> c, vector_view<const C> s, matrix_view<C> m, vector_view<C> v) {

@@ -79,26 +79,26 @@ struct input_gated {
   template <class C, class T>
   void forward(const auto& ops, const auto& p, const token_rows<T, C>& x, const auto& saved, const auto& temporary,
                matrix_view<C> y) const {
-    const auto& scaled = saved[inner::saved + 1];
-    ops.linear(x, p[inner::parameters], saved[inner::saved]);
-    ops.each_row(x.rows, detail::gate_input<C, T>{saved[inner::saved], x, scaled});
-    expert.forward(ops, inner::parameters_of(p), token_rows<C, C>(scaled), inner::saved_of(saved),
-                   inner::temporaries_of(temporary), y);
+    const auto& scaled = saved[wrapped::saved + 1];
+    ops.linear(x, p[wrapped::parameters], saved[wrapped::saved]);
+    ops.each_row(x.rows, detail::gate_input<C, T>{saved[wrapped::saved], x, scaled});
+    expert.forward(ops, wrapped::parameters_of(p), token_rows<C, C>(scaled), wrapped::saved_of(saved),
+                   wrapped::temporaries_of(temporary), y);
   }
 
   template <class C, class T>
   void backward(const auto& ops, const auto& p, const token_rows<T, C>& x, const auto& saved, const auto& temporary,
                 gated_gradient<C, T> out, matrix_view<C> dx, const auto& dp) const {
-    const auto& slope = temporary[inner::temporaries];
-    expert.backward(ops, inner::parameters_of(p), token_rows<C, C>(saved[inner::saved + 1]), inner::saved_of(saved),
-                    inner::temporaries_of(temporary), out, dx, inner::parameters_of(dp));
-    ops.each_row(x.rows, detail::gate_input_backward<C, T>{saved[inner::saved], x, dx, slope});
-    ops.weight_gradient(slope, x, dp[inner::parameters]);
-    ops.input_gradient(slope, p[inner::parameters], dx, store::add);
+    const auto& slope = temporary[wrapped::temporaries];
+    expert.backward(ops, wrapped::parameters_of(p), token_rows<C, C>(saved[wrapped::saved + 1]),
+                    wrapped::saved_of(saved), wrapped::temporaries_of(temporary), out, dx, wrapped::parameters_of(dp));
+    ops.each_row(x.rows, detail::gate_input_backward<C, T>{saved[wrapped::saved], x, dx, slope});
+    ops.weight_gradient(slope, x, dp[wrapped::parameters]);
+    ops.input_gradient(slope, p[wrapped::parameters], dx, store::add);
   }
 
  private:
-  using inner = detail::wrapped<ExpertT>;
+  using wrapped = detail::wrapped<ExpertT>;
 };
 
 }  // namespace moue::inline v0_1

@@ -80,38 +80,38 @@ struct self_gated {
   template <class C>
   void forward(const auto& ops, const auto& p, const auto& x, const auto& saved, const auto& temporary,
                matrix_view<C> y) const {
-    expert.forward(ops, inner::parameters_of(p), x, inner::saved_of(saved), inner::temporaries_of(temporary), y);
-    ops.linear(x, p[inner::parameters], saved[inner::saved]);
-    ops.each_row(x.rows, detail::apply_self_gate<C>{saved[inner::saved], y});
-    if constexpr (!gated) ops.each_element(y.rows, y.cols, detail::copy_element<C, C>{y, saved[inner::saved + 1]});
+    expert.forward(ops, wrapped::parameters_of(p), x, wrapped::saved_of(saved), wrapped::temporaries_of(temporary), y);
+    ops.linear(x, p[wrapped::parameters], saved[wrapped::saved]);
+    ops.each_row(x.rows, detail::apply_self_gate<C>{saved[wrapped::saved], y});
+    if constexpr (!gated) ops.each_element(y.rows, y.cols, detail::copy_element<C, C>{y, saved[wrapped::saved + 1]});
   }
 
   template <class C, class T>
   void backward(const auto& ops, const auto& p, const auto& x, const auto& saved, const auto& temporary,
                 gated_gradient<C, T> out, matrix_view<C> dx, const auto& dp) const {
-    const auto& self = saved[inner::saved];
-    const auto& slope = temporary[inner::temporaries];
-    const auto& scaled = temporary[inner::temporaries + 1];
+    const auto& self = saved[wrapped::saved];
+    const auto& slope = temporary[wrapped::temporaries];
+    const auto& scaled = temporary[wrapped::temporaries + 1];
     ops.each_element(scaled.rows, scaled.cols, detail::scale_by_self_gate<C, T>{self, out.dy, scaled});
     const auto run_inner = [&](const auto& dy) {
-      expert.backward(ops, inner::parameters_of(p), x, inner::saved_of(saved), inner::temporaries_of(temporary), dy, dx,
-                      inner::parameters_of(dp));
+      expert.backward(ops, wrapped::parameters_of(p), x, wrapped::saved_of(saved), wrapped::temporaries_of(temporary),
+                      dy, dx, wrapped::parameters_of(dp));
     };
     if constexpr (gated) {
       run_inner(gated_gradient<C>{scaled, out.gate, out.dgate});
     } else {
-      ops.each_row(x.rows, detail::row_dot<C, T, C>{out.dy, saved[inner::saved + 1], out.dgate});
+      ops.each_row(x.rows, detail::row_dot<C, T, C>{out.dy, saved[wrapped::saved + 1], out.dgate});
       ops.each_element(scaled.rows, scaled.cols, detail::scale_rows<C, C>{scaled, out.gate, scaled});
       run_inner(matrix_view<const C>(scaled));
     }
     ops.each_row(x.rows, detail::self_gate_slope<C>{self, out.gate, out.dgate, slope});
-    ops.weight_gradient(slope, x, dp[inner::parameters]);
-    ops.input_gradient(slope, p[inner::parameters], dx, store::add);
+    ops.weight_gradient(slope, x, dp[wrapped::parameters]);
+    ops.input_gradient(slope, p[wrapped::parameters], dx, store::add);
   }
 
  private:
   static constexpr bool gated = detail::has_gated_backward<ExpertT>;
-  using inner = detail::wrapped<ExpertT>;
+  using wrapped = detail::wrapped<ExpertT>;
 };
 
 }  // namespace moue::inline v0_1

@@ -91,7 +91,7 @@ void gated_linear(const auto& ops, const X& x, const W& w_gate, const W& w_up, c
   }
 }
 
-/// The way back, for rows whose result y = f(gate, up) w_downᵀ enters a sum as scale · y. With a = dy w_down, where f and
+/// Its backward, for rows whose result y = f(gate, up) w_downᵀ enters a sum as scale · y. With a = dy w_down, where f and
 /// its derivatives are taken at the saved `gate` and `up`:
 ///
 ///     h = scale f         dgate = scale a df/dgate         dup = scale a df/dup         dscale += the sum of a f over a row

@@ -22,7 +22,7 @@
 
 namespace moue::inline v0_1::detail {
 
-/// What one visit leaves for its way back.
+/// What one visit leaves for its backward.
 template <class S, class C>
 struct visit_record {
   matrix_view<S> x;                    ///< [tokens, width] the experts' input

@@ -242,7 +242,7 @@ struct checked_route_row {
 template <class Row>
 checked_route_row(Row, index_t) -> checked_route_row<Row>;
 
-/// One token's way back: from the gradients of its gates, and from the balancing loss, to those of its logits.
+/// One token's backward: from the gradients of its gates, and from the balancing loss, to those of its logits.
 template <class C, class RouterT, class LossT>
 struct route_backward_row {
   RouterT router;

@@ -28,7 +28,7 @@ MOUE_HD void share_selected(const vector_view<const C>& logits, const vector_vie
   for (index_t i = 0; i < selected.size; ++i) sum += gates[i] = exponential(gates[i] - most);
   for (index_t i = 0; i < selected.size; ++i) gates[i] = gates[i] / sum * scale;
 }
-/// The way back, with the derivative of l.
+/// Its backward, with the derivative of l.
 template <class C, class Logarithm>
 MOUE_HD void share_selected_backward(const vector_view<const C>& logits,
                                      const vector_view<const std::int32_t>& selected, const vector_view<const C>& gates,
