@@ -72,9 +72,9 @@ struct pass_position {
         [&] { return std::to_string(bytes.size()) + " bytes were given that are no position"; },
         "give all that to_bytes gave, and nothing else");
     const auto lists = numbers.begin() + static_cast<std::ptrdiff_t>(before_lists);
-    pass_position at{static_cast<index_t>(numbers[0]),
-                     static_cast<index_t>(numbers[1]),
-                     static_cast<index_t>(numbers[2]),
+    pass_position at{detail::integer<index_t>(numbers[0]),
+                     detail::integer<index_t>(numbers[1]),
+                     detail::integer<index_t>(numbers[2]),
                      numbers[3] != 0,
                      numbers[4] != 0,
                      numbers[5] != 0,

@@ -15,6 +15,18 @@ refuse_versions() {
   says 'compatible with requested version "0.2".*moueConfig.cmake, version: 0.1' find_moue "$work/prefix" '0.2 REQUIRED'
   says 'compatible with requested version "1.0".*moueConfig.cmake, version: 0.1' find_moue "$work/prefix" '1.0 REQUIRED'
   find_moue "$work/prefix" '0.1 REQUIRED'
+  export PKG_CONFIG_PATH=$work/prefix/share/pkgconfig method
+  says "'moue' has version '0.1.*required version is '>= 0.2'" pkg-config --print-errors --exists 'moue >= 0.2'
+  for method in cmake pkg-config; do
+    says 'found 0.1.* but need.*>=0.2' ask_meson
+  done
+}
+ask_meson() {
+  local folder
+  folder=$(mktemp -d)
+  printf "project('ask', 'cpp')\ndependency('moue', version: '>=0.2', method: '%s', modules: ['moue::moue'])\n" "$method" \
+    >"$folder/meson.build"
+  "$work/tools/bin/meson" setup "$folder/build" "$folder" "-Dcmake_prefix_path=$work/prefix"
 }
 
 refuse_components() {
@@ -51,7 +63,8 @@ refuse_modes() {
   done
 }
 first_error() {
-  "$@" -fsyntax-only -I"$root/include" -isystem "$eigen" -x c++ - <<<'#include <moue/moue.hpp>' 2>&1 | grep -m1 error:
+  "$@" -Wfatal-errors -fsyntax-only -I"$root/include" -isystem "$eigen" -x c++ - <<<'#include <moue/moue.hpp>' 2>&1 |
+    grep -m1 error:
   return 1
 }
 
