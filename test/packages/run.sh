@@ -80,7 +80,7 @@ check() {
     start=$SECONDS
     TIMEFORMAT=%0U
     # Not in a condition, where set -e would not count.
-    { time (set -e; "$@") >"logs/$name.log" 2>&1 </dev/null; } 2>"logs/$name.time"
+    { time { (set -e; "$@") >"logs/$name.log" 2>&1 </dev/null; }; } 2>"logs/$name.time"
     if [ $? -eq 0 ]; then
       rm "logs/$name.failed" && : >"logs/$name.passed"
       echo "-- $name: ok, $((SECONDS - start)) s, $(cat "logs/$name.time") s of a processor"
