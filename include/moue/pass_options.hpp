@@ -84,9 +84,9 @@ struct pass_position {
         [&] { return std::to_string(bytes.size()) + " bytes were given that are no position"; },
         "give all that to_bytes gave, and nothing else");
     const auto lists = numbers.begin() + static_cast<std::ptrdiff_t>(before_lists);
-    pass_position at{.tokens = static_cast<index_t>(numbers[0]),
-                     .next = static_cast<index_t>(numbers[1]),
-                     .reached = static_cast<index_t>(numbers[2]),
+    pass_position at{.tokens = detail::integer<index_t>(numbers[0]),
+                     .next = detail::integer<index_t>(numbers[1]),
+                     .reached = detail::integer<index_t>(numbers[2]),
                      .backward = numbers[3] != 0,
                      .halfway = numbers[4] != 0,
                      .armed = numbers[5] != 0,

@@ -16,6 +16,17 @@ namespace moue::inline v0_1 {
 /// Sizes and positions. Signed, so that loops may count down and differences are safe.
 using index_t = std::ptrdiff_t;
 
+namespace detail {
+
+/// `value` as another type of integer, which it fits. A cast written out would be called useless on machines where the two
+/// types are one.
+template <class To, class From>
+MOUE_HD constexpr To integer(From value) {
+  return static_cast<To>(value);
+}
+
+}  // namespace detail
+
 /// A contiguous run of `size` elements; owns nothing.
 template <class T>
 struct vector_view {

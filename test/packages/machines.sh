@@ -11,13 +11,13 @@ on_machine() {
   [ "$name" = quickstart ] && sources=("$root/examples/quickstart.cpp")
   [ "$triple" = i686-linux-gnu ] && extra=(-msse2 -mfpmath=sse)
   mkdir -p machines headers && ln -sfn /usr/include/doctest headers/doctest && cd machines
-  $launcher "$triple-g++" -std=c++20 -O1 -Wall -Wextra -Werror -Wno-maybe-uninitialized -static "${extra[@]}" \
+  $launcher "$triple-g++" -std=c++20 -O0 -Wall -Wextra -Werror -static "${extra[@]}" \
     -I"$root/include" -I"$root/test/support" -isystem "$eigen" -isystem "$work/headers" "${sources[0]}" -c -o "$triple-$name.o"
   if [ "$name" = quickstart ]; then
     "$triple-g++" -static -o "$triple-$name" "$triple-$name.o"
     "$emulator" "$triple-$name" | diff - "$root/examples/quickstart.expected"
   else
-    $launcher "$triple-g++" -std=c++20 -O1 -isystem "$work/headers" -c "${sources[1]}" -o "$triple-$name-main.o"
+    $launcher "$triple-g++" -std=c++20 -O0 -isystem "$work/headers" -c "${sources[1]}" -o "$triple-$name-main.o"
     "$triple-g++" -static -o "$triple-$name" "$triple-$name.o" "$triple-$name-main.o"
     "$emulator" "$triple-$name" --no-intro
   fi

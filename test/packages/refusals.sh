@@ -6,7 +6,7 @@
 # find_moue PREFIX ARGUMENTS [OPTION...]: configures a project that calls find_package(moue ARGUMENTS).
 find_moue() {
   local folder
-  folder=$(mktemp -d)
+  folder=$(mktemp -d -p "$work" ask.XXXXXX)
   printf 'cmake_minimum_required(VERSION 3.22)\nproject(ask LANGUAGES CXX)\nfind_package(moue %s)\n' "$2" >"$folder/CMakeLists.txt"
   cmake -S "$folder" -B "$folder/build" "-Dmoue_ROOT=$1" "${@:3}"
 }
@@ -14,7 +14,20 @@ find_moue() {
 refuse_versions() {
   says 'compatible with requested version "0.2".*moueConfig.cmake, version: 0.1' find_moue "$work/prefix" '0.2 REQUIRED'
   says 'compatible with requested version "1.0".*moueConfig.cmake, version: 0.1' find_moue "$work/prefix" '1.0 REQUIRED'
+  says 'compatible with requested version "0.0".*moueConfig.cmake, version: 0.1' find_moue "$work/prefix" '0.0 REQUIRED'
   find_moue "$work/prefix" '0.1 REQUIRED'
+  export PKG_CONFIG_PATH=$work/prefix/share/pkgconfig method
+  says "'moue' has version '0.1.*required version is '>= 0.2'" pkg-config --print-errors --exists 'moue >= 0.2'
+  for method in cmake pkg-config; do
+    says "ERROR: .*need 'moue' \['>=0.2'\] found '0.1" ask_meson
+  done
+}
+ask_meson() {
+  local folder
+  folder=$(mktemp -d -p "$work" ask.XXXXXX)
+  printf "project('ask', 'cpp')\ndependency('moue', version: '>=0.2', method: '%s', modules: ['moue::moue'])\n" "$method" \
+    >"$folder/meson.build"
+  "$work/tools/bin/meson" setup "$folder/build" "$folder" "-Dcmake_prefix_path=$work/prefix"
 }
 
 refuse_components() {
@@ -51,11 +64,13 @@ refuse_modes() {
   done
 }
 first_error() {
-  "$@" -fsyntax-only -I"$root/include" -isystem "$eigen" -x c++ - <<<'#include <moue/moue.hpp>' 2>&1 | grep -m1 error:
+  "$@" -Wfatal-errors -fsyntax-only -I"$root/include" -isystem "$eigen" -x c++ - <<<'#include <moue/moue.hpp>' 2>&1 |
+    grep -m1 error:
   return 1
 }
 
 check_refusals() {
+  rm -rf "$work"/ask.*
   check refuse_versions refuse_versions
   check refuse_components refuse_components
   check refuse_sources refuse_sources

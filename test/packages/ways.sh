@@ -96,11 +96,15 @@ readme_lines() {
   my_project/build/my_program | diff - moue/examples/quickstart.expected
 }
 
-# What is installed depends on the options alone: with nvcc and a JSON library at hand, and with neither.
+# What is installed depends on the options alone: with something called nvcc and a JSON library at hand, and with neither.
+# Nobody asks that nvcc anything.
 same_files() {
-  rm -rf same && mkdir -p same/none
+  rm -rf same && mkdir -p same/none same/nvcc
+  printf '#!/bin/sh\necho "$@" >>"%s"\nexit 1\n' "$work/same/asked" >same/nvcc/nvcc
+  chmod +x same/nvcc/nvcc
+  PATH=$work/same/nvcc:$PATH CUDACXX=nvcc install_to "$work/same/rich" -DMOUE_IO=OFF
+  [ ! -e same/asked ]
   ln -s "$(command -v cmake)" "$(command -v c++)" "$(command -v cc)" "$(command -v make)" same/none
-  install_to "$work/same/rich" -DMOUE_IO=OFF
   PATH=$work/same/none:/bin CUDACXX='' install_to "$work/same/poor" -DMOUE_IO=OFF \
     -DCMAKE_DISABLE_FIND_PACKAGE_nlohmann_json=ON -DCMAKE_DISABLE_FIND_PACKAGE_CUDAToolkit=ON
   diff -r same/rich same/poor

@@ -91,10 +91,9 @@ class gguf_file {
   template <class T>
   std::vector<T> read(std::string_view name) const {
     const auto* tensor = find(name);
-    std::vector<T> values(tensor && tensor->type ? static_cast<std::size_t>(tensor->bytes / static_cast<std::uint64_t>(
-                                                                                                tensor->type->bytes)) *
-                                                       static_cast<std::size_t>(tensor->type->numbers)
-                                                 : 0);
+    const bool known = tensor && tensor->type;
+    const auto blocks = known ? static_cast<index_t>(tensor->bytes) / tensor->type->bytes : 0;
+    std::vector<T> values(known ? static_cast<std::size_t>(blocks * tensor->type->numbers) : 0);
     read<T>(name, 0, values);
     return values;
   }

@@ -142,7 +142,7 @@ struct form_statistics {
   MOUE_HD index_t most_tokens() const {
     std::int64_t most = 0;
     for (const std::int64_t of_layer : counts.tokens) most = of_layer > most ? of_layer : most;
-    return static_cast<index_t>(most);
+    return detail::integer<index_t>(most);
   }
 };
 

@@ -108,8 +108,8 @@ class backend_trial {
         x.randomise(1);
         gate.randomise(2, unit(k));
         up.randomise(3, unit(k));
-        compare("gated_linear", shape_text(m, k, n), m, 3 * n, store::assign, [&, n = n](const auto& ops, auto out) {
-          const auto part = [&](index_t i) { return out.column_block(i * n, n); };
+        compare("gated_linear", shape_text(m, k, n), m, 3 * n, store::assign, [&, cols = n](const auto& ops, auto out) {
+          const auto part = [&](index_t i) { return out.column_block(i * cols, cols); };
           gated_linear(ops, std::as_const(x).view(), std::as_const(gate).view(), std::as_const(up).view(), silu{},
                        part(0), part(1), part(2));
         });
@@ -133,12 +133,14 @@ class backend_trial {
                                 dgate, dup, dscale);
         };
         const auto shape = shape_text(m, k, n);
-        compare("gated_linear_backward", shape, m, 3 * n, store::assign, [&, m = m, n = n](const auto& ops, auto out) {
-          watched<C> dscale(1, m, C(0));
-          run(ops, out.column_block(0, n), out.column_block(n, n), out.column_block(2 * n, n), dscale.row());
-        });
-        compare("gated_linear_backward", shape, 1, m, store::add, [&, m = m, n = n](const auto& ops, auto out) {
-          watched<C> h(m, n), dgate(m, n), dup(m, n);
+        compare("gated_linear_backward", shape, m, 3 * n, store::assign,
+                [&, rows = m, cols = n](const auto& ops, auto out) {
+                  watched<C> dscale(1, rows, C(0));
+                  run(ops, out.column_block(0, cols), out.column_block(cols, cols), out.column_block(2 * cols, cols),
+                      dscale.row());
+                });
+        compare("gated_linear_backward", shape, 1, m, store::add, [&, rows = m, cols = n](const auto& ops, auto out) {
+          watched<C> h(rows, cols), dgate(rows, cols), dup(rows, cols);
           run(ops, h.view(), dgate.view(), dup.view(), out.row(0));
         });
       }

@@ -136,8 +136,9 @@ class gguf_parser {
 
   std::span<const std::byte> take(std::uint64_t count) {
     if (count > file_.size() - at_) fail("ends within its header", fix);
-    const auto bytes = file_.subspan(at_, static_cast<std::size_t>(count));
-    at_ += static_cast<std::size_t>(count);
+    const auto size = moue::detail::integer<std::size_t>(count);
+    const auto bytes = file_.subspan(at_, size);
+    at_ += size;
     return bytes;
   }
   template <class T>
@@ -214,7 +215,7 @@ class gguf_parser {
     }
     if (alignment == 0 || (alignment & (alignment - 1)) != 0)
       fail("has the alignment " + std::to_string(alignment) + ", which is no power of two", fix);
-    const auto data = (static_cast<std::uint64_t>(at_) + alignment - 1) / alignment * alignment;
+    const auto data = (moue::detail::integer<std::uint64_t>(at_) + alignment - 1) / alignment * alignment;
     for (auto& one : header.tensors) {
       const std::uint64_t size = file_.size();
       if (one.begin % alignment != 0 || data > size || one.begin > size - data || one.bytes > size - data - one.begin)
