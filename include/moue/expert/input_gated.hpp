@@ -11,6 +11,7 @@
 
 #include "moue/arrays.hpp"
 #include "moue/expert.hpp"
+#include "moue/expert/inner.hpp"
 #include "moue/lanes.hpp"
 #include "moue/math.hpp"
 #include "moue/token_rows.hpp"
@@ -82,31 +83,26 @@ struct input_gated {
   template <class C, class T>
   void forward(const auto& ops, const auto& p, const token_rows<T, C>& x, const auto& saved, const auto& temporary,
                matrix_view<C> y) const {
-    const auto& scaled = saved[own_saved + 1];
-    ops.linear(x, p[own], saved[own_saved]);
-    ops.each_row(x.rows, detail::gate_input<C, T>{saved[own_saved], x, scaled});
-    expert.forward(ops, parameters_of(p), token_rows<C, C>(scaled), saved_of(saved), temporaries_of(temporary), y);
+    const auto& scaled = saved[parts::own_saved + 1];
+    ops.linear(x, p[parts::own], saved[parts::own_saved]);
+    ops.each_row(x.rows, detail::gate_input<C, T>{saved[parts::own_saved], x, scaled});
+    expert.forward(ops, parts::parameters_of(p), token_rows<C, C>(scaled), parts::saved_of(saved),
+                   parts::temporaries_of(temporary), y);
   }
 
   template <class C, class T>
   void backward(const auto& ops, const auto& p, const token_rows<T, C>& x, const auto& saved, const auto& temporary,
                 gated_gradient<C, T> out, matrix_view<C> dx, const auto& dp) const {
-    const auto& slope = temporary[own_temporary];
-    expert.backward(ops, parameters_of(p), token_rows<C, C>(saved[own_saved + 1]), saved_of(saved),
-                    temporaries_of(temporary), out, dx, parameters_of(dp));
-    ops.each_row(x.rows, detail::gate_input_backward<C, T>{saved[own_saved], x, dx, slope});
-    ops.weight_gradient(slope, x, dp[own]);
-    ops.input_gradient(slope, p[own], dx, store::add);
+    const auto& slope = temporary[parts::own_temporary];
+    expert.backward(ops, parts::parameters_of(p), token_rows<C, C>(saved[parts::own_saved + 1]), parts::saved_of(saved),
+                    parts::temporaries_of(temporary), out, dx, parts::parameters_of(dp));
+    ops.each_row(x.rows, detail::gate_input_backward<C, T>{saved[parts::own_saved], x, dx, slope});
+    ops.weight_gradient(slope, x, dp[parts::own]);
+    ops.input_gradient(slope, p[parts::own], dx, store::add);
   }
 
  private:
-  static constexpr std::size_t own = detail::parameter_count<ExpertT>;
-  static constexpr std::size_t own_saved = detail::saved_count<ExpertT>;
-  static constexpr std::size_t own_temporary = detail::temporary_count<ExpertT>;
-
-  static auto parameters_of(const auto& p) { return detail::sub_array<0, own>(p); }
-  static auto saved_of(const auto& saved) { return detail::sub_array<0, own_saved>(saved); }
-  static auto temporaries_of(const auto& temporary) { return detail::sub_array<0, own_temporary>(temporary); }
+  using parts = detail::inner_expert<ExpertT>;
 };
 
 }  // namespace moue::inline v0_1

@@ -11,6 +11,7 @@
 
 #include "moue/arrays.hpp"
 #include "moue/expert.hpp"
+#include "moue/expert/inner.hpp"
 #include "moue/expert/rows.hpp"
 #include "moue/lanes.hpp"
 #include "moue/math.hpp"
@@ -83,43 +84,38 @@ struct self_gated {
   template <class C>
   void forward(const auto& ops, const auto& p, const auto& x, const auto& saved, const auto& temporary,
                matrix_view<C> y) const {
-    expert.forward(ops, parameters_of(p), x, saved_of(saved), temporaries_of(temporary), y);
-    ops.linear(x, p[own], saved[own_saved]);
-    ops.each_row(x.rows, detail::apply_self_gate<C>{saved[own_saved], y});
-    if constexpr (!gated) ops.each_element(y.rows, y.cols, detail::copy_element<C, C>{y, saved[own_saved + 1]});
+    expert.forward(ops, parts::parameters_of(p), x, parts::saved_of(saved), parts::temporaries_of(temporary), y);
+    ops.linear(x, p[parts::own], saved[parts::own_saved]);
+    ops.each_row(x.rows, detail::apply_self_gate<C>{saved[parts::own_saved], y});
+    if constexpr (!gated) ops.each_element(y.rows, y.cols, detail::copy_element<C, C>{y, saved[parts::own_saved + 1]});
   }
 
   template <class C, class T>
   void backward(const auto& ops, const auto& p, const auto& x, const auto& saved, const auto& temporary,
                 gated_gradient<C, T> out, matrix_view<C> dx, const auto& dp) const {
-    const auto& self = saved[own_saved];
-    const auto& slope = temporary[own_temporary];
-    const auto& scaled = temporary[own_temporary + 1];
+    const auto& self = saved[parts::own_saved];
+    const auto& slope = temporary[parts::own_temporary];
+    const auto& scaled = temporary[parts::own_temporary + 1];
     ops.each_element(scaled.rows, scaled.cols, detail::scale_by_self_gate<C, T>{self, out.dy, scaled});
     const auto inner = [&](const auto& dy) {
-      expert.backward(ops, parameters_of(p), x, saved_of(saved), temporaries_of(temporary), dy, dx, parameters_of(dp));
+      expert.backward(ops, parts::parameters_of(p), x, parts::saved_of(saved), parts::temporaries_of(temporary), dy, dx,
+                      parts::parameters_of(dp));
     };
     if constexpr (gated) {
       inner(gated_gradient<C>{scaled, out.gate, out.dgate});
     } else {
-      ops.each_row(x.rows, detail::row_dot<C, T, C>{out.dy, saved[own_saved + 1], out.dgate});
+      ops.each_row(x.rows, detail::row_dot<C, T, C>{out.dy, saved[parts::own_saved + 1], out.dgate});
       ops.each_element(scaled.rows, scaled.cols, detail::scale_rows<C, C>{scaled, out.gate, scaled});
       inner(matrix_view<const C>(scaled));
     }
     ops.each_row(x.rows, detail::self_gate_slope<C>{self, out.gate, out.dgate, slope});
-    ops.weight_gradient(slope, x, dp[own]);
-    ops.input_gradient(slope, p[own], dx, store::add);
+    ops.weight_gradient(slope, x, dp[parts::own]);
+    ops.input_gradient(slope, p[parts::own], dx, store::add);
   }
 
  private:
   static constexpr bool gated = detail::has_gated_backward<ExpertT>;
-  static constexpr std::size_t own = detail::parameter_count<ExpertT>;
-  static constexpr std::size_t own_saved = detail::saved_count<ExpertT>;
-  static constexpr std::size_t own_temporary = detail::temporary_count<ExpertT>;
-
-  static auto parameters_of(const auto& p) { return detail::sub_array<0, own>(p); }
-  static auto saved_of(const auto& saved) { return detail::sub_array<0, own_saved>(saved); }
-  static auto temporaries_of(const auto& temporary) { return detail::sub_array<0, own_temporary>(temporary); }
+  using parts = detail::inner_expert<ExpertT>;
 };
 
 }  // namespace moue::inline v0_1
