@@ -15,6 +15,7 @@
 #include "moue/backend/cpu.hpp"
 #include "moue/expert/gated_mlp.hpp"
 #include "moue/expert/mlp.hpp"
+#include "moue/expert/projected.hpp"
 #include "moue/io/layouts/moe_checkpoint.hpp"
 
 namespace inspect {
@@ -33,10 +34,14 @@ std::vector<float> outputs_of(const io::moe_checkpoint& source, const ExpertT& e
   std::vector<float> probes(static_cast<std::size_t>(tokens * expert.width)), result;
   for (std::size_t i = 0; i < probes.size(); ++i)
     probes[i] = static_cast<float>(moue::detail::normal_at(2026, static_cast<std::uint64_t>(i)));
-  constexpr std::pair<const char*, io::moe_part> parts[] = {
-      {"gate", io::moe_part::gate},       {"up", io::moe_part::up},
-      {"down", io::moe_part::down},       {"gate_bias", io::moe_part::gate_bias},
-      {"up_bias", io::moe_part::up_bias}, {"down_bias", io::moe_part::down_bias}};
+  constexpr std::pair<const char*, io::moe_part> parts[] = {{"gate", io::moe_part::gate},
+                                                            {"up", io::moe_part::up},
+                                                            {"down", io::moe_part::down},
+                                                            {"gate_bias", io::moe_part::gate_bias},
+                                                            {"up_bias", io::moe_part::up_bias},
+                                                            {"down_bias", io::moe_part::down_bias},
+                                                            {"project_in", io::moe_part::latent_in},
+                                                            {"project_out", io::moe_part::latent_out}};
   for (const auto& [layer, e] : chosen) {
     for (const auto& [name, part] : parts) {
       if (!source.description().has(part)) continue;
@@ -69,6 +74,8 @@ inline measured_similarity similarity_of(const io::moe_checkpoint& source,
   const auto outputs_of = [&](const auto& expert) { return detail::outputs_of(source, expert, chosen, tokens); };
   const auto outputs = d.family.activation == io::expert_activation::clamped_swiglu
                            ? outputs_of(moue::gated_mlp<moue::clamped_swiglu, true>{d.width, d.hidden})
+                       : d.latent > 0
+                           ? outputs_of(moue::projected{moue::mlp<moue::relu_squared>{d.latent, d.hidden}, d.width})
                        : d.family.activation == io::expert_activation::relu_squared
                            ? outputs_of(moue::mlp<moue::relu_squared>{d.width, d.hidden})
                            : outputs_of(moue::swiglu{d.width, d.hidden});

@@ -5,12 +5,14 @@
 /// moue_inspect: what is in a checkpoint; see `moue_inspect --help`.
 
 #include <cstdio>
+#include <filesystem>
 #include <optional>
 #include <string>
 #include <utility>
 
 #include "../program/program.hpp"
 #include "compare.hpp"
+#include "compare_mixtures.hpp"
 #include "options.hpp"
 #include "others.hpp"
 #include "similarity_map.hpp"
@@ -18,17 +20,30 @@
 
 namespace {
 
+namespace io = moue::io;
+
+io::moe_checkpoint open(const std::filesystem::path& path, const io::moe_options& wanted) {
+  return inspect::is_gguf(path) ? io::moe_checkpoint(io::gguf_file(path), wanted)
+                                : io::moe_checkpoint(io::checkpoint(path), wanted);
+}
+
+/// Whether both are the same.
+bool compare(const inspect::options& o) {
+  using inspect::print_comparison;
+  const bool first = inspect::is_gguf(o.file), second = inspect::is_gguf(o.other);
+  if (first != second) return print_comparison(open(o.file, {}), open(o.other, {}));
+  if (first) return print_comparison(inspect::detail::gguf_tensors(o.file), inspect::detail::gguf_tensors(o.other));
+  return print_comparison(inspect::detail::checkpoint_tensors(o.file), inspect::detail::checkpoint_tensors(o.other));
+}
+
 int follow(const inspect::options& o) {
-  namespace io = moue::io;
   if (o.help) {
     std::fwrite(inspect::help_text.data(), 1, inspect::help_text.size(), stdout);
     return 0;
   }
   if (!o.other.empty() && o.verify) throw inspect::usage_error("'--verify' and '--compare' are two runs");
+  if (!o.other.empty()) return compare(o) ? 0 : 3;
   const bool gguf = inspect::is_gguf(o.file);
-  if (gguf && (!o.other.empty() || o.verify))
-    throw inspect::usage_error("a GGUF file is not verified and not compared: it has no checksums");
-  if (!o.other.empty()) return inspect::print_comparison(io::checkpoint(o.file), io::checkpoint(o.other)) ? 0 : 3;
   io::moe_options wanted;
   wanted.family = o.family;
   std::optional<io::gguf_file> file;
@@ -36,6 +51,7 @@ int follow(const inspect::options& o) {
   int status = 0;
   if (gguf) {
     inspect::print_gguf(file.emplace(o.file), o.tensors);
+    if (o.verify && !inspect::print_gguf_verification(*file)) status = 1;
   } else {
     inspect::print_files(files.emplace(o.file), o.tensors);
     if (o.verify && !inspect::print_verification(*files)) status = 1;

@@ -36,12 +36,14 @@ inline constexpr std::string_view help_text =
   moue_inspect FILE [options]     FILE: a .safetensors file, a model.safetensors.index.json, a folder with either, or a
                                   .gguf file
 
-  --compare OTHER   say which tensors are not the same in OTHER, and by how much; the status is 3 if there are any
+  --compare OTHER   say which tensors are not the same in OTHER, and by how much; the status is 3 if there are any. Of a
+                    GGUF file and another kind of file, whose names differ, the matrices of the mixtures are compared
 
   --family NAME     take the checkpoint for one of this family, instead of finding out
   --tensors         also list every tensor
   --verify          also read all data and compare every tensor with the checksum that the writers of this library record;
-                    the exit status is 1 if one differs or has none
+                    the exit status is 1 if one differs or has none. GGUF files have no checksums: every tensor is
+                    decoded, and the status is 1 if a number is not finite or a type is not decoded
   --svg PATH        draw how alike experts are, across layers: the mean cosine between their outputs for the same random
                     inputs. With many experts, layer by layer: the best match in the other layer, averaged
   --probes N        random inputs per expert for the picture (default 32)

@@ -7,15 +7,18 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <fstream>
 #include <map>
 #include <optional>
 #include <set>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "moue/io/converted.hpp"
 #include "moue/io/gguf.hpp"
@@ -59,7 +62,7 @@ inline bool print_own(const io::checkpoint& files) {
     if (layer) layers.insert(*layer);
     const auto part = (expert ? "expert " : "router ") + name.substr(name.rfind('.') + 1);
     auto& shapes = parts[part];
-    const auto shape = detail::shape_text(files.entry(name));
+    const auto shape = detail::shape_text(files.entry(name).shape);
     if (shapes.find(shape) == shapes.npos) shapes += (shapes.empty() ? "" : ", ") + shape;
   }
   if (experts.empty() || layers.empty()) return false;
@@ -83,7 +86,7 @@ inline void print_gguf(const io::gguf_file& file, bool tensors) {
   std::map<std::string, sum> types;
   std::uint64_t bytes = 0;
   for (const auto& tensor : file.tensors()) {
-    auto& type = types[tensor.type ? std::string(tensor.type->name) : "type " + std::to_string(tensor.type_id)];
+    auto& type = types[detail::type_text(tensor)];
     ++type.tensors;
     type.bytes += tensor.bytes;
     bytes += tensor.bytes;
@@ -94,13 +97,36 @@ inline void print_gguf(const io::gguf_file& file, bool tensors) {
     detail::line(
         "", name + ": " + std::to_string(type.tensors) + ", " + detail::bytes_text(static_cast<double>(type.bytes)));
   if (!tensors) return;
+  for (const auto& tensor : file.tensors())
+    std::printf("  %s %s %s\n", io::detail::shown(tensor.name).c_str(), detail::type_text(tensor).c_str(),
+                detail::shape_text(tensor.shape).c_str());
+}
+
+/// Whether every tensor of a GGUF file, which records no checksums, decodes to finite numbers. Reads all of the data.
+inline bool print_gguf_verification(const io::gguf_file& file) {
+  constexpr std::uint64_t piece = 1 << 16;
+  std::uint64_t finite = 0, damaged = 0, unknown = 0;
+  std::vector<double> numbers;
   for (const auto& tensor : file.tensors()) {
-    std::string shape = "[";
-    for (const auto n : tensor.shape) shape += (shape.size() > 1 ? ", " : "") + std::to_string(n);
-    std::printf("  %s %s %s]\n", io::detail::shown(tensor.name).c_str(),
-                tensor.type ? std::string(tensor.type->name).c_str() : std::to_string(tensor.type_id).c_str(),
-                shape.c_str());
+    if (!tensor.type || !tensor.type->decoded) {
+      ++unknown;
+      detail::line("not decoded", tensor.name);
+      continue;
+    }
+    const auto count = detail::elements(tensor.shape);
+    bool all = true;
+    for (std::uint64_t first = 0; all && first < count; first += piece) {
+      numbers.resize(static_cast<std::size_t>(std::min(piece, count - first)));
+      file.read(tensor.name, first, std::span(numbers));
+      all = std::all_of(numbers.begin(), numbers.end(), [](double number) { return std::isfinite(number); });
+    }
+    ++(all ? finite : damaged);
+    if (!all) detail::line("damaged", tensor.name);
   }
+  detail::line("checked", std::to_string(finite) + " tensors decode to finite numbers, " + std::to_string(damaged) +
+                              " hold others, " + std::to_string(unknown) +
+                              " are not decoded; the format has no checksums");
+  return damaged == 0 && unknown == 0;
 }
 
 /// What the keys of a GGUF file say whose tensors are those of no family.

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "moue/io.hpp"
+#include "moue/io/gguf/header.hpp"
 #include "moue/io/layouts/moe_checkpoint.hpp"
 
 namespace inspect {
@@ -42,15 +43,18 @@ inline std::string bytes_text(double n) {
     std::snprintf(text, sizeof text, "%.0f bytes", n);
   return text;
 }
-inline std::string shape_text(const io::tensor_entry& tensor) {
+inline std::string shape_text(const std::vector<std::uint64_t>& shape) {
   std::string text = "[";
-  for (const auto n : tensor.shape) text += (text.size() > 1 ? ", " : "") + std::to_string(n);
+  for (const auto n : shape) text += (text.size() > 1 ? ", " : "") + std::to_string(n);
   return text + "]";
 }
-inline std::uint64_t elements(const io::tensor_entry& tensor) {
+inline std::uint64_t elements(const std::vector<std::uint64_t>& shape) {
   std::uint64_t n = 1;  // cannot overflow: the reader has compared it with the bytes
-  for (const auto size : tensor.shape) n *= size;
+  for (const auto size : shape) n *= size;
   return n;
+}
+inline std::string type_text(const io::gguf_tensor& tensor) {
+  return tensor.type ? std::string(tensor.type->name) : "type " + std::to_string(tensor.type_id);
 }
 inline void line(const char* label, const std::string& text) {
   std::printf("%-11s %s\n", label, io::printable(text).c_str());
@@ -99,7 +103,7 @@ inline void print_files(const io::checkpoint& files, bool tensors) {
   for (const auto& name : files.names()) {
     const auto& tensor = files.entry(name);
     const auto alias = files.aliases().find(name);
-    std::string text = name + " " + tensor.type_name + " " + detail::shape_text(tensor);
+    std::string text = name + " " + tensor.type_name + " " + detail::shape_text(tensor.shape);
     if (alias != files.aliases().end()) text += " = " + alias->second;
     std::printf("  %s\n", io::printable(text).c_str());
   }
@@ -133,7 +137,8 @@ inline census count_parameters(const io::moe_checkpoint& source) {
   std::map<std::string, bool> mixture;  // by name
   for (moue::index_t layer = 0; layer < d.layers(); ++layer)
     for (const auto part : io::moe_parts) {
-      if (!d.has(part) || part == io::moe_part::input_gate) continue;  // which is the router's
+      // Input gates are the router's; what the experts of a layer share is none of an expert.
+      if (!d.has(part) || part == io::moe_part::input_gate || d.copied(part)) continue;
       const bool routed = io::moe_description::per_expert(part);
       const auto shape = d.shape(part);
       const double each = static_cast<double>(shape.rows) * static_cast<double>(shape.cols);
@@ -150,7 +155,7 @@ inline census count_parameters(const io::moe_checkpoint& source) {
     }
   for (const auto& name : files.names())
     if (!mixture.contains(name) && !files.aliases().contains(name) && !name.ends_with("_scale_inv"))
-      result.others += static_cast<double>(detail::elements(files.entry(name)));
+      result.others += static_cast<double>(detail::elements(files.entry(name).shape));
   return result;
 }
 
@@ -181,6 +186,7 @@ inline void print_mixture(const io::moe_checkpoint& source) {
                             ? "not known: config.json has '" + d.not_understood[0] + "'"
                             : "not known: '" + d.missing + "' is missing (no config.json beside the file?)");
   detail::line("sizes", "width " + std::to_string(d.width) + ", hidden " + std::to_string(d.hidden) + ", " +
+                            (d.latent > 0 ? "latent " + std::to_string(d.latent) + ", " : "") +
                             std::string(io::name_of(d.family.activation)));
   if (source.gguf()) return;  // whose tensors have their types above
   const auto find = [&](const std::string& name) {

@@ -41,11 +41,32 @@ expect gguf-family 0 "gguf/glm4moe, layout 'gguf'" "$data/../gguf/glm4_moe.gguf"
 expect gguf-gates 0 "sigmoid, renormalised, times 1.5; selection has a bias" "$data/../gguf/glm4_moe.gguf"
 expect gguf-experts 0 "4 a layer, 2 per token; and a shared one of hidden size 4" "$data/../gguf/glm4_moe.gguf"
 expect gguf-picture 0 "picture " "$data/../gguf/gpt_oss_mxfp4.gguf" --svg "$scratch/gguf.svg"
-expect gguf-verify 2 "is not verified" "$data/../gguf/all_types.gguf" --verify
+expect gguf-verify 0 "9 tensors decode to finite numbers, 0 hold others, 0 are not decoded" "$data/../gguf/all_types.gguf" --verify
+expect latent 0 "hidden 4, latent 3, squared ReLU" "$data/nemotron_h_latent"
+expect latent-parameters 0 "experts 96, shared experts 96, routers 36, the rest 304" "$data/nemotron_h_latent"
+expect latent-picture 0 "picture " "$data/nemotron_h_latent" --svg "$scratch/latent.svg"
 expect input-gate 0 "sigmoid, on the input of an expert" "$data/llama4"
 expect tables 0 "1 with a mixture (1)" "$data/deepseek_v4"
 expect two-runs 2 "are two runs" "$data/mixtral" --verify --compare "$data/mixtral"
-expect gguf-compare 2 "not compared" "$data/../gguf/all_types.gguf" --compare "$data/mixtral"
+
+# GGUF files beside each other, and beside the checkpoints that they were made of.
+gguf=$data/../gguf
+expect gguf-same 0 "the same    9 tensors; 0 are not" "$gguf/all_types.gguf" --compare "$gguf/all_types.gguf"
+expect gguf-other-tensors 3 "'of.MXFP4' only in the first" "$gguf/all_types.gguf" --compare "$gguf/glm4_moe.gguf"
+expect gguf-checkpoint 0 "the same    8 parts of layers; 0 are not" "$gguf/glm4_moe.gguf" --compare "$data/glm4_moe"
+expect gguf-codes 0 "0 are not" "$data/gpt_oss_mxfp4" --compare "$gguf/gpt_oss_mxfp4.gguf"
+expect gguf-other-sizes 3 "1 layers of 4 experts, and 2 layers of 4 experts" "$gguf/glm4_moe.gguf" --compare "$data/mixtral"
+expect gguf-no-family 1 "but the tensors do not fit" "$gguf/all_types.gguf" --compare "$data/mixtral"
+changed() {  # FROM-THE-END BYTES: the file with these bytes in the place of others
+  { head -c "-$1" "$gguf/glm4_moe.gguf"; printf "$2"; tail -c "$(($1 - 4))" "$gguf/glm4_moe.gguf"; } >"$scratch/changed.gguf"
+}
+changed 548 '\0\0\0\x3f'  # of the last expert
+expect gguf-number 3 "'blk.1.ffn_up_exps.weight' differs by up to" "$gguf/glm4_moe.gguf" --compare "$scratch/changed.gguf"
+expect gguf-expert 3 "layer 1 and 1, up: 1 of 4 experts differ by up to" "$data/glm4_moe" --compare "$scratch/changed.gguf"
+expect gguf-sound 0 "8 tensors decode to finite numbers, 0 hold others" "$scratch/changed.gguf" --verify
+changed 4 '\0\0\xc0\x7f'  # of the shared expert; no number
+expect gguf-no-number 3 "'blk.1.ffn_up_shexp.weight' differs by up to nan" "$scratch/changed.gguf" --compare "$gguf/glm4_moe.gguf"
+expect gguf-damaged 1 "damaged     blk.1.ffn_up_shexp.weight" "$scratch/changed.gguf" --verify
 
 # Weights of a mixture, as moue saves them.
 header='{"experts.0.gate":{"dtype":"F32","shape":[1,1],"data_offsets":[0,4]},'

@@ -15,6 +15,7 @@
 #include "moue/expert/gated_mlp.hpp"
 #include "moue/expert/input_gated.hpp"
 #include "moue/expert/mlp.hpp"
+#include "moue/expert/projected.hpp"
 #include "moue/expert/recomputed.hpp"
 #include "moue/expert/self_gated.hpp"
 #include "moue/expert/zero.hpp"

@@ -10,7 +10,8 @@ time, the answers up to rounding: the order of sums depends on where memory lies
 
   config.json, model.safetensors    as `save_pretrained` writes them, without tensors outside mixture layers
   expected.safetensors              per mixture layer m (not counting dense ones) x, dy, y, dx as `layers.<m>.<name>`,
-                                    gradients as `grad.<our name of the parameter>`; the metadata has the versions
+                                    gradients as `grad.<our name of the parameter>`, those of what a layer's experts
+                                    have copies of as `grad.layers.<m>.experts.<name>`; the metadata has the versions
 The cases of RUNTIME hold the same weights as their first half under the names that the modules have in memory.
 """
 
@@ -121,6 +122,10 @@ CASES_OF_5_24 = {
     "deepseek_v4": ("DeepseekV4", dict(num_hidden_layers=2, mlp_layer_types=["hash_moe", "moe"],
                                        layer_types=["sliding_attention", "sliding_attention"],
                                        **{k: v for k, v in SIGMOID.items() if k not in ("n_group", "topk_group")})),
+    "nemotron_h_latent": ("NemotronH", dict(layers_block_type=["full_attention", "moe"], intermediate_size=6,
+                                            moe_intermediate_size=4, moe_shared_expert_intermediate_size=6,
+                                            moe_latent_size=3, n_routed_experts=4, num_experts_per_tok=2,
+                                            routed_scaling_factor=1.5)),
 }
 # The rest share a layout and a rule with one of the others: compared, but not kept.
 REST = {
@@ -315,6 +320,9 @@ def canonical_gradients(block, config, layer, layers):
             found[name + "down"] = down[e]
         else:
             found[name + "up"], found[name + "down"] = part.experts.up_proj.grad[e], down[e]
+    if isinstance(getattr(part, "fc1_latent_proj", None), torch.nn.Linear):  # of which our experts have copies
+        found[f"layers.{layer}.experts.project_in"] = part.fc1_latent_proj.weight.grad
+        found[f"layers.{layer}.experts.project_out"] = part.fc2_latent_proj.weight.grad
     name = f"experts.{layers * candidates + layer}."
     shared = [getattr(part, n) for n in ("shared_experts", "shared_expert", "shared_mlp") if hasattr(part, n)]
     for n in ("gate", "up", "down"):

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The moue authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Experts whose gating is a function of two numbers, and experts that are scaled by a gate of their own.
+// Experts whose gating is a function of two numbers, and experts within others: behind a gate or between projections.
 
 #include <doctest/doctest.h>
 
@@ -17,6 +17,8 @@
 #include "moue/expert/copy.hpp"
 #include "moue/expert/gated_mlp.hpp"
 #include "moue/expert/input_gated.hpp"
+#include "moue/expert/mlp.hpp"
+#include "moue/expert/projected.hpp"
 #include "moue/expert/recomputed.hpp"
 #include "moue/expert/self_gated.hpp"
 #include "moue/expert/zero.hpp"
@@ -235,6 +237,38 @@ TEST_CASE("an expert whose input is gated is the inner one of rows times the sig
   gated.forward();
   for (moue::index_t i = 0; i < 3; ++i)
     for (moue::index_t j = 0; j < 6; ++j) CHECK(gated.y(i, j) == doctest::Approx(plain.y(i, j)).epsilon(1e-12));
+}
+
+TEST_CASE("experts between projections obey the laws") {
+  obeys_the_laws(moue::projected{moue::mlp<moue::relu_squared>{3, 5}, 6});
+  obeys_the_laws(moue::projected{moue::gated_mlp<moue::clamped_swiglu, true>{7, 2}, 4});
+  static_assert(moue::Expert<moue::self_gated<moue::projected<moue::swiglu>>>);
+}
+
+TEST_CASE("an expert between projections is the inner one of rows that are products, and then a product") {
+  const moue::swiglu inner{3, 5};
+  const moue::projected expert{inner, 6};
+  CHECK(expert.width == 6);
+  expert_trial<moue::swiglu> plain(inner, 0, 3);
+  expert_trial<moue::projected<moue::swiglu>> whole(expert, 0, 3);
+  const auto specs = expert.parameters();
+  CHECK((specs[3].name == "project_in" && specs[3].rows == 3 && specs[3].cols == 6));
+  CHECK((specs[4].name == "project_out" && specs[4].rows == 6 && specs[4].cols == 3));
+  const auto row_product = [](const auto& weights, moue::index_t r, const auto& rows, moue::index_t i,
+                              moue::index_t n) {
+    double sum = 0;
+    for (moue::index_t j = 0; j < n; ++j) sum += weights(r, j) * rows(i, j);
+    return sum;
+  };
+  for (moue::index_t i = 0; i < 3; ++i)
+    for (moue::index_t r = 0; r < 3; ++r) plain.x(i, r) = row_product(whole.p[3], r, whole.x, i, 6);
+  for (std::size_t k = 0; k < 3; ++k)
+    plain.p[k].each([&](double& weight, moue::index_t i, moue::index_t j) { weight = whole.p[k](i, j); });
+  plain.forward();
+  whole.forward();
+  for (moue::index_t i = 0; i < 3; ++i)
+    for (moue::index_t r = 0; r < 6; ++r)
+      CHECK(whole.y(i, r) == doctest::Approx(row_product(whole.p[4], r, plain.y, i, 3)).epsilon(1e-12));
 }
 
 TEST_CASE("a gating function of the pair does what the product with an activation does") {

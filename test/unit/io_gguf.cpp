@@ -72,6 +72,11 @@ TEST_CASE("every type is decoded to the bit, from anywhere in a block") {
                          doctest::Contains("has 512 elements; 100 from 413 on were asked for"), moue::error);
   }
   CHECK_THROWS_WITH_AS(file.read<float>("of.Q9"), doctest::Contains("tensor 'of.Q9' is missing"), moue::error);
+  const auto stored = file.bytes("of.F32");
+  const auto numbers = file.read<float>("of.F32");
+  CHECK((stored.size() == 2048 && std::memcmp(stored.data(), numbers.data(), stored.size()) == 0));
+  CHECK(file.bytes("of.Q4_K").size() == 288);
+  CHECK_THROWS_WITH_AS(file.bytes("of.Q9"), doctest::Contains("tensor 'of.Q9' is missing"), moue::error);
 }
 
 TEST_CASE("keys have values of every kind") {

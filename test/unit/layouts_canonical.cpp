@@ -149,9 +149,10 @@ TEST_CASE("every layout yields the same canonical numbers and takes them back") 
 }
 
 TEST_CASE("what transformers wrote is written back to the byte") {
-  for (const std::string name : {"glm4_moe", "kimi_k25", "qwen3_5_moe", "qwen3_vl_moe", "minimax_m2", "kimi_linear",
-                                 "lfm2_moe", "jamba", "hunyuan_v1_moe", "afmoe", "hy_v3", "ernie4_5_moe",
-                                 "longcat_flash", "nemotron_h", "mistral4", "llama4", "dbrx", "deepseek_v4"}) {
+  for (const std::string name :
+       {"glm4_moe", "kimi_k25", "qwen3_5_moe", "qwen3_vl_moe", "minimax_m2", "kimi_linear", "lfm2_moe", "jamba",
+        "hunyuan_v1_moe", "afmoe", "hy_v3", "ernie4_5_moe", "longcat_flash", "nemotron_h", "nemotron_h_latent",
+        "mistral4", "llama4", "dbrx", "deepseek_v4"}) {
     CAPTURE(name);
     const io::moe_checkpoint source{io::checkpoint(std::string(MOUE_TEST_DATA) + "/parity/" + name)};
     const scratch_folder folder;

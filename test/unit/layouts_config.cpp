@@ -11,6 +11,7 @@
 
 #include "message_of.hpp"
 #include "moue/io/checkpoint.hpp"
+#include "moue/io/converted.hpp"
 #include "moue/io/layouts/moe_checkpoint.hpp"
 #include "recognised.hpp"
 
@@ -300,6 +301,50 @@ TEST_CASE("vectors that are multiplied into matrices are there, and have the rig
   CHECK(refusal(changed, config) == doctest::Contains("layer 0 has no 'router.scale'"));
   put(all, layer + "router.per_expert_scale", {4}, zero);
   CHECK(refusal(all, config) == doctest::Contains("router.per_expert_scale' has shape [4], not [3]"));
+}
+
+TEST_CASE("projections around the experts of a layer are found, or missed") {
+  raw_tensors all;
+  const auto zero = [](const position&) { return 0.0f; };
+  const std::string mixer = "backbone.layers.1.mixer.";
+  put(all, mixer + "gate.weight", {3, 6}, zero);
+  put(all, mixer + "gate.e_score_correction_bias", {3}, zero);
+  for (const std::string e : {"0", "1", "2"}) {
+    put(all, mixer + "experts." + e + ".up_proj.weight", {5, 4}, zero);
+    put(all, mixer + "experts." + e + ".down_proj.weight", {4, 5}, zero);
+  }
+  put(all, mixer + "shared_experts.up_proj.weight", {7, 6}, zero);
+  put(all, mixer + "shared_experts.down_proj.weight", {6, 7}, zero);
+  put(all, mixer + "fc1_latent_proj.weight", {4, 6}, zero);
+  put(all, mixer + "fc2_latent_proj.weight", {6, 4}, zero);
+  const json config{{"model_type", "nemotron_h"},
+                    {"layers_block_type", {"mamba", "moe"}},
+                    {"num_experts_per_tok", 2},
+                    {"n_group", 1},
+                    {"topk_group", 1},
+                    {"routed_scaling_factor", 1.5},
+                    {"moe_latent_size", 4}};
+  const auto d = found(all, config).running();
+  CHECK((d.latent == 4 && d.width == 6 && d.hidden == 5 && d.shared_hidden == 7));
+  CHECK((d.shape(moe_part::up).cols == 4 && d.shape(moe_part::shared_up).cols == 6));
+  CHECK(d.slice(0, moe_part::latent_in, 2).first == 0);  // all experts have the same
+  CHECK(found(all, without(config, "moe_latent_size")).running().latent == 4);
+  CHECK(refusal(all, with(config, "moe_latent_size", 5)) ==
+        doctest::Contains("'moe_latent_size' is not 4, as the tensors have it"));
+  CHECK_THROWS_WITH_AS(io::topology_of(d),
+                       doctest::Contains("the experts of a layer share the projections around them"), moue::error);
+
+  auto changed = all;
+  put(changed, mixer + "fc1_latent_proj.weight", {3, 6}, zero);
+  CHECK(refusal(changed, config) == doctest::Contains("fc1_latent_proj.weight' has shape [3, 6], not [4, 6]"));
+  put(changed, mixer + "fc2_latent_proj.weight", {24}, zero);
+  CHECK(refusal(changed, config) == doctest::Contains("has shape [24]; a projection is a matrix"));
+  changed.erase(mixer + "fc2_latent_proj.weight");
+  CHECK(refusal(changed, config) ==
+        doctest::Contains("only 'backbone.layers.1.mixer.fc1_latent_proj.weight' is there"));
+  changed.erase(mixer + "fc1_latent_proj.weight");
+  CHECK(refusal(changed, config) == doctest::Contains("'moe_latent_size' is not 0, as the tensors have it"));
+  CHECK(refusal(changed, without(config, "moe_latent_size")) == doctest::Contains("has shape [5, 4], not [5, 6]"));
 }
 
 TEST_CASE("GGUF files say what they say under other keys") {

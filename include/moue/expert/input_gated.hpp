@@ -6,11 +6,12 @@
 /// An expert whose gate multiplies what it reads.
 
 #include <array>
+#include <cmath>
 #include <utility>
 
 #include "moue/arrays.hpp"
 #include "moue/expert.hpp"
-#include "moue/expert/wrapped.hpp"
+#include "moue/expert/inner.hpp"
 #include "moue/lanes.hpp"
 #include "moue/math.hpp"
 #include "moue/token_rows.hpp"
@@ -71,7 +72,10 @@ struct input_gated {
   constexpr explicit input_gated(ExpertT inner) : expert(std::move(inner)), width(expert.width) {}
 
   auto parameters() const {
-    return detail::join_arrays(expert.parameters(), std::array{detail::gate_vector("input_gate", width)});
+    return detail::join_arrays(
+        expert.parameters(),
+        std::array{parameter_spec{"input_gate", 1, width, initializer::normal(1 / std::sqrt(double(width))),
+                                  scope::expert, true, true}});
   }
   auto saved() const { return detail::join_arrays(expert.saved(), std::array<index_t, 2>{1, width}); }
   auto temporaries() const { return detail::join_arrays(expert.temporaries(), std::array<index_t, 1>{1}); }
@@ -79,26 +83,26 @@ struct input_gated {
   template <class C, class T>
   void forward(const auto& ops, const auto& p, const token_rows<T, C>& x, const auto& saved, const auto& temporary,
                matrix_view<C> y) const {
-    const auto& scaled = saved[wrapped::saved + 1];
-    ops.linear(x, p[wrapped::parameters], saved[wrapped::saved]);
-    ops.each_row(x.rows, detail::gate_input<C, T>{saved[wrapped::saved], x, scaled});
-    expert.forward(ops, wrapped::parameters_of(p), token_rows<C, C>(scaled), wrapped::saved_of(saved),
-                   wrapped::temporaries_of(temporary), y);
+    const auto& scaled = saved[parts::own_saved + 1];
+    ops.linear(x, p[parts::own], saved[parts::own_saved]);
+    ops.each_row(x.rows, detail::gate_input<C, T>{saved[parts::own_saved], x, scaled});
+    expert.forward(ops, parts::parameters_of(p), token_rows<C, C>(scaled), parts::saved_of(saved),
+                   parts::temporaries_of(temporary), y);
   }
 
   template <class C, class T>
   void backward(const auto& ops, const auto& p, const token_rows<T, C>& x, const auto& saved, const auto& temporary,
                 gated_gradient<C, T> out, matrix_view<C> dx, const auto& dp) const {
-    const auto& slope = temporary[wrapped::temporaries];
-    expert.backward(ops, wrapped::parameters_of(p), token_rows<C, C>(saved[wrapped::saved + 1]),
-                    wrapped::saved_of(saved), wrapped::temporaries_of(temporary), out, dx, wrapped::parameters_of(dp));
-    ops.each_row(x.rows, detail::gate_input_backward<C, T>{saved[wrapped::saved], x, dx, slope});
-    ops.weight_gradient(slope, x, dp[wrapped::parameters]);
-    ops.input_gradient(slope, p[wrapped::parameters], dx, store::add);
+    const auto& slope = temporary[parts::own_temporary];
+    expert.backward(ops, parts::parameters_of(p), token_rows<C, C>(saved[parts::own_saved + 1]), parts::saved_of(saved),
+                    parts::temporaries_of(temporary), out, dx, parts::parameters_of(dp));
+    ops.each_row(x.rows, detail::gate_input_backward<C, T>{saved[parts::own_saved], x, dx, slope});
+    ops.weight_gradient(slope, x, dp[parts::own]);
+    ops.input_gradient(slope, p[parts::own], dx, store::add);
   }
 
  private:
-  using wrapped = detail::wrapped<ExpertT>;
+  using parts = detail::inner_expert<ExpertT>;
 };
 
 }  // namespace moue::inline v0_1

@@ -6,12 +6,13 @@
 /// An expert that scales another's output by a gate of its own.
 
 #include <array>
+#include <cmath>
 #include <utility>
 
 #include "moue/arrays.hpp"
 #include "moue/expert.hpp"
+#include "moue/expert/inner.hpp"
 #include "moue/expert/rows.hpp"
-#include "moue/expert/wrapped.hpp"
 #include "moue/lanes.hpp"
 #include "moue/math.hpp"
 
@@ -67,7 +68,10 @@ struct self_gated {
   constexpr explicit self_gated(ExpertT inner) : expert(std::move(inner)), width(expert.width) {}
 
   auto parameters() const {
-    return detail::join_arrays(expert.parameters(), std::array{detail::gate_vector("self_gate", width)});
+    return detail::join_arrays(
+        expert.parameters(),
+        std::array{parameter_spec{"self_gate", 1, width, initializer::normal(1 / std::sqrt(double(width))),
+                                  scope::expert, true, true}});
   }
   auto saved() const {
     if constexpr (gated)
@@ -80,38 +84,38 @@ struct self_gated {
   template <class C>
   void forward(const auto& ops, const auto& p, const auto& x, const auto& saved, const auto& temporary,
                matrix_view<C> y) const {
-    expert.forward(ops, wrapped::parameters_of(p), x, wrapped::saved_of(saved), wrapped::temporaries_of(temporary), y);
-    ops.linear(x, p[wrapped::parameters], saved[wrapped::saved]);
-    ops.each_row(x.rows, detail::apply_self_gate<C>{saved[wrapped::saved], y});
-    if constexpr (!gated) ops.each_element(y.rows, y.cols, detail::copy_element<C, C>{y, saved[wrapped::saved + 1]});
+    expert.forward(ops, parts::parameters_of(p), x, parts::saved_of(saved), parts::temporaries_of(temporary), y);
+    ops.linear(x, p[parts::own], saved[parts::own_saved]);
+    ops.each_row(x.rows, detail::apply_self_gate<C>{saved[parts::own_saved], y});
+    if constexpr (!gated) ops.each_element(y.rows, y.cols, detail::copy_element<C, C>{y, saved[parts::own_saved + 1]});
   }
 
   template <class C, class T>
   void backward(const auto& ops, const auto& p, const auto& x, const auto& saved, const auto& temporary,
                 gated_gradient<C, T> out, matrix_view<C> dx, const auto& dp) const {
-    const auto& self = saved[wrapped::saved];
-    const auto& slope = temporary[wrapped::temporaries];
-    const auto& scaled = temporary[wrapped::temporaries + 1];
+    const auto& self = saved[parts::own_saved];
+    const auto& slope = temporary[parts::own_temporary];
+    const auto& scaled = temporary[parts::own_temporary + 1];
     ops.each_element(scaled.rows, scaled.cols, detail::scale_by_self_gate<C, T>{self, out.dy, scaled});
-    const auto run_inner = [&](const auto& dy) {
-      expert.backward(ops, wrapped::parameters_of(p), x, wrapped::saved_of(saved), wrapped::temporaries_of(temporary),
-                      dy, dx, wrapped::parameters_of(dp));
+    const auto inner = [&](const auto& dy) {
+      expert.backward(ops, parts::parameters_of(p), x, parts::saved_of(saved), parts::temporaries_of(temporary), dy, dx,
+                      parts::parameters_of(dp));
     };
     if constexpr (gated) {
-      run_inner(gated_gradient<C>{scaled, out.gate, out.dgate});
+      inner(gated_gradient<C>{scaled, out.gate, out.dgate});
     } else {
-      ops.each_row(x.rows, detail::row_dot<C, T, C>{out.dy, saved[wrapped::saved + 1], out.dgate});
+      ops.each_row(x.rows, detail::row_dot<C, T, C>{out.dy, saved[parts::own_saved + 1], out.dgate});
       ops.each_element(scaled.rows, scaled.cols, detail::scale_rows<C, C>{scaled, out.gate, scaled});
-      run_inner(matrix_view<const C>(scaled));
+      inner(matrix_view<const C>(scaled));
     }
     ops.each_row(x.rows, detail::self_gate_slope<C>{self, out.gate, out.dgate, slope});
-    ops.weight_gradient(slope, x, dp[wrapped::parameters]);
-    ops.input_gradient(slope, p[wrapped::parameters], dx, store::add);
+    ops.weight_gradient(slope, x, dp[parts::own]);
+    ops.input_gradient(slope, p[parts::own], dx, store::add);
   }
 
  private:
   static constexpr bool gated = detail::has_gated_backward<ExpertT>;
-  using wrapped = detail::wrapped<ExpertT>;
+  using parts = detail::inner_expert<ExpertT>;
 };
 
 }  // namespace moue::inline v0_1

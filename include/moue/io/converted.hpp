@@ -51,6 +51,10 @@ inline always_on<layer_local> topology_of(const moe_description& d) {
                                            : std::string("matrices are products of several tensors");
       },
       "conversion knows no such layout; convert another model");
+  moue::detail::require(
+      d.latent == 0, d.family.name,
+      [] { return std::string("the experts of a layer share the projections around them"); },
+      "an expert of another layer has no place for its own; convert another model");
   return {{.depth = d.layers(), .per_layer = d.experts}, d.shared_hidden > 0 ? 1 : 0, 0};
 }
 

@@ -87,6 +87,13 @@ class gguf_file {
       }
     }
   }
+  /// A tensor as it stands in the file, of whatever type. Throws if there is no such tensor.
+  std::span<const std::byte> bytes(std::string_view name) const& {
+    const auto* tensor = find(name);
+    if (!tensor) refuse(name, "is missing", "check its name");
+    return map_.bytes().subspan(static_cast<std::size_t>(tensor->begin), static_cast<std::size_t>(tensor->bytes));
+  }
+  void bytes(std::string_view name) const&& = delete;
   /// All elements of a tensor.
   template <class T>
   std::vector<T> read(std::string_view name) const {

@@ -29,12 +29,15 @@ enum class gate_convention {
 
 /// The matrices and vectors of a mixture layer in canonical form: matrices [out, in], row-major; vectors [1, n].
 enum class moe_part {
-  gate,              ///< [hidden, width], of one expert, as all down to `down_bias`
+  gate,              ///< [hidden, width], of one expert, as all down to `down_bias`; see `latent_in`
   up,                ///< [hidden, width]
   down,              ///< [width, hidden]
   gate_bias,         ///< [1, hidden]
   up_bias,           ///< [1, hidden]
   down_bias,         ///< [1, width]
+  latent_in,         ///< [latent, width]: projects what the experts of a layer read; their matrices then have latent
+                     ///< columns for width
+  latent_out,        ///< [width, latent]: projects what they answer
   input_gate,        ///< [1, width]: the expert's row of the router, where that gates its input
   shared_gate,       ///< of the expert that every token uses
   shared_up,         ///<
@@ -52,6 +55,8 @@ inline constexpr moe_part moe_parts[] = {moe_part::gate,
                                          moe_part::gate_bias,
                                          moe_part::up_bias,
                                          moe_part::down_bias,
+                                         moe_part::latent_in,
+                                         moe_part::latent_out,
                                          moe_part::input_gate,
                                          moe_part::shared_gate,
                                          moe_part::shared_up,
@@ -95,6 +100,8 @@ struct expert_layout {
   std::string up_bias = {};       ///< names of biases
   std::string down_bias = {};     ///< names of biases
   std::string input_gate = {};    ///< of rows of the input, see `moe_part::input_gate`
+  std::string latent_in = {};     ///< of a layer's projections, see `moe_part::latent_in`
+  std::string latent_out = {};    ///< of a layer's projections
   pairing pair = pairing::apart;  ///< how gate and up stand
   bool transposed = false;        ///< matrices stand as [in, out]
   bool down_transposed = false;   ///< `down` alone does
@@ -128,6 +135,10 @@ auto& name_in(Layout& layout, moe_part part) {
       return layout.experts.up_bias;
     case moe_part::down_bias:
       return layout.experts.down_bias;
+    case moe_part::latent_in:
+      return layout.experts.latent_in;
+    case moe_part::latent_out:
+      return layout.experts.latent_out;
     case moe_part::input_gate:
       return layout.experts.input_gate;
     case moe_part::shared_gate:
@@ -233,6 +244,7 @@ struct config_keys {
   std::optional<double> scale_default = {};                    ///< without one, gates that are sigmoids need the key
   std::vector<std::string> groups = {"n_group"};               ///< groups of experts
   std::vector<std::string> selected_groups = {"topk_group"};   ///< groups that a token uses
+  std::vector<std::string> latent = {};                        ///< columns of the experts' matrices between projections
   std::vector<std::string> activation = {"hidden_act", "activation_function"};  ///< what experts compute
   std::string identities = {};                         ///< how many experts behind the real ones return their input
   std::vector<layer_key> layers = usual_layer_keys();  ///< which layers are mixtures

@@ -53,6 +53,7 @@ struct moe_description {
   index_t width = 0;                      ///< columns of a layer's input
   index_t hidden = 0;                     ///< hidden units of an expert
   index_t shared_hidden = 0;              ///< of the shared expert; 0: there is none
+  index_t latent = 0;                     ///< columns of routed experts between projections; 0: there are none
   std::array<index_t, 2> tile{128, 128};  ///< of block-scaled fp8
   bool zeros_as_they_are = false;         ///< GPTQ's zeros are not stored less one
 
@@ -90,6 +91,10 @@ struct moe_description {
   bool has(moe_part part) const { return !pattern(part).empty(); }
   /// Whether each routed expert has a `part` of its own.
   static bool per_expert(moe_part part) { return part <= moe_part::input_gate; }
+  /// Whether it is one that stands in the file once for a layer, of which each expert has a copy.
+  static bool copied(moe_part part) { return part == moe_part::latent_in || part == moe_part::latent_out; }
+  /// Columns of what a routed expert's own matrices read and answer.
+  index_t expert_width() const { return latent > 0 ? latent : width; }
 
   /// Canonical shape of `part`; [0, 0] if there is none.
   matrix_shape shape(moe_part part) const {
@@ -97,9 +102,13 @@ struct moe_description {
     switch (part) {
       case moe_part::gate:
       case moe_part::up:
-        return {hidden, width};
+        return {hidden, expert_width()};
       case moe_part::down:
-        return {width, hidden};
+        return {expert_width(), hidden};
+      case moe_part::latent_in:
+        return {latent, width};
+      case moe_part::latent_out:
+        return {width, latent};
       case moe_part::gate_bias:
       case moe_part::up_bias:
         return {1, hidden};
@@ -109,6 +118,7 @@ struct moe_description {
       case moe_part::shared_down:
         return {width, shared_hidden};
       case moe_part::down_bias:
+        return {1, expert_width()};
       case moe_part::input_gate:
       case moe_part::shared_self_gate:
         return {1, width};
@@ -155,7 +165,7 @@ struct moe_description {
     const bool routed = per_expert(part);
     const bool vector = part == moe_part::router_bias || part == moe_part::selection_bias ||
                         (part >= moe_part::gate_bias && part <= moe_part::down_bias);
-    const bool matrix = !vector && part < moe_part::shared_self_gate && part != moe_part::input_gate;
+    const bool matrix = !vector && part < moe_part::shared_self_gate && part != moe_part::input_gate && !copied(part);
     const bool second = part == moe_part::up || part == moe_part::up_bias || part == moe_part::shared_up;
     const bool first_of_two = part == moe_part::gate || part == moe_part::gate_bias || part == moe_part::shared_gate;
     const expert_layout& from = routed ? layout.experts : layout.shared;
@@ -171,7 +181,7 @@ struct moe_description {
     s.outer = paired ? 2 * s.rows : s.rows;
     if (paired && from.pair == pairing::interleaved) s.step = 2;
     if (paired && second) s.offset = s.step == 2 ? 1 : s.rows;
-    const bool stacked = routed && pattern(part).find("{e}") == std::string::npos;
+    const bool stacked = routed && !copied(part) && pattern(part).find("{e}") == std::string::npos;
     if (stacked) {
       const bool unused = from.unused_gates && (second || first_of_two);
       if (part != moe_part::input_gate && !from.flat)

@@ -107,52 +107,30 @@ inline std::vector<tensor_entry> entries_of(const gguf_header& header) {
   return found;
 }
 
+/// What GGUF files call a part, and what they call it where gate and up are one tensor.
+struct gguf_name {
+  moe_part part;
+  std::string_view apart, paired = apart;
+};
+inline constexpr gguf_name gguf_names[] = {{moe_part::gate, "ffn_gate_exps.weight", "ffn_gate_up_exps.weight"},
+                                           {moe_part::up, "ffn_up_exps.weight", "ffn_gate_up_exps.weight"},
+                                           {moe_part::down, "ffn_down_exps.weight"},
+                                           {moe_part::gate_bias, "ffn_gate_exps.bias", "ffn_gate_up_exps.bias"},
+                                           {moe_part::up_bias, "ffn_up_exps.bias", "ffn_gate_up_exps.bias"},
+                                           {moe_part::down_bias, "ffn_down_exps.bias"},
+                                           {moe_part::shared_gate, "ffn_gate_shexp.weight"},
+                                           {moe_part::shared_up, "ffn_up_shexp.weight"},
+                                           {moe_part::shared_down, "ffn_down_shexp.weight"},
+                                           {moe_part::shared_self_gate, "ffn_gate_inp_shexp.weight"},
+                                           {moe_part::router, "ffn_gate_inp.weight"},
+                                           {moe_part::router_bias, "ffn_gate_inp.bias"},
+                                           {moe_part::selection_bias, "exp_probs_b.bias"}};
+
 /// The parts of `known` under the names of GGUF files. Experts stand stacked, [experts, out, in].
 inline moe_layout gguf_layout(const moe_layout& known, bool paired) {
   moe_layout result{.name = paired ? "gguf, gate and up in one" : "gguf", .router = {}, .experts = {}, .word = "blk."};
-  const auto expert = [paired](moe_part part) -> std::string {
-    switch (part) {
-      case moe_part::gate:
-      case moe_part::gate_bias:
-        return paired ? "ffn_gate_up" : "ffn_gate";
-      case moe_part::up:
-      case moe_part::up_bias:
-        return paired ? "ffn_gate_up" : "ffn_up";
-      default:
-        return "ffn_down";
-    }
-  };
-  for (const auto part : moe_parts) {
-    if (known.pattern(part).empty()) continue;
-    auto& name = result.pattern(part);
-    if (part <= moe_part::down)
-      name = expert(part) + "_exps.weight";
-    else if (part <= moe_part::down_bias)
-      name = expert(part) + "_exps.bias";
-    else
-      switch (part) {
-        case moe_part::shared_gate:
-          name = "ffn_gate_shexp.weight";
-          break;
-        case moe_part::shared_up:
-          name = "ffn_up_shexp.weight";
-          break;
-        case moe_part::shared_down:
-          name = "ffn_down_shexp.weight";
-          break;
-        case moe_part::shared_self_gate:
-          name = "ffn_gate_inp_shexp.weight";
-          break;
-        case moe_part::router_bias:
-          name = "ffn_gate_inp.bias";
-          break;
-        case moe_part::selection_bias:
-          name = "exp_probs_b.bias";
-          break;
-        default:
-          name = "ffn_gate_inp.weight";
-      }
-  }
+  for (const auto& row : gguf_names)
+    if (!known.pattern(row.part).empty()) result.pattern(row.part) = paired ? row.paired : row.apart;
   if (paired) result.experts.pair = pairing::halves;
   return result;
 }

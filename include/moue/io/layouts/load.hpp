@@ -45,6 +45,8 @@ inline constexpr named_part named_parts[] = {{tensor_owner::routed_expert, "gate
                                              {tensor_owner::routed_expert, "gate_bias", moe_part::gate_bias},
                                              {tensor_owner::routed_expert, "up_bias", moe_part::up_bias},
                                              {tensor_owner::routed_expert, "down_bias", moe_part::down_bias},
+                                             {tensor_owner::routed_expert, "project_in", moe_part::latent_in},
+                                             {tensor_owner::routed_expert, "project_out", moe_part::latent_out},
                                              {tensor_owner::routed_expert, "input_gate", moe_part::input_gate},
                                              {tensor_owner::shared_expert, "gate", moe_part::shared_gate},
                                              {tensor_owner::shared_expert, "up", moe_part::shared_up},

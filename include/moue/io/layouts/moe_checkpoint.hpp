@@ -21,6 +21,7 @@
 #include "moue/io/checkpoint.hpp"
 #include "moue/io/gguf.hpp"
 #include "moue/io/layouts/coded.hpp"
+#include "moue/io/layouts/coded_matrix.hpp"
 #include "moue/io/layouts/recognise.hpp"
 #include "moue/io/low_precision.hpp"
 #include "moue/io/schemes.hpp"
@@ -156,24 +157,7 @@ class moe_checkpoint {
 
   /// What holds the expert of the slice.
   coded_matrix matrix_of(const moe_slice& s, const coded_tensors& t) const {
-    const auto stored = static_cast<std::uint64_t>(s.line()) * static_cast<std::uint64_t>(s.lines());
-    const std::uint64_t experts = s.shape.size() == 3 ? s.shape[0] : 1, expert = stored == 0 ? 0 : s.first / stored;
-    const auto part = [&](const std::string& name) {
-      const auto bytes = name.empty() ? std::span<const std::byte>() : files().bytes(name);
-      return bytes.subspan(bytes.size() / experts * expert, bytes.size() / experts);
-    };
-    coded_matrix m{.how = t.how->how,
-                   .rows = s.lines(),
-                   .cols = s.line(),
-                   .type = files().entry(t.codes).type,
-                   .bits = t.bits,
-                   .codes = part(t.codes),
-                   .tile = t.tile,
-                   .scales = {files().entry(t.scales).type, part(t.scales)},
-                   .zeros = part(t.zeros),
-                   .zero = t.zero,
-                   .groups = part(t.groups),
-                   .whole_divides = t.how->whole_divides};
+    auto m = detail::coded_matrix_of(s, t, finder(), [&](const std::string& name) { return files().bytes(name); });
     if (!t.whole.empty()) files().read(t.whole, 0, std::span(&m.whole, 1));
     if (!t.shape.empty()) {
       const auto shape = files().read<double>(t.shape);

@@ -60,7 +60,8 @@ class moe_writer {
   /// For the other tensors.
   safetensors_writer& file() { return file_; }
 
-  /// The counterpart of `moe_checkpoint::read`. Rounds to the nearest. Throws if a number is not finite in the stored
+  /// The counterpart of `moe_checkpoint::read`. Of a part that each expert has a copy of, the first expert's is written.
+  /// Rounds to the nearest. Throws if a number is not finite in the stored
   /// type, naming the tensor.
   template <class T>
   void write(index_t layer, moe_part part, index_t expert, std::span<const T> values) {
@@ -70,6 +71,7 @@ class moe_writer {
         [&] { return std::to_string(values.size()) + " elements were given for " + std::to_string(s.size()); },
         "give as many as the part's shape has");
     if (part == moe_part::input_gate) return;  // stands in the router
+    if (moe_description::copied(part) && expert > 0) return;
     switch (stored_type(part, type_)) {
       case dtype::f64:
         return store<double>(s, part, values);

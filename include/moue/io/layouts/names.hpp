@@ -97,13 +97,17 @@ inline moe_layout gpt_oss(bool mxfp4) {
                       .mxfp4 = mxfp4},
           .router_bias = "mlp.router.bias"};
 }
-/// Two matrices an expert (Nemotron-H).
+/// Two matrices an expert, perhaps between projections of the layer (Nemotron-H).
 inline moe_layout nemotron(bool published) {
   const std::string stem = published ? "mixer.experts.{e}." : "mixer.experts.", tail = published ? ".weight" : "";
   return {
       .name = published ? "per expert" : "fused",
       .router = "mixer.gate.weight",
-      .experts = {.gate = {}, .up = stem + "up_proj" + tail, .down = stem + "down_proj" + tail},
+      .experts = {.gate = {},
+                  .up = stem + "up_proj" + tail,
+                  .down = stem + "down_proj" + tail,
+                  .latent_in = "mixer.fc1_latent_proj.weight",
+                  .latent_out = "mixer.fc2_latent_proj.weight"},
       .selection_bias = "mixer.gate.e_score_correction_bias",
       .shared = {
           .gate = {}, .up = "mixer.shared_experts.up_proj.weight", .down = "mixer.shared_experts.down_proj.weight"}};

@@ -165,6 +165,7 @@ inline void compare_sizes(const config_reader& config, const moe_description& d)
   };
   for (const auto& key : keys.experts) same(key, config.value_of_layers(key), d.experts);
   for (const auto& key : keys.width) same(key, config.value<index_t>(key), d.width);
+  for (const auto& key : keys.latent) same(key, config.value<index_t>(key), d.latent);
   for (const auto& key : keys.shared) {
     const auto count = config.value_of_layers(key);
     if (count && (*count > 0) != d.has(moe_part::shared_down))

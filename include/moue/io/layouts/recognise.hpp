@@ -157,7 +157,7 @@ class recogniser {
       return shape.size() < from_end ? 0 : shape[shape.size() - from_end];
     };
     const bool turned = d.layout.experts.transposed;
-    const auto width = size(moe_part::router, 1);
+    const auto width = d.has(moe_part::latent_out) ? size(moe_part::latent_out, 1) : size(moe_part::router, 1);
     return d.layout.experts.mxfp4 ||
            (size(moe_part::down, turned ? 1 : 2) == width && size(moe_part::up, turned ? 2 : 1) == width);
   }
@@ -270,7 +270,21 @@ class recogniser {
     d.experts = candidates - d.identities;
     d.width = size(router, router.shape[1]);
     d.hidden = inner(d, moe_part::down, moe_part::up);
+    find_latent(d);
     if (d.has(moe_part::shared_down)) d.shared_hidden = inner(d, moe_part::shared_down, moe_part::shared_up);
+  }
+
+  void find_latent(moe_description& d) const {
+    const bool in = d.has(moe_part::latent_in), out = d.has(moe_part::latent_out);
+    if (in != out)
+      fail("of the projections around the experts only " +
+               detail::shown(d.tensor_name(0, in ? moe_part::latent_in : moe_part::latent_out)) + " is there",
+           "check that the checkpoint is complete");
+    if (!in) return;
+    const auto& tensor = entry(d.tensor_name(0, moe_part::latent_out));
+    if (tensor.shape.size() != 2)
+      fail(detail::shown(tensor.name) + " has shape " + shape_text(tensor.shape), "a projection is a matrix");
+    d.latent = size(tensor, tensor.shape[1]);
   }
 
   void check_layer(const moe_description& d, index_t layer) const {

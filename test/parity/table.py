@@ -1,0 +1,86 @@
+# SPDX-FileCopyrightText: 2026 The moue authors
+# SPDX-License-Identifier: Apache-2.0
+"""Whether docs/checkpoints/parity.md says what was compared, and bounds what was found.
+
+Usage: table.py FOUND VERSIONS [--write]        FOUND: the output of test_parity_families; VERSIONS: generate.py's
+
+With --write the table is made anew. A bound is the next of 1, 2 and 5 times a power of ten above twice what was found, and
+not below LEAST: orders of sums differ from machine to machine.
+"""
+
+import json
+import math
+import pathlib
+import re
+import sys
+
+from safetensors import safe_open
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+PAGE, KEPT = ROOT / "docs" / "checkpoints" / "parity.md", ROOT / "test" / "data"
+HEAD = "| case | transformers | in every test | layouts | outputs within | gradients within |\n|" + " --- |" * 6 + "\n"
+
+
+LEAST = 5e-7  # some roundings of single precision, which any of them may meet
+
+
+def bound(found):
+    wanted = max(2 * found, LEAST)
+    power = 10.0 ** math.floor(math.log10(wanted))
+    return next(f"{m * power:.0e}" for m in (1, 2, 5, 10) if m * power >= wanted * (1 - 1e-9))
+
+
+def found_in(text):
+    """Per case: its layouts, and the largest differences among them."""
+    cases = {}
+    for name, outputs, gradients in re.findall(r"^(\S+) +outputs (\S+), gradients (\S+)$", text, re.M):
+        case = name.removesuffix(".gguf").removesuffix("_runtime")
+        layout = "GGUF" if name.endswith(".gguf") else "fused" if name.endswith("_runtime") else "published"
+        layouts, worst = cases.setdefault(case, ([], [0, 0]))
+        layouts.append(layout)
+        worst[:] = max(worst[0], float(outputs)), max(worst[1], float(gradients))
+    order = ["published", "fused", "GGUF"]
+    return {case: (sorted(layouts, key=order.index), worst) for case, (layouts, worst) in sorted(cases.items())}
+
+
+def kept_version(case):
+    path = KEPT / "parity" / case / "expected.safetensors"
+    if not path.exists():
+        return "no"
+    with safe_open(path, "np") as file:
+        return file.metadata()["transformers"]
+
+
+def rows_of(page):
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line.startswith("| `")]
+    return {row[0].strip("`"): row[1:] for row in cells}
+
+
+def main(found, version, write):
+    page = PAGE.read_text()
+    if write:
+        table = HEAD + "".join(
+            f"| `{case}` | {version} | {kept_version(case)} | {', '.join(layouts)} | {bound(outputs)} | {bound(gradients)} |\n"
+            for case, (layouts, (outputs, gradients)) in found.items())
+        start = page.index("| case |")
+        PAGE.write_text(page[:start] + table + page[re.compile(r"\n(?!\|)").search(page, start).end():])
+        return []
+    said, problems = rows_of(page), []
+    for case in sorted(set(said) | set(found)):
+        if case not in said or case not in found:
+            problems.append(f"{case}: is {'not in the page' if case not in said else 'in the page alone'}")
+            continue
+        layouts, (outputs, gradients) = found[case]
+        facts = [version, kept_version(case), ", ".join(layouts)]
+        if said[case][:3] != facts:
+            problems.append(f"{case}: the page says {said[case][:3]}, not {facts}")
+        if outputs > float(said[case][3]) or gradients > float(said[case][4]):
+            problems.append(f"{case}: {outputs:.1e} and {gradients:.1e} are beyond the page's {said[case][3]} and {said[case][4]}")
+    return problems or ([] if found else ["nothing was compared"])
+
+
+if __name__ == "__main__":
+    wrong = main(found_in(pathlib.Path(sys.argv[1]).read_text()),
+                 json.loads(pathlib.Path(sys.argv[2]).read_text())["transformers"], "--write" in sys.argv)
+    print("\n".join(wrong) if wrong else "docs/checkpoints/parity.md bounds what was found")
+    sys.exit(bool(wrong))
