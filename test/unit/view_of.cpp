@@ -77,9 +77,9 @@ TEST_CASE("a range is as many rows as it has elements for") {
   check_shape(moue::view_of(numbers, 2, 3), numbers.data(), 2, 3, 3);
   check_shape(moue::view_of(constant, 3, 2), numbers.data(), 3, 2, 2);
   CHECK(moue::view_of(std::span<float>(), 0, 3).cols == 3);
-  for (const auto& [rows, cols] : {std::array{2, 2}, {4, 2}, {0, 3}, {-2, -3}, {6, 0}})
-    CHECK(message_of([&] { (void)moue::view_of(numbers, rows, cols); }) ==
-          "moue: view_of: 6 elements were given for [" + std::to_string(rows) + ", " + std::to_string(cols) +
+  for (const auto& shape : {std::array{2, 2}, {4, 2}, {0, 3}, {-2, -3}, {6, 0}})
+    CHECK(message_of([&] { (void)moue::view_of(numbers, shape[0], shape[1]); }) ==
+          "moue: view_of: 6 elements were given for [" + std::to_string(shape[0]) + ", " + std::to_string(shape[1]) +
               "]; give as many as there are");
 }
 
