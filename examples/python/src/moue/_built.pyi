@@ -1,0 +1,2 @@
+EIGEN: str
+CXX: str
