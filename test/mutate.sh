@@ -27,13 +27,13 @@ declare -A headers=(
   [cuda]='backend/cuda'
 )
 declare -A tests=(
-  [pass]='corners non_finite pass_laws pass_steps pass_edits executor gradients balance stack_gradient allocation'
+  [pass]='corners non_finite pass_laws pass_steps pass_edits pass_resume executor gradients balance stack_gradient allocation'
   [router]='router_stages closed_candidates group_limited sparsemixer non_finite balance golden corners'
   [balance]='balance analysis similarity corners golden'
   [train]='train muon clip gradients train_resident'
   [topology]='topology corners'
   [expert]='experts gated_experts recomputed laws'
-  [backend]='laws_backend grouped threads host_threads alignment executor'
+  [backend]='laws_backend grouped threads host_threads alignment executor few_rows'
   [convert]='convert_plan convert_schedule convert_moe_to_moue convert_back convert_open convert_dense convert_carry convert_config'
   [io]='io_header io_safetensors io_writer io_elements io_parameters io_checkpoint io_sharded io_converted io_gguf layouts_recognise layouts_config'
   [cuda]='cuda_corners cuda_dispatch cuda_executor cuda_products cuda_rows cuda_stack cuda_ties'
