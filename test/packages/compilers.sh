@@ -12,7 +12,8 @@ user() {
   # std::stable_sort of libstdc++ 12 calls what it deprecates, and clang 19 says so in a system header.
   [ "$1" = clang++-19 ] && known=(-Wno-deprecated-declarations)
   mkdir -p user && cd user
-  $launcher "$@" -Werror "${known[@]}" -O0 -pthread -I"$work" -I"$root/include" -isystem "$eigen" "$here/user.cpp" -o "$name"
+  $launcher "$@" -Werror "${known[@]}" -O0 -I"$work" -I"$root/include" -isystem "$eigen" -c "$here/user.cpp" -o "$name.o"
+  "$@" -pthread -o "$name" "$name.o"
   "./$name"
 }
 
