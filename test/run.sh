@@ -72,9 +72,9 @@ counted() {
 }
 
 # Unit tests that say nothing about bits: where `dev` runs them, `release` leaves them out.
-once='balance|bounds|convert_(config|dense|plan|scores)|errors|executor|experts|gated_experts|io_(checkpoint|elements|faults|gguf)'
+once='balance|bounds|convert_(config|dense|plan|scores)|dlpack|errors|executor|experts|gated_experts|io_(checkpoint|elements|faults|gguf)'
 once+='|io_(header|parameters|safetensors|sharded|text|verify|writer)|laws|laws_(balance|model|rows|stages)|layouts_.*|load_.*'
-once+='|parameters|parity_.*|report.*|router_stages|similarity|topology|user_policies'
+once+='|parameters|parity_.*|report.*|router_stages|similarity|topology|user_policies|view_of'
 
 # Those of whole models on the emulated CUDA backend, which are slow: --device has them.
 whole_models='cuda_(corners|stack|storage|ties|user_policies)'
