@@ -1,0 +1,114 @@
+#!/usr/bin/env bash
+# SPDX-FileCopyrightText: 2026 The moue authors
+# SPDX-License-Identifier: Apache-2.0
+#
+# Usage: test/hosts/run.sh [--only HOST]...
+# What works inside other frameworks. Each HOST is a function below: torch. Installs what is missing (Debian's packages,
+# and those of PyPI in one environment, build/hosts/venv, which a host that needs it asks for by `pypi`), builds, and runs. What is skipped has failed.
+# The last line reads "N passed, N failed".
+set -uo pipefail
+cd "$(dirname "$0")/../.." || exit
+root=$PWD
+work=$root/build/hosts
+python=$work/venv/bin/python
+jobs=${JOBS:-$(nproc)}
+hosts=(torch)
+passed=0
+failed=0
+mkdir -p "$work"
+
+# debian PACKAGE...: installs those that are missing.
+debian() {
+  command -v apt-get >/dev/null || return 0 # not Debian: the build names what it does not find
+  local missing=() package sudo=
+  for package in "$@"; do
+    [ "$(dpkg-query -Wf '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing+=("$package")
+  done
+  [ ${#missing[@]} -eq 0 ] && return 0
+  [ "$(id -u)" -eq 0 ] || sudo=sudo
+  $sudo apt-get -q -o DPkg::Lock::Timeout=600 update &&
+    DEBIAN_FRONTEND=noninteractive $sudo apt-get -qy -o DPkg::Lock::Timeout=600 install --no-install-recommends "${missing[@]}"
+}
+
+# pypi PACKAGE...: installs those that are missing into the environment, which is made once.
+pypi() {
+  local base=/usr/bin/python3
+  [ -x "$base" ] || base=python3
+  [ -x "$python" ] || "$base" -m venv "$work/venv" || return
+  local missing=() package
+  for package in "$@"; do
+    "$python" -m pip show -q "$package" 2>/dev/null || missing+=("$package")
+  done
+  [ ${#missing[@]} -eq 0 ] || "$python" -m pip install -q "${missing[@]}"
+}
+
+# step NAME COMMAND...: a command that only counts where it fails; then its output is shown.
+step() {
+  local name=$1 log=$work/$1.log start=$SECONDS
+  shift
+  if "$@" >"$log" 2>&1; then
+    echo "-- $name: ok, $((SECONDS - start)) s"
+  else
+    failed=$((failed + 1))
+    tail -n 60 "$log"
+    echo "-- $name: FAILED, $((SECONDS - start)) s"
+    return 1
+  fi
+}
+
+# Attribute NAME of the first suite in a report; 0 where it has none.
+reported() {
+  local number
+  number=$(grep -oP "\b$1=\"\K[0-9]+" "$2" | head -n 1)
+  echo "${number:-0}"
+}
+
+# suite NAME REPORT COMMAND...: a command that writes a report as JUnit does. What it skips has failed.
+suite() {
+  local name=$1 report=$2 log=$work/$1.log start=$SECONDS total bad
+  shift 2
+  rm -f "$report"
+  "$@" >"$log" 2>&1
+  local status=$?
+  total=0 bad=0
+  if [ -f "$report" ]; then
+    total=$(reported tests "$report")
+    bad=$(($(reported failures "$report") + $(reported errors "$report") + $(reported skipped "$report") +
+      $(reported disabled "$report")))
+  fi
+  [ "$bad" -eq 0 ] && { [ "$status" -ne 0 ] || [ "$total" -eq 0 ]; } && bad=1
+  [ "$bad" -eq 0 ] || tail -n 100 "$log"
+  [ "$total" -ge "$bad" ] && passed=$((passed + total - bad))
+  failed=$((failed + bad))
+  echo "-- $name: $total run, $bad failed, $((SECONDS - start)) s"
+}
+
+# cmake_build NAME SOURCE OPTION...: into build/hosts/NAME.
+cmake_build() {
+  local folder=$work/$1 source=$2
+  shift 2
+  cmake -Wno-dev -S "$source" -B "$folder" -G Ninja "$@" && cmake --build "$folder" -j "$jobs"
+}
+
+# libtorch: Debian's, in C++.
+torch() {
+  step torch-packages debian g++ cmake ninja-build libeigen3-dev doctest-dev libtorch-dev || return
+  step torch-debian-build cmake_build torch-debian test/hosts/torch &&
+    suite torch-debian "$work/torch-debian.xml" ctest --test-dir "$work/torch-debian" --output-on-failure \
+      --output-junit "$work/torch-debian.xml"
+}
+
+chosen=()
+while [ $# -gt 0 ]; do
+  case "$1 ${2:-}" in
+    "--only "?*)
+      [[ " ${hosts[*]} " == *" $2 "* ]] || { echo "no host is called $2: ${hosts[*]}"; exit 2; }
+      chosen+=("$2")
+      shift 2
+      ;;
+    *) sed -n '5,8s/^# //p' "$0"; exit 2 ;;
+  esac
+done
+for host in "${chosen[@]:-${hosts[@]}}"; do "$host"; done
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]
