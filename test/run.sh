@@ -6,9 +6,9 @@
 #                     --mutants]...
 # Without a flag: everything that a change has to pass. --fast is the format check and the release build alone;
 # --docs the reference of public symbols, each of which needs a comment; --device all of the CUDA backend that needs no
-# device; --hosts what works inside other frameworks (MPI, TBB, OpenMP); --packages how users get and compile the library,
-# on other machines too; --parity all families beside the transformers that PyPI has; --mutants which faults no test would
-# see (hours).
+# device; --hosts what works inside other frameworks and languages (MPI, TBB, OpenMP, libtorch, Python, C); --packages how
+# users get and compile the library, on other machines too; --parity all families beside the transformers that PyPI has;
+# --mutants which faults no test would see (hours).
 # The last line reads "N passed, N failed"; a build, a check and a CTest test count one each.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
@@ -141,6 +141,7 @@ for step in "${steps[@]}"; do
     tsan) build_and_test tsan fixed_addresses ;;
     fuzz) check "fuzz build" configure_and_build fuzz && check "fuzz" test/fuzz/run.sh ;;
     device) counted "device" test/device/run.sh ;;
+    hosts) build_and_test hosts && counted "frameworks" test/hosts/run.sh ;;
     packages) counted "packages" test/packages/run.sh ;;
     mutants) counted "mutants" test/mutate.sh ;;
     tidy) check "tidy" configure_and_build tidy ;;
