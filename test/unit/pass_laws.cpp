@@ -340,6 +340,9 @@ TEST_CASE("reading the balancing loss arms nothing, and its parts are weighed ap
           CHECK(value.parts.size() == 3);
           CHECK(value.parts[0] + value.parts[1] + value.parts[2] == doctest::Approx(value.total).epsilon(1e-14));
           CHECK(double(pass.balance(pass.counts())) == value.total);
+          const auto queued = pass.queue_balance();
+          CHECK(std::vector<double>(queued.begin(), queued.end()) ==
+                std::vector<double>{value.total, value.parts[0], value.parts[1], value.parts[2]});
         }) == zero);
   const auto scaled = [&](std::vector<double> scales) { return run([&](pass_type& pass) { pass.arm(scales); }); };
   const auto armed = run([](pass_type& pass) { pass.arm(); });
