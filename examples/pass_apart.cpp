@@ -284,7 +284,8 @@ struct program {
     }
     const moue::pass_options options{.tokens = tokens};
     moue::workspace scratch(model.workspace_bytes<double>(options));
-    std::copy(bytes.begin(), bytes.end(), scratch.bytes().begin());
+    const auto room = scratch.bytes();  // smaller or larger with another number of threads: scratch lies last
+    std::copy_n(bytes.begin(), std::min(bytes.size(), room.size()), room.begin());
     auto pass = model.resume(weights, options, scratch, position);
     moue::gradients<double> gradients(model.layout());
     for (index_t layer = 2; layer < model.layers(); ++layer) pass.forward(layer, rows(x), rows(x));

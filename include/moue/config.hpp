@@ -56,7 +56,7 @@
 #define MOUE_UNROLL_REGISTERS _Pragma("unroll")
 #elif defined(__GNUC__)
 #define MOUE_VECTOR_TYPES 1
-#define MOUE_UNROLL_REGISTERS _Pragma("GCC unroll 16")
+#define MOUE_UNROLL_REGISTERS _Pragma("GCC unroll 32")
 #else
 #define MOUE_VECTOR_TYPES 0
 #endif

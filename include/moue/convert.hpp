@@ -4,7 +4,7 @@
 
 /// @file
 /// Front door of conversion: dense blocks become mixtures of experts, those become mixtures of universal experts, and
-/// the way back.
+/// back.
 
 #include "moue/convert/carry.hpp"
 #include "moue/convert/dense_to_moe.hpp"

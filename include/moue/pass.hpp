@@ -148,6 +148,7 @@ class pass : public detail::shown_pass<MixtureT, S> {
     checks().matrix("x", x);
     checks().matrix("y", y);
     check_output(x, y);
+    if (!state_.external.empty()) check_output(state_.external[state_.of_range(layer)].router, y);
     detail::require(
         state_.options.router_input || routed_.data == nullptr || x.data == routed_.data, where,
         [] { return std::string("the experts were given another input than the router"); },

@@ -142,6 +142,44 @@ TEST_CASE("experts that somebody else ran are the experts that the pass would ha
   CHECK(host.same_bits_as(whole));
 }
 
+TEST_CASE("arrays that overlap the pass's own are refused, and nothing has changed") {
+  const auto model = whole_model();
+  whole_host host(*model);
+  const placed_pass pass(host, {}), plain(host, {});
+  const auto x = host.view(host.at(0));
+  numbers y(host.input.size()), expected(host.input.size());
+  plain->begin(host.tokens, host.inputs());
+  plain->forward(0, x, host.view(expected));
+  pass->begin(host.tokens, host.inputs());
+  const auto own = pass->route(0, x);
+  const auto refused = [&](auto change) {
+    auto r = own;
+    change(r);
+    return contains(message_of([&] { pass->run(0, x, r, host.view(y)); }),
+                    "one of its arrays lies where another of the pass's own does; give the pass's array whole");
+  };
+  const auto shifted = [](auto& v) { v = {v.data + 1, v.size}; };
+  CHECK(refused([&](auto& r) { shifted(r.gate); }));
+  CHECK(refused([&](auto& r) { shifted(r.column); }));
+  CHECK(refused([&](auto& r) { r.column = r.expert; }));
+  CHECK(refused([&](auto& r) { r.expert = r.column; }));
+  pass->run(0, x, own, host.view(y));
+  CHECK(y == expected);
+  CHECK(pass->counts() == plain->counts());
+}
+
+TEST_CASE("run writes no output over the router's input, which backward reads") {
+  const auto model = whole_model();
+  whole_host host(*model);
+  const placed_pass pass(host, {.router_input = true, .external_inputs = true});
+  numbers of_router = host.input, y(host.input.size());
+  pass->begin(host.tokens, host.inputs());
+  const auto r = pass->route(0, host.view(of_router));
+  CHECK(contains(message_of([&] { pass->run(0, host.view(host.at(0)), r, host.view(of_router)); }),
+                 "y was to be written where x lies, which backward reads"));
+  pass->run(0, host.view(host.at(0)), r, host.view(y));
+}
+
 TEST_CASE("steps that are not due, and what is no longer there") {
   const auto model = whole_model();
   whole_host host(*model);

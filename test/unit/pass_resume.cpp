@@ -105,6 +105,20 @@ TEST_CASE("a workspace whose buffers lie elsewhere is refused") {
   CHECK(message({.tokens = host.tokens, .entries = 100}) == refused);
 }
 
+TEST_CASE("a range of the same size elsewhere is refused") {
+  const auto model = test::erase<double>(test::whole_mixture(moue::reference{}));  // layers 2 and 3 are 0 and 1 again
+  whole_host host(*model);
+  const moue::pass_options first{.tokens = host.tokens, .count = 2};
+  const moue::pass_options second{.tokens = host.tokens, .first = 2, .count = 2};
+  moue::workspace block = room(*model, first);
+  const auto pass = model->start(host.weights, first, block);
+  pass->begin(host.tokens, host.inputs());
+  for (moue::index_t l = 0; l < 2; ++l) host.forward(*pass, l);
+  moue::workspace there = moved(block, room(*model, second));
+  CHECK(contains(message_of([&] { model->resume(host.weights, second, there, pass->position(), host.inputs()); }),
+                 "one of another pass"));
+}
+
 TEST_CASE("places where no pass can stand are refused") {
   const auto model = test::erase<double>(test::whole_mixture(moue::reference{}));
   whole_host host(*model);

@@ -223,7 +223,7 @@ namespace detail {
 
 /// What lives as long as the other library uses our memory.
 template <class Managed, std::int32_t Rank>
-struct lent_tensor {
+struct exported_tensor {
   Managed managed = {};
   std::int64_t shape[Rank] = {}, strides[Rank] = {};
   std::shared_ptr<const void> owner = {};
@@ -231,24 +231,29 @@ struct lent_tensor {
   template <class T>
   static Managed* make(T* data, const std::int64_t (&shape)[Rank], const std::int64_t (&strides)[Rank],
                        std::shared_ptr<const void> owner, DLDevice device) {
-    auto lent = std::make_unique<lent_tensor>();
-    for (std::int32_t d = 0; d < Rank; ++d) lent->shape[d] = shape[d], lent->strides[d] = strides[d];
-    lent->owner = std::move(owner);
-    lent->managed.dl_tensor = {
-        const_cast<std::remove_const_t<T>*>(data), device, Rank, dlpack_type<T>(), lent->shape, lent->strides, 0};
-    lent->managed.manager_ctx = lent.get();
-    lent->managed.deleter = [](Managed* done) { delete static_cast<lent_tensor*>(done->manager_ctx); };
-    return &lent.release()->managed;
+    auto exported = std::make_unique<exported_tensor>();
+    for (std::int32_t d = 0; d < Rank; ++d) exported->shape[d] = shape[d], exported->strides[d] = strides[d];
+    exported->owner = std::move(owner);
+    exported->managed.dl_tensor = {const_cast<std::remove_const_t<T>*>(data),
+                                   device,
+                                   Rank,
+                                   dlpack_type<T>(),
+                                   exported->shape,
+                                   exported->strides,
+                                   0};
+    exported->managed.manager_ctx = exported.get();
+    exported->managed.deleter = [](Managed* done) { delete static_cast<exported_tensor*>(done->manager_ctx); };
+    return &exported.release()->managed;
   }
 };
 
 template <class Managed, class T>
-Managed* lend(matrix_view<T> m, std::shared_ptr<const void> owner, DLDevice device) {
-  return lent_tensor<Managed, 2>::make(m.data, {m.rows, m.cols}, {m.stride, 1}, std::move(owner), device);
+Managed* export_view(matrix_view<T> m, std::shared_ptr<const void> owner, DLDevice device) {
+  return exported_tensor<Managed, 2>::make(m.data, {m.rows, m.cols}, {m.stride, 1}, std::move(owner), device);
 }
 template <class Managed, class T>
-Managed* lend(vector_view<T> v, std::shared_ptr<const void> owner, DLDevice device) {
-  return lent_tensor<Managed, 1>::make(v.data, {v.size}, {1}, std::move(owner), device);
+Managed* export_view(vector_view<T> v, std::shared_ptr<const void> owner, DLDevice device) {
+  return exported_tensor<Managed, 1>::make(v.data, {v.size}, {1}, std::move(owner), device);
 }
 
 }  // namespace detail
@@ -259,7 +264,7 @@ template <template <class> class View, class T>
 DLManagedTensor* to_dlpack(View<T> view, std::shared_ptr<const void> owner, DLDevice device = {kDLCPU, 0}) {
   static_assert(!std::is_const_v<T>,
                 "moue: a plain DLPack tensor cannot say that it is read-only; say to_dlpack_versioned");
-  return detail::lend<DLManagedTensor>(view, std::move(owner), device);
+  return detail::export_view<DLManagedTensor>(view, std::move(owner), device);
 }
 
 #if defined(DLPACK_MAJOR_VERSION)
@@ -267,10 +272,10 @@ DLManagedTensor* to_dlpack(View<T> view, std::shared_ptr<const void> owner, DLDe
 template <template <class> class View, class T>
 DLManagedTensorVersioned* to_dlpack_versioned(View<T> view, std::shared_ptr<const void> owner,
                                               DLDevice device = {kDLCPU, 0}) {
-  auto* const lent = detail::lend<DLManagedTensorVersioned>(view, std::move(owner), device);
-  lent->version = {DLPACK_MAJOR_VERSION, DLPACK_MINOR_VERSION};
-  lent->flags = std::is_const_v<T> ? DLPACK_FLAG_BITMASK_READ_ONLY : 0;
-  return lent;
+  auto* const exported = detail::export_view<DLManagedTensorVersioned>(view, std::move(owner), device);
+  exported->version = {DLPACK_MAJOR_VERSION, DLPACK_MINOR_VERSION};
+  exported->flags = std::is_const_v<T> ? DLPACK_FLAG_BITMASK_READ_ONLY : 0;
+  return exported;
 }
 #endif
 

@@ -107,8 +107,8 @@ class cpu_operations {
 
  private:
   static constexpr index_t block_rows = 256;     // of a product: wide enough that packing the weights again is cheap
-  static constexpr index_t block_columns = 192;  // of a product of few rows: fits all tiles
-  static constexpr index_t few_rows = 4;         // up to here Eigen's matrix-vector kernels beat its packed product
+  static constexpr index_t block_columns = 192;  // of a product of few rows: a multiple of every tile
+  static constexpr index_t vector_rows = 4;      // up to here Eigen's matrix-vector kernels beat its packed product
   static constexpr index_t element_rows = 64;    // of a row functor
   static constexpr index_t least_products = 1 << 19;  // below this waking the pool costs more than it saves
   static constexpr index_t least_elements = 1 << 15;
@@ -130,7 +130,7 @@ class cpu_operations {
       auto out = map(y.row_block(first, rows));
       const auto b = map(weight);
       if (mode == store::assign) out.setZero();
-      if (rows <= few_rows)
+      if (rows <= vector_rows)
         for (index_t i = 0; i < rows; ++i) out.row(i).transpose().noalias() += b * a.row(i).transpose();
       else if (y.cols == 1 || tiny(rows, y.cols, in.cols))
         out.noalias() += a * b.transpose();
@@ -146,7 +146,7 @@ class cpu_operations {
       auto out = map(dx.row_block(first, rows));
       const auto b = map(weight);
       if (mode == store::assign) out.setZero();
-      if (rows <= few_rows || tiny(rows, dx.cols, in.cols))
+      if (rows <= vector_rows || tiny(rows, dx.cols, in.cols))
         for (index_t i = 0; i < rows; ++i) out.row(i).noalias() += a.row(i) * b;
       else if (dx.cols == 1)
         out.col(0).noalias() += a * b.col(0);
@@ -164,7 +164,7 @@ class cpu_operations {
       auto out = map(dw.row_block(first, rows));
       if (mode == store::assign) out.setZero();
       if (in.rows == 0) return;
-      if (in.rows <= few_rows || tiny(rows, dw.cols, in.rows))
+      if (in.rows <= vector_rows || tiny(rows, dw.cols, in.rows))
         for (index_t j = 0; j < rows; ++j)
           for (index_t t = 0; t < in.rows; ++t) out.row(j) += a(t, j) * b.row(t);
       else if (dw.cols == 1)

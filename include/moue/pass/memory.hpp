@@ -50,7 +50,7 @@ struct pass_memory {
 
   index_t first;                           ///< layer of the range
   index_t end;                             ///< of the range: one past its last layer
-  std::uint64_t layout;                    ///< of all but scratch, see `arena::layout`
+  std::uint64_t layout;                    ///< of all but scratch (`arena::layout`), and of the range
   std::vector<visit_record<S, C>> visits;  ///< one per layer of the range in training, else one for all
   std::vector<matrix_view<C>> states;      ///< depth state before each layer and after the last; two in inference
   vector_view<std::uint8_t> valid;
@@ -215,7 +215,7 @@ struct pass_memory {
     of_part = memory.take<C>(training && parts > 1 ? columns : 0, "probability gradients of a part");
     given_scales = memory.take<C>(training ? parts * layers : 0, "scales of losses");
     token_scale = memory.take<C>(training ? layers : 0, parts, "scales of token losses");
-    layout = memory.layout();
+    layout = memory.layout() ^ static_cast<std::uint64_t>(first);
 
     // Nothing in scratch outlives a call, and its size depends on the number of threads: it lies behind the rest.
     experts = run.template take_scratch<S>(memory, entries, training);

@@ -200,7 +200,7 @@ struct drop_unusable {
   vector_view<std::int32_t> experts;
   MOUE_HD void operator()(index_t t) const {
     if (usable[t] != 0) return;
-    for (index_t i = offsets[t]; i < offsets[t + 1]; ++i) experts[i] = -1;
+    for (index_t i = offsets[t]; i < offsets[t + 1] && i < experts.size; ++i) experts[i] = -1;  // a device checks none
   }
 };
 

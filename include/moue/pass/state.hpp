@@ -232,11 +232,15 @@ struct pass_state {
   bool adopt(index_t layer, const routing<C>& r) {
     const auto ops = operations();
     auto& visit = record(layer);
+    const auto apart = [&](const auto& from, const auto& own) {
+      if (static_cast<const void*>(from.data) != static_cast<const void*>(own.data)) check_apart(from, visit);
+    };
+    apart(r.offsets, visit.offsets);
+    apart(r.expert, visit.experts);
+    apart(r.gate, visit.entry_gates);
+    apart(r.column, visit.columns);
     const auto take = [&]<class T>(const vector_view<const T>& from, T* to) {
       if (from.data == to) return true;
-      if (overlap(matrix_view<const T>(from.data, 1, from.size), matrix_view<const T>(to, 1, from.size)))
-        throw error("routing", "one of its arrays overlaps the pass's own",
-                    "give all of the pass's array as it is, or a copy of the part");
       ops.each_row(from.size, copy_entry<T>{from, {to, from.size}});
       return false;
     };
@@ -260,6 +264,17 @@ struct pass_state {
   }
 
  private:
+  /// Throws if an array that a caller gives lies where one of the pass's own does.
+  static void check_apart(const auto& from, const visit_record<S, C>& visit) {
+    const auto bytes = [](const auto& v) {
+      return matrix_view<const std::byte>(reinterpret_cast<const std::byte*>(v.data), 1,
+                                          v.size * static_cast<index_t>(sizeof *v.data));
+    };
+    const auto overlaps = [&](const auto&... own) { return (overlap(bytes(from), bytes(own)) || ...); };
+    if (overlaps(visit.offsets, visit.experts, visit.entry_gates, visit.columns))
+      throw error("routing", "one of its arrays lies where another of the pass's own does",
+                  "give the pass's array whole and in its place, or a copy");
+  }
   static pass_memory<MixtureT, S> carve(const MixtureT& mixture, const pass_options& options, workspace& scratch) {
     if constexpr (!on_host<typename MixtureT::backend_type>)
       check_external(scratch.owned(), "pass", "workspaces", "make_workspace");

@@ -4,7 +4,7 @@
 
 /// @file
 /// y = x wᵀ for few rows of x: what experts do in small batches, where reading w takes as long as multiplying. w is read
-/// from memory once, where it lies and as it is stored; nothing is packed.
+/// from memory once, where it lies and as it is stored.
 ///
 ///                  k ──►
 ///     x   ┌──────────────────┐ tile_rows        Registers hold tile_rows × tile_cols sums. Each sum is kept in parts, as
@@ -28,7 +28,7 @@
 
 namespace moue::inline v0_1::detail {
 
-/// Rows of x up to which this beats a product that packs w first, and columns from which: adding parts up is worth it.
+/// Up to so many rows of x this beats a product that packs w first, from so many columns on: parts have to be added up.
 inline constexpr index_t most_few_rows = 16;
 inline constexpr index_t least_few_rows_depth = 64;
 
@@ -42,8 +42,8 @@ inline constexpr int sum_parts = 64 / static_cast<int>(sizeof(C));
 inline constexpr int tile_sums = register_count * register_bytes / 64 * 3 / 4;
 inline constexpr int tile_rows = tile_sums >= 16 ? 4 : tile_sums >= 6 ? 2 : 1;
 inline constexpr int tile_cols = tile_sums / tile_rows;
-/// Columns of w that are multiplied with all rows of x while the first cache holds them.
-inline constexpr index_t depth_block = 1024;
+/// Columns of `cols` rows of w that are multiplied with all rows of x while the first cache holds them.
+constexpr index_t depth_block(int cols) { return 1024 * tile_cols / cols / 16 * 16; }
 
 template <class C>
 using sum_in_registers = vector_of<C>[sum_parts<C> / vector_register<C>::size];
@@ -103,7 +103,8 @@ template <int Rows, int Cols, bool Ahead, class C>
 template <class W, class C>
 [[gnu::always_inline]] inline void widen(const W* from, C* to, index_t count, index_t ahead) {
   index_t k = 0;
-  if constexpr (std::is_same_v<W, bf16>) {  // what compilers make of the loop below takes four times as long
+  if constexpr (std::is_same_v<W, bf16> &&
+                std::is_same_v<C, float>) {  // what compilers make of the loop below takes four times as long
     constexpr int size = vector_register<float>::size;
     typedef std::uint16_t narrow __attribute__((vector_size(register_bytes / 2)));
     for (; k + size <= count; k += size) {
@@ -132,11 +133,12 @@ template <int Most, int Cols, class C, class W>
                                                     const matrix_view<C>& y, store mode) {
   constexpr int parts = sum_parts<C>;
   constexpr bool stored_wide = std::is_same_v<W, C>;
+  constexpr index_t most_depth = depth_block((std::max)(Cols, tile_cols));
   const index_t whole = x.cols / parts * parts, tail = x.cols - whole;
-  const index_t block = stored_wide && x.rows <= Most ? (std::max)(whole, index_t{1}) : depth_block;
+  const index_t block = stored_wide && x.rows <= Most ? (std::max)(whole, index_t{1}) : most_depth;
   const W* const from = w.data + first * w.stride;
   sum_in_registers<C> left[most_few_rows][Cols];  // sums over the blocks before
-  C wide[stored_wide ? 1 : Cols * depth_block], w_tail[Cols * parts];
+  C wide[stored_wide ? 1 : Cols * most_depth], w_tail[Cols * parts];
   if (tail > 0) pad_tail(from + whole, w.stride, Cols, tail, w_tail);
 
   for (index_t k = 0; k == 0 || k < whole; k += block) {
@@ -147,9 +149,9 @@ template <int Most, int Cols, class C, class W>
       weights = from + k;
     } else {
       weights = wide;
-      for (int j = 0; j < Cols; ++j) widen(from + j * w.stride + k, wide + j * depth_block, depth, Cols * w.stride);
+      for (int j = 0; j < Cols; ++j) widen(from + j * w.stride + k, wide + j * most_depth, depth, Cols * w.stride);
     }
-    const index_t stride = stored_wide ? w.stride : depth_block;
+    const index_t stride = stored_wide ? w.stride : most_depth;
     const auto tile = [&]<int Rows>(std::integral_constant<int, Rows>, index_t i) {
       sum_in_registers<C> sums[Rows][Cols] = {};
       if (k > 0) std::memcpy(&sums, &left[i], sizeof sums);

@@ -1,7 +1,6 @@
 // SPDX-FileCopyrightText: 2026 The moue authors
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-#include "moue/config.hpp"
 
 /// @file
 /// Vector registers of the processor that a translation unit is compiled for, as the compilers' vector types.
