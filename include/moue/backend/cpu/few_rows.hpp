@@ -103,8 +103,9 @@ template <int Rows, int Cols, bool Ahead, class C>
 template <class W, class C>
 [[gnu::always_inline]] inline void widen(const W* from, C* to, index_t count, index_t ahead) {
   index_t k = 0;
-  if constexpr (std::is_same_v<W, bf16> &&
-                std::is_same_v<C, float>) {  // what compilers make of the loop below takes four times as long
+  // What compilers make of the loop below takes four times as long. 8 bytes would go to i686's MMX registers.
+  constexpr bool widens_vectors = register_bytes > 16 || sizeof(void*) == 8;
+  if constexpr (std::is_same_v<W, bf16> && std::is_same_v<C, float> && widens_vectors) {
     constexpr int size = vector_register<float>::size;
     typedef std::uint16_t narrow __attribute__((vector_size(register_bytes / 2)));
     for (; k + size <= count; k += size) {
