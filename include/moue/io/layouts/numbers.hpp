@@ -121,7 +121,8 @@ inline void read_gate(const config_reader& config, moe_description& d) {
   const bool sigmoid = d.gate == gate_convention::sigmoid || d.gate == gate_convention::sigmoid_of_selected;
   const auto scoring = config.value<std::string>("scoring_func");
   const char* score = sigmoid ? "sigmoid" : d.gate == gate_convention::root_of_softplus ? "sqrtsoftplus" : "softmax";
-  if (scoring && *scoring != score) config.refuse("scoring_func", "is not the family's", fix);
+  const bool by_method = sigmoid && scoring == "noaux_tc";  // dots1 gives the method, whose scores are sigmoids
+  if (scoring && *scoring != score && !by_method) config.refuse("scoring_func", "is not the family's", fix);
 
   const auto factor = config.first(keys.scale);
   const bool needs_scale = sigmoid || d.gate == gate_convention::root_of_softplus;
