@@ -40,9 +40,13 @@ inline bool sounds_like_mixture(std::string_view key) {
   if (std::find(std::begin(harmless_keys), std::end(harmless_keys), key) != std::end(harmless_keys) ||
       key.starts_with("index_"))
     return false;
-  for (const std::string_view word : {"expert", "moe", "rout", "topk_", "_topk_", "scoring_func"})
+  for (const std::string_view word :
+       {"expert", "moe", "rout", "topk_", "_topk_", "grouped_topk", "scoring_func", "score_func", "swiglu"})
     if (key.find(word) != key.npos) return true;
-  return key == "n_group";
+  // Whole names: other parts of a model have activations, too.
+  for (const std::string_view name : {"n_group", "hidden_act", "hidden_activation", "mlp_hidden_act"})
+    if (key == name) return true;
+  return false;
 }
 
 /// Throws unless the key, where config.json has it, has the value.
