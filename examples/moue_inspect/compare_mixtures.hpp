@@ -3,7 +3,8 @@
 #pragma once
 
 /// @file
-/// How the mixtures of two checkpoints differ that have other names: a checkpoint and a GGUF file.
+/// How the mixtures of two checkpoints differ, whatever the names of their tensors: of a published and a fused layout, or
+/// of a checkpoint and a GGUF file; and how what they do with these matrices differs.
 
 #include <cstddef>
 #include <cstdio>
@@ -61,15 +62,65 @@ inline const char* name_of(io::moe_part part) {
   return "";
 }
 
+inline const char* name_of(io::selection_score score) {
+  switch (score) {
+    case io::selection_score::logits:
+      return "logits";
+    case io::selection_score::sigmoid:
+      return "sigmoids";
+    case io::selection_score::softmax:
+      return "softmax";
+    case io::selection_score::root_of_softplus:
+      return "square roots of softplus";
+  }
+  return "";
+}
+
+/// As single precision has it, in which GGUF files store such numbers.
+inline std::string number_text(double number) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.9g", static_cast<double>(static_cast<float>(number)));
+  return text;
+}
+
 }  // namespace detail
 
+/// Prints a line for every number and rule of the mixtures that is not the same in both, tensors aside. Returns whether
+/// all are.
+inline bool print_rules(const io::moe_description& x, const io::moe_description& y) {
+  bool same = true;
+  const auto line = [&](const char* what, const auto& of) {
+    const std::string first(of(x)), second(of(y));
+    if (first == second) return;
+    same = false;
+    detail::line("different", std::string(what) + ": " + first + ", and " + second);
+  };
+  using description = io::moe_description;
+  line("experts per token",
+       [](const description& d) { return d.per_token > 0 ? std::to_string(d.per_token) : std::string("not known"); });
+  line("gates", [](const description& d) { return io::name_of(d.gate); });
+  line("scale of the gates", [](const description& d) { return detail::number_text(d.scale); });
+  line("jitter", [](const description& d) { return detail::number_text(d.jitter); });
+  line("selection by", [](const description& d) { return detail::name_of(d.family.selection); });
+  line("groups", [](const description& d) {
+    if (d.groups <= 1) return std::string("none");
+    return std::to_string(d.selected_groups) + " of " + std::to_string(d.groups) + ", by their best " +
+           std::to_string(d.family.group_best);
+  });
+  line("activation", [](const description& d) { return io::name_of(d.family.activation); });
+  line("experts that return their input", [](const description& d) { return std::to_string(d.identities); });
+  return same;
+}
+
 /// Prints a line for every part of a layer that is not the same in both, whatever its name and place there, and what they
-/// have in common. Numbers are compared, not how they are stored. Returns whether all are equal.
+/// have in common, after what `print_rules` does. Numbers are compared, not how they are stored. Returns whether all are
+/// equal.
 inline bool print_comparison(const io::moe_checkpoint& a, const io::moe_checkpoint& b) {
   const auto &x = a.description(), &y = b.description();
   detail::line("compared", io::detail::shown(a.path().native()) + " with " + io::detail::shown(b.path().native()) +
                                ", by the matrices of their mixtures");
   detail::line("families", x.family.name + " and " + y.family.name);
+  const bool same_rules = print_rules(x, y);
   std::size_t same = 0, different = 0;
   if (x.layers() != y.layers() || x.experts != y.experts) {
     const auto sizes = [](const io::moe_description& d) {
@@ -110,7 +161,7 @@ inline bool print_comparison(const io::moe_checkpoint& a, const io::moe_checkpoi
       }
     }
   detail::line("the same", std::to_string(same) + " parts of layers; " + std::to_string(different) + " are not");
-  return different == 0;
+  return different == 0 && same_rules;
 }
 
 }  // namespace inspect

@@ -72,13 +72,26 @@ inline measured_similarity similarity_of(const io::moe_checkpoint& source,
   const auto tokens =
       std::max<moue::index_t>(2, std::min(probes, static_cast<moue::index_t>(most_bytes / bytes_a_probe)));
   const auto outputs_of = [&](const auto& expert) { return detail::outputs_of(source, expert, chosen, tokens); };
-  const auto outputs = d.family.activation == io::expert_activation::clamped_swiglu
-                           ? outputs_of(moue::gated_mlp<moue::clamped_swiglu, true>{d.width, d.hidden})
-                       : d.latent > 0
-                           ? outputs_of(moue::projected{moue::mlp<moue::relu_squared>{d.latent, d.hidden}, d.width})
-                       : d.family.activation == io::expert_activation::relu_squared
-                           ? outputs_of(moue::mlp<moue::relu_squared>{d.width, d.hidden})
-                           : outputs_of(moue::swiglu{d.width, d.hidden});
+  if (d.has(io::moe_part::input_gate))
+    throw moue::error(d.family.name, "what its experts answer depends on the gate of their input",
+                      "leave out '--svg'; outputs for one gate would be a picture of no model");
+  const auto outputs = [&] {
+    switch (d.family.activation) {
+      case io::expert_activation::silu:
+        return outputs_of(moue::swiglu{d.width, d.hidden});
+      case io::expert_activation::clamped_swiglu:
+        return outputs_of(moue::gated_mlp<moue::clamped_swiglu, true>{d.width, d.hidden});
+      case io::expert_activation::relu_squared:
+        if (d.latent > 0)
+          return outputs_of(moue::projected{moue::mlp<moue::relu_squared>{d.latent, d.hidden}, d.width});
+        return outputs_of(moue::mlp<moue::relu_squared>{d.width, d.hidden});
+      case io::expert_activation::gelu_tanh:
+        return outputs_of(moue::gated_mlp<moue::gelu_tanh>{d.width, d.hidden});
+      case io::expert_activation::clamped_silu:
+        return outputs_of(moue::gated_mlp<moue::clamped_silu>{d.width, d.hidden});
+    }
+    throw moue::error(d.family.name, "computes what no picture is known of", "leave out '--svg'");
+  }();
   return {
       moue::output_similarity(
           moue::cpu{}, moue::matrix_view<const float>{outputs.data(), std::ssize(chosen), tokens * d.width}, tokens),

@@ -27,13 +27,35 @@ io::moe_checkpoint open(const std::filesystem::path& path, const io::moe_options
                                 : io::moe_checkpoint(io::checkpoint(path), wanted);
 }
 
+/// What is recognised of a file; nothing if that is no family, and the command line names none.
+std::optional<io::moe_checkpoint> recognised(const std::filesystem::path& path, const io::moe_options& wanted) {
+  try {
+    return open(path, wanted);
+  } catch (const moue::error&) {
+    if (!wanted.family.empty()) throw;
+    return {};
+  }
+}
+
 /// Whether both are the same.
 bool compare(const inspect::options& o) {
   using inspect::print_comparison;
+  io::moe_options wanted;
+  wanted.family = o.family;
   const bool first = inspect::is_gguf(o.file), second = inspect::is_gguf(o.other);
-  if (first != second) return print_comparison(open(o.file, {}), open(o.other, {}));
-  if (first) return print_comparison(inspect::detail::gguf_tensors(o.file), inspect::detail::gguf_tensors(o.other));
-  return print_comparison(inspect::detail::checkpoint_tensors(o.file), inspect::detail::checkpoint_tensors(o.other));
+  if (first != second) return print_comparison(open(o.file, wanted), open(o.other, wanted));
+  const auto a = recognised(o.file, wanted), b = recognised(o.other, wanted);
+  if (a && b) {
+    const auto &x = a->description(), &y = b->description();
+    if (x.layout.name != y.layout.name || x.layout.router != y.layout.router || x.prefix != y.prefix)
+      return print_comparison(*a, *b);
+  }
+  const bool same =
+      first
+          ? print_comparison(inspect::detail::gguf_tensors(o.file), inspect::detail::gguf_tensors(o.other))
+          : print_comparison(inspect::detail::checkpoint_tensors(o.file), inspect::detail::checkpoint_tensors(o.other));
+  if (a.has_value() != b.has_value()) inspect::detail::line("rules", "not compared: only one of the two is recognised");
+  return (!a || !b || inspect::print_rules(a->description(), b->description())) && same;
 }
 
 int follow(const inspect::options& o) {

@@ -36,10 +36,11 @@ inline constexpr std::string_view help_text =
   moue_inspect FILE [options]     FILE: a .safetensors file, a model.safetensors.index.json, a folder with either, or a
                                   .gguf file
 
-  --compare OTHER   say which tensors are not the same in OTHER, and by how much; the status is 3 if there are any. Of a
-                    GGUF file and another kind of file, whose names differ, the matrices of the mixtures are compared
+  --compare OTHER   say which tensors are not the same in OTHER, and by how much, and which rules of the mixtures, such as
+                    experts per token; the status is 3 if there are any. Of two layouts, and of a GGUF file and another
+                    kind of file, whose names differ, the matrices of the mixtures are compared
 
-  --family NAME     take the checkpoint for one of this family, instead of finding out
+  --family NAME     take the checkpoint, or both, for one of this family, instead of finding out
   --tensors         also list every tensor
   --verify          also read all data and compare every tensor with the checksum that the writers of this library record;
                     the exit status is 1 if one differs or has none. GGUF files have no checksums: every tensor is

@@ -39,6 +39,18 @@ inline std::optional<moue::index_t> number_after(std::string_view name, std::str
   return problem == std::errc() && end != last && *end == '.' ? std::optional(number) : std::nullopt;
 }
 
+/// Where in a name of `io::save` that of a mixture's tensor begins, which may stand behind the name of a set, such as
+/// "adamw.first."; npos if there is none.
+inline std::size_t mixture_name_in(std::string_view name) {
+  for (std::size_t at = 0; at < name.size();) {
+    const auto rest = name.substr(at);
+    if (number_after(rest, "experts.") || number_after(rest, "layers.") || rest.starts_with("model.router.")) return at;
+    const auto dot = name.find('.', at);
+    at = dot == name.npos ? name.size() : dot + 1;
+  }
+  return name.npos;
+}
+
 }  // namespace detail
 
 /// What connections a converted checkpoint has beside those of its family.
@@ -51,22 +63,39 @@ inline void print_conversion(const io::moe_checkpoint& source) {
                                 std::to_string(connections) + " connections to other layers");
 }
 
-/// Prints what weights of a mixture, as `io::save` names them, hold. False if the names are others.
+/// Prints what weights of a mixture, as `io::save` names them, hold: alone, or sets of them behind a name each, as a run
+/// that is saved has them. False if the names are others.
 inline bool print_own(const io::checkpoint& files) {
   std::set<moue::index_t> experts, layers;
-  std::map<std::string, std::string> parts;  // of an expert or a router, and a shape
-  for (const auto& name : files.names()) {
+  std::set<std::string> sets, with_experts, others;  // names before those of a mixture; words of what is none
+  std::map<std::string, std::string> parts;          // of an expert or a router, and a shape
+  for (const auto& full : files.names()) {
+    const auto begin = detail::mixture_name_in(full);
+    if (begin == full.npos) {
+      others.insert(full.substr(0, full.find('.') + 1));
+      continue;
+    }
+    sets.insert(full.substr(0, begin));
+    const auto name = full.substr(begin);
     const auto expert = detail::number_after(name, "experts."), layer = detail::number_after(name, "layers.");
-    if (!expert && !layer && !name.starts_with("model.router.")) return false;
-    if (expert) experts.insert(*expert);
+    if (expert) experts.insert(*expert), with_experts.insert(full.substr(0, begin));
     if (layer) layers.insert(*layer);
     const auto part = (expert ? "expert " : "router ") + name.substr(name.rfind('.') + 1);
     auto& shapes = parts[part];
-    const auto shape = detail::shape_text(files.entry(name).shape);
+    const auto shape = detail::shape_text(files.entry(full).shape);
     if (shapes.find(shape) == shapes.npos) shapes += (shapes.empty() ? "" : ", ") + shape;
   }
-  if (experts.empty() || layers.empty()) return false;
+  if (layers.empty() || with_experts != sets) return false;
+  // What stands beside a set, such as steps, is the run's; all else is another's file.
+  for (const auto& word : others)
+    if (word.empty() || std::none_of(sets.begin(), sets.end(), [&](const auto& set) { return set.starts_with(word); }))
+      return false;
   detail::line("family", "weights of a mixture, as moue saves them");
+  if (sets.size() > 1 || !sets.begin()->empty()) {
+    std::string names;
+    for (const auto& set : sets) names += (names.empty() ? "" : ", ") + io::detail::shown(set);
+    detail::line("sets", names);
+  }
   detail::line("layers", std::to_string(layers.size()));
   detail::line("experts", std::to_string(experts.size()) + " in all");
   for (const auto& [part, shapes] : parts) detail::line("", part + " " + shapes);

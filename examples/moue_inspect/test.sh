@@ -19,6 +19,58 @@ expect() {
   fi
 }
 
+# Files that differ from those of DATA in one thing.
+python3 - "$data" "$scratch" <<'END' || failed=1
+import json, pathlib, shutil, struct, sys
+
+data, scratch = map(pathlib.Path, sys.argv[1:])
+
+
+def variant(name, of, **keys):
+    shutil.rmtree(scratch / name, ignore_errors=True)
+    shutil.copytree(data / of, scratch / name)
+    config = json.loads((data / of / "config.json").read_text()) | keys
+    (scratch / name / "config.json").write_text(json.dumps(config))
+
+
+def tensors(path):
+    content = path.read_bytes()
+    size = struct.unpack("<Q", content[:8])[0]
+    header = json.loads(content[8:8 + size])
+    header.pop("__metadata__", None)
+    return {name: (t, content[8 + size:][slice(*t["data_offsets"])]) for name, t in header.items()}
+
+
+def save(path, all):
+    header, body = {}, b""
+    for name, (entry, part) in all.items():
+        header[name] = entry | {"data_offsets": [len(body), len(body) + len(part)]}
+        body += part
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + body)
+
+
+one = {"dtype": "F32", "shape": [1, 1]}, bytes(4)
+variant("fewer", "mixtral", num_experts_per_tok=1)
+variant("normed", "qwen2_moe", norm_topk_prob=True)
+variant("scaled", "glm4_moe", routed_scaling_factor=2.25)
+variant("ungrouped", "deepseek_v3", n_group=1, topk_group=1)
+save(scratch / "more.safetensors", tensors(data / "mixtral" / "model.safetensors") | {"expected.only": one})
+# A run, with two sets of weights; and what only looks like one.
+names = [s + n for s in ("weights.", "adamw.first.") for n in ("experts.0.gate", "experts.1.gate", "layers.0.router.weight")]
+save(scratch / "run.safetensors", {name: one for name in [*names, "adamw.steps"]})
+save(scratch / "no_run.safetensors", {name: one for name in [*names, "head.weight"]})
+# The experts of Gemma-4 with another activation.
+gemma = {name.split(".layers.")[1]: t for name, t in tensors(data / "gemma4" / "model.safetensors").items() if ".layers." in name}
+as_qwen = {}
+for name, tensor in gemma.items():
+    layer, _, part = name.partition(".")
+    part = {"router.proj.weight": "gate.weight"}.get(part, part if part.startswith("experts.") else None)
+    if part:
+        as_qwen[f"model.layers.{layer}.mlp.{part}"] = tensor
+save(scratch / "as_qwen.safetensors", as_qwen)
+END
+
 expect family 0 "mixtral, layout 'w1 w3 w2'" "$data/mixtral"
 expect convention 0 "softmax over all, not renormalised" "$data/qwen2_moe"
 expect layers 0 "2 with a mixture (0, 2)" "$data/qwen2_moe"
@@ -33,7 +85,15 @@ expect nested 0 "qwen3_5_moe, layout 'per expert'" "$data/qwen3_5_moe"
 expect identities 0 "4 a layer, 3 per token, and 2 that return their input" "$data/longcat_flash"
 expect two-matrices 0 "squared ReLU" "$data/nemotron_h"
 expect same 0 "the same    26 tensors; 0 are not" "$data/mixtral" --compare "$data/mixtral"
-expect other 3 "'model.layers.0.mlp.experts.down_proj' only in the second" "$data/mixtral" --compare "$data/mixtral_runtime"
+expect layouts 0 "parts of layers; 0 are not" "$data/mixtral" --compare "$data/mixtral_runtime"
+expect other 3 "'expected.only' only in the second" "$data/mixtral" --compare "$scratch/more.safetensors"
+expect rules 3 "different   experts per token: 2, and 1" "$data/mixtral" --compare "$scratch/fewer"
+expect rules-tensors 3 "the same    26 tensors; 0 are not" "$data/mixtral" --compare "$scratch/fewer"
+expect rules-layouts 3 "different   experts per token: 2, and 1" "$data/mixtral_runtime" --compare "$scratch/fewer"
+expect rules-gates 3 "different   gates: softmax over all, not renormalised, and softmax over the selected" "$data/qwen2_moe" --compare "$scratch/normed"
+expect rules-scale 3 "different   scale of the gates: 1.5, and 2.25" "$data/glm4_moe" --compare "$scratch/scaled"
+expect rules-groups 3 "different   groups: " "$data/deepseek_v3" --compare "$scratch/ungrouped"
+expect compare-family 1 "there is no family 'none'" "$data/mixtral" --compare "$data/mixtral" --family none
 expect gguf 0 "Q4_K: 1, 288 bytes" "$data/../gguf/all_types.gguf"
 expect gguf-tensors 0 "'of.MXFP4' MXFP4 [2, 256]" "$data/../gguf/all_types.gguf" --tensors
 expect gguf-other 0 "family      not recognised" "$data/../gguf/all_types.gguf"
@@ -77,9 +137,19 @@ header+='"layers.0.router.weight":{"dtype":"F32","shape":[1,1],"data_offsets":[4
 } >"$scratch/own.safetensors"
 expect own 0 "weights of a mixture, as moue saves them" "$scratch/own.safetensors"
 expect own-parts 0 "expert gate [1, 1]" "$scratch/own.safetensors"
+expect run 0 "weights of a mixture, as moue saves them" "$scratch/run.safetensors"
+expect run-sets 0 "sets        'adamw.first.', 'weights.'" "$scratch/run.safetensors"
+expect run-experts 0 "2 in all" "$scratch/run.safetensors"
+expect no-run 0 "not recognised" "$scratch/no_run.safetensors"
 
 rm -f "$scratch"/*.svg
 expect picture 0 "picture " "$data/mixtral" --svg "$scratch/experts.svg"
+expect gelu-picture 0 "picture " "$data/gemma4" --svg "$scratch/gelu.svg"
+expect silu-picture 0 "qwen3_moe" "$scratch/as_qwen.safetensors" --family qwen3_moe --svg "$scratch/silu.svg"
+colours() { grep -o 'fill="[^"]*"' "$1"; }
+[ "$(colours "$scratch/gelu.svg")" != "$(colours "$scratch/silu.svg")" ] || { echo "a picture of other activations"; failed=1; }
+expect clamped-picture 0 "picture " "$data/deepseek_v4" --svg "$scratch/clamped.svg"
+expect input-gate-picture 1 "depends on the gate of their input" "$data/llama4" --svg "$scratch/gated.svg"
 grep -q "layer.expert" "$scratch/experts.svg" || { echo "no picture of experts"; failed=1; }
 expect no-folder 1 "cannot be written: No such file" "$data/mixtral" --svg "$scratch/none/experts.svg"
 

@@ -5,8 +5,9 @@
 Usage: schemes.py [FILE]        (default: test/data/schemes/schemes.safetensors beside this folder)
 
 Codes and scales are random bits: every code occurs. Decoders: compressed-tensors for its formats, AutoGPTQ's and AutoAWQ's
-own for theirs (`pip install compressed-tensors; pip install --no-deps auto-gptq autoawq`), torch's fp8 for tiles. They are
-given scales in single precision, so that their products are exact, or rounded once.
+own for theirs (`pip install compressed-tensors; pip install --no-deps auto-gptq autoawq`). Tiles of fp8 have torch's codes
+and a scaling of our own, ModelOpt's scale of the whole is our own too: these two have no foreign decoder. They are given
+scales in single precision, so that their products are exact, or rounded once.
 
 Tensors: `<case>/<part>.<piece>` with part `gate` [16, 32] or, where its blocks are short enough, `down` [32, 16], named as
 in checkpoints, and `<case>/<part>.expected`.

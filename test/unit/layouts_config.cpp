@@ -91,8 +91,8 @@ TEST_CASE("every way to say which layers are dense") {
 }
 
 TEST_CASE("a key that is about experts and that nobody reads is named") {
-  for (const char* key :
-       {"moe_k", "num_experts_per_token", "router_temperature", "topk_scale", "routed_scaling_factor"}) {
+  for (const char* key : {"moe_k", "num_experts_per_token", "router_temperature", "topk_scale", "routed_scaling_factor",
+                          "swiglu_limit", "hidden_activation", "mlp_hidden_act", "use_grouped_topk", "score_func"}) {
     CAPTURE(key);
     const auto config = with(qwen_config, key, 3);
     CHECK(refusal(qwen(), config) ==
@@ -102,6 +102,8 @@ TEST_CASE("a key that is about experts and that nobody reads is named") {
   }
   CHECK(refusal(qwen(), with(qwen_config, "router_aux_loss_coef", 0.1)) == "");
   CHECK(refusal(qwen(), with(qwen_config, "index_topk", 4)) == "");
+  CHECK(refusal(qwen(), with(qwen_config, "mamba_hidden_act", "silu")) == "");
+  CHECK(refusal(qwen(), with(qwen_config, "vision_config", {{"hidden_activation", "gelu"}})) == "");
   CHECK(refusal(qwen(), with(qwen_config, "n_group", 4)) ==
         doctest::Contains("'n_group' is not 1, but qwen3_moe is not known to route in groups"));
   CHECK(refusal(qwen(), with(qwen_config, "n_shared_experts", 1)) ==

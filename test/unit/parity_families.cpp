@@ -6,12 +6,12 @@
 
 #include <doctest/doctest.h>
 
-#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <limits>
 #include <map>
 #include <string>
 #include <string_view>
@@ -28,19 +28,19 @@ namespace io = moue::io;
 
 const std::string parity_folder = std::string(MOUE_TEST_DATA) + "/parity/";
 
+/// The larger of two; what is no number counts as the largest, and stays.
+double larger(double a, double b) { return std::isnan(a) || a > b ? a : b; }
+
 double largest(const std::vector<float>& values) {
   double most = 0;
-  for (const float v : values) most = std::max(most, std::abs(double(v)));
+  for (const float v : values) most = larger(most, std::abs(double(v)));
   return most;
 }
 
 /// The largest difference.
 double distance(const float* got, const std::vector<float>& want) {
   double most = 0;
-  for (std::size_t i = 0; i < want.size(); ++i) {
-    const double d = std::abs(double(got[i]) - double(want[i]));
-    most = d <= most ? most : d;  // NaN counts
-  }
+  for (std::size_t i = 0; i < want.size(); ++i) most = larger(most, std::abs(double(got[i]) - double(want[i])));
   return most;
 }
 
@@ -101,7 +101,7 @@ differences compare(const io::public_mixture<>& model, const moue::parameters<fl
     const auto x = answer(layer, "x"), y = answer(layer, "y");
     pass.forward(layer, {x.data(), tokens, width}, {out.data(), tokens, width});
     CHECK(distance(out.data(), y) <= output_tolerance * largest(y));
-    found.outputs = std::max(found.outputs, distance(out.data(), y) / largest(y));
+    found.outputs = larger(found.outputs, distance(out.data(), y) / largest(y));
   }
   moue::gradients<float> gradients(model.layout());
   pass.arm();
@@ -110,14 +110,14 @@ differences compare(const io::public_mixture<>& model, const moue::parameters<fl
     const auto dy = answer(layer, "dy"), dx = answer(layer, "dx");
     pass.backward(layer, {dy.data(), tokens, width}, {out.data(), tokens, width}, gradients);
     CHECK(distance(out.data(), dx) <= gradient_tolerance * largest(dx));
-    found.gradients = std::max(found.gradients, distance(out.data(), dx) / largest(dx));
+    found.gradients = larger(found.gradients, distance(out.data(), dx) / largest(dx));
   }
 
   std::map<std::string, double> scale;  // of all tensors that play one role
   index_t compared = 0, trained = 0;
   for (const auto& key : expected.names())
     if (key.starts_with("grad."))
-      scale[last_name(key)] = std::max(scale[last_name(key)], largest(expected.read<float>(key)));
+      scale[last_name(key)] = larger(scale[last_name(key)], largest(expected.read<float>(key)));
   for (const auto& key : expected.names())
     if (key.starts_with("grad.")) {
       CAPTURE(key);
@@ -125,7 +125,7 @@ differences compare(const io::public_mixture<>& model, const moue::parameters<fl
       const auto got = gradient_of(gradients, *model.layout(), candidates, key.substr(5));
       REQUIRE(got.values.size() == want.size());
       CHECK(distance(got.values.data(), want) <= gradient_tolerance * scale.at(last_name(key)));
-      found.gradients = std::max(found.gradients, distance(got.values.data(), want) / scale.at(last_name(key)));
+      found.gradients = larger(found.gradients, distance(got.values.data(), want) / scale.at(last_name(key)));
       compared += got.tensors;
     }
   for (const auto& info : *model.layout()) trained += info.trained && info.size() > 0 ? 1 : 0;
@@ -152,6 +152,18 @@ differences reproduce_gguf(const std::string& name, const std::string& file, con
   io::load(source, weights);
   return compare(model, weights, source.description().candidates(), name,
                  io::checkpoint(folder + name + "/expected.safetensors"));
+}
+
+TEST_CASE("what is no number is beyond every tolerance, wherever it stands") {
+  const float none = std::numeric_limits<float>::quiet_NaN();
+  for (std::size_t at = 0; at < 3; ++at) {
+    std::vector<float> got{1, 2, 3};
+    got[at] = none;
+    CHECK(std::isnan(distance(got.data(), {1, 2, 4})));
+    CHECK(std::isnan(largest(got)));
+  }
+  CHECK(std::isnan(larger(none, 1)));
+  CHECK(std::isnan(larger(1, none)));
 }
 
 TEST_CASE("published checkpoints give what their reference implementations make of them") {

@@ -152,7 +152,8 @@ inline config_keys gguf_keys(const moe_family& known) {
                    .groups = {"expert_group_count"},
                    .selected_groups = {"expert_group_used_count"},
                    .activation = {},
-                   .layers = {{"leading_dense_block_count", layer_rule::dense_before}},
+                   .layers = {{"leading_dense_block_count", layer_rule::dense_before},
+                              {"interleave_moe_layer_step", layer_rule::every_last}},
                    .must_be = {{"expert_gating_func", sigmoid ? 2.0 : 1.0}},
                    .ignored = {"expert_feed_forward_length", "expert_shared_feed_forward_length"}};
   if (known.keys.normed.empty() || !known.gate_not_normed) {

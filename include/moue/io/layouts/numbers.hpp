@@ -40,9 +40,13 @@ inline bool sounds_like_mixture(std::string_view key) {
   if (std::find(std::begin(harmless_keys), std::end(harmless_keys), key) != std::end(harmless_keys) ||
       key.starts_with("index_"))
     return false;
-  for (const std::string_view word : {"expert", "moe", "rout", "topk_", "_topk_", "scoring_func"})
+  for (const std::string_view word :
+       {"expert", "moe", "rout", "topk_", "_topk_", "grouped_topk", "scoring_func", "score_func", "swiglu"})
     if (key.find(word) != key.npos) return true;
-  return key == "n_group";
+  // Whole names: other parts of a model have activations, too.
+  for (const std::string_view name : {"n_group", "hidden_act", "hidden_activation", "mlp_hidden_act"})
+    if (key == name) return true;
+  return false;
 }
 
 /// Throws unless the key, where config.json has it, has the value.
@@ -121,7 +125,8 @@ inline void read_gate(const config_reader& config, moe_description& d) {
   const bool sigmoid = d.gate == gate_convention::sigmoid || d.gate == gate_convention::sigmoid_of_selected;
   const auto scoring = config.value<std::string>("scoring_func");
   const char* score = sigmoid ? "sigmoid" : d.gate == gate_convention::root_of_softplus ? "sqrtsoftplus" : "softmax";
-  if (scoring && *scoring != score) config.refuse("scoring_func", "is not the family's", fix);
+  const bool by_method = sigmoid && scoring == "noaux_tc";  // dots1 gives the method, whose scores are sigmoids
+  if (scoring && *scoring != score && !by_method) config.refuse("scoring_func", "is not the family's", fix);
 
   const auto factor = config.first(keys.scale);
   const bool needs_scale = sigmoid || d.gate == gate_convention::root_of_softplus;
