@@ -90,18 +90,13 @@ cmake_build() {
   cmake -Wno-dev -S "$source" -B "$folder" -G Ninja "$@" && cmake --build "$folder" -j "$jobs"
 }
 
-# libtorch: Debian's in C++, then the newest wheel's in C++ and in Python.
+# libtorch: Debian's in C++, and the newest wheel's in Python.
 torch() {
   step torch-packages debian g++ cmake ninja-build libeigen3-dev doctest-dev libtorch-dev python3-dev python3-venv || return
   step torch-environment pypi torch numpy pytest ninja setuptools || return
-  local wheel
-  wheel=$("$python" -c 'import os, torch; print(os.path.dirname(torch.__file__))')
   step torch-debian-build cmake_build torch-debian test/hosts/torch &&
     suite torch-debian "$work/torch-debian.xml" ctest --test-dir "$work/torch-debian" --output-on-failure \
       --output-junit "$work/torch-debian.xml"
-  step torch-wheel-build cmake_build torch-wheel test/hosts/torch -DMOUE_TORCH="$wheel" &&
-    suite torch-wheel "$work/torch-wheel.xml" ctest --test-dir "$work/torch-wheel" --output-on-failure \
-      --output-junit "$work/torch-wheel.xml"
   step torch-extension env MAX_JOBS="$jobs" "$python" test/hosts/torch/build_extension.py "$work/torch-extension" &&
     PYTHONPATH=$work/torch-extension:$root/test/hosts/torch suite torch-python "$work/torch-python.xml" \
       "$python" -m pytest -q -p no:cacheprovider --junit-xml "$work/torch-python.xml" test/hosts/torch
