@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # Usage: test/hosts/run.sh [--only HOST]...
-# What works inside other frameworks. Each HOST is a function below: torch. Installs what is missing (Debian's packages,
-# and those of PyPI in one environment, build/hosts/venv, which a host that needs it asks for by `pypi`), builds, and runs. What is skipped has failed.
+# What works inside other frameworks. Each HOST is a function below. Installs what is missing (Debian's packages, and
+# those of PyPI in one environment, build/hosts/venv), builds, and runs. What is skipped has failed.
 # The last line reads "N passed, N failed".
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit
@@ -12,7 +12,7 @@ root=$PWD
 work=$root/build/hosts
 python=$work/venv/bin/python
 jobs=${JOBS:-$(nproc)}
-hosts=(torch)
+hosts=(torch python c_abi)
 passed=0
 failed=0
 mkdir -p "$work"
@@ -90,12 +90,43 @@ cmake_build() {
   cmake -Wno-dev -S "$source" -B "$folder" -G Ninja "$@" && cmake --build "$folder" -j "$jobs"
 }
 
-# libtorch: Debian's, in C++.
+# libtorch: Debian's in C++, and the newest wheel's in Python.
 torch() {
-  step torch-packages debian g++ cmake ninja-build libeigen3-dev doctest-dev libtorch-dev || return
+  step torch-packages debian g++ cmake ninja-build libeigen3-dev doctest-dev libtorch-dev python3-dev python3-venv || return
+  step torch-environment pypi torch numpy pytest ninja setuptools || return
   step torch-debian-build cmake_build torch-debian test/hosts/torch &&
     suite torch-debian "$work/torch-debian.xml" ctest --test-dir "$work/torch-debian" --output-on-failure \
       --output-junit "$work/torch-debian.xml"
+  step torch-extension env MAX_JOBS="$jobs" "$python" test/hosts/torch/build_extension.py "$work/torch-extension" &&
+    PYTHONPATH=$work/torch-extension:$root/test/hosts/torch suite torch-python "$work/torch-python.xml" \
+      "$python" -m pytest -q -p no:cacheprovider --junit-xml "$work/torch-python.xml" test/hosts/torch
+}
+
+# counted NAME: test/hosts/NAME/run.sh, whose last line is as that of this script.
+counted() {
+  local log=$work/$1-tests.log start=$SECONDS good=0 bad=1
+  MOUE_HOSTS_PYTHON=$python JOBS=$jobs bash "test/hosts/$1/run.sh" >"$log" 2>&1
+  local status=$?
+  [[ $(tail -n 1 "$log") =~ ^([0-9]+)\ passed,\ ([0-9]+)\ failed$ ]] && good=${BASH_REMATCH[1]} bad=${BASH_REMATCH[2]}
+  [ "$bad" -eq 0 ] && { [ "$status" -ne 0 ] || [ "$good" -eq 0 ]; } && bad=1
+  [ "$bad" -eq 0 ] || tail -n 100 "$log"
+  passed=$((passed + good))
+  failed=$((failed + bad))
+  echo "-- $1: $((good + bad)) run, $bad failed, $((SECONDS - start)) s"
+}
+
+# The package of examples/python, with NumPy and PyTorch.
+python() {
+  step python-packages debian g++ cmake ninja-build libeigen3-dev python3-dev python3-venv || return
+  step python-environment pypi numpy torch pytest || return
+  counted python
+}
+
+# The C interface of examples/c_abi, from C and from Python.
+c_abi() {
+  step c_abi-packages debian g++ cmake ninja-build libeigen3-dev python3-dev python3-venv || return
+  step c_abi-environment pypi || return
+  counted c_abi
 }
 
 chosen=()

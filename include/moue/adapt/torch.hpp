@@ -113,14 +113,12 @@ class torch_trip {
                                                                             : "without gradients, and x needs one");
         },
         "start it and run its layers in the same mode");
-    const auto& position = run_->pass->position();
+    const index_t due = run_->pass->position().next, end = options.first + run_->pass->layers();
     detail::require(
-        layer == position.next, detail::in_torch,
+        layer == due && due < end, detail::in_torch,
         [&] {
           return "layer " + std::to_string(layer) + " was to run when " +
-                 (position.next == options.first + run_->pass->layers() ? std::string("none")
-                                                                        : "layer " + std::to_string(position.next)) +
-                 " was due";
+                 (due == end ? std::string("none") : "layer " + std::to_string(due)) + " was due";
         },
         "run the layers in order; what torch runs twice, such as a checkpointed block, starts a trip of its own");
     const at::Tensor input = cast(x);
