@@ -6,7 +6,7 @@
 #                     --mutants]...
 # Without a flag: everything that a change has to pass. --fast is the format check and the release build alone;
 # --docs the reference of public symbols, each of which needs a comment; --device all of the CUDA backend that needs no
-# device; --hosts what works inside other frameworks and languages (MPI, TBB, OpenMP, libtorch, Python, C); --packages how
+# device; --hosts what works inside other frameworks and languages (MPI, TBB, OpenMP, PyTorch, Python, C); --packages how
 # users get and compile the library, on other machines too; --parity all families beside the transformers that PyPI has;
 # --mutants which faults no test would see (hours).
 # The last line reads "N passed, N failed"; a build, a check and a CTest test count one each.
