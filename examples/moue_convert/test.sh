@@ -28,6 +28,7 @@ for source in "$data"/*/; do
     llama4) refused="each expert's row of the router gates its input" ;;
     gemma4) refused="matrices are products of several tensors" ;;
     dbrx) refused="the experts of a layer stand in one matrix" ;;
+    nemotron_h_latent) refused="the experts of a layer share the projections around them" ;;
     *) refused= ;;
   esac
   if [ -n "$refused" ]; then
