@@ -63,7 +63,7 @@ at::Tensor torch_balance(std::span<const torch_ended<S>> trips) {
   // A pass over nothing: the loss reads the counts alone.
   const pass_options none{.tokens = 0, .how = mode::inference};
   workspace scratch(state.model->workspace_bytes(none));
-  const auto weights = detail::lent_weights<S>(state.model->layout(), state.weights);
+  const auto weights = detail::external_weights<S>(state.model->layout(), state.weights);
   const C value = state.model->start(weights, none, scratch)->balance(*counts).total;
   return detail::torch_nodes<S>::balance::apply(at::TensorList(links), ends, counts, value);
 }
@@ -83,7 +83,7 @@ class torch_trip {
     const auto& options = state_->options;
     const auto& of = *state_->model;
     run_ = std::make_unique<detail::torch_run<S>>(detail::torch_bytes(of.workspace_bytes(options)),
-                                                  detail::lent_weights<S>(of.layout(), weights));
+                                                  detail::external_weights<S>(of.layout(), weights));
     run_->pass = of.start(run_->weights, options, run_->scratch);
     side_inputs sides = state_->sides();
     at::Tensor valid;
@@ -188,7 +188,7 @@ class torch_mixture : public torch::nn::Module {
   const any_model<S>& model() const { return *model_; }
   /// The memory of the module's tensors as the library's weights, as long as they stay where they are: to read them, or
   /// to load into them.
-  moue::parameters<S> weights() const { return detail::lent_weights<S>(model_->layout(), tensors_); }
+  moue::parameters<S> weights() const { return detail::external_weights<S>(model_->layout(), tensors_); }
 
   /// A batch's way through the layers.
   torch_trip<S> start(const torch_batch& batch) const { return torch_trip<S>(model_, tensors_, batch); }

@@ -99,7 +99,7 @@ struct torch_experts_node : torch::autograd::Function<torch_experts_node<S>> {
     auto scratch = scratch_in(bytes);
     const auto y = empty_tensor(x.sizes(), torch_type<S>);
     const at::Tensor offsets = offsets_of(experts);
-    run->forward(assignments(offsets, experts, factors), lent_weights<S>(run->layout(), weights), rows,
+    run->forward(assignments(offsets, experts, factors), external_weights<S>(run->layout(), weights), rows,
                  all_rows<S>(y, width), scratch);
     list saved{x, gates, experts, bytes};
     saved.insert(saved.end(), weights.begin(), weights.end());
@@ -119,7 +119,7 @@ struct torch_experts_node : torch::autograd::Function<torch_experts_node<S>> {
     const auto dx = empty_tensor(x.sizes(), torch_type<S>), dgates = empty_tensor(gates.sizes(), torch_type<C>);
     auto scratch = scratch_in(saved[3]);
     at::Tensor kept_x, kept_dy;
-    run->backward(assignments(offsets, experts, gates), lent_weights<S>(run->layout(), weights),
+    run->backward(assignments(offsets, experts, gates), external_weights<S>(run->layout(), weights),
                   rows_of<S>("x", x, width, kept_x), rows_of<S>("the gradient of y", dy[0], width, kept_dy),
                   all_rows<S>(dx, width), {numbers_of<C>(dgates), static_cast<index_t>(dgates.numel())}, sums.into,
                   scratch);

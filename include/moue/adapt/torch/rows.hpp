@@ -98,7 +98,7 @@ inline workspace scratch_in(const at::Tensor& bytes) {
 
 /// The memory of tensors as weights: what lies there when they are used, not a copy.
 template <Storage S>
-parameters<S> lent_weights(const std::shared_ptr<const parameter_layout>& layout, at::TensorList tensors) {
+parameters<S> external_weights(const std::shared_ptr<const parameter_layout>& layout, at::TensorList tensors) {
   require(
       static_cast<index_t>(tensors.size()) == layout->tensors(), in_torch,
       [&] {

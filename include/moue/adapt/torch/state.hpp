@@ -119,7 +119,7 @@ struct torch_trip_state : torch::CustomClassHolder {
       auto position = stood;
       // What nobody armed and whose state nobody read is as if it had not run.
       if (way.counts == nullptr && !way.dstate.defined()) position.next = position.reached = layer + 1;
-      way.run = std::make_unique<torch_run<S>>(bytes(), lent_weights<S>(model->layout(), weights));
+      way.run = std::make_unique<torch_run<S>>(bytes(), external_weights<S>(model->layout(), weights));
       auto& run = *way.run;
       run.pass = model->resume(run.weights, options, run.scratch, position, sides());
       const auto dstate = run.pass->dstate_out();
