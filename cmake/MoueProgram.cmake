@@ -10,10 +10,18 @@ function(moue_program target)
   endif()
 endfunction()
 
+# Returns from the file or function that calls it if MOUE_TESTS_LEFT_OUT names the test.
+macro(moue_return_if_left_out test)
+  if("${test}" MATCHES "^(${MOUE_TESTS_LEFT_OUT})$")
+    return()
+  endif()
+endmacro()
+
 # moue_example(<name> <source>...): an executable that is also the test `example.<name>`. Where <name>.expected exists
 # the output has to equal it, byte for byte; fused multiply-adds would change the digits from machine to machine. Sources
-# that read files are left out where moue::io is.
+# that read files are left out where moue::io is, and all that MOUE_TESTS_LEFT_OUT names.
 function(moue_example name)
+  moue_return_if_left_out(example.${name})
   if(NOT TARGET moue::io)
     foreach(source IN LISTS ARGN)
       file(STRINGS ${source} io_include REGEX "#include <moue/io[./]" LIMIT_COUNT 1)

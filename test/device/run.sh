@@ -4,8 +4,9 @@
 #
 # Usage: test/device/run.sh
 # All of the CUDA backend that can be tested without a device: every emulated suite with the shared memory of three
-# generations of devices, in KB a block, and what nvcc made of the kernels (gates.py). Needs the CUDA Toolkit; takes
-# cuobjdump from PyPI where the toolkit has none. The last line reads "N passed, N failed".
+# generations of devices, in KB a block; nvcc compiles all tests and benchmarks that a device would run, and gates.py reads
+# the kernels. Needs the CUDA Toolkit; takes cuobjdump from PyPI where the toolkit has none. The last line reads
+# "N passed, N failed".
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit
 jobs=${JOBS:-$(nproc)}
@@ -31,7 +32,8 @@ check() {
 
 build_all() {
   cmake --preset device &&
-    cmake --build $build -j "$jobs" --target emulated_tests example_gpu_layer bench_gpu_products
+    cmake --build $build -j "$jobs" --target emulated_tests test_cuda_device example_gpu_layer \
+      bench_gpu_products bench_gpu_layer bench_gpu_stack
 }
 
 # suites KB: every emulated suite, each of which counts as one test; one that was skipped, as failed.

@@ -12,13 +12,8 @@
 #include <cstring>
 #include <new>
 
-#if defined(__SANITIZE_ADDRESS__)
-#define MOUE_TEST_ASAN
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define MOUE_TEST_ASAN
-#endif
-#endif
+#include "address_sanitizer.hpp"
+
 #if defined(MOUE_TEST_ASAN)
 #include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>

@@ -19,6 +19,7 @@
 #include <stop_token>
 #include <thread>
 
+#include "address_sanitizer.hpp"
 #include "child.hpp"
 #include "compositions.hpp"
 #include "large_stack.hpp"
@@ -110,6 +111,8 @@ TEST_CASE("a child that merely ends does not wait for its parent's threads") {
   }
 }
 
+// AddressSanitizer's allocator does not release its locks in a child: one that another thread held stays taken.
+#if !defined(MOUE_TEST_ASAN)
 TEST_CASE("a fork while another thread runs") {
   const moue::cpu backend(3);
   const auto expected = result_on(moue::cpu{});
@@ -124,6 +127,7 @@ TEST_CASE("a fork while another thread runs") {
           }) == 0);
   stop = true;
 }
+#endif
 
 TEST_CASE("a run that the process is forked in cannot end in the child, and says so") {
   moue::detail::thread_pool pool(3);

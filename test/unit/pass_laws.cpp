@@ -6,10 +6,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
-#include <memory>
 #include <numeric>
-#include <span>
 #include <tuple>
 #include <vector>
 
@@ -17,7 +14,7 @@
 #include "moue/backend/reference.hpp"
 #include "pass_laws.hpp"
 
-// Any cut of the depth, a pass taken apart, put down and picked up, or gone back over twice: the bits of the whole.
+// Any cut of the depth, a pass taken apart, or gone back over twice: the bits of the whole.
 
 namespace {
 
@@ -32,66 +29,6 @@ test::model_pointer<double> on(bool threads) {
 
 std::vector<double> router_gradient(const whole_host& host) {
   return test::to_vector(host.gradients["layers.0.router.weight"]);
-}
-
-/// Put down within every layer, between route and run or between the halves of backward, with everything that was there before
-/// gone; at `places` of the 64 ways in which a block can begin.
-void check_put_down(const test::any_model<double>& model, moue::pass_options options, std::size_t places) {
-  whole_host whole(model);
-  run_whole(whole, options);
-  options.tokens = whole.tokens;
-  const std::size_t bytes = model.workspace_bytes(options);
-  for (std::size_t shift = 0; shift < places; ++shift) {
-    CAPTURE(shift);
-    whole_host host(model);
-    auto memory = std::make_unique<std::vector<std::byte>>(bytes + 64);
-    auto block = std::make_unique<moue::workspace>(std::span(*memory).first(bytes));
-    auto weights = std::make_unique<moue::parameters<double>>(host.weights);
-    auto pass = model.start(*weights, options, *block);
-    std::size_t moves = 0;
-    const auto move = [&] {
-      const auto position = moue::pass_position::from_bytes(pass->position().to_bytes());
-      CHECK(position == pass->position());
-      auto next_memory = std::make_unique<std::vector<std::byte>>(bytes + 64);
-      auto next = std::make_unique<moue::workspace>(std::span(*next_memory).subspan((shift + 7 * moves++) % 64, bytes));
-      const auto from = block->bytes(), to = next->bytes();
-      int addresses = 0;
-      test::each_address(from, *weights, host.gradients, *memory, [&](std::uintptr_t) { ++addresses; });
-      CHECK(addresses == 0);
-      std::memcpy(to.data(), from.data(), std::min(from.size(), to.size()));
-      pass.reset();
-      std::fill(memory->begin(), memory->end(), std::byte{0xff});
-      memory = std::move(next_memory);
-      block = std::move(next);
-      weights = std::make_unique<moue::parameters<double>>(host.weights);
-      pass = model.resume(*weights, options, *block, position, host.inputs());
-      if (options.external_inputs)
-        for (moue::index_t l = 0; l < position.reached + (position.halfway && !position.backward ? 1 : 0); ++l)
-          pass->rebind_input(l, {host.view(host.at(l)), {}});
-    };
-    pass->begin(host.tokens, host.inputs());
-    for (moue::index_t l = 0; l < model.layers(); ++l) {
-      const auto x = host.view(host.at(l));
-      pass->route(l, x);
-      move();
-      whole_host::numbers y(host.input.size());
-      pass->run(l, x, pass->assignments(l), host.view(y));
-      host.leave(l, y);
-      if (l % 2 == 1) move();
-    }
-    pass->arm();
-    for (moue::index_t l = model.layers(); l-- > 0;) {
-      if (l % 2 == 0) move();
-      auto dy = host.enter_backward(l);
-      whole_host::numbers dgates(static_cast<std::size_t>(pass->assignments(l).entries())), router(dy.size());
-      pass->run_backward(l, host.view(dy), host.view(dy), {dgates.data(), std::ssize(dgates)}, host.gradients);
-      move();
-      pass->route_backward(l, {dgates.data(), std::ssize(dgates)}, host.view(router), host.gradients);
-      for (std::size_t i = 0; i < dy.size(); ++i) dy[i] += router[i];
-      host.leave_backward(dy);
-    }
-    CHECK(host.same_bits_as(whole));
-  }
 }
 
 /// Rows `stride` elements apart, in memory that shows what was written between them.
@@ -200,13 +137,6 @@ TEST_CASE("a pass taken apart has the bits of the whole") {
 TEST_CASE("backward again over what was saved has the same bits") {
   test::check_backward_again(*on(false));
   test::check_backward_again(*on(true));
-}
-
-TEST_CASE("a pass that is put down goes on at any address with the same bits") {
-  check_put_down(*on(false), {}, 64);
-  check_put_down(*on(false), {.external_inputs = true}, 2);
-  check_put_down(*on(true), {}, 2);
-  check_put_down(*on(true), {.external_inputs = true}, 1);
 }
 
 TEST_CASE("rows may lie any distance apart") {

@@ -10,13 +10,16 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <memory>
+#include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "message_of.hpp"
 #include "moue/backend/cpu.hpp"
 #include "moue/backend/reference.hpp"
-#include "whole.hpp"
+#include "pass_laws.hpp"
 
 namespace {
 
@@ -51,6 +54,101 @@ void check_moves(const test::model_pointer<double>& here, const test::model_poin
   CHECK(host.same_bits_as(whole));
 }
 
+/// Put down within every layer, between route and run or between the halves of backward, with everything that was there before
+/// gone; at `places` of the 64 ways in which a block can begin.
+void check_put_down(const test::any_model<double>& model, moue::pass_options options, std::size_t places) {
+  whole_host whole(model);
+  test::run_whole(whole, {.external_inputs = options.external_inputs});
+  options.tokens = whole.tokens;
+  const std::size_t bytes = model.workspace_bytes(options);
+  for (std::size_t shift = 0; shift < places; ++shift) {
+    CAPTURE(shift);
+    whole_host host(model);
+    auto memory = std::make_unique<std::vector<std::byte>>(bytes + 64);
+    auto block = std::make_unique<moue::workspace>(std::span(*memory).first(bytes));
+    auto weights = std::make_unique<moue::parameters<double>>(host.weights);
+    auto pass = model.start(*weights, options, *block);
+    std::size_t moves = 0;
+    const auto move = [&] {
+      const auto position = moue::pass_position::from_bytes(pass->position().to_bytes());
+      CHECK(position == pass->position());
+      auto next_memory = std::make_unique<std::vector<std::byte>>(bytes + 64);
+      auto next = std::make_unique<moue::workspace>(std::span(*next_memory).subspan((shift + 7 * moves++) % 64, bytes));
+      const auto from = block->bytes(), to = next->bytes();
+      int addresses = 0;
+      test::each_address(from, *weights, host.gradients, *memory, [&](std::uintptr_t) { ++addresses; });
+      CHECK(addresses == 0);
+      std::memcpy(to.data(), from.data(), std::min(from.size(), to.size()));
+      pass.reset();
+      std::fill(memory->begin(), memory->end(), std::byte{0xff});
+      memory = std::move(next_memory);
+      block = std::move(next);
+      weights = std::make_unique<moue::parameters<double>>(host.weights);
+      pass = model.resume(*weights, options, *block, position, host.inputs());
+      if (options.external_inputs)
+        for (moue::index_t l = 0; l < position.reached + (position.halfway && !position.backward ? 1 : 0); ++l)
+          pass->rebind_input(l, {host.view(host.at(l)), host.view(host.at(l))});
+    };
+    pass->begin(host.tokens, host.inputs());
+    for (moue::index_t l = 0; l < model.layers(); ++l) {
+      const auto x = host.view(host.at(l));
+      pass->route(l, x);
+      move();
+      whole_host::numbers y(host.input.size());
+      pass->run(l, x, pass->assignments(l), host.view(y));
+      host.leave(l, y);
+      if (l % 2 == 1) move();
+    }
+    pass->arm();
+    for (moue::index_t l = model.layers(); l-- > 0;) {
+      if (l % 2 == 0) move();
+      auto dy = host.enter_backward(l);
+      whole_host::numbers dgates(static_cast<std::size_t>(pass->assignments(l).entries())), router(dy.size());
+      pass->run_backward(l, host.view(dy), host.view(dy), {dgates.data(), std::ssize(dgates)}, host.gradients);
+      move();
+      pass->route_backward(l, {dgates.data(), std::ssize(dgates)}, host.view(router), host.gradients);
+      for (std::size_t i = 0; i < dy.size(); ++i) dy[i] += router[i];
+      host.leave_backward(dy);
+    }
+    CHECK(host.same_bits_as(whole));
+  }
+}
+
+/// The gradients of the routers, and of what was routed, where somebody else ran the experts of all layers; put down after
+/// each step if `moves`.
+auto ran_elsewhere(const test::any_model<double>& model, bool moves) {
+  whole_host host(model);
+  const moue::pass_options options{.tokens = host.tokens};
+  moue::workspace block = room(model, options);
+  auto pass = model.start(host.weights, options, block);
+  const auto move = [&] {
+    if (!moves) return;
+    moue::workspace next = moved(block, room(model, options));
+    pass = model.resume(host.weights, options, next, pass->position(), host.inputs());
+    const auto left = block.bytes();
+    std::fill(left.begin(), left.end(), std::byte{0xff});
+    block = std::move(next);
+  };
+  pass->begin(host.tokens, host.inputs());
+  for (moue::index_t l = 0; l < model.layers(); ++l) {
+    const auto assignments = pass->route(l, host.view(host.at(l)));
+    move();
+    pass->ran(l, moves ? pass->assignments(l) : assignments);
+    host.leave(l, host.at(l));
+    move();
+  }
+  pass->arm();
+  for (moue::index_t l = model.layers(); l-- > 0;) {
+    const auto entries = pass->assignments(l).entries();
+    const auto dgates = test::noise_vector(static_cast<std::uint64_t>(l), entries);
+    whole_host::numbers dx(host.input.size());
+    pass->route_backward(l, {dgates.data(), entries}, host.view(dx), host.gradients);
+    move();
+    host.dx.insert(host.dx.end(), dx.begin(), dx.end());
+  }
+  return host;
+}
+
 /// Logits from the token's id and label.
 struct by_side_inputs {
   template <class C>
@@ -73,6 +171,24 @@ struct by_side_inputs {
 };
 
 }  // namespace
+
+TEST_CASE("a pass that is put down goes on at any address with the same bits") {
+  const auto serial = test::erase<double>(test::whole_mixture(moue::reference{}));
+  const auto threads = test::erase<double>(test::whole_mixture(moue::cpu{2}));
+  check_put_down(*serial, {}, 64);
+  for (const auto* model : {serial.get(), threads.get()})
+    for (const bool apart : {false, true})
+      for (const bool external : {false, true})
+        check_put_down(*model, {.router_input = apart, .external_inputs = external}, 2);
+}
+
+TEST_CASE("a pass whose experts somebody else runs goes on with the same bits") {
+  const auto model = test::erase<double>(test::whole_mixture(moue::reference{}));
+  const auto stays = ran_elsewhere(*model, false), moves = ran_elsewhere(*model, true);
+  CHECK(moves.same_bits_as(stays));
+  const auto router = test::to_vector(stays.gradients["layers.0.router.weight"]);
+  CHECK(std::any_of(router.begin(), router.end(), [](double g) { return g != 0; }));
+}
 
 TEST_CASE("a pass goes on with another number of threads, to the same bits") {
   const auto one = test::erase<double>(test::whole_mixture(moue::cpu{1}));
