@@ -80,7 +80,7 @@ once+='|load_.*|muon|parameters|parity_.*|pass_(edits|resume|steps)|report.*|rou
 once+='|train_resident|user_policies|view_of|example\.([a-l].*|mixed.*|[n-p].*|[r-z].*)'
 
 # Whole models on the CUDA backend, emulated and compiled, which are slow: --device has them.
-whole_models='cuda_(corners|stack|storage|ties|user_policies)|(stored|user)_device|example\.gpu_layer'
+whole_models='cuda_(corners|stack|storage|ties|user_policies)|(stored|user)_device|device_models|example\.gpu_layer'
 
 # CUDA is built where asked for, and a change has to pass that wherever there is a compiler for it.
 configure_and_build() {

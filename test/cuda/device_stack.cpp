@@ -5,11 +5,14 @@
 
 #include <doctest/doctest.h>
 
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "compositions.hpp"
 #include "compositions_device.hpp"
 #include "moue/backend/reference.hpp"
 #include "stack_agreement.hpp"
-#include "stored.hpp"
-#include "user_mixtures.hpp"
 
 namespace {
 
@@ -53,17 +56,5 @@ TEST_CASE("two runs give the same bits") {
     CHECK(test::same_bits(first.dx, second.dx));
     CHECK(test::same_bits(first.gradients, second.gradients));
     CHECK(first.loss == second.loss);
-  }
-}
-
-TEST_CASE("16-bit weights and activations") {
-  test::check_against_double(test::stored_on_device<moue::bf16>(), 0x1p-8, 8 * 0x1p-8, test::inside::rounded);
-  test::check_against_double(test::stored_on_device<float>(), 1e-5, 1e-5);
-}
-
-TEST_CASE("policies of a user") {
-  for (const auto name : test::user::mixtures) {
-    CAPTURE(name);
-    test::user::check(name, test::user_on_device(name));
   }
 }
