@@ -104,12 +104,25 @@ TEST_CASE("the published config.json of families whose saved one says less") {
   const layout_sizes later{6, 5, 3, 3, {1, 2}};
   auto hunyuan = renamed(qwen(later), "mlp.gate.weight", "mlp.gate.wg.weight");
   add_shared(hunyuan, later, "mlp.shared_mlp.");
-  const json hunyuan_config{
-      {"model_type", "hunyuan_v1_moe"}, {"num_hidden_layers", 3},   {"num_experts", 3},
-      {"num_shared_expert", {1, 1, 1}}, {"moe_topk", {2, 2, 2}},    {"moe_intermediate_size", {5, 5, 5}},
-      {"moe_layer_num_skipped", 1},     {"moe_drop_tokens", false}, {"moe_random_routing_dropped_token", false},
-      {"norm_topk_prob", true},         {"use_mixed_mlp_moe", true}};
+  const json hunyuan_config{{"model_type", "hunyuan_v1_moe"},
+                            {"num_hidden_layers", 3},
+                            {"num_experts", 3},
+                            {"num_shared_expert", {1, 1, 1}},
+                            {"moe_topk", {2, 2, 2}},
+                            {"moe_intermediate_size", {5, 5, 5}},
+                            {"moe_layer_num_skipped", 1},
+                            {"moe_drop_tokens", false},
+                            {"moe_random_routing_dropped_token", false},
+                            {"norm_topk_prob", true},
+                            {"use_mixed_mlp_moe", true},
+                            {"group_limited_greedy", false},
+                            {"n_group", false},
+                            {"topk_group", false},
+                            {"routed_scaling_factor", false}};
   read(hunyuan, hunyuan_config, "moe_drop_tokens", true);
+  for (const char* key : {"group_limited_greedy", "n_group", "topk_group", "routed_scaling_factor"})
+    CHECK(refusal(hunyuan, with(hunyuan_config, key, true)) ==
+          doctest::Contains(("'" + std::string(key) + "' is not false").c_str()));
   CHECK(refusal(hunyuan, with(hunyuan_config, "moe_layer_num_skipped", 2)) ==
         doctest::Contains("by config.json layer 1 is dense"));
   const json dots{{"model_type", "dots1"},       {"num_hidden_layers", 2}, {"first_k_dense_replace", 0},
