@@ -20,6 +20,7 @@
 #include "moue/io/layouts/coded_matrix.hpp"
 #include "moue/io/layouts/moe_writer.hpp"
 #include "moue/io/layouts/recognise.hpp"
+#include "moue/io/low_precision.hpp"
 
 namespace {
 
@@ -72,6 +73,25 @@ void decode(const io::moe_slice& s, const io::coded_tensors& coded, const auto& 
   io::decode_rows(m, 0, std::span(numbers));
 }
 
+/// Decodes the slice's lines as a checkpoint does, from as many bytes as its tensors have.
+void decode_mxfp4(const io::moe_slice& s) {
+  constexpr std::uint64_t most = 1 << 14, block = io::mxfp4_block;
+  std::uint64_t count = 1;
+  for (const auto size : s.shape) {
+    if (size > most) return;
+    count *= size;
+    if (count > most) return;
+  }
+  std::vector<std::byte> blocks(count / 2), scales(count / block);
+  for (std::size_t i = 0; i < blocks.size(); ++i) blocks[i] = static_cast<std::byte>(i * 97 + 31);
+  for (std::size_t i = 0; i < scales.size(); ++i) scales[i] = static_cast<std::byte>(i * 41 + 7);
+  std::vector<float> numbers(static_cast<std::size_t>(s.line()) * static_cast<std::size_t>(s.lines()));
+  const std::uint64_t first = s.first / block, many = numbers.size() / block;
+  demand(s.first % block == 0 && numbers.size() % block == 0 && first + many <= scales.size());
+  io::decode_mxfp4(std::span(std::as_const(blocks)).subspan(first * (block / 2), many * (block / 2)),
+                   std::span(std::as_const(scales)).subspan(first, many), std::span(numbers));
+}
+
 void check_slice(const io::moe_description& d, const std::map<std::string_view, const io::tensor_entry*>& tensors,
                  const io::moe_slice& s) {
   demand(s.rows > 0 && s.cols > 0 && s.offset + s.step * (s.rows - 1) < s.outer);
@@ -95,6 +115,7 @@ void check_slice(const io::moe_description& d, const std::map<std::string_view, 
     demand(shape.size() == s.shape.size() + 1 && shape.back() == 16);
     shape.pop_back();
     shape.back() *= 32;
+    decode_mxfp4(s);
   }
   auto wanted = s.shape;
   for (auto* one : {&shape, &wanted})

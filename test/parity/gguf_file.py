@@ -32,7 +32,7 @@ def blocks(name, rows, cols):
     for at in SCALES.get(name, []):
         raw[:, at:at + 2] = random.standard_normal((len(raw), 1)).astype(numpy.float16).view(numpy.uint8)
     if name == "MXFP4":
-        raw[:, 0] = random.integers(100, 150, len(raw))
+        raw[:, 0] = random.integers(0, 253, len(raw))  # from subnormal numbers to the largest that a float holds
     return raw.reshape(rows, -1)
 
 
