@@ -40,12 +40,12 @@ struct openmp_threads {
 };
 
 constexpr moue::index_t tokens = 300, width = 32;
-const moue::mixture model{moue::swiglu{.width = width, .hidden = 64}, moue::shared_pool{.depth = 2, .pool = 4},
-                          moue::universal_router(2)};
+const moue::mixture network{moue::swiglu{.width = width, .hidden = 64}, moue::shared_pool{.depth = 2, .pool = 4},
+                            moue::universal_router(2)};
 
 /// The output of all layers and, behind it, the gradient of the input and of the first expert.
 std::vector<float> train(const moue::parameters<float>& weights, const moue::cpu& backend) {
-  const auto there = model.on(backend);
+  const auto there = network.on(backend);
   const moue::pass_options options{.tokens = tokens};
   moue::workspace scratch(there.workspace_bytes<float>(options));
   moue::gradients<float> gradients(there.layout());
@@ -65,7 +65,7 @@ std::vector<float> train(const moue::parameters<float>& weights, const moue::cpu
 const char* yes(bool holds) { return holds ? "yes" : "no"; }
 
 int main() {
-  const auto weights = model.initialize<float>(1);
+  const auto weights = network.initialize<float>(1);
   const auto expected = train(weights, moue::cpu{4});
   std::printf("%-8s %-12s %-22s %s\n", "threads", "same bits", "inside its own tasks", "in a forked child");
 
