@@ -44,6 +44,9 @@ double distance(const float* got, const std::vector<float>& want) {
   return most;
 }
 
+/// A difference as a share of the largest number; none at all is none of nothing, too.
+double share(double difference, double most) { return difference == 0 ? 0 : difference / most; }
+
 std::string last_name(std::string_view name) { return std::string(name.substr(name.rfind('.') + 1)); }
 
 /// Both sides compute in single precision, in different orders of sums of some hundred terms: 1e-5 of the largest
@@ -101,7 +104,7 @@ differences compare(const io::public_mixture<>& model, const moue::parameters<fl
     const auto x = answer(layer, "x"), y = answer(layer, "y");
     pass.forward(layer, {x.data(), tokens, width}, {out.data(), tokens, width});
     CHECK(distance(out.data(), y) <= output_tolerance * largest(y));
-    found.outputs = larger(found.outputs, distance(out.data(), y) / largest(y));
+    found.outputs = larger(found.outputs, share(distance(out.data(), y), largest(y)));
   }
   moue::gradients<float> gradients(model.layout());
   pass.arm();
@@ -110,7 +113,7 @@ differences compare(const io::public_mixture<>& model, const moue::parameters<fl
     const auto dy = answer(layer, "dy"), dx = answer(layer, "dx");
     pass.backward(layer, {dy.data(), tokens, width}, {out.data(), tokens, width}, gradients);
     CHECK(distance(out.data(), dx) <= gradient_tolerance * largest(dx));
-    found.gradients = larger(found.gradients, distance(out.data(), dx) / largest(dx));
+    found.gradients = larger(found.gradients, share(distance(out.data(), dx), largest(dx)));
   }
 
   std::map<std::string, double> scale;  // of all tensors that play one role
@@ -125,7 +128,7 @@ differences compare(const io::public_mixture<>& model, const moue::parameters<fl
       const auto got = gradient_of(gradients, *model.layout(), candidates, key.substr(5));
       REQUIRE(got.values.size() == want.size());
       CHECK(distance(got.values.data(), want) <= gradient_tolerance * scale.at(last_name(key)));
-      found.gradients = larger(found.gradients, distance(got.values.data(), want) / scale.at(last_name(key)));
+      found.gradients = larger(found.gradients, share(distance(got.values.data(), want), scale.at(last_name(key))));
       compared += got.tensors;
     }
   for (const auto& info : *model.layout()) trained += info.trained && info.size() > 0 ? 1 : 0;
@@ -162,6 +165,9 @@ TEST_CASE("what is no number is beyond every tolerance, wherever it stands") {
     CHECK(std::isnan(distance(got.data(), {1, 2, 4})));
     CHECK(std::isnan(largest(got)));
   }
+  CHECK(share(0, 0) == 0);  // a role whose gradients are all zero
+  CHECK(std::isinf(share(1, 0)));
+  CHECK(std::isnan(share(none, 0)));
   CHECK(std::isnan(larger(none, 1)));
   CHECK(std::isnan(larger(1, none)));
 }
