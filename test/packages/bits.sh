@@ -51,8 +51,8 @@ two_versions() {
   rm -rf versions && mkdir -p versions/new && cd versions
   cp -r "$root/include" "$root/cmake" new
   sed -i 's/version_minor = [0-9]*/version_minor = 99/' new/include/moue/version.hpp
-  sed -i '/^struct tensor_info {/,/^};/s/^};/  long added[8] = {};\n};/' new/include/moue/parameter.hpp
-  grep -q 'added\[8\]' new/include/moue/parameter.hpp
+  sed -i '/^struct tensor_info {/,/^};/s/^};/  long added[8] = {};\n};/' new/include/moue/parameter/layout.hpp
+  grep -q 'added\[8\]' new/include/moue/parameter/layout.hpp
   python3 new/cmake/inline_namespace.py new/include
   local flags=(-std=c++20 -O0 -pthread -isystem "$eigen" -I"$consume") minor
   minor=$(grep -oP 'version_minor = \K\d+' "$root/include/moue/version.hpp")

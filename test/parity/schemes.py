@@ -5,9 +5,9 @@
 Usage: schemes.py [FILE]        (default: test/data/schemes/schemes.safetensors beside this folder)
 
 Codes and scales are random bits: every code occurs. Decoders: compressed-tensors for its formats, AutoGPTQ's and AutoAWQ's
-own for theirs (`pip install compressed-tensors; pip install --no-deps auto-gptq autoawq`). Tiles of fp8 have torch's codes
-and a scaling of our own, ModelOpt's scale of the whole is our own too: these two have no foreign decoder. They are given
-scales in single precision, so that their products are exact, or rounded once.
+own for theirs (`pip install compressed-tensors; pip install --no-deps auto-gptq autoawq`), transformers' for tiles of fp8 and
+for gpt-oss. ModelOpt's scale of the whole is our own: it has no foreign decoder. Scales are given in single precision where
+a decoder multiplies in the type of its scales, so that products are exact, or rounded once.
 
 Tensors: `<case>/<part>.<piece>` with part `gate` [16, 32] or, where its blocks are short enough, `down` [32, 16], named as
 in checkpoints, and `<case>/<part>.expected`.
@@ -26,6 +26,8 @@ from compressed_tensors.compressors.nvfp4.base import NVFP4PackedCompressor
 from compressed_tensors.compressors.pack_quantized.base import PackedQuantizationCompressor
 from compressed_tensors.quantization import QuantizationArgs, QuantizationScheme
 from safetensors.torch import save_file
+from transformers.integrations.finegrained_fp8 import _dequantize_fp8_weight
+from transformers.integrations.mxfp4 import convert_moe_packed_tensors
 
 GATE, DOWN = (16, 32), (32, 16)
 generator = torch.Generator().manual_seed(5)
@@ -70,9 +72,16 @@ def compressed(compressor, pieces, **arguments):
 
 def by_tiles(shape, tile, scale):
     codes = fp8(shape)
-    each = scale.view(torch.uint8).double().sub(127).exp2() if scale.dtype == torch.uint8 else scale.double()
-    each = each.repeat_interleave(tile[0], 0)[:shape[0]].repeat_interleave(tile[1], 1)[:, :shape[1]]
-    return {"weight": codes, "weight_scale_inv": scale, "expected": (codes.double() * each).float()}
+    factors = scale.view(torch.float8_e8m0fnu).float() if scale.dtype == torch.uint8 else scale
+    return {"weight": codes, "weight_scale_inv": scale,
+            "expected": _dequantize_fp8_weight(codes, factors, list(tile), torch.float32)}
+
+
+def gpt_oss(rows, cols):
+    pieces = {"blocks": bits((1, rows, cols // 32, 16), torch.uint8),
+              "scales": integers(100, 150, (1, rows, cols // 32), torch.uint8)}
+    expected = convert_moe_packed_tensors(pieces["blocks"], pieces["scales"], dtype=torch.float32)
+    return pieces | {"expected": expected.transpose(1, 2)}
 
 
 def grid(shape, tile):
@@ -160,6 +169,7 @@ def cases():
     yield "gptq_ordered", gptq(GATE, 8, True), None
     yield "gptq_8", gptq(GATE, 16, width=8), None
     yield "awq", awq(GATE, 16), awq(DOWN, 8)
+    yield "gpt_oss", gpt_oss(5, 96), None
 
 
 def main(path):

@@ -131,6 +131,10 @@ TEST_CASE("the published config.json of families whose saved one says less") {
                   {"topk_method", "noaux_tc"},   {"norm_topk_prob", true}, {"scoring_func", "noaux_tc"},
                   {"routed_scaling_factor", 2.5}};
   read(deepseek(), dots, "scoring_func", "softmax");
+  read(deepseek(), dots, "topk_method", "greedy");  // public implementations of the family route in groups all the same
+  read(deepseek(), dots, "moe_intermediate_size", 999);
+  CHECK(refusal(deepseek(), with(dots, "gating_function", "softmax")) ==
+        doctest::Contains("'gating_function', of which it is not known"));
   CHECK(refusal(qwen(), with(qwen_config, "scoring_func", "noaux_tc")) == doctest::Contains("is not the family's"));
 }
 

@@ -105,7 +105,7 @@ TEST_CASE("a config.json of another model is noticed") {
   CHECK(refusal(deepseek(), with(deepseek_config, "scoring_func", "softmax")) ==
         doctest::Contains("'scoring_func' is not the family's"));
   CHECK(refusal(deepseek(), with(deepseek_config, "topk_method", "best")) ==
-        doctest::Contains("'topk_method' is neither"));
+        doctest::Contains("'topk_method' is not 'noaux_tc'"));
   CHECK(refusal(deepseek(), with(deepseek_config, "routed_scaling_factor", 0)) ==
         doctest::Contains("'routed_scaling_factor' is 0"));
   auto v2 = make_layout("per expert", sizes);
@@ -157,6 +157,14 @@ TEST_CASE("dense layers and modules that predict later tokens are no mixtures") 
   put(all, "model.layers.4.eh_proj.weight", {6, 12}, [](const position&) { return 1.0f; });
   const auto config = with(with(qwen_config, "num_hidden_layers", 4), "mlp_only_layers", {1});
   CHECK(found(all, config).model_layers == std::vector<index_t>{0, 2, 3});
+  for (const char* stack : {"mtp.layers.", "model.mtp.layers."}) {  // a module of prediction with experts of its own
+    auto with_stack = all;
+    for (const auto& [name, tensor] : qwen())
+      if (name.starts_with("model.layers.0.")) with_stack[stack + name.substr(13)] = tensor;
+    CHECK(with_stack.size() > all.size());
+    CHECK(found(with_stack, config).prefix == "model.");
+    CHECK(found(with_stack, config).model_layers == std::vector<index_t>{0, 2, 3});
+  }
   CHECK(found(all, {}, {.family = "olmoe", .config = {}}).model_layers == std::vector<index_t>{0, 2, 3});
   CHECK(refusal(all, with(config, "mlp_only_layers", {1, 2})) ==
         doctest::Contains("by config.json layer 2 is dense, but"));

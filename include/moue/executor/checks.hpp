@@ -49,7 +49,7 @@ void check_ran(const routing<C>& r, const expert_record<C>& record) {
 }
 
 /// Widths up to here can be added up and counted in bytes.
-inline constexpr index_t largest_width = index_t{1} << 40;
+inline constexpr index_t largest_width = index_t{1} << (sizeof(index_t) > 4 ? 40 : 24);
 
 /// What an expert declares: names that tell its parameters apart, and sizes that make sense.
 inline void check_declarations(std::span<const parameter_spec> parameters, std::span<const index_t> saved,

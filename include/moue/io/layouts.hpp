@@ -252,8 +252,8 @@ struct config_keys {
   std::vector<std::string> ignored = {};      ///< keys about experts that change nothing here
 };
 
-/// A family: every layout it is found in, and what is common to them. Tensors of type fp8 with "<name>_scale_inv"
-/// beside them are decoded in every family.
+/// A family: every layout it is found in, and what is common to them. The schemes of low precision in
+/// moue/io/schemes.hpp are decoded in every family.
 struct moe_family {
   std::string name;                                             ///< of the family
   std::vector<std::string> model_types;                         ///< what config.json may call it

@@ -49,7 +49,8 @@ class layer_index {
     for (const auto& tensor : tensors) {
       entries_.emplace(tensor.name, &tensor);
       for (auto& [word, stacks] : stacks_)
-        if (const auto at = layer_of(tensor.name, word)) stacks[at->prefix][at->layer].push_back(at->rest);
+        if (const auto at = layer_of(tensor.name, word); at && !of_prediction(at->prefix))
+          stacks[at->prefix][at->layer].push_back(at->rest);
     }
   }
 

@@ -55,6 +55,8 @@ using layer_names = std::map<index_t, std::vector<std::string_view>>;
 
 /// The mark of a module that predicts later tokens: it stands among the layers but is none.
 inline constexpr std::string_view prediction_mark = "eh_proj.weight";
+/// Whether layers with these names before their word are such a module, which has a stack of its own.
+inline bool of_prediction(std::string_view prefix) { return prefix == "mtp." || prefix.ends_with(".mtp."); }
 
 /// The patterns of all parts that a layout has.
 inline std::vector<std::string> patterns(const moe_layout& layout) {

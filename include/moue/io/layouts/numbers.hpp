@@ -44,7 +44,8 @@ inline bool sounds_like_mixture(std::string_view key) {
        {"expert", "moe", "rout", "topk_", "_topk_", "grouped_topk", "scoring_func", "score_func", "swiglu"})
     if (key.find(word) != key.npos) return true;
   // Whole names: other parts of a model have activations, too.
-  for (const std::string_view name : {"n_group", "hidden_act", "hidden_activation", "mlp_hidden_act"})
+  for (const std::string_view name : {"n_group", "hidden_act", "hidden_activation", "mlp_hidden_act", "gating_function",
+                                      "gating_type", "shared_output_scale"})
     if (key == name) return true;
   return false;
 }
@@ -88,11 +89,13 @@ inline void read_groups(const config_reader& config, moe_description& d) {
                     "give a row of your own, or compose the router by hand");
     return;
   }
-  const std::string limited = d.family.group_best == 1 ? "group_limited_greedy" : "noaux_tc";
+  const bool may_be_plain = d.family.group_best == 1;
+  const std::string limited = may_be_plain ? "group_limited_greedy" : "noaux_tc";
   const auto method = config.value<std::string>("topk_method");
-  if (method.value_or(d.family.group_best == 1 ? "greedy" : limited) == "greedy") return;
+  if (may_be_plain && method.value_or("greedy") == "greedy") return;
   if (method && *method != limited)
-    config.refuse("topk_method", "is neither 'greedy' nor '" + limited + "'",
+    config.refuse("topk_method",
+                  "is " + std::string(may_be_plain ? "neither 'greedy' nor" : "not") + " '" + limited + "'",
                   "give a row of your own, or compose the router by hand");
   d.groups = needed(config, keys.groups, d);
   d.selected_groups = needed(config, keys.selected_groups, d);
@@ -160,6 +163,13 @@ inline void read_activation(const config_reader& config, moe_description& d) {
                   "compose the experts by hand, with an activation of your own");
 }
 
+/// A size that config.json gives for all layers alike; none where layers, or modalities, differ.
+inline std::optional<index_t> size_of_all(const config_reader& config, const std::string& key) {
+  const auto* at = config.find(key);
+  if (!at || (at->is_array() && (at->empty() || *at != nlohmann::json(at->size(), (*at)[0])))) return {};
+  return config.value_of_layers(key);
+}
+
 /// Compares what config.json says of sizes and of parts with what the tensors say.
 inline void compare_sizes(const config_reader& config, const moe_description& d) {
   const auto& keys = d.family.keys;
@@ -170,6 +180,10 @@ inline void compare_sizes(const config_reader& config, const moe_description& d)
   };
   for (const auto& key : keys.experts) same(key, config.value_of_layers(key), d.experts);
   for (const auto& key : keys.width) same(key, config.value<index_t>(key), d.width);
+  for (const char* key : {"moe_intermediate_size", "expert_ffn_hidden_size"})
+    same(key, size_of_all(config, key), d.hidden);
+  if (d.has(moe_part::shared_down))
+    same("shared_expert_intermediate_size", config.value<index_t>("shared_expert_intermediate_size"), d.shared_hidden);
   for (const auto& key : keys.latent) same(key, config.value<index_t>(key), d.latent);
   for (const auto& key : keys.shared) {
     const auto count = config.value_of_layers(key);
