@@ -5,7 +5,7 @@
  *
  * All numbers lie in memory of the caller. Whatever is given to a function must stay as it is for as long as the comment
  * says; nothing else is kept. A function that can fail returns a status; a failed call changed nothing but what it was to
- * write, and `moue_last_error` says in one sentence what was wrong and how to mend it. */
+ * write, and `moue_last_error` says in one sentence what was wrong and how to fix it. */
 #ifndef MOUE_C_H
 #define MOUE_C_H
 

@@ -146,9 +146,9 @@ int main(int argc, char** argv) {
                 same_bits(dx.data(), dx_of_all.data() + mine * static_cast<std::size_t>(rank), mine), 1,
                 std::abs(balance - balance_of_all) <= 1e-5f * balance_of_all};
   for (index_t i = 0; i < weights.layout().tensors(); ++i)
-    if (own_gradients.live(i))
-      same[2] = same[2] && same_bits(own_gradients[i].data, of_all[first + i].data,
-                                     static_cast<std::size_t>(weights.layout()[i].size()));
+    same[2] = same[2] && own_gradients.live(i) == of_all.live(first + i) &&
+              (!own_gradients.live(i) || same_bits(own_gradients[i].data, of_all[first + i].data,
+                                                   static_cast<std::size_t>(weights.layout()[i].size())));
   MPI_Allreduce(MPI_IN_PLACE, same, 4, MPI_INT, MPI_LAND, MPI_COMM_WORLD);
 
   bool close = true;  // routers' gradients are sums of every rank's sum, and rounded accordingly

@@ -102,8 +102,8 @@ class python_pass {
       const auto rows = moue::index_t(array.shape(0)), cols = moue::index_t(array.shape(1));
       if (rows != info.rows || cols != info.cols || (rows > 1 && array.stride(0) != cols))
         throw moue::error("python",
-                          name + " is " + moue::detail::shape_text(rows, cols) + ", not contiguous " +
-                              moue::detail::shape_text(info.rows, info.cols),
+                          name + " is [" + std::to_string(rows) + ", " + std::to_string(cols) + "], not contiguous [" +
+                              std::to_string(info.rows) + ", " + std::to_string(info.cols) + "]",
                           "give arrays with the shapes of the model's tensors, without gaps");
       result.push_back(static_cast<T*>(array.data()));
     }

@@ -122,8 +122,9 @@ class mixture {
   void start(const parameters<S>&& weights, const pass_options& options, workspace& scratch) const = delete;
 
   /// Goes on with a pass that was put down, here or elsewhere: `scratch` holds a copy of the `bytes` of its workspace (as
-  /// many as there is room for, if the number of threads is another), and the options are the same. What a pass only views is given again: weights, token ids and labels of the batch
-  /// (the mask lies in the workspace), and external inputs by `pass::rebind_input`.
+  /// many as there is room for, if the number of threads is another), and the options are the same. What a pass only
+  /// views is given again: weights, token ids and labels of the batch (the mask lies in the workspace), and external
+  /// inputs by `pass::rebind_input`.
   template <Storage S>
   pass<mixture, S> resume(const parameters<S>& weights, const pass_options& options, workspace& scratch,
                           const pass_position& position, const side_inputs& inputs = {}) const& {

@@ -3,7 +3,7 @@
 #pragma once
 
 /// @file
-/// What a pass is started with, what a batch brings, and where a pass stands: plain data.
+/// What a pass is started with, what a batch brings, and where a pass stands.
 
 #include <algorithm>
 #include <cstddef>
@@ -34,7 +34,7 @@ struct pass_options {
   index_t entries = 0;  ///< the most entries of a routing given to `run`, if that is more than the router makes
 };
 
-/// Where a pass stands: plain data. With the bytes of its workspace it is all of a pass, but for what `resume` is given
+/// Where a pass stands: a value, which `to_bytes` turns into what a file can hold. With the bytes of its workspace it is all of a pass, but for what `resume` is given
 /// again.
 struct pass_position {
   index_t tokens = 0;        ///< rows of the batch

@@ -3,7 +3,7 @@
 #pragma once
 
 /// @file
-/// Rows of tokens that are found by index: what experts read, without a copy per row.
+/// Rows of tokens that are found by index: what experts read.
 
 #include <algorithm>
 #include <cstdint>
@@ -17,7 +17,8 @@
 namespace moue::inline v0_1 {
 
 /// A read-only matrix `[rows, cols]` whose row `i` is row `row_token[i]` of `of`, stored as `T` and read as `C`. Products
-/// take it where they take a matrix and look rows up while they load; row functors read `x(i, j)`. Owns nothing.
+/// take it where they take a matrix, and look rows up while they load or gather them first, as `cpu` and `cuda` do; row
+/// functors read `x(i, j)`. Owns nothing.
 template <class T, class C = compute_t<T>>
 struct token_rows {
   using stored_type = T;  ///< what the rows are stored as

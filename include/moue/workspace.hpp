@@ -41,9 +41,10 @@ inline index_t checked_product(index_t a, index_t b, std::string_view purpose) {
 /// A block of scratch bytes, owned or in external memory, which the caller provides. Sizes come from
 /// `mixture::workspace_bytes`; the library allocates nothing else while a pass runs. Movable, not copyable. An external
 /// block may start anywhere: `bytes` begins at its first multiple of 64 (up to 63 bytes are lost, which
-/// `workspace_bytes` already counts). What lies in `bytes` is laid out relative to its start and holds no addresses, so
-/// that it may be copied to the `bytes` of another workspace. Passes that live at the same time need one each: two over one
-/// workspace overwrite each other's numbers. Empty once it was moved from.
+/// `workspace_bytes` already counts). What lies in `bytes` is laid out relative to its start and holds no addresses but
+/// for lists of a device, which are sent anew, so that it may be copied to the `bytes` of another workspace. Passes that
+/// live at the same time need one each: two over one workspace overwrite each other's numbers. Empty once it was moved
+/// from.
 class workspace {
  public:
   static constexpr std::size_t alignment = 64;  ///< bytes; where `bytes` and every piece of an `arena` begin

@@ -93,11 +93,11 @@ TEST_CASE("topologies that break their laws") {
   check_throws(lower({0, {{0}}}), where, "it has 0 experts", "give it between 1 and 2147483647");
   check_throws(lower({moue::index_t{1} << 31, {{0}}}), where, "it has 2147483648 experts",
                "give it between 1 and 2147483647");
-  check_throws(lower({3, {{0}, {1, 3}}}), where, "layer 1 names expert 3", "emit ids from 0 to experts() - 1");
-  check_throws(lower({3, {{-1}}}), where, "layer 0 names expert -1", "emit ids from 0 to experts() - 1");
+  check_throws(lower({3, {{0}, {1, 3}}}), where, "layer 1 names expert 3", "append ids from 0 to experts() - 1");
+  check_throws(lower({3, {{-1}}}), where, "layer 0 names expert -1", "append ids from 0 to experts() - 1");
   check_throws(lower({3, {{0}, {2, 1, 2}}}), where, "layer 1 names expert 2 twice",
-               "emit each expert once per layer (a window must not be wider than its ring)");
-  check_throws(lower({3, {{0}, {}}}), where, "layer 1 has no candidate", "emit at least one expert for every layer");
+               "append each expert once per layer (a window must not be wider than its ring)");
+  check_throws(lower({3, {{0}, {}}}), where, "layer 1 has no candidate", "append at least one expert for every layer");
 }
 
 TEST_CASE("mixtures whose parts do not fit") {

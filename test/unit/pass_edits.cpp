@@ -223,6 +223,6 @@ TEST_CASE("steps that are not due, and what is no longer there") {
   check_throws([&] { inference->assignments(0); }, "pass", "the assignments of layer 0 are no longer there",
                "in inference a pass shows the last layer alone: start it with mode::training, or ask before the next "
                "forward");
-  check_throws([&] { placed_pass(host, {.first = 2, .count = 3}); }, "pass", "layers 2 to 5 of 4 were asked for",
+  check_throws([&] { placed_pass(host, {.first = 2, .count = 3}); }, "pass", "3 layers from 2 on, of 4, were asked for",
                "ask for a range of the mixture's layers");
 }

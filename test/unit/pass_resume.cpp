@@ -90,6 +90,7 @@ void check_put_down(const test::any_model<double>& model, moue::pass_options opt
           pass->rebind_input(l, {host.view(host.at(l)), host.view(host.at(l))});
     };
     pass->begin(host.tokens, host.inputs());
+    move();
     for (moue::index_t l = 0; l < model.layers(); ++l) {
       const auto x = host.view(host.at(l));
       pass->route(l, x);
@@ -97,9 +98,10 @@ void check_put_down(const test::any_model<double>& model, moue::pass_options opt
       whole_host::numbers y(host.input.size());
       pass->run(l, x, pass->assignments(l), host.view(y));
       host.leave(l, y);
-      if (l % 2 == 1) move();
+      move();
     }
     pass->arm();
+    move();
     for (moue::index_t l = model.layers(); l-- > 0;) {
       if (l % 2 == 0) move();
       auto dy = host.enter_backward(l);

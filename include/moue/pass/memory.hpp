@@ -110,8 +110,8 @@ struct pass_memory {
         options.first >= 0 && options.first <= layers && (options.count < 0 || options.count <= layers - options.first),
         "pass",
         [&] {
-          return "layers " + std::to_string(options.first) + " to " + std::to_string(options.first + options.count) +
-                 " of " + std::to_string(layers) + " were asked for";
+          return (options.count < 0 ? "the layers" : std::to_string(options.count) + " layers") + " from " +
+                 std::to_string(options.first) + " on, of " + std::to_string(layers) + ", were asked for";
         },
         "ask for a range of the mixture's layers");
     first = options.first;

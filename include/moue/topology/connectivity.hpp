@@ -40,11 +40,11 @@ class connectivity {
       detail::require(
           e >= 0 && e < experts_, where,
           [&] { return "layer " + std::to_string(layer) + " names expert " + std::to_string(e); },
-          "emit ids from 0 to experts() - 1");
+          "append ids from 0 to experts() - 1");
       detail::require(
           seen[static_cast<std::size_t>(e)] != layer, where,
           [&] { return "layer " + std::to_string(layer) + " names expert " + std::to_string(e) + " twice"; },
-          "emit each expert once per layer (a window must not be wider than its ring)");
+          "append each expert once per layer (a window must not be wider than its ring)");
       seen[static_cast<std::size_t>(e)] = layer;
     };
     for (index_t layer = 0; layer < layers_; ++layer) {
@@ -57,7 +57,7 @@ class connectivity {
       detail::require(
           candidate_offsets_.back() > candidate_offsets_[static_cast<std::size_t>(layer)], where,
           [&] { return "layer " + std::to_string(layer) + " has no candidate"; },
-          "emit at least one expert for every layer");
+          "append at least one expert for every layer");
       if constexpr (detail::has_always<T>)
         topology.always(layer, [&](index_t e) {
           check(layer, e);

@@ -41,8 +41,8 @@ struct torch_run {
   workspace scratch;
   std::unique_ptr<any_pass<S>> pass;
 
-  torch_run(at::Tensor memory, parameters<S> lent)
-      : bytes(std::move(memory)), weights(std::move(lent)), scratch(scratch_in(bytes)) {}
+  torch_run(at::Tensor memory, parameters<S> external)
+      : bytes(std::move(memory)), weights(std::move(external)), scratch(scratch_in(bytes)) {}
   torch_run(const torch_run&) = delete;
   torch_run& operator=(const torch_run&) = delete;
 };
