@@ -17,6 +17,7 @@
 #include <utility>
 #include <vector>
 
+#include "moue/io/json_literals.hpp"
 #include "moue/io/layouts/coded_matrix.hpp"
 #include "moue/io/layouts/moe_writer.hpp"
 #include "moue/io/layouts/recognise.hpp"
@@ -129,7 +130,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const std::string_view text(reinterpret_cast<const char*>(data), size);
   constexpr std::string_view cut = "\n---\n";
   const auto middle = text.find(cut);
-  const auto config = nlohmann::json::parse(text.substr(0, middle), nullptr, false);
+  const auto config = nlohmann::json::parse(io::detail::with_quoted_literals(text.substr(0, middle)), nullptr, false);
   const auto entries = parse_tensors(middle == text.npos ? "" : text.substr(middle + cut.size()));
   try {
     static const io::moe_options options;  // its rows take longer to make than to try
