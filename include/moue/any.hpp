@@ -47,6 +47,7 @@ class any_pass {
   virtual index_t layers() const = 0;
   virtual index_t valid_tokens() const = 0;
   virtual void rebind(const parameters<S>& weights) = 0;
+  void rebind(const parameters<S>&&) = delete;
   virtual const pass_position& position() const = 0;
   virtual void begin(index_t tokens, const side_inputs& inputs = {}, const batch_options& options = {}) = 0;
 

@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <map>
 #include <memory>
 #include <span>
@@ -70,6 +71,18 @@ class carrier {
     send(packed.data(), to, m.rows * m.cols);
     return {to, m.rows, m.cols};
   }
+  /// A sent copy whose rows lie as far apart, with what lies between them.
+  template <class T>
+  moue::matrix_view<T> send_spaced(const moue::matrix_view<const T>& m) {
+    T* const to = make<T>(reach(m));
+    send(m.data - before(m), to, reach(m));
+    return {to + before(m), m.rows, m.cols, m.stride};
+  }
+  /// What `send_spaced` sent, back to where it came from.
+  template <class T>
+  void fetch_spaced(const moue::matrix_view<T>& from, const moue::matrix_view<T>& to) const {
+    fetch(static_cast<const T*>(from.data) - before(from), to.data - before(to), reach(to));
+  }
   template <class T>
   void fetch(const moue::matrix_view<T>& from, const moue::matrix_view<T>& to) const {
     const auto packed = fetch(static_cast<const T*>(from.data), from.rows * from.cols);
@@ -78,6 +91,16 @@ class carrier {
   }
 
  private:
+  /// Elements from the one that lies first in memory to that of the first row, and to the end.
+  template <class T>
+  static moue::index_t before(const moue::matrix_view<T>& m) {
+    return m.stride < 0 ? (1 - m.rows) * m.stride : 0;
+  }
+  template <class T>
+  static moue::index_t reach(const moue::matrix_view<T>& m) {
+    return (m.rows - 1) * std::abs(m.stride) + m.cols;
+  }
+
   Backend backend_;
   std::vector<std::unique_ptr<there<Backend>>> saved_;
 };
@@ -95,7 +118,8 @@ class carried_pass final : public any_pass<S> {
         gradients_(layout_, tensors<C>(), carrier_.template make<std::uint8_t>(layout_->tensors())),
         bytes_(model.template workspace_bytes<S>(options)),
         scratch_(std::span<std::byte>(carrier_.template make<std::byte>(static_cast<moue::index_t>(bytes_)), bytes_)),
-        it_((send_all(weights, weights_), model.start(weights_, options, scratch_))) {
+        it_((send_all(weights, weights_), model.start(weights_, options, scratch_))),
+        external_(options.external_inputs) {
     for (auto& buffer : rows_) buffer = carrier_.template make<S>(options.tokens * model.width());
     valid_ = carrier_.template make<std::uint8_t>(options.tokens);
     ids_ = carrier_.template make<std::int64_t>(options.tokens);
@@ -120,30 +144,30 @@ class carried_pass final : public any_pass<S> {
               options);
   }
   void forward(moue::index_t layer, const moue::layer_input<S>& x, moue::matrix_view<S> y) override {
-    moue::layer_input<S> sent{carrier_.send(x.experts, rows_[0]), {}};
-    if (x.router.data != nullptr) sent.router = carrier_.send(x.router, rows_[1]);
+    moue::layer_input<S> sent{input(x.experts, rows_[0]), {}};
+    if (x.router.data != nullptr) sent.router = input(x.router, rows_[1]);
     if (!state_in_.empty()) send_state(state_in_, it_.state_in());  // else it may be gone
-    const moue::matrix_view<S> out{rows_[2], y.rows, y.cols};
+    const auto out = output(y, rows_[2]);
     it_.forward(layer, sent, out);
-    carrier_.fetch(out, y);
+    fetch_output(out, y);
   }
   moue::routing<C> route(moue::index_t layer, moue::matrix_view<const S> x) override {
     if (!state_in_.empty()) send_state(state_in_, it_.state_in());  // else it may be gone
-    it_.route(layer, carrier_.send(x, rows_[0]));
+    it_.route(layer, input(x, rows_[0]));
     return assignments(layer);
   }
   moue::routing<C> replay(moue::index_t layer, moue::matrix_view<const S> x,
                           moue::matrix_view<const std::int32_t> ids) override {
     if (!state_in_.empty()) send_state(state_in_, it_.state_in());  // else it may be gone
-    it_.replay(layer, carrier_.send(x, rows_[0]),
+    it_.replay(layer, input(x, rows_[0]),
                carrier_.send(ids, carrier_.template make<std::int32_t>(ids.rows * ids.cols)));
     return assignments(layer);
   }
   void run(moue::index_t layer, moue::matrix_view<const S> x, const moue::routing<C>& r,
            moue::matrix_view<S> y) override {
-    const moue::matrix_view<S> out{rows_[2], y.rows, y.cols};
-    it_.run(layer, carrier_.send(x, rows_[0]), sent(r), out);
-    carrier_.fetch(out, y);
+    const auto out = output(y, rows_[2]);
+    it_.run(layer, input(x, rows_[0]), sent(r), out);
+    fetch_output(out, y);
   }
   void ran(moue::index_t layer, const moue::routing<C>& r) override { it_.ran(layer, sent(r)); }
 
@@ -161,32 +185,32 @@ class carried_pass final : public any_pass<S> {
   void backward(moue::index_t layer, moue::matrix_view<const S> dy, const moue::layer_gradient<S>& dx,
                 moue::gradients<C>& into) override {
     send_gradients(into);
-    const auto sent = carrier_.send(dy, rows_[0]);
-    moue::layer_gradient<S> out{{rows_[1], dx.experts.rows, dx.experts.cols}, {}};
-    if (dx.router.data != nullptr) out.router = {rows_[2], dx.router.rows, dx.router.cols};
+    const auto sent = given(dy, rows_[0]);
+    moue::layer_gradient<S> out{output(dx.experts, rows_[1]), {}};
+    if (dx.router.data != nullptr) out.router = output(dx.router, rows_[2]);
     it_.backward(layer, sent, out, gradients_);
-    carrier_.fetch(out.experts, dx.experts);
-    if (dx.router.data != nullptr) carrier_.fetch(out.router, dx.router);
+    fetch_output(out.experts, dx.experts);
+    if (dx.router.data != nullptr) fetch_output(out.router, dx.router);
     fetch_gradients(into);
   }
   void run_backward(moue::index_t layer, moue::matrix_view<const S> dy, moue::matrix_view<S> dx,
                     moue::vector_view<C> dgates, moue::gradients<C>& into) override {
     send_gradients(into);
-    const moue::matrix_view<S> out{rows_[1], dx.rows, dx.cols};
+    const auto out = output(dx, rows_[1]);
     const moue::vector_view<C> there{carrier_.template make<C>(dgates.size), dgates.size};
-    it_.run_backward(layer, carrier_.send(dy, rows_[0]), out, there, gradients_);
-    carrier_.fetch(out, dx);
+    it_.run_backward(layer, given(dy, rows_[0]), out, there, gradients_);
+    fetch_output(out, dx);
     carrier_.template fetch<C>(there.data, dgates.data, dgates.size);
     fetch_gradients(into);
   }
   void route_backward(moue::index_t layer, moue::vector_view<const C> dgates, moue::matrix_view<S> dx,
                       moue::gradients<C>& into) override {
     send_gradients(into);
-    const moue::matrix_view<S> out{rows_[1], dx.rows, dx.cols};
+    const auto out = output(dx, rows_[1]);
     C* const there = carrier_.template make<C>(dgates.size);
     carrier_.send(dgates.data, there, dgates.size);
     it_.route_backward(layer, {there, dgates.size}, out, gradients_);
-    carrier_.fetch(out, dx);
+    fetch_output(out, dx);
     fetch_gradients(into);
   }
   void rewind() override { it_.rewind(); }
@@ -227,6 +251,27 @@ class carried_pass final : public any_pass<S> {
     std::vector<C> gates, logits, state;
   };
 
+  template <class T>
+  static bool is_spaced(const moue::matrix_view<T>& m) {
+    return m.rows > 0 && m.stride != m.cols;
+  }
+  moue::matrix_view<S> given(const moue::matrix_view<const S>& m, S* to) {
+    return is_spaced(m) ? carrier_.send_spaced(m) : carrier_.send(m, to);
+  }
+  /// What the pass may read again in backward, where the next layer's must not lie then.
+  moue::matrix_view<S> input(const moue::matrix_view<const S>& x, S* to) {
+    return given(x, external_ && !is_spaced(x) ? carrier_.template make<S>(x.rows * x.cols) : to);
+  }
+  moue::matrix_view<S> output(const moue::matrix_view<S>& y, S* to) {
+    if (is_spaced(y)) return carrier_.send_spaced(moue::matrix_view<const S>(y));
+    return {to, y.rows, y.cols};
+  }
+  void fetch_output(const moue::matrix_view<S>& from, const moue::matrix_view<S>& to) const {
+    if (is_spaced(to))
+      carrier_.fetch_spaced(from, to);
+    else
+      carrier_.fetch(from, to);
+  }
   moue::depth_statistics<C> fetched(moue::depth_statistics<C> s) const {
     const auto fetch = [&](auto& views, auto& saved) {
       saved = carrier_.fetch(views.data, views.size);
@@ -303,6 +348,7 @@ class carried_pass final : public any_pass<S> {
   std::size_t bytes_;
   moue::workspace scratch_;
   moue::pass<MixtureT, S> it_;
+  bool external_;
   S* rows_[3] = {};
   std::uint8_t* valid_ = nullptr;
   std::int64_t* ids_ = nullptr;

@@ -118,6 +118,62 @@ TEST_CASE("arguments, by hand") {
   CHECK(gradient.b.leading == 4);
 }
 
+TEST_CASE("factors whose rows overlap or run backwards") {
+  constexpr moue::index_t n = 7, k = 5;
+  std::mt19937 random(8);
+  std::normal_distribution<double> normal;
+  const auto drawn = [&](moue::index_t size) {
+    std::vector<double> numbers(static_cast<std::size_t>(size));
+    for (auto& x : numbers) x = normal(random);
+    return numbers;
+  };
+  for (const moue::index_t few_rows : {0, 8})
+    for (const moue::index_t rows : {1, 6})
+      for (const moue::index_t stride : {0, 1, -1, -5, -9, 9}) {
+        CAPTURE(few_rows);
+        CAPTURE(rows);
+        CAPTURE(stride);
+        blas_runtime runtime;
+        runtime.chosen.few_rows = few_rows;
+        const auto memory = drawn((rows - 1) * std::abs(stride) + n), other = drawn(rows * n), weights = drawn(n * k);
+        const double* const first = memory.data() + (stride < 0 ? (1 - rows) * stride : 0);
+        const moue::matrix_view<const double> wide{first, rows, n, stride}, narrow{first, rows, k, stride},
+            packed{other.data(), rows, n}, w{weights.data(), n, k};
+        std::vector<double> y[3], expected[3];
+        for (auto* const results : {y, expected}) {
+          results[0].resize(static_cast<std::size_t>(rows * n));
+          results[1].resize(static_cast<std::size_t>(rows * k));
+          results[2].resize(static_cast<std::size_t>(n * k));
+        }
+        const auto compute = [&](auto& to, const auto& linear, const auto& input_gradient,
+                                 const auto& weight_gradient) {
+          linear(narrow, w, moue::matrix_view<double>{to[0].data(), rows, n});
+          input_gradient(wide, w, moue::matrix_view<double>{to[1].data(), rows, k});
+          weight_gradient(packed, narrow, moue::matrix_view<double>{to[2].data(), n, k});
+          weight_gradient(wide, narrow, moue::matrix_view<double>{to[2].data(), n, k});
+        };
+        for (const auto* const numbers : {&memory, &other, &weights}) runtime.fake->allow(*numbers);
+        for (const auto& numbers : y) runtime.fake->allow(numbers);
+        const auto groups = gpu::one_segment(rows);
+        compute(
+            y, [&](auto... factors) { gpu::linear(runtime, groups, factors...); },
+            [&](auto... factors) { gpu::input_gradient(runtime, groups, factors...); },
+            [&](auto... factors) { gpu::weight_gradient(runtime, groups, factors...); });
+        const moue::reference_operations host;
+        compute(
+            expected, [&](auto... factors) { host.linear(factors...); },
+            [&](auto... factors) { host.input_gradient(factors...); },
+            [&](auto... factors) { host.weight_gradient(factors...); });
+        for (int i = 0; i < 3; ++i) {
+          CAPTURE(i);
+          for (std::size_t j = 0; j < y[i].size(); ++j)
+            CHECK(y[i][j] == doctest::Approx(expected[i][j]).epsilon(1e-13));  // sums in another order
+        }
+        const std::size_t of_rows = few_rows > 0 ? 0 : 2;  // cuBLAS gets what it can compute
+        CHECK(runtime.fake->calls == (rows == 1 || stride == 9 ? of_rows + 2 : 0));
+      }
+}
+
 TEST_CASE("without what it takes, the backend's own kernels run") {
   const test::product_trial<float> trial({.sizes = {3, 5}, .n = 4, .k = 6});
   const auto calls = [&](bool expert_blas, bool tell_rows, bool tell_weights) {

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <tuple>
 #include <type_traits>
@@ -26,6 +27,20 @@ TEST_CASE("cuts, blocks run again, parts and backward again have the bits of the
   test::check_taken_apart(*model);
   test::check_backward_again(*model);
   test::check_halves(*model, false);
+}
+
+TEST_CASE("rows may lie any distance apart") {
+  constexpr double rounding = 1e-13;  // packed rows may take another way to a product, which adds in another order
+  const auto model = test::erase<double>(test::whole_mixture(test::emulated{}));
+  const auto check = [&](const moue::pass_options& options, moue::index_t tokens) {
+    test::check_strides(*model, options, tokens, false, rounding);
+  };
+  for (const bool external : {false, true}) {
+    check({.external_inputs = external}, 5);
+    check({.how = moue::mode::inference, .external_inputs = external}, 5);
+  }
+  for (const moue::index_t tokens : {4, 1})  // few rows, and one, whose stride means nothing
+    check({.how = moue::mode::inference}, tokens);
 }
 
 TEST_CASE("edited assignments have the results of the host") {
@@ -122,4 +137,59 @@ TEST_CASE("a pass that is put down goes on in other memory of the device") {
     CHECK(test::same_bits(std::get<3>(expected), std::get<3>(moved)));
   }
   CHECK(lists > 0);  // they are sent anew
+}
+
+TEST_CASE("gradients that are wanted alone have the bits of the whole") {
+  const test::emulated_open gpu;
+  const auto model = test::whole_mixture(gpu);
+  constexpr moue::index_t tokens = 5, width = 6;
+  const auto weights = gpu.make_parameters<double>(test::random_weights(*test::erase<double>(model), 1));
+  const auto run = [&](const auto& wanted) {
+    const moue::pass_options options{.tokens = tokens};
+    auto block = gpu.make_workspace(model.workspace_bytes<double>(options));
+    auto pass = model.start(weights, options, block);
+    auto gradients = gpu.make_gradients<double>(model.layout(), wanted);
+    const auto x = gpu.make_array<double>(tokens * width), y = gpu.make_array<double>(tokens * width);
+    pass.begin(tokens);
+    for (moue::index_t l = 0; l < model.layers(); ++l) {
+      x.upload(test::noise_vector(20 + static_cast<std::uint64_t>(l), x.size()));
+      pass.forward(l, x.view(tokens, width), y.view(tokens, width));
+    }
+    pass.arm();
+    y.upload(test::noise_vector(4, y.size()));
+    for (moue::index_t l = model.layers(); l-- > 0;)
+      pass.backward(l, y.view(tokens, width), y.view(tokens, width), gradients);
+    moue::gradients<double> result(model.layout(), wanted);
+    gradients.copy_to(result);
+    return std::pair(y.download(), std::move(result));
+  };
+  using predicate = std::function<bool(const moue::tensor_info&)>;
+  const auto [dx, all] = run(predicate([](const auto&) { return true; }));
+  const auto named = [](const char* end) {
+    return predicate([end](const moue::tensor_info& info) { return info.name.ends_with(end); });
+  };
+  const predicate some[]{
+      [](const auto& info) { return info.expert < 0; },
+      [](const auto& info) { return info.expert == 1; },
+      named(".gate"),
+      named(".up"),
+      [](const auto&) { return false; },
+  };
+  moue::index_t compared = 0;
+  for (const auto& wanted : some) {
+    CAPTURE(&wanted - some);
+    const auto [its_dx, its] = run(wanted);
+    CHECK(test::same_bits(dx, its_dx));
+    for (moue::index_t i = 0; i < model.layout()->tensors(); ++i) {
+      const auto& info = (*model.layout())[i];
+      CAPTURE(info.name);
+      REQUIRE(its.wanted(i) == (all.wanted(i) && wanted(info)));
+      if (!its.wanted(i)) continue;
+      REQUIRE(its.live(i) == all.live(i));
+      if (!all.live(i)) continue;
+      CHECK(test::same_bits(test::to_vector(its[i]), test::to_vector(all[i])));
+      compared += info.name.ends_with(".gate") || info.name.ends_with(".up") ? 1 : 0;
+    }
+  }
+  CHECK(compared > 2);  // either of two products that share a launch was left out
 }

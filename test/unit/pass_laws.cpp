@@ -31,68 +31,6 @@ std::vector<double> router_gradient(const whole_host& host) {
   return test::to_vector(host.gradients["layers.0.router.weight"]);
 }
 
-/// Rows `stride` elements apart, in memory that shows what was written between them.
-struct spaced_rows {
-  static constexpr double between = 777;
-  moue::index_t tokens, width, stride;
-  std::vector<double> memory;
-
-  spaced_rows(moue::index_t rows, moue::index_t cols, moue::index_t apart)
-      : tokens(rows),
-        width(cols),
-        stride(apart),
-        memory(static_cast<std::size_t>((rows - 1) * std::abs(apart) + cols), between) {}
-  moue::matrix_view<double> view() {
-    return {memory.data() + (stride < 0 ? (1 - tokens) * stride : 0), tokens, width, stride};
-  }
-  std::vector<double> packed() { return test::to_vector(moue::matrix_view<const double>(view())); }
-  bool gaps_are_untouched() const {
-    for (std::size_t i = 0; i < memory.size(); ++i)
-      if (static_cast<moue::index_t>(i) % stride >= width && memory[i] != between) return false;
-    return true;
-  }
-};
-
-/// A pass that reads x and dy from rows `apart` elements apart and writes y and dx to rows with gaps, or all packed.
-void check_strides(const test::any_model<double>& model, const moue::pass_options& options) {
-  const moue::index_t w = model.width();
-  const bool training = options.how == moue::mode::training;
-  for (const moue::index_t apart : {moue::index_t{0}, moue::index_t{1}, -w, w, w + 3}) {
-    CAPTURE(apart);
-    whole_host host(model), dense(model);
-    const moue::index_t tokens = host.tokens;
-    const placed_pass pass(host, options), expected(dense, options);
-    pass->begin(tokens, host.inputs());
-    expected->begin(tokens, host.inputs());
-    std::vector<spaced_rows> inputs(static_cast<std::size_t>(model.layers()), spaced_rows(tokens, w, apart));
-    std::vector<whole_host::numbers> copies;
-    for (moue::index_t l = 0; l < model.layers(); ++l) {
-      auto& in = inputs[static_cast<std::size_t>(l)];
-      in.memory = test::noise_vector(20 + static_cast<std::uint64_t>(l), std::ssize(in.memory));
-      spaced_rows y(tokens, w, w + 3);
-      whole_host::numbers dense_y(host.input.size());
-      pass->forward(l, in.view(), y.view());
-      copies.push_back(in.packed());
-      expected->forward(l, dense.view(copies.back()), dense.view(dense_y));
-      CHECK(y.packed() == dense_y);
-      CHECK(y.gaps_are_untouched());
-    }
-    if (!training) continue;
-    pass->arm();
-    expected->arm();
-    for (moue::index_t l = model.layers(); l-- > 0;) {
-      spaced_rows dy(tokens, w, apart), dx(tokens, w, w + 3);
-      dy.memory = test::noise_vector(30 + static_cast<std::uint64_t>(l), std::ssize(dy.memory));
-      auto dense_dy = dy.packed();
-      pass->backward(l, dy.view(), dx.view(), host.gradients);
-      expected->backward(l, dense.view(dense_dy), dense.view(dense_dy), dense.gradients);
-      CHECK(dx.packed() == dense_dy);
-      CHECK(dx.gaps_are_untouched());
-    }
-    CHECK(test::same_bits(host.gradients, dense.gradients));
-  }
-}
-
 }  // namespace
 
 TEST_CASE("any cut of the depth has the bits of the whole") {
@@ -142,8 +80,8 @@ TEST_CASE("backward again over what was saved has the same bits") {
 TEST_CASE("rows may lie any distance apart") {
   for (const bool threads : {false, true})
     for (const bool external : {false, true}) {
-      check_strides(*on(threads), {.external_inputs = external});
-      check_strides(*on(threads), {.how = moue::mode::inference, .external_inputs = external});
+      test::check_strides(*on(threads), {.external_inputs = external});
+      test::check_strides(*on(threads), {.how = moue::mode::inference, .external_inputs = external});
     }
 }
 

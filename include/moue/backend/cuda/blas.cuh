@@ -43,24 +43,36 @@ struct gemm_call {
   bool tf32;
 };
 
+/// Whether cuBLAS can be told where the rows are: they must not overlap, nor run backwards. One row lies anywhere.
+template <class T>
+bool has_leading(const matrix_view<T>& x) {
+  return x.rows <= 1 || x.stride >= x.cols;
+}
+/// Numbers between the first ones of neighbouring rows, at least as many as a row has, even where there is one row alone.
+template <class T>
+std::int64_t leading_of(const matrix_view<T>& x) {
+  const index_t apart = x.rows > 1 ? x.stride : x.cols;
+  return apart > 0 ? apart : 1;
+}
+
 /// Stored by columns, a row-major matrix is its transpose. So y = x wᵀ is asked for as yᵀ = w xᵀ, and so on.
 template <class T>
 gemm_call::factor stored(const matrix_view<T>& x, bool transposed) {
-  return {x.data, x.stride > 0 ? x.stride : 1, transposed};
+  return {x.data, leading_of(x), transposed};
 }
 
 /// y (=|+=) x wᵀ, or x w if `transposed`.
 template <class X, class C>
 gemm_call rows_call(matrix_view<const X> x, matrix_view<const X> w, matrix_view<C> y, store mode, bool transposed,
                     bool tf32 = false) {
-  return {y.cols,       y.rows, x.cols, stored(w, !transposed), stored(x, false), number_of<X>, y.data, y.stride,
+  return {y.cols,       y.rows, x.cols, stored(w, !transposed), stored(x, false), number_of<X>, y.data, leading_of(y),
           number_of<C>, mode,   tf32};
 }
 /// dw (=|+=) dyᵀ x.
 template <class X, class C>
 gemm_call gradient_call(matrix_view<const X> dy, matrix_view<const X> x, matrix_view<C> dw, store mode = store::add,
                         bool tf32 = false) {
-  return {dw.cols,      dw.rows, x.rows, stored(x, false), stored(dy, true), number_of<X>, dw.data, dw.stride,
+  return {dw.cols,      dw.rows, x.rows, stored(x, false), stored(dy, true), number_of<X>, dw.data, leading_of(dw),
           number_of<C>, mode,    tf32};
 }
 

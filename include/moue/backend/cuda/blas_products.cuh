@@ -90,7 +90,8 @@ bool rows_by_blas(const Runtime& runtime, const product_choice& choice, const ro
     if (p.terms > 1) in.second = in_type<S>(runtime, pieces, p.x.second);
     const unsigned parts = p.results > p.terms ? p.results : p.terms;
     for (unsigned part = 0; part < parts; ++part)
-      if ((!dense && p.w.of(part).on_host == nullptr) || (in.of(part).data == nullptr && !p.x.of(part).empty()))
+      if ((!dense && p.w.of(part).on_host == nullptr) || (in.of(part).data == nullptr && !p.x.of(part).empty()) ||
+          !has_leading(in.of(part)) || !has_leading(p.w.of(part).matrix()) || !has_leading(p.y.of(part)))
         return false;
     for (unsigned part = 0; part < parts; ++part) {
       const auto& w = p.w.of(part);
@@ -99,8 +100,7 @@ bool rows_by_blas(const Runtime& runtime, const product_choice& choice, const ro
       const auto& x = in.of(term);
       const auto& y = p.y.of(p.results > 1 ? part : 0);
       if (dense) {
-        const matrix_view<const S> weights(w.dense, w.rows, w.cols, w.stride);
-        runtime.blas().gemm(rows_call(x, weights, y, mode, Transposed, choice.tf32));
+        runtime.blas().gemm(rows_call(x, w.matrix(), y, mode, Transposed, choice.tf32));
       } else {
         call_rows(runtime.blas(), *p.groups.host, x, w.on_host, w.rows, w.cols, y, mode, choice.tf32, Transposed);
       }
@@ -152,15 +152,16 @@ bool gradient_by_blas(const Runtime& runtime, const product_choice& choice, cons
     one_or_two<matrix_view<const S>> left{in_type<S>(runtime, pieces, p.dy.first)};
     if (p.results > 1) left.second = in_type<S>(runtime, pieces, p.dy.second);
     for (unsigned part = 0; part < p.results; ++part)
-      if ((!dense && p.dw.of(part).values.on_host == nullptr) || left.of(part).data == nullptr || right.data == nullptr)
+      if ((!dense && p.dw.of(part).values.on_host == nullptr) || left.of(part).data == nullptr ||
+          right.data == nullptr || !has_leading(left.of(part)) || !has_leading(right) ||
+          !has_leading(p.dw.of(part).values.matrix()))
         return false;
     for (unsigned part = 0; part < p.results; ++part) {
       const auto& dw = p.dw.of(part).values;
       const store mode = p.dw.of(part).marked() ? store::add : p.dw.of(part).mode;
       if (p.dw.of(part).marked()) clear_gradient(runtime, p.groups, p.dw.of(part));
       if (dense) {
-        const matrix_view<C> sums(dw.dense, dw.rows, dw.cols, dw.stride);
-        runtime.blas().gemm(gradient_call(left.of(part), right, sums, mode, choice.tf32));
+        runtime.blas().gemm(gradient_call(left.of(part), right, dw.matrix(), mode, choice.tf32));
       } else {
         call_gradients<C>(runtime.blas(), *p.groups.host, left.of(part), right, dw.on_host, mode, choice.tf32);
       }

@@ -52,21 +52,20 @@ struct few_rows {
 };
 
 /// A place in the rows of a tile; in the last one again where there are fewer than `Rows`. One address that moves, and
-/// distances from it, which take half of the registers that addresses would.
+/// distances from it, which take half of the registers that addresses would. Signed: rows may run backwards.
 template <int Rows, class C>
 class row_pointers {
  public:
   __device__ row_pointers(const matrix_view<const C>& x, const tile_place& place) : at_(&x(place.first, 0)) {
     MOUE_UNROLL
-    for (int r = 0; r < Rows; ++r)
-      distance_[r] = static_cast<unsigned>((r < place.rows ? r : place.rows - 1) * x.stride);
+    for (int r = 0; r < Rows; ++r) distance_[r] = static_cast<int>((r < place.rows ? r : place.rows - 1) * x.stride);
   }
   __device__ const C* operator[](int r) const { return at_ + distance_[r]; }
   __device__ void advance(int by) { at_ += by; }
 
  private:
   const C* at_;
-  unsigned distance_[Rows];
+  int distance_[Rows];
 };
 
 /// A product by a kernel of this file, and what a block has to do with it.

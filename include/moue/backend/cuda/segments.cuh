@@ -60,6 +60,8 @@ struct weight_table {
 
   MOUE_HD T* of(index_t group) const { return of_group != nullptr ? static_cast<T*>(of_group[group]) : dense; }
   MOUE_HD bool empty() const { return rows == 0 || cols == 0; }
+  /// The one that serves every group; without data where each has its own.
+  matrix_view<T> matrix() const { return {dense, rows, cols, stride}; }
 };
 
 template <class T>
