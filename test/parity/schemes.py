@@ -10,7 +10,8 @@ for gpt-oss. ModelOpt's scale of the whole is our own: it has no foreign decoder
 a decoder multiplies in the type of its scales, so that products are exact, or rounded once.
 
 Tensors: `<case>/<part>.<piece>` with part `gate` [16, 32] or, where its blocks are short enough, `down` [32, 16], named as
-in checkpoints, and `<case>/<part>.expected`.
+in checkpoints, and `<case>/<part>.expected`. MXFP4 of gpt-oss, which no other family's files have, is `blocks`, `scales` and
+`expected` in a file of its own, gpt_oss.safetensors.
 """
 
 import importlib.util
@@ -169,7 +170,6 @@ def cases():
     yield "gptq_ordered", gptq(GATE, 8, True), None
     yield "gptq_8", gptq(GATE, 16, width=8), None
     yield "awq", awq(GATE, 16), awq(DOWN, 8)
-    yield "gpt_oss", gpt_oss(5, 96), None
 
 
 def main(path):
@@ -179,7 +179,10 @@ def main(path):
             for piece, tensor in pieces.items():
                 tensors[f"{case}/{part}.{piece}"] = tensor.contiguous()
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, path, {"torch": torch.__version__, "numpy": numpy.__version__})
+    versions = {"torch": torch.__version__, "numpy": numpy.__version__}
+    save_file(tensors, path, versions)
+    save_file({piece: tensor.contiguous() for piece, tensor in gpt_oss(5, 96).items()}, path.parent / "gpt_oss.safetensors",
+              versions)
 
 
 if __name__ == "__main__":
