@@ -75,9 +75,11 @@ void check_put_down(const test::any_model<double>& model, moue::pass_options opt
       auto next_memory = std::make_unique<std::vector<std::byte>>(bytes + 64);
       auto next = std::make_unique<moue::workspace>(std::span(*next_memory).subspan((shift + 7 * moves++) % 64, bytes));
       const auto from = block->bytes(), to = next->bytes();
-      int addresses = 0;
-      test::each_address(from, *weights, host.gradients, *memory, [&](std::uintptr_t) { ++addresses; });
-      CHECK(addresses == 0);
+      if (shift == 0) {  // which numbers it holds does not depend on the alignment
+        int addresses = 0;
+        test::each_address(from, *weights, host.gradients, *memory, [&](std::uintptr_t) { ++addresses; });
+        CHECK(addresses == 0);
+      }
       std::memcpy(to.data(), from.data(), std::min(from.size(), to.size()));
       pass.reset();
       std::fill(memory->begin(), memory->end(), std::byte{0xff});
