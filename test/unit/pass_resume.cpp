@@ -54,8 +54,8 @@ void check_moves(const test::model_pointer<double>& here, const test::model_poin
   CHECK(host.same_bits_as(whole));
 }
 
-/// Put down within every layer, between route and run or between the halves of backward, with everything that was there before
-/// gone; at `places` of the 64 ways in which a block can begin.
+/// Put down between any two steps, also between route and run and between the halves of backward, with everything that was
+/// there before gone; at `places` of the 64 ways in which a block can begin.
 void check_put_down(const test::any_model<double>& model, moue::pass_options options, std::size_t places) {
   whole_host whole(model);
   test::run_whole(whole, {.external_inputs = options.external_inputs});
