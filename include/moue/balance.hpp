@@ -17,6 +17,7 @@
 #include "moue/lanes.hpp"
 #include "moue/scalar.hpp"
 #include "moue/view.hpp"
+#include "moue/visit.hpp"
 
 namespace moue::inline v0_1 {
 
@@ -37,6 +38,7 @@ struct depth_statistics {
   vector_view<const C> expert_share;           ///< [experts] F_e: f summed over layers
   vector_view<const C> expert_probability;     ///< [experts] G_e: P summed over layers
   vector_view<const std::uint8_t> open;  ///< [columns] 0 where the logit was minus infinity for every token, else 1
+  visit at = {};                         ///< which batch, of no layer
 
   /// Candidates of `layer` that were open to some token, counted by all lanes.
   template <class Lanes = one_lane>
@@ -58,14 +60,10 @@ concept has_depth_gradient = requires(const L loss, const depth_statistics<C>& s
   loss.gradient(s, d);
 };
 template <class L, class C = double>
-concept has_token_value = requires(const L loss, vector_view<const C> logits, vector_view<const C> p) {
-  { loss.token_value(logits, p) } -> std::convertible_to<C>;
-};
+concept has_token_value = callable_by_row<call_token_value, one_lane, L, vector_view<const C>, vector_view<const C>>;
 template <class L, class C = double>
-concept has_token_gradient = requires(const L loss, vector_view<const C> logits, vector_view<const C> p, C scale,
-                                      vector_view<C> dlogits) {
-  loss.token_gradient(logits, p, scale, dlogits);
-};
+concept has_token_gradient =
+    callable_by_row<call_token_gradient, one_lane, L, vector_view<const C>, vector_view<const C>, C, vector_view<C>>;
 
 /// False if a member is there in float, but not in double, which concepts try.
 template <class L>
@@ -98,19 +96,14 @@ MOUE_HD void depth_gradient(const L& loss, const depth_statistics<C>& s, vector_
 
 /// The same for the loss of one row.
 template <class L, class C, class Lanes>
-MOUE_HD C token_value(const L& loss, vector_view<const C> logits, vector_view<const C> p, const Lanes& lanes) {
-  if constexpr (requires { loss.token_value(logits, p, lanes); })
-    return loss.token_value(logits, p, lanes);
-  else
-    return lanes.sum(lanes.leads() ? static_cast<C>(loss.token_value(logits, p)) : C(0));
+MOUE_HD C token_value(const L& loss, vector_view<const C> logits, vector_view<const C> p, const row_context& at,
+                      const Lanes& lanes) {
+  return value_by_row<C>(call_token_value{}, at, lanes, loss, logits, p);
 }
 template <class L, class C, class Lanes>
 MOUE_HD void token_gradient(const L& loss, vector_view<const C> logits, vector_view<const C> p, C scale,
-                            vector_view<C> dlogits, const Lanes& lanes) {
-  if constexpr (requires { loss.token_gradient(logits, p, scale, dlogits, lanes); })
-    loss.token_gradient(logits, p, scale, dlogits, lanes);
-  else if (lanes.leads())
-    loss.token_gradient(logits, p, scale, dlogits);
+                            vector_view<C> dlogits, const row_context& at, const Lanes& lanes) {
+  call_by_row(call_token_gradient{}, at, lanes, loss, logits, p, scale, dlogits);
   lanes.wait();
 }
 
@@ -152,7 +145,7 @@ concept DepthLoss = std::copyable<L> && detail::has_depth_value<L> && detail::ha
 
 /// A mean over valid tokens, averaged over layers, of a function of one row: `C token_value(logits, p) const`, and
 /// `void token_gradient(logits, p, scale, dlogits) const`, which adds scale times its derivative. Device-callable. Both
-/// may take `lanes` at the end, see lanes.hpp.
+/// may take a `const row_context&` and lanes at the end, see visit.hpp and lanes.hpp.
 template <class L>
 concept TokenLoss = std::copyable<L> && detail::has_token_value<L> && detail::has_token_gradient<L>;
 

@@ -61,7 +61,8 @@ class mixture {
         loss_(std::move(loss)),
         connectivity_(topology_),
         executor_(std::move(expert), connectivity_.experts(), std::move(backend)),
-        layout_(describe()) {
+        layout_(describe()),
+        state_width_(state_of_layer(0)) {
     detail::each_part(loss_, [](const auto& part, index_t) { detail::check_weight(part); });
   }
 
@@ -144,7 +145,7 @@ class mixture {
   }
 
   /// Width of the depth state that router stages carry from layer to layer; 0 if none does.
-  index_t state_width() const { return detail::router_stages<RouterT>(router_).state_width(); }
+  index_t state_width() const { return state_width_; }
 
   /// Sizes as router stages of `layer` see them. Scores see the width of the features.
   router_shape features_shape(index_t layer, index_t tokens) const {
@@ -156,13 +157,25 @@ class mixture {
     shape.width = router_.features.width(width());
     return shape;
   }
-  /// Scratch of the features and then of the score, as a pass lays it out.
+  /// Scratch of the features, the score and the selection, as a pass lays it out.
   auto stage_temporaries(index_t layer, index_t tokens) const {
     return detail::join_arrays(detail::stage_temporaries(router_.features, features_shape(layer, tokens)),
-                               detail::stage_temporaries(router_.score, score_shape(layer, tokens)));
+                               detail::stage_temporaries(router_.score, score_shape(layer, tokens)),
+                               detail::stage_temporaries(router_.select, score_shape(layer, tokens)));
+  }
+  /// Columns of the matrices that the features and then the score save of a layer.
+  auto stage_saved(index_t layer) const {
+    return detail::join_arrays(detail::stage_saved(router_.features, features_shape(layer, 0)),
+                               detail::stage_saved(router_.score, score_shape(layer, 0)));
   }
 
  private:
+  /// −1 if a stage declares less than nothing.
+  index_t state_of_layer(index_t layer) const {
+    const index_t of_features = detail::stage_state_width(router_.features, features_shape(layer, 0));
+    const index_t of_score = detail::stage_state_width(router_.score, score_shape(layer, 0));
+    return of_features < 0 || of_score < 0 ? -1 : of_features + of_score;
+  }
   std::shared_ptr<const parameter_layout> describe() const {
     auto layout = std::make_shared<parameter_layout>();
     const auto router_specs = [&](index_t layer) {
@@ -170,9 +183,8 @@ class mixture {
                                  detail::stage_parameters(router_.score, score_shape(layer, 0)),
                                  detail::stage_parameters(router_.preference, score_shape(layer, 0)));
     };
-    const index_t state =
-        detail::stage_state_width(router_.features) < 0 ? -1 : detail::stage_state_width(router_.score);
     const index_t features = router_.features.width(width());
+    const index_t state = state_of_layer(0);
     detail::require(
         features > 0 && features <= detail::largest_width && state >= 0 && state <= detail::largest_width, "mixture",
         [&] {
@@ -180,6 +192,14 @@ class mixture {
                  std::to_string(state);
         },
         "declare 1 feature or more and a state of 0 or more, each up to 2^40");
+    for (index_t layer = 1; layer < layers(); ++layer)
+      detail::require(
+          state_of_layer(layer) == state, "mixture",
+          [&] {
+            return "the depth state is " + std::to_string(state) + " wide at layer 0 and " +
+                   std::to_string(state_of_layer(layer)) + " at layer " + std::to_string(layer);
+          },
+          "let state_width say the same for every layer, or give all layers as many candidates");
     const auto selected = router_specs(0).size();
     std::vector<index_t> places(static_cast<std::size_t>(layers()) * selected, -1);
     std::set<std::string> names;
@@ -227,6 +247,7 @@ class mixture {
   moue::connectivity connectivity_;
   executor_type executor_;
   std::shared_ptr<const parameter_layout> layout_;
+  index_t state_width_;
 };
 
 template <class E, class T, class R>

@@ -20,6 +20,7 @@
 
 #include "moue/error.hpp"
 #include "moue/parameter/layout.hpp"
+#include "moue/random.hpp"
 #include "moue/scalar.hpp"
 #include "moue/view.hpp"
 
@@ -204,19 +205,6 @@ namespace detail {
 template <Storage S>
 const std::shared_ptr<const parameter_layout>& layout_of(const parameters<S>& weights, std::string_view where) {
   return require_layout(weights.shared_layout(), where, "the weights");
-}
-
-/// A counter-based generator (SplitMix64's mixing function): the same number for the same position everywhere.
-constexpr std::uint64_t mix(std::uint64_t x) {
-  x += 0x9e3779b97f4a7c15ull;
-  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ull;
-  x = (x ^ (x >> 27)) * 0x94d049bb133111ebull;
-  return x ^ (x >> 31);
-}
-
-/// Uniform in (0, 1), with 53 random bits.
-constexpr double uniform_at(std::uint64_t key, std::uint64_t position) {
-  return (static_cast<double>(mix(key ^ mix(position)) >> 11) + 0.5) * 0x1p-53;
 }
 
 inline double normal_at(std::uint64_t key, std::uint64_t position) {

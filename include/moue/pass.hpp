@@ -51,7 +51,7 @@ class pass : public detail::shown_pass<MixtureT, S> {
       : base_type(model, options, scratch) {
     rebind(weights);
     checks().position(position, state_.memory.visits);
-    checks().batch(position.tokens, inputs);
+    checks().batch(position.tokens, inputs, detail::on_host<backend_type>);
     state_.at = position;
     state_.attach(position.tokens, inputs);
     for (std::size_t i = 0; i < position.entries.size(); ++i) {  // the plans are there: the bytes were copied
@@ -94,8 +94,9 @@ class pass : public detail::shown_pass<MixtureT, S> {
 
   /// Starts a batch of `tokens` rows. `valid[t] == 0` marks padding, which is routed nowhere: its output and input
   /// gradient are 0, and it counts in no load and no loss. The mask is copied; the other side inputs are only viewed.
+  /// Layers that are run again take the `options` of the first time, but for `counts`, and so the same noise.
   void begin(index_t tokens, const side_inputs& inputs = {}, const batch_options& options = {}) {
-    checks().batch(tokens, inputs);
+    checks().batch(tokens, inputs, detail::on_host<backend_type>);
     state_.begin(tokens, inputs, options);
     state_.at.begun = true;
   }

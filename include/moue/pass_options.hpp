@@ -15,11 +15,9 @@
 
 #include "moue/error.hpp"
 #include "moue/view.hpp"
+#include "moue/visit.hpp"
 
 namespace moue::inline v0_1 {
-
-/// Whether a pass saves what backward needs.
-enum class mode { inference, training };
 
 /// What a pass has to make room for.
 struct pass_options {
@@ -34,8 +32,20 @@ struct pass_options {
   index_t entries = 0;  ///< the most entries of a routing given to `run`, if that is more than the router makes
 };
 
-/// Where a pass stands: a value, which `to_bytes` turns into what a file can hold. With the bytes of its workspace it is all of a pass, but for what `resume` is given
-/// again.
+/// How a batch is taken.
+struct batch_options {
+  bool counts = true;  ///< whether it is counted: false for layers that are run again, which have been counted before
+  std::uint64_t step = 0;  ///< of training: what schedules go by; noise differs from step to step
+  std::uint64_t seed = 0;  ///< of the noise of stages and losses that make some
+  /// Where the batch begins among the tokens of all ranks and micro-batches of the step: noise goes by that.
+  index_t first_token = 0;
+
+  /// Whether two batches are taken alike.
+  bool operator==(const batch_options&) const = default;
+};
+
+/// Where a pass stands: a value, which `to_bytes` turns into what a file can hold. With the bytes of its workspace it is
+/// all of a pass, but for what `resume` is given again.
 struct pass_position {
   index_t tokens = 0;        ///< rows of the batch
   index_t next = 0;          ///< the layer whose forward is due; in backward, one past the layer whose backward is due
@@ -43,8 +53,8 @@ struct pass_position {
   bool backward = false;     ///< whether backward has begun
   bool halfway = false;      ///< whether a layer has been routed but not run, or run backward but not routed backward
   bool armed = false;        ///< whether the balancing loss sends a gradient back
-  bool counts = true;        ///< whether the batch is counted
   bool begun = false;        ///< whether a batch was
+  batch_options batch = {};  ///< how it is taken
   std::uint64_t layout = 0;  ///< tells workspaces apart whose buffers lie elsewhere: of other options or mixtures
   std::vector<index_t> entries = {};         ///< [layers of the range, or 1 in inference] of what is to run or ran
   std::vector<std::uint8_t> elsewhere = {};  ///< [layers of the range] 1 where somebody else ran the experts
@@ -60,8 +70,11 @@ struct pass_position {
                                       backward,
                                       halfway,
                                       armed,
-                                      counts,
+                                      batch.counts,
                                       begun,
+                                      static_cast<std::int64_t>(batch.step),
+                                      static_cast<std::int64_t>(batch.seed),
+                                      batch.first_token,
                                       static_cast<std::int64_t>(layout),
                                       std::ssize(entries),
                                       std::ssize(elsewhere)};
@@ -72,7 +85,7 @@ struct pass_position {
   }
   /// What `to_bytes` gave; throws if it cannot have. Whether the position fits a pass is for `resume` to say.
   static pass_position from_bytes(std::span<const std::byte> bytes) {
-    constexpr std::size_t before_lists = 11;
+    constexpr std::size_t before_lists = 14;
     std::vector<std::int64_t> numbers(bytes.size() / sizeof(std::int64_t));
     if (!numbers.empty()) std::memcpy(numbers.data(), bytes.data(), numbers.size() * sizeof(std::int64_t));
     const bool whole = bytes.size() % sizeof(std::int64_t) == 0 && numbers.size() >= before_lists;
@@ -80,7 +93,7 @@ struct pass_position {
     const bool flags = whole && std::all_of(numbers.begin() + 3, numbers.begin() + 8,
                                             [](std::int64_t flag) { return flag == 0 || flag == 1; });
     detail::require(
-        flags && numbers[9] >= 0 && numbers[9] <= listed && numbers[10] == listed - numbers[9], "pass_position",
+        flags && numbers[12] >= 0 && numbers[12] <= listed && numbers[13] == listed - numbers[12], "pass_position",
         [&] { return std::to_string(bytes.size()) + " bytes were given that are no position"; },
         "give all that to_bytes gave, and nothing else");
     const auto lists = numbers.begin() + static_cast<std::ptrdiff_t>(before_lists);
@@ -90,25 +103,16 @@ struct pass_position {
                      .backward = numbers[3] != 0,
                      .halfway = numbers[4] != 0,
                      .armed = numbers[5] != 0,
-                     .counts = numbers[6] != 0,
                      .begun = numbers[7] != 0,
-                     .layout = static_cast<std::uint64_t>(numbers[8])};
-    at.entries.assign(lists, lists + numbers[9]);
-    for (auto i = lists + numbers[9]; i != numbers.end(); ++i) at.elsewhere.push_back(*i != 0 ? 1 : 0);
+                     .batch = {.counts = numbers[6] != 0,
+                               .step = static_cast<std::uint64_t>(numbers[8]),
+                               .seed = static_cast<std::uint64_t>(numbers[9]),
+                               .first_token = detail::integer<index_t>(numbers[10])},
+                     .layout = static_cast<std::uint64_t>(numbers[11])};
+    at.entries.assign(lists, lists + numbers[12]);
+    for (auto i = lists + numbers[12]; i != numbers.end(); ++i) at.elsewhere.push_back(*i != 0 ? 1 : 0);
     return at;
   }
-};
-
-/// What a batch brings beside activations, for stages that ask. Views that must stay alive until the next batch.
-struct side_inputs {
-  vector_view<const std::uint8_t> valid = {};      ///< [tokens] 0 marks padding; empty: all valid
-  vector_view<const std::int64_t> token_ids = {};  ///< [tokens] or empty
-  vector_view<const std::int64_t> labels = {};     ///< [tokens] or empty
-};
-
-/// How a batch is taken.
-struct batch_options {
-  bool counts = true;  ///< whether it is counted: false for layers that are run again, which have been counted before
 };
 
 /// A layer's input, where the router reads something else than the experts. Both [tokens, width].

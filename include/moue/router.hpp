@@ -33,17 +33,20 @@ concept FeatureStage = std::copyable<T> && detail::has_features_width<T> && deta
 /// A stage that closes candidates also has `close(ops, frame, p, temporary)`, which assigns minus infinity to their logits
 /// once all terms have been added, so that no sum can open them again. What `forward` itself makes that is no finite
 /// number is an accident (`non_finite`), minus infinity included.
-/// A stage that carries state from layer to layer also has `index_t state_width() const`, `advance(ops, frame, p,
-/// temporary)`, which assigns `frame.next_state` from `frame.state` and `frame.gates`, and `advance_backward(ops, frame,
-/// gradient, p, temporary, dp)`, which reads `gradient.next_state` and adds to `gradient.state` and `gradient.gates`.
-/// State starts at zero, never crosses tokens, and its gradient flows through every layer.
+/// A stage that carries state from layer to layer also has `index_t state_width() const` (or of a `router_shape`, equal at
+/// all layers), `advance(ops, frame, p, temporary)`, which assigns `frame.next_state` from `frame.state`, `frame.gates`,
+/// logits and features, and `advance_backward(ops, frame, gradient, p, temporary, dp)`, which reads `gradient.next_state`
+/// and adds to the gradients of what `advance` read. State starts at zero, never crosses tokens, and its gradient flows
+/// through every layer. `std::array<index_t, N> saved(router_shape) const` asks for N matrices `frame.saved[i]` [tokens,
+/// columns] that `forward` assigns and the others read.
 template <class T>
 concept ScoreStage =
     std::copyable<T> && detail::has_score_forward<T> && detail::has_score_backward<T> && detail::keeps_state_whole<T>;
 
 /// The score that selection reads, per row: `void operator()(logits, p, scores) const`, device-callable. Has no
-/// gradient. This and the stages below, if they work per row, may take `lanes` at the end of each member (see
-/// lanes.hpp): on backends where several threads share a row they all call it, else one thread alone.
+/// gradient. This and the stages below, if they work per row, may take a `const row_context&` (see visit.hpp) and then
+/// `lanes` (see lanes.hpp) at the end of each member: on backends where several threads share a row they all call a
+/// member with lanes, else one thread alone.
 template <class T>
 concept PreferenceStage = std::copyable<T> && detail::has_prefer<T>;
 
@@ -53,8 +56,13 @@ concept PreferenceStage = std::copyable<T> && detail::has_prefer<T>;
 /// lowest expert id.
 ///
 /// A selection that must see all tokens at once (expert choice, balanced assignment) has in place of the call operator
-/// `void table(ops, scores, valid, candidates, selected) const`: it fills `selected` [tokens, max_selected], each row
-/// with distinct columns first and -1 after them, and only -1 where a token is not valid.
+/// `void table(ops, frame, selected, temporary) const`, of a `select_frame`: it fills `selected` [tokens, max_selected],
+/// each row with distinct columns first and -1 after them, and only -1 where a token is not valid. `temporary` is scratch
+/// that it declares as scores do.
+///
+/// A selection of either form may take entries back once their gates are known, for a capacity: `void drop(ops, frame,
+/// selected, gates, experts, temporary) const` writes -1 to the places of `experts` [tokens, max_selected] that are to
+/// run nowhere. Their gates stay, so that those of the others are what they were; they count as demand, not as load.
 template <class T>
 concept SelectStage = std::copyable<T> && detail::has_most<T> &&(detail::has_select<T> || detail::has_select_table<T>);
 

@@ -64,7 +64,7 @@ inline edited edit(const moue::routing<double>& r) {
 /// The loss <output, target> plus the balancing loss with every layer's assignments edited; gradients if asked for.
 inline double run_edited(whole_host& host, bool backward) {
   const placed_pass pass(host, {.entries = 60});
-  pass->begin(host.tokens, host.inputs());
+  pass->begin(host.tokens, host.inputs(), host.how);
   std::vector<edited> edits;
   for (moue::index_t l = 0; l < host.model.layers(); ++l) {
     const auto x = host.view(host.at(l));

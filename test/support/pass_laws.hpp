@@ -70,7 +70,7 @@ inline void check_cuts(const any_model<double>& model) {
       ranges.emplace_back(host, moue::pass_options{.first = cuts[i], .count = cuts[i + 1] - cuts[i]});
     moue::routing_counts<double> counts;
     for (std::size_t i = 0; i < ranges.size(); ++i) {
-      ranges[i]->begin(host.tokens, host.inputs());
+      ranges[i]->begin(host.tokens, host.inputs(), host.how);
       if (i > 0) hand_on(ranges[i - 1]->state_out(), ranges[i]->state_in());
       for (moue::index_t l = cuts[i]; l < cuts[i + 1]; ++l) host.forward(*ranges[i], l);
       counts += ranges[i]->counts();
@@ -97,12 +97,12 @@ inline void check_block_again(const any_model<double>& model) {
   moue::routing_counts<double> counts;
   {
     placed_pass block(host, {.how = moue::mode::inference, .first = 1, .count = 2});
-    first->begin(host.tokens, host.inputs());
+    first->begin(host.tokens, host.inputs(), host.how);
     host.forward(*first, 0);
-    block->begin(host.tokens, host.inputs());
+    block->begin(host.tokens, host.inputs(), host.how);
     hand_on(first->state_out(), block->state_in());
     for (moue::index_t l = 1; l < 3; ++l) host.forward(*block, l);
-    last->begin(host.tokens, host.inputs());
+    last->begin(host.tokens, host.inputs(), host.how);
     hand_on(block->state_out(), last->state_in());
     host.forward(*last, 3);
     counts = first->counts() + block->counts() + last->counts();
@@ -111,7 +111,9 @@ inline void check_block_again(const any_model<double>& model) {
   last->arm(scales, counts);
   host.backward(*last, 3);
   placed_pass block(host, inside);
-  block->begin(host.tokens, host.inputs(), {.counts = false});
+  auto again = host.how;
+  again.counts = false;
+  block->begin(host.tokens, host.inputs(), again);
   hand_on(first->state_out(), block->state_in());
   for (moue::index_t l = 1; l < 3; ++l) host.forward(*block, l);
   const auto nothing = block->counts();
@@ -140,13 +142,13 @@ inline void check_taken_apart(const any_model<double>& model) {
       CAPTURE(replayed);
       whole_host host(model);
       const placed_pass pass(host, {});
-      pass->begin(host.tokens, host.inputs());
+      pass->begin(host.tokens, host.inputs(), host.how);
       for (moue::index_t l = 0; l < model.layers(); ++l) {
         const auto x = host.view(host.at(l));
         moue::routing<double> r;
         if (replayed) {
           const placed_pass recorded(host, {.first = l, .count = 1});
-          recorded->begin(host.tokens, host.inputs());
+          recorded->begin(host.tokens, host.inputs(), host.how);
           hand_on(pass->state(l), recorded->state_in());
           const auto selected = recorded->route(l, x);
           r = pass->replay(l, x, {selected.expert.data, host.tokens, 2, selected.offsets[1]});
@@ -250,7 +252,7 @@ inline void check_backward_again(const any_model<double>& model) {
   run_whole(whole);
   whole_host host(model);
   const placed_pass pass(host, {});
-  pass->begin(host.tokens, host.inputs());
+  pass->begin(host.tokens, host.inputs(), host.how);
   for (moue::index_t l = 0; l < model.layers(); ++l) host.forward(*pass, l);
   for (int time = 0; time < 3; ++time) {
     host.gradients.zero();
@@ -305,8 +307,8 @@ inline void check_strides(const any_model<double>& model, const moue::pass_optio
     CAPTURE(apart);
     whole_host host(model, 0, tokens), dense(model, 0, tokens);
     const placed_pass pass(host, options), expected(dense, options);
-    pass->begin(tokens, host.inputs());
-    expected->begin(tokens, host.inputs());
+    pass->begin(tokens, host.inputs(), host.how);
+    expected->begin(tokens, host.inputs(), host.how);
     std::vector<spaced_rows> inputs(static_cast<std::size_t>(model.layers()), spaced_rows(tokens, w, apart));
     std::vector<whole_host::numbers> copies;
     for (moue::index_t l = 0; l < model.layers(); ++l) {

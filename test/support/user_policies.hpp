@@ -205,9 +205,9 @@ struct in_turn {
     return std::min<moue::index_t>(1, candidates);
   }
   template <class C>
-  void table(const auto& ops, matrix_view<const C> scores, vector_view<const std::uint8_t> valid, const auto&,
-             matrix_view<std::int32_t> selected) const {
-    ops.each_row(1, take_in_turn<C>{scores, valid, selected});
+  void table(const auto& ops, const moue::select_frame<C>& frame, matrix_view<std::int32_t> selected,
+             const auto&) const {
+    ops.each_row(1, take_in_turn<C>{frame.scores, frame.batch.valid, selected});
   }
 };
 

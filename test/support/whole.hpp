@@ -11,17 +11,20 @@
 #include <vector>
 
 #include "moue/policies.hpp"
+#include "restless_score.hpp"
 #include "stack.hpp"
 
 namespace test {
 
-/// Depth state, always-on experts, tied routers with a buffer, and a layer-wise and a universal balance.
+/// Depth state, noise, always-on experts, tied routers with a buffer, and a layer-wise and a universal balance.
 template <class BackendT>
 auto whole_mixture(const BackendT& backend) {
   const moue::staggered_rotation ring{.depth = 2, .pool = 5, .window = 3, .stride = 2, .local = 1};
   return moue::mixture{
       moue::swiglu{.width = 6, .hidden = 5}, moue::always_on{moue::revisit{ring, 2, true}, 1, 1},
-      moue::universal_router(2, {.rank = 3}).with(moue::biased_sigmoid{}),
+      moue::router{moue::score_sum{moue::keyed_score{}, moue::trajectory{.rank = 3}, restless_score{}}, moue::top_k{2},
+                   moue::softmax_of_selected{}}
+          .with(moue::biased_sigmoid{}),
       moue::sum_of_losses{moue::switch_loss{0.3}, moue::z_loss{0.2}, moue::universal_balance{0.4, 0.7}}, backend};
 }
 
@@ -33,6 +36,7 @@ struct whole_host {
   moue::index_t tokens = 9;
   std::vector<std::uint8_t> valid{1, 1, 0, 1, 1, 1, 1, 0, 1};
   std::vector<std::int64_t> ids{5, 3, 1, 2, 9, 4, 4, 0, 7};
+  moue::batch_options how{.step = 7, .seed = 11};
   numbers input = noise_vector(3, tokens* model.width());
   numbers target = noise_vector(4, tokens* model.width());
   std::vector<numbers> entered = std::vector<numbers>(static_cast<std::size_t>(model.layers()) + 1);
@@ -47,6 +51,7 @@ struct whole_host {
       of_all = {of_all.begin() + first * each, of_all.begin() + (first + count) * each};
     };
     tokens = count;
+    how.first_token = first;
     take(valid, 1);
     take(ids, 1);
     take(input, m.width());
@@ -89,7 +94,7 @@ struct whole_host {
   }
   /// All layers of the pass, one after another.
   void forward(any_pass<double>& pass) {
-    pass.begin(tokens, inputs());
+    pass.begin(tokens, inputs(), how);
     for (moue::index_t l = 0; l < model.layers(); ++l) forward(pass, l);
   }
   void backward(any_pass<double>& pass) { backward(pass, gradients); }

@@ -441,8 +441,10 @@ struct watched_table {
 
   constexpr moue::index_t max_selected(moue::index_t) const { return 1; }
   template <class C>
-  void table(const auto&, moue::matrix_view<const C> shown, moue::vector_view<const std::uint8_t> rows, const auto&,
-             moue::matrix_view<std::int32_t> selected) const {
+  void table(const auto&, const moue::select_frame<C>& frame, moue::matrix_view<std::int32_t> selected,
+             const auto&) const {
+    const auto rows = frame.batch.valid;
+    const auto shown = frame.scores;
     valid->assign(rows.begin(), rows.end());
     scores->clear();
     for (moue::index_t t = 0; t < shown.rows; ++t) {

@@ -123,9 +123,8 @@ struct broken_table {
 
   index_t max_selected(index_t) const { return 2; }
   template <class C>
-  void table(const auto&, moue::matrix_view<const C> scores, moue::vector_view<const std::uint8_t>,
-             moue::vector_view<const std::int32_t>, moue::matrix_view<std::int32_t> selected) const {
-    for (index_t t = 0; t < scores.rows; ++t) selected(t, 0) = 3, selected(t, 1) = -1;
+  void table(const auto&, const moue::select_frame<C>&, moue::matrix_view<std::int32_t> selected, const auto&) const {
+    for (index_t t = 0; t < selected.rows; ++t) selected(t, 0) = 3, selected(t, 1) = -1;
     if (how == broken::beyond) selected(1, 0) = 1 << 30;
     if (how == broken::negative) selected(1, 1) = -2;
     if (how == broken::twice) selected(1, 1) = 3;

@@ -73,12 +73,12 @@ struct faulty_table {
 
   moue::index_t max_selected(moue::index_t n) const { return std::min<moue::index_t>(n, 2); }
   template <class C>
-  void table(const auto&, moue::matrix_view<const C> scores, moue::vector_view<const std::uint8_t> valid,
-             moue::vector_view<const std::int32_t> candidates, moue::matrix_view<std::int32_t> selected) const {
-    for (moue::index_t t = 0; t < scores.rows; ++t) {
+  void table(const auto&, const moue::select_frame<C>& frame, moue::matrix_view<std::int32_t> selected,
+             const auto&) const {
+    for (moue::index_t t = 0; t < selected.rows; ++t) {
       moue::index_t count = 0;
-      if (valid[t] || fault == table_fault::takes_padding)
-        count = moue::top_k<2>{}(scores.row(t), candidates, selected.row(t));
+      if (frame.batch.valid[t] || fault == table_fault::takes_padding)
+        count = moue::top_k<2>{}(frame.scores.row(t), frame.candidates, selected.row(t));
       for (moue::index_t i = count; i < selected.cols; ++i) selected(t, i) = -1;
       if (count == 2 && fault == table_fault::hole) selected(t, 0) = -1;
       if (count == 2 && fault == table_fault::twice) selected(t, 1) = selected(t, 0);

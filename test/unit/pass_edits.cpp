@@ -62,9 +62,9 @@ TEST_CASE("demand is counted by the router's columns, load by the rows that ran"
   whole_host host(*model);
   const placed_pass plain(host, {}), pass(host, {.entries = 60});
   host.at(1) = host.input;
-  plain->begin(host.tokens, host.inputs());
+  plain->begin(host.tokens, host.inputs(), host.how);
   plain->forward(0, host.view(host.at(0)), host.view(host.at(1)));
-  pass->begin(host.tokens, host.inputs());
+  pass->begin(host.tokens, host.inputs(), host.how);
   const auto e = edit(pass->route(0, host.view(host.at(0))));
   pass->run(0, host.view(host.at(0)), e.view(), host.view(host.at(1)));
   const auto expected = plain->counts(), counts = pass->counts();
@@ -110,7 +110,7 @@ TEST_CASE("experts that somebody else ran are the experts that the pass would ha
   test::run_whole(whole);
   const auto& executor = mixture.experts_executor();
   const placed_pass pass(host, {});
-  pass->begin(host.tokens, host.inputs());
+  pass->begin(host.tokens, host.inputs(), host.how);
   const moue::index_t entries = host.tokens * 4;
   std::vector<moue::workspace> blocks;
   std::vector<moue::expert_memory<double>> memories;
@@ -148,9 +148,9 @@ TEST_CASE("arrays that overlap the pass's own are refused, and nothing has chang
   const placed_pass pass(host, {}), plain(host, {});
   const auto x = host.view(host.at(0));
   numbers y(host.input.size()), expected(host.input.size());
-  plain->begin(host.tokens, host.inputs());
+  plain->begin(host.tokens, host.inputs(), host.how);
   plain->forward(0, x, host.view(expected));
-  pass->begin(host.tokens, host.inputs());
+  pass->begin(host.tokens, host.inputs(), host.how);
   const auto own = pass->route(0, x);
   const auto refused = [&](auto change) {
     auto r = own;
@@ -173,7 +173,7 @@ TEST_CASE("run writes no output over the router's input, which backward reads") 
   whole_host host(*model);
   const placed_pass pass(host, {.router_input = true, .external_inputs = true});
   numbers of_router = host.input, y(host.input.size());
-  pass->begin(host.tokens, host.inputs());
+  pass->begin(host.tokens, host.inputs(), host.how);
   const auto r = pass->route(0, host.view(of_router));
   CHECK(contains(message_of([&] { pass->run(0, host.view(host.at(0)), r, host.view(of_router)); }),
                  "y was to be written where x lies, which backward reads"));
@@ -189,7 +189,7 @@ TEST_CASE("steps that are not due, and what is no longer there") {
   const placed_pass pass(host, {});
   const auto mine = pass->position();
   CHECK(mine.tokens == 0);
-  pass->begin(host.tokens, host.inputs());
+  pass->begin(host.tokens, host.inputs(), host.how);
   check_throws([&] { pass->logits(0); }, "pass",
                "the logits of layer 0 were asked for when 0 layers from layer 0 on had been routed",
                "ask after the layer's forward");
@@ -217,7 +217,7 @@ TEST_CASE("steps that are not due, and what is no longer there") {
                  "ask after the layer's forward");
 
   const placed_pass inference(host, {.how = moue::mode::inference});
-  inference->begin(host.tokens, host.inputs());
+  inference->begin(host.tokens, host.inputs(), host.how);
   for (moue::index_t l = 0; l < 2; ++l) inference->forward(l, x, y);
   CHECK(inference->assignments(1).tokens() == host.tokens);
   check_throws([&] { inference->assignments(0); }, "pass", "the assignments of layer 0 are no longer there",

@@ -43,7 +43,7 @@ void check_moves(const test::model_pointer<double>& here, const test::model_poin
   whole_host host(*here);
   moue::workspace block = room(*here, options);
   auto pass = here->start(host.weights, options, block);
-  pass->begin(host.tokens, host.inputs());
+  pass->begin(host.tokens, host.inputs(), host.how);
   for (moue::index_t l = 0; l < 2; ++l) host.forward(*pass, l);
 
   moue::workspace other = moved(block, room(*there, options));
@@ -91,7 +91,7 @@ void check_put_down(const test::any_model<double>& model, moue::pass_options opt
         for (moue::index_t l = 0; l < position.reached + (position.halfway && !position.backward ? 1 : 0); ++l)
           pass->rebind_input(l, {host.view(host.at(l)), host.view(host.at(l))});
     };
-    pass->begin(host.tokens, host.inputs());
+    pass->begin(host.tokens, host.inputs(), host.how);
     move();
     for (moue::index_t l = 0; l < model.layers(); ++l) {
       const auto x = host.view(host.at(l));
@@ -133,7 +133,7 @@ auto ran_elsewhere(const test::any_model<double>& model, bool moves) {
     std::fill(left.begin(), left.end(), std::byte{0xff});
     block = std::move(next);
   };
-  pass->begin(host.tokens, host.inputs());
+  pass->begin(host.tokens, host.inputs(), host.how);
   for (moue::index_t l = 0; l < model.layers(); ++l) {
     const auto assignments = pass->route(l, host.view(host.at(l)));
     move();
@@ -207,7 +207,7 @@ TEST_CASE("a workspace whose buffers lie elsewhere is refused") {
   const moue::pass_options options{.tokens = host.tokens};
   moue::workspace block = room(*model, options);
   const auto pass = model->start(host.weights, options, block);
-  pass->begin(host.tokens, host.inputs());
+  pass->begin(host.tokens, host.inputs(), host.how);
   const auto message = [&](const moue::pass_options& other) {
     moue::workspace there = moved(block, room(*model, other));
     return message_of([&] { model->resume(host.weights, other, there, pass->position(), host.inputs()); });
@@ -232,7 +232,7 @@ TEST_CASE("a range of the same size elsewhere is refused") {
   const moue::pass_options second{.tokens = host.tokens, .first = 2, .count = 2};
   moue::workspace block = room(*model, first);
   const auto pass = model->start(host.weights, first, block);
-  pass->begin(host.tokens, host.inputs());
+  pass->begin(host.tokens, host.inputs(), host.how);
   for (moue::index_t l = 0; l < 2; ++l) host.forward(*pass, l);
   moue::workspace there = moved(block, room(*model, second));
   CHECK(contains(message_of([&] { model->resume(host.weights, second, there, pass->position(), host.inputs()); }),
@@ -253,7 +253,7 @@ TEST_CASE("places where no pass can stand are refused") {
   };
   CHECK_FALSE(resumes([](auto& p) { p.reached = p.next = 1; }));  // no batch was begun
   CHECK_FALSE(resumes([](auto& p) { p.halfway = true; }));
-  pass->begin(host.tokens, host.inputs());
+  pass->begin(host.tokens, host.inputs(), host.how);
   for (moue::index_t l = 0; l < model->layers(); ++l) host.forward(*pass, l);
   CHECK(resumes([](auto&) {}));
   CHECK_FALSE(resumes([](auto& p) { p.next = 1; }));  // backward has not begun

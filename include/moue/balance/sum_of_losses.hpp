@@ -40,20 +40,21 @@ class sum_of_losses {
     });
   }
   template <class C, class Lanes = one_lane>
-  MOUE_HD C token_value(vector_view<const C> logits, vector_view<const C> p, const Lanes& lanes = {}) const
-      requires(TokenLoss<Losses> || ...) {
+  MOUE_HD C token_value(vector_view<const C> logits, vector_view<const C> p, const row_context& at,
+                        const Lanes& lanes = {}) const requires(TokenLoss<Losses> || ...) {
     C sum = C(0);
     each_part([&](const auto& loss, index_t) {
-      if constexpr (TokenLoss<std::remove_cvref_t<decltype(loss)>>) sum += detail::token_value(loss, logits, p, lanes);
+      if constexpr (TokenLoss<std::remove_cvref_t<decltype(loss)>>)
+        sum += detail::token_value(loss, logits, p, at, lanes);
     });
     return sum;
   }
   template <class C, class Lanes = one_lane>
   MOUE_HD void token_gradient(vector_view<const C> logits, vector_view<const C> p, C scale, vector_view<C> dlogits,
-                              const Lanes& lanes = {}) const requires(TokenLoss<Losses> || ...) {
+                              const row_context& at, const Lanes& lanes = {}) const requires(TokenLoss<Losses> || ...) {
     each_part([&](const auto& loss, index_t) {
       if constexpr (TokenLoss<std::remove_cvref_t<decltype(loss)>>)
-        detail::token_gradient(loss, logits, p, scale, dlogits, lanes);
+        detail::token_gradient(loss, logits, p, scale, dlogits, at, lanes);
     });
   }
 

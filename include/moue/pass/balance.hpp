@@ -110,7 +110,7 @@ class balanced_pass {
 
   /// Counts of `layer`, after its plan was made. `own`: of the router's own assignments, whose demand is what ran.
   void count(index_t layer, bool own) {
-    if (!state_.at.counts) return;
+    if (!state_.at.batch.counts) return;
     const auto ops = state_.operations();
     const index_t first = state_.model->connections().candidate_offset(layer);
     const index_t n = state_.candidates(layer);
@@ -126,7 +126,8 @@ class balanced_pass {
                                     state_.memory.valid_tokens,
                                     state_.valid(),
                                     state_.logits(layer),
-                                    own ? matrix_view<const std::int32_t>() : state_.selected(layer),
+                                    own && !state_type::stages_type::drops ? matrix_view<const std::int32_t>()
+                                                                           : state_.selected(layer),
                                     counts.tokens.data + layer,
                                     part(counts.demand),
                                     part(counts.load),
@@ -134,8 +135,11 @@ class balanced_pass {
                                     part(counts.open)});
     if constexpr (TokenLoss<loss_type>) {
       const auto values = state_.rows(state_.memory.token_losses);
-      ops.each_row(state_.tokens(), token_loss_row<C, loss_type>{state_.model->loss(), state_.valid(),
-                                                                 state_.logits(layer), probabilities, values});
+      ops.each_row(state_.tokens(), token_loss_row<C, loss_type>{state_.model->loss(),
+                                                                 {state_.visit_of(layer), state_.batch},
+                                                                 state_.logits(layer),
+                                                                 probabilities,
+                                                                 values});
       ops.column_sum(values, matrix_view<C>{counts.token_loss.data + layer * parts, 1, parts});
     }
   }
@@ -146,7 +150,7 @@ class balanced_pass {
   const backend_type& backend() const { return state_.model->backend(); }
 
   form_statistics<C> former(const counts_view<C>& counts) const {
-    return {state_.memory.offsets, state_.memory.candidates_of_all, counts, state_.memory.tables};
+    return {state_.memory.offsets, state_.memory.candidates_of_all, counts, state_.memory.tables, state_.visit_of(-1)};
   }
   depth_statistics<C> form(const counts_view<C>& counts, index_t tokens) const {
     const auto all = former(counts);

@@ -33,7 +33,8 @@ struct pass_checks {
 
   static std::string text(index_t n) { return std::to_string(n); }
 
-  void batch(index_t tokens, const side_inputs& inputs) const {
+  /// `readable` says whether the host can read what the batch brings.
+  void batch(index_t tokens, const side_inputs& inputs, bool readable) const {
     require(
         tokens >= 0 && tokens <= options.tokens, where,
         [&] { return text(tokens) + " tokens were given, but it holds " + text(options.tokens); },
@@ -41,6 +42,20 @@ struct pass_checks {
     list("mask", inputs.valid.data, inputs.valid.size, tokens);
     list("list of token ids", inputs.token_ids.data, inputs.token_ids.size, tokens);
     list("list of labels", inputs.labels.data, inputs.labels.size, tokens);
+    sequences(inputs.sequences, tokens, readable);
+    list("side matrix", inputs.side.data, inputs.side.rows, tokens);
+  }
+  static void sequences(const vector_view<const index_t>& begins, index_t tokens, bool readable) {
+    if (begins.size == 0) return;
+    if (begins.data == nullptr)
+      throw error(where, "the list of sequences is null", "point it at your data, or give none at all");
+    if (!readable) return;
+    const bool ascends = std::is_sorted(begins.begin(), begins.end());
+    if (begins[0] != 0 || begins[begins.size - 1] != tokens || !ascends)
+      throw error(where,
+                  "the sequences run from " + text(begins[0]) + " to " + text(begins[begins.size - 1]) + " of " +
+                      text(tokens) + " tokens" + (ascends ? "" : ", and back on the way"),
+                  "list where each begins, from 0 on, and at the end the number of tokens");
   }
   static void list(std::string_view name, const void* data, index_t size, index_t tokens) {
     if (size == 0) return;
@@ -139,7 +154,8 @@ struct pass_checks {
 
   void counted() const {
     require(
-        at.counts, where, [] { return std::string("the balancing loss was armed over layers that were not counted"); },
+        at.batch.counts, where,
+        [] { return std::string("the balancing loss was armed over layers that were not counted"); },
         "give the counts of all layers: arm(scale, counts)");
   }
   void arm() const {

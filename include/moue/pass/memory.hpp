@@ -35,6 +35,7 @@ struct visit_record {
   vector_view<std::int32_t> experts;  ///< [entries] physical ids or −1
   vector_view<C> entry_gates;         ///< [entries]
   vector_view<std::int32_t> columns;  ///< [entries] where each gate comes from, or −1
+  matrix_view<C> stage_saved;         ///< [tokens, columns] what the router's stages save, side by side
   expert_record<C> run;
 };
 
@@ -156,6 +157,7 @@ struct pass_memory {
       visit.experts = memory.take<std::int32_t>(of_layer, "selected experts");
       visit.entry_gates = memory.take<C>(of_layer, "gates of entries");
       visit.columns = memory.take<std::int32_t>(of_layer, "columns of entries");
+      visit.stage_saved = memory.take<C>(tokens, saved_columns(model, layer, training), "saved by router stages");
       visit.run = run.template take_record<C>(memory, tokens, of_layer);
       visits.push_back(std::move(visit));
     }
@@ -228,6 +230,14 @@ struct pass_memory {
   /// Elements that a stage's scratch takes: every matrix begins where vectors of any type do.
   static index_t elements(const matrix_shape& shape) {
     return (checked_product(shape.rows, shape.cols, "router temporaries") + 15) / 16 * 16;
+  }
+
+  /// Columns that the router's stages save of a layer; in inference all layers use those of the one that saves most.
+  static index_t saved_columns(const MixtureT& model, index_t layer, bool training) {
+    index_t most = 0;
+    for (index_t other = training ? layer : 0; other < (training ? layer + 1 : model.layers()); ++other)
+      most = (std::max)(most, row_width(model.stage_saved(other)));
+    return most;
   }
 
   /// Elements that the router's trained tensors take at the layer that has most of them.

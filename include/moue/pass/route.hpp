@@ -38,7 +38,9 @@ struct router_steps {
     const stages_type stages(state.model->router());
     const auto weights = state.template router_weights<matrix_view<const S>>(values, layer);
     const auto scratch = state.temporaries(layer);
+    const auto saved = state.stage_saved(layer);
     auto frame = make_frame(layer, x);
+    frame.saved = saved;
     make_features(frame, weights, scratch);
     stages.make_logits(ops, frame, weights, scratch);
 
@@ -49,9 +51,11 @@ struct router_steps {
     const index_t width = state.max_selected(layer) + state.always(layer);
     const auto scores = state.shaped(state.memory.scores, state.candidates(layer));
     using parameters_type = std::remove_const_t<decltype(preference)>;
-    const prefer_row<C, router_type, parameters_type> prefer{state.model->router(), preference, state.usable(),
-                                                             frame.logits, scores};
-    constexpr bool by_row = has_select<std::remove_cvref_t<decltype(state.model->router().select)>>;
+    const prefer_row<C, router_type, parameters_type> prefer{
+        state.model->router(), preference, {frame.at, looked_at()}, frame.logits, scores};
+    const auto& select = state.model->router().select;
+    const select_frame<C> seen{frame.at, looked_at(), frame.candidates, matrix_view<const C>(scores)};
+    constexpr bool by_row = has_select<std::remove_cvref_t<decltype(select)>>;
     const auto reject = [&] {
       if constexpr (on_host<typename MixtureT::backend_type>)
         if (state.model->router().on_non_finite == non_finite::reject)
@@ -60,9 +64,7 @@ struct router_steps {
     if constexpr (!by_row) {
       ops.each_row(tokens, prefer);
       reject();
-      if constexpr (selects)
-        state.model->router().select.table(ops, matrix_view<const C>(scores), state.usable(), frame.candidates,
-                                           state.selected(layer));
+      if constexpr (selects) select.table(ops, seen, state.selected(layer), stages.select_scratch(scratch));
     }
     if constexpr (!selects) given(ops, frame.candidates, state.usable(), state.selected(layer));
     const auto run = [&](const auto& row) {
@@ -77,8 +79,13 @@ struct router_steps {
         visit.offsets, state.rectangle(visit.experts, width), state.rectangle(visit.entry_gates, width),
         state.rectangle(visit.columns, width)});
     if constexpr (by_row) reject();
+    if constexpr (stages_type::drops)
+      select.drop(ops, seen, matrix_view<const std::int32_t>(state.selected(layer)),
+                  matrix_view<const C>(state.gates(layer)),
+                  state.rectangle(visit.experts, width).column_block(0, state.max_selected(layer)),
+                  stages.select_scratch(scratch));
     state.at.entries[state.place(layer)] = tokens * width;
-    if (stages.state_width() > 0) {
+    if (state.model->state_width() > 0) {
       frame.gates = spread(layer);
       stages.advance(ops, frame, state.finite_weights(weights, layer), scratch);
     }
@@ -98,21 +105,25 @@ struct router_steps {
     const auto scratch = state.temporaries(layer);
     const index_t n = state.candidates(layer);
     if (state.masks()) state.find_usable(layer, state.saved(layer).router);
+    const auto saved = state.stage_saved(layer);
     auto frame = make_frame(layer, state.saved(layer).router);
+    frame.saved = saved;
     make_features(frame, weights, scratch);
 
     router_gradient<C> gradient;
     gradient.input = state.rows(state.memory.dinput);
     gradient.features = stages_type::own_features ? state.rows(state.memory.dfeatures) : gradient.input;
     gradient.logits = state.shaped(state.memory.dlogits, n);
-    gradient.gates = state.shaped(state.memory.dense_dgates, stages.state_width() > 0 ? n : 0);
+    const bool keeps_state = state.model->state_width() > 0;
+    gradient.gates = state.shaped(state.memory.dense_dgates, keeps_state ? n : 0);
     gradient.state = state.depth_gradient(layer);
     gradient.next_state = state.depth_gradient(layer + 1);
     state.clear(gradient.input);
     if constexpr (stages_type::own_features) state.clear(gradient.features);
-    if (stages.state_width() > 0) {
+    if (keeps_state) {
       state.clear(gradient.state);
       state.clear(gradient.gates);
+      state.clear(gradient.logits);
       frame.gates = spread(layer);
       stages.advance_backward(ops, frame, gradient, weights, scratch, dweights);
     }
@@ -123,12 +134,22 @@ struct router_steps {
             : vector_view<const C>{};
     const auto scale = state.at.armed ? state.memory.token_scale.row(layer) : vector_view<C>{};
     const auto ran = state.assignments(layer);
-    ops.each_row(tokens,
-                 route_backward_row<C, router_type, loss_type>{
-                     state.model->router(), state.model->loss(), state.valid(), state.logits(layer),
-                     state.selected(layer), state.gates(layer), ran.offsets, ran.column, dentries,
-                     state.shaped(state.memory.dgates, state.max_selected(layer)), gradient.gates, dprobability, scale,
-                     state.shaped(state.memory.probabilities, n), state.shaped(state.memory.dlogits, n)});
+    ops.each_row(tokens, route_backward_row<C, router_type, loss_type>{
+                             state.model->router(),
+                             state.model->loss(),
+                             {frame.at, state.batch},
+                             state.logits(layer),
+                             state.selected(layer),
+                             state.gates(layer),
+                             ran.offsets,
+                             ran.column,
+                             dentries,
+                             state.shaped(state.memory.dgates, state.max_selected(layer)),
+                             gradient.gates,
+                             dprobability,
+                             scale,
+                             state.shaped(state.memory.probabilities, n),
+                             state.shaped(state.memory.dlogits, n)});
     stages.backward(ops, frame, gradient, weights, scratch, dweights);
     written.settle(ops);
     return gradient.input;
@@ -137,6 +158,8 @@ struct router_steps {
  private:
   router_frame<C> make_frame(index_t layer, const matrix_view<const S>& x) const {
     router_frame<C> frame;
+    frame.at = state.visit_of(layer);
+    frame.experts = state.model->experts();
     frame.candidates = state.candidate_ids(layer);
     frame.batch = state.batch;
     constexpr bool converts = pass_memory<MixtureT, S>::converts;
@@ -155,6 +178,13 @@ struct router_steps {
     frame.state = state.depth_state(layer);
     frame.next_state = state.depth_state(layer + 1);
     return frame;
+  }
+
+  /// The batch with the rows that the router of the layer at work looks at.
+  side_inputs looked_at() const {
+    side_inputs batch = state.batch;
+    batch.valid = state.usable();
+    return batch;
   }
 
   void make_features(const router_frame<C>& frame, const auto& weights, const auto& scratch) const {

@@ -29,17 +29,18 @@ template <class C, class RouterT, class P>
 struct prefer_row {
   RouterT router;
   P parameters;
-  vector_view<const std::uint8_t> valid;  // the rows that this layer looks at
+  row_contexts contexts;  // whose `valid` are the rows that this layer looks at
   matrix_view<C> logits;
   matrix_view<C> scores;
 
   index_t columns() const { return logits.cols; }
+  MOUE_HD bool valid(index_t t) const { return contexts.batch.valid[t] != 0; }
   template <class Lanes = one_lane>
   MOUE_HD void operator()(index_t t, const Lanes& lanes = {}) const {
     const auto z = logits.row(t);
     const auto q = scores.row(t);
     const bool masking = router.on_non_finite == non_finite::mask;
-    if (!valid[t]) {
+    if (!valid(t)) {
       for (index_t j = lanes.first(); j < q.size; j += lanes.step()) {
         q[j] = minus_infinity<C>();
         if (masking) z[j] = minus_infinity<C>();
@@ -52,11 +53,7 @@ struct prefer_row {
       lanes.wait();
     }
     if constexpr (!by_logits_alone) {
-      const vector_view<const C> logit = z;
-      if constexpr (requires { router.preference(logit, parameters, q, lanes); })
-        router.preference(logit, parameters, q, lanes);
-      else if (lanes.leads())
-        router.preference(logit, parameters, q);
+      call_by_row(call_operator{}, contexts.of(t), lanes, router.preference, vector_view<const C>(z), parameters, q);
       lanes.wait();
     }
     for (index_t j = lanes.first(); j < z.size; j += lanes.step()) {
@@ -121,7 +118,7 @@ struct route_row {
   MOUE_HD index_t take(index_t t, const Lanes& lanes = {}) const {
     if (t == selected.rows) return 0;
     if constexpr (has_select<select_type>) prefer(t, lanes);
-    return prefer.valid[t] ? select(t, lanes) : 0;
+    return prefer.valid(t) ? select(t, lanes) : 0;
   }
   /// Whether there is room for the columns, each is one of the layer, and none comes twice.
   template <class Lanes = one_lane>
@@ -142,9 +139,12 @@ struct route_row {
   MOUE_HD void assign(index_t t, index_t count, const Lanes& lanes = {}) const {
     if (lanes.leads()) offsets[t] = t * experts.cols;
     if (t == selected.rows) return;
-    const bool valid = prefer.valid[t];
+    const bool valid = prefer.valid(t);
     const vector_view<const C> z = prefer.logits.row(t);
-    if (valid) gate(z, {selected.row(t).data, count}, {gates.row(t).data, count}, lanes);
+    if (valid)
+      call_by_row(call_forward{}, prefer.contexts.of(t), lanes, prefer.router.gate, z,
+                  vector_view<const std::int32_t>{selected.row(t).data, count},
+                  vector_view<C>{gates.row(t).data, count});
     lanes.wait();
     for (index_t i = lanes.first(); i < selected.cols; i += lanes.step()) {
       if (i >= count) {
@@ -160,7 +160,13 @@ struct route_row {
       experts(t, selected.cols + i) = valid ? always[i] : -1;
       entry_gates(t, selected.cols + i) = valid ? C(1) : C(0);
     }
-    if constexpr (Probabilities) probability(z, valid, probabilities.row(t), lanes);
+    if constexpr (Probabilities) {
+      const auto p = probabilities.row(t);
+      if (valid)
+        call_by_row(call_forward{}, prefer.contexts.of(t), lanes, prefer.router.probability, z, p);
+      else
+        for (index_t j = lanes.first(); j < p.size; j += lanes.step()) p[j] = C(0);
+    }
   }
 
  private:
@@ -178,37 +184,12 @@ struct route_row {
     }
     if constexpr (has_select<select_type>)
       if (select) {
-        const auto& stage = prefer.router.select;
-        const auto taken = selected.row(t);
         lanes.wait();
-        const vector_view<const C> scores = prefer.scores.row(t);
-        if constexpr (requires { stage(scores, candidates, taken, lanes); })
-          count = stage(scores, candidates, taken, lanes);
-        else
-          count = lanes.sum(lanes.leads() ? static_cast<index_t>(stage(scores, candidates, taken)) : index_t(0));
+        count = value_by_row<index_t>(call_operator{}, prefer.contexts.of(t), lanes, prefer.router.select,
+                                      vector_view<const C>(prefer.scores.row(t)), candidates, selected.row(t));
       }
     lanes.wait();
     return count;
-  }
-  template <class Lanes>
-  MOUE_HD void gate(const vector_view<const C>& z, const vector_view<const std::int32_t>& taken,
-                    const vector_view<C>& weights, const Lanes& lanes) const {
-    const auto& stage = prefer.router.gate;
-    if constexpr (requires { stage.forward(z, taken, weights, lanes); })
-      stage.forward(z, taken, weights, lanes);
-    else if (lanes.leads())
-      stage.forward(z, taken, weights);
-  }
-  template <class Lanes>
-  MOUE_HD void probability(const vector_view<const C>& z, bool valid, const vector_view<C>& p,
-                           const Lanes& lanes) const {
-    const auto& stage = prefer.router.probability;
-    if (!valid)
-      for (index_t j = lanes.first(); j < p.size; j += lanes.step()) p[j] = C(0);
-    else if constexpr (requires { stage.forward(z, p, lanes); })
-      stage.forward(z, p, lanes);
-    else if (lanes.leads())
-      stage.forward(z, p);
   }
 };
 
@@ -247,7 +228,7 @@ template <class C, class RouterT, class LossT>
 struct route_backward_row {
   RouterT router;
   LossT loss;
-  vector_view<const std::uint8_t> valid;
+  row_contexts contexts;
   matrix_view<const C> logits;
   matrix_view<const std::int32_t> selected;
   matrix_view<const C> gates;
@@ -265,8 +246,11 @@ struct route_backward_row {
   template <class Lanes = one_lane>
   MOUE_HD void operator()(index_t t, const Lanes& lanes = {}) const {
     const auto dz = dlogits.row(t);
-    for (index_t j = lanes.first(); j < dz.size; j += lanes.step()) dz[j] = C(0);
-    if (!valid[t]) return;
+    const bool valid = contexts.batch.valid[t] != 0;
+    if (!valid || dense_dgates.cols == 0)  // stages that keep state may have added to it
+      for (index_t j = lanes.first(); j < dz.size; j += lanes.step()) dz[j] = C(0);
+    if (!valid) return;
+    const auto at = contexts.of(t);
     const auto z = logits.row(t);
     index_t count = 0;
     while (count < selected.cols && selected(t, count) >= 0) ++count;
@@ -278,44 +262,23 @@ struct route_backward_row {
       dgates(t, i) = sum;
     }
     lanes.wait();
-    gate(z, {selected.row(t).data, count}, {gates.row(t).data, count}, {dgates.row(t).data, count}, dz, lanes);
+    call_by_row(call_backward{}, at, lanes, router.gate, z,
+                vector_view<const std::int32_t>{selected.row(t).data, count},
+                vector_view<const C>{gates.row(t).data, count}, vector_view<const C>{dgates.row(t).data, count}, dz);
     if constexpr (!std::is_same_v<LossT, no_balancing>) {
       if (dprobability.size == 0) return;
       lanes.wait();
       const auto p = probabilities.row(t);
-      probability(z, p, dz, lanes);
+      const vector_view<const C> known = p;
+      call_by_row(call_forward{}, at, lanes, router.probability, z, p);
+      lanes.wait();
+      call_by_row(call_backward{}, at, lanes, router.probability, z, known, dprobability, dz);
+      lanes.wait();
       each_part(loss, [&](const auto& part, index_t position) {
         if constexpr (TokenLoss<std::remove_cvref_t<decltype(part)>>)
-          token_gradient(part, z, vector_view<const C>(p), token_scale[position], dz, lanes);
+          token_gradient(part, z, known, token_scale[position], dz, at, lanes);
       });
     }
-  }
-
- private:
-  template <class Lanes>
-  MOUE_HD void gate(const vector_view<const C>& z, const vector_view<const std::int32_t>& taken,
-                    const vector_view<const C>& weights, const vector_view<const C>& dweights, const vector_view<C>& dz,
-                    const Lanes& lanes) const {
-    if constexpr (requires { router.gate.backward(z, taken, weights, dweights, dz, lanes); })
-      router.gate.backward(z, taken, weights, dweights, dz, lanes);
-    else if (lanes.leads())
-      router.gate.backward(z, taken, weights, dweights, dz);
-  }
-  template <class Lanes>
-  MOUE_HD void probability(const vector_view<const C>& z, const vector_view<C>& p, const vector_view<C>& dz,
-                           const Lanes& lanes) const {
-    const auto& stage = router.probability;
-    if constexpr (requires { stage.forward(z, p, lanes); })
-      stage.forward(z, p, lanes);
-    else if (lanes.leads())
-      stage.forward(z, p);
-    lanes.wait();
-    const vector_view<const C> known = p;
-    if constexpr (requires { stage.backward(z, known, dprobability, dz, lanes); })
-      stage.backward(z, known, dprobability, dz, lanes);
-    else if (lanes.leads())
-      stage.backward(z, known, dprobability, dz);
-    lanes.wait();
   }
 };
 

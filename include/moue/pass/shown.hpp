@@ -39,6 +39,7 @@ class shown_pass : public balanced_pass<MixtureT, S> {
   matrix_view<const C> state_out() const { return state_.depth_state(state_.at.reached); }
   /// The gradient of `state_out` [tokens, state_width]: zeros from `begin` on, or what the caller writes there before
   /// `backward` begins, such as the `dstate_in` of the range behind or the gradient of a loss that reads the state.
+  /// The state of padding belongs to nobody: its rows are to stay zero.
   matrix_view<C> dstate_out() {
     checks().state_gradient("last", true);
     return state_.shaped(state_.memory.dstate_out, state_.memory.dstate_out.cols);

@@ -84,7 +84,7 @@ struct pass_state {
     attach(count, given);
     at.next = at.reached = memory.first;
     at.backward = at.halfway = at.armed = false;
-    at.counts = wanted.counts;
+    at.batch = wanted;
     std::fill(at.elsewhere.begin(), at.elsewhere.end(), std::uint8_t{0});
     const auto ops = operations();
     constexpr index_t block = pass_memory<MixtureT, S>::count_block;
@@ -110,6 +110,12 @@ struct pass_state {
   // --- shapes and views ---------------------------------------------------------------------------------------------
 
   bool training() const { return options.how == mode::training; }
+  /// The turn of `layer`, or of a loss of the whole depth, −1.
+  visit visit_of(index_t layer) const {
+    const auto& how = at.batch;
+    const auto place = mix(how.step ^ mix(static_cast<std::uint64_t>(layer)));
+    return {layer, options.how, how.step, mix(how.seed ^ place), how.first_token};
+  }
   index_t tokens() const { return at.tokens; }
   index_t candidates(index_t layer) const {
     return static_cast<index_t>(model->connections().candidates(layer).size());
@@ -198,6 +204,11 @@ struct pass_state {
       ++shape;
     }
     return result;
+  }
+
+  /// What the router's stages save of a layer.
+  auto stage_saved(index_t layer) const {
+    return row_matrices<C>(model->stage_saved(layer), record(layer).stage_saved, 0, at.tokens);
   }
 
   // --- forward ------------------------------------------------------------------------------------------------------

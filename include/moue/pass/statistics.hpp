@@ -21,7 +21,7 @@ namespace moue::inline v0_1::detail {
 template <class C, class LossT>
 struct token_loss_row {
   LossT loss;
-  vector_view<const std::uint8_t> valid;
+  row_contexts contexts;
   matrix_view<const C> logits;
   matrix_view<const C> probabilities;
   matrix_view<C> values;
@@ -30,7 +30,8 @@ struct token_loss_row {
     each_part(loss, [&](const auto& part, index_t position) {
       C value = C(0);
       if constexpr (TokenLoss<std::remove_cvref_t<decltype(part)>>)
-        if (valid[t]) value = token_value(part, logits.row(t), probabilities.row(t), lanes);
+        if (contexts.batch.valid[t])
+          value = token_value(part, logits.row(t), probabilities.row(t), contexts.of(t), lanes);
       if (lanes.leads()) values(t, position) = value;
     });
   }
@@ -108,6 +109,7 @@ struct form_statistics {
   vector_view<const std::int32_t> candidates;
   counts_view<C> counts;
   statistics_tables<C> tables;
+  visit at;  // of no layer
 
   template <class Lanes = one_lane>
   MOUE_HD void operator()(index_t, const Lanes& lanes = {}) const {
@@ -137,7 +139,7 @@ struct form_statistics {
   MOUE_HD depth_statistics<C> statistics(index_t tokens) const {
     return {counts.tokens.size,  tables.exposure.size,      tokens,       offsets,
             candidates,          tables.exposure,           tables.share, tables.probability,
-            tables.expert_share, tables.expert_probability, counts.open};
+            tables.expert_share, tables.expert_probability, counts.open,  at};
   }
   MOUE_HD index_t most_tokens() const {
     std::int64_t most = 0;

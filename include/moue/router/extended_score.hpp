@@ -27,7 +27,10 @@ struct extended_score {
   double deviation = 0.02;                                    ///< of the initial foreign rows
   double initial_opening = detail::minus_infinity<double>();  ///< of every foreign candidate; minus infinity: closed
 
-  constexpr index_t state_width() const requires detail::has_state_width<ScoreT> { return score.state_width(); }
+  constexpr index_t state_width(router_shape s) const requires detail::has_state_width<ScoreT> {
+    return detail::stage_state_width(score, narrowed(s));
+  }
+  auto saved(router_shape s) const requires detail::has_stage_saved<ScoreT> { return score.saved(narrowed(s)); }
   auto parameters(router_shape s) const {
     const index_t gained = foreign(s);
     return detail::join_arrays(
@@ -87,7 +90,7 @@ struct extended_score {
         "give every layer its home candidates first, and at least those");
     return s.candidates - home;
   }
-  router_shape narrowed(router_shape s) const {
+  constexpr router_shape narrowed(router_shape s) const {
     s.candidates = home;
     return s;
   }

@@ -14,10 +14,12 @@
 
 #include "moue/arrays.hpp"
 #include "moue/gradients/targets.hpp"
+#include "moue/lanes.hpp"
 #include "moue/operations.hpp"
 #include "moue/parameter.hpp"
 #include "moue/router/frame.hpp"
 #include "moue/view.hpp"
+#include "moue/visit.hpp"
 
 namespace moue::inline v0_1::detail {
 
@@ -32,8 +34,16 @@ concept has_stage_temporaries = requires(const T t, router_shape s) {
   t.temporaries(s);
 };
 template <class T>
-concept has_state_width = requires(const T t) {
+concept has_shaped_state_width = requires(const T t, router_shape s) {
+  { t.state_width(s) } -> std::convertible_to<index_t>;
+};
+template <class T>
+concept has_state_width = has_shaped_state_width<T> || requires(const T t) {
   { t.state_width() } -> std::convertible_to<index_t>;
+};
+template <class T>
+concept has_stage_saved = requires(const T t, router_shape s) {
+  t.saved(s);
 };
 
 template <class T>
@@ -51,8 +61,17 @@ auto stage_temporaries(const T& stage, const router_shape& shape) {
     return std::array<matrix_shape, 0>{};
 }
 template <class T>
-constexpr index_t stage_state_width(const T& stage) {
-  if constexpr (has_state_width<T>)
+auto stage_saved(const T& stage, const router_shape& shape) {
+  if constexpr (has_stage_saved<T>)
+    return stage.saved(shape);
+  else
+    return std::array<index_t, 0>{};
+}
+template <class T>
+constexpr index_t stage_state_width(const T& stage, const router_shape& shape) {
+  if constexpr (has_shaped_state_width<T>)
+    return stage.state_width(shape);
+  else if constexpr (has_state_width<T>)
     return stage.state_width();
   else
     return 0;
@@ -64,6 +83,9 @@ inline constexpr std::size_t stage_parameter_count =
 template <class T>
 inline constexpr std::size_t stage_temporary_count =
     std::tuple_size_v<decltype(stage_temporaries(std::declval<const T&>(), router_shape{}))>;
+template <class T>
+inline constexpr std::size_t stage_saved_count =
+    std::tuple_size_v<decltype(stage_saved(std::declval<const T&>(), router_shape{}))>;
 
 // --- concepts of the stages -----------------------------------------------------------------------------------------
 
@@ -119,40 +141,37 @@ concept has_most = requires(const T t) {
   { t.max_selected(index_t{}) } -> std::convertible_to<index_t>;
 };
 template <class T, class C = double>
-concept has_select = requires(const T t, vector_view<const C> scores, vector_view<const std::int32_t> candidates,
-                              vector_view<std::int32_t> selected) {
-  { t(scores, candidates, selected) } -> std::convertible_to<index_t>;
+concept has_select = callable_by_row<call_operator, one_lane, T, vector_view<const C>, vector_view<const std::int32_t>,
+                                     vector_view<std::int32_t>>;
+template <class T, class C = double>
+concept has_select_table = requires(const T t, const archetype_operations& ops, const select_frame<C>& frame,
+                                    matrix_view<std::int32_t> selected,
+                                    std::array<matrix_view<C>, stage_temporary_count<T>> temporary) {
+  t.table(ops, frame, selected, temporary);
+};
+/// A selection that takes entries back once their gates are known.
+template <class T, class C = double>
+concept has_drop = requires(const T t, const archetype_operations& ops, const select_frame<C>& frame,
+                            matrix_view<const std::int32_t> selected, matrix_view<const C> gates,
+                            matrix_view<std::int32_t> experts,
+                            std::array<matrix_view<C>, stage_temporary_count<T>> temporary) {
+  t.drop(ops, frame, selected, gates, experts, temporary);
 };
 template <class T, class C = double>
-concept has_select_table = requires(const T t, const archetype_operations& ops, matrix_view<const C> scores,
-                                    vector_view<const std::uint8_t> valid, vector_view<const std::int32_t> candidates,
-                                    matrix_view<std::int32_t> selected) {
-  t.table(ops, scores, valid, candidates, selected);
-};
+concept has_gate_forward =
+    callable_by_row<call_forward, one_lane, T, vector_view<const C>, vector_view<const std::int32_t>, vector_view<C>>;
 template <class T, class C = double>
-concept has_gate_forward = requires(const T t, vector_view<const C> logits, vector_view<const std::int32_t> selected,
-                                    vector_view<C> gates) {
-  t.forward(logits, selected, gates);
-};
+concept has_gate_backward =
+    callable_by_row<call_backward, one_lane, T, vector_view<const C>, vector_view<const std::int32_t>,
+                    vector_view<const C>, vector_view<const C>, vector_view<C>>;
 template <class T, class C = double>
-concept has_gate_backward = requires(const T t, vector_view<const C> logits, vector_view<const std::int32_t> selected,
-                                     vector_view<const C> gates, vector_view<const C> dgates, vector_view<C> dlogits) {
-  t.backward(logits, selected, gates, dgates, dlogits);
-};
+concept has_probability_forward = callable_by_row<call_forward, one_lane, T, vector_view<const C>, vector_view<C>>;
 template <class T, class C = double>
-concept has_probability_forward = requires(const T t, vector_view<const C> logits, vector_view<C> p) {
-  t.forward(logits, p);
-};
+concept has_probability_backward = callable_by_row<call_backward, one_lane, T, vector_view<const C>,
+                                                   vector_view<const C>, vector_view<const C>, vector_view<C>>;
 template <class T, class C = double>
-concept has_probability_backward = requires(const T t, vector_view<const C> logits, vector_view<const C> p,
-                                            vector_view<const C> dp, vector_view<C> dlogits) {
-  t.backward(logits, p, dp, dlogits);
-};
-template <class T, class C = double>
-concept has_prefer = requires(const T t, vector_view<const C> logits,
-                              std::array<matrix_view<const C>, stage_parameter_count<T>> p, vector_view<C> scores) {
-  t(logits, p, scores);
-};
+concept has_prefer = callable_by_row<call_operator, one_lane, T, vector_view<const C>,
+                                     std::array<matrix_view<const C>, stage_parameter_count<T>>, vector_view<C>>;
 
 // False if a member is there in float, but not in double, which concepts try.
 template <class T>

@@ -22,8 +22,12 @@ class score_sum {
   /// Each term adds its logits.
   constexpr explicit score_sum(Terms... terms) : terms_(std::move(terms)...) {}
 
-  constexpr index_t state_width() const requires(detail::has_state_width<Terms> || ...) {
-    return std::apply([](const auto&... term) { return (detail::stage_state_width(term) + ... + 0); }, terms_);
+  constexpr index_t state_width(router_shape s) const requires(detail::has_state_width<Terms> || ...) {
+    return std::apply([&](const auto&... term) { return (detail::stage_state_width(term, s) + ... + 0); }, terms_);
+  }
+  auto saved(router_shape s) const requires(detail::has_stage_saved<Terms> || ...) {
+    return std::apply([&](const auto&... term) { return detail::join_arrays(detail::stage_saved(term, s)...); },
+                      terms_);
   }
   auto parameters(router_shape s) const {
     return std::apply([&](const auto&... term) { return detail::join_arrays(detail::stage_parameters(term, s)...); },
@@ -36,41 +40,41 @@ class score_sum {
 
   template <class C>
   void forward(const auto& ops, const router_frame<C>& frame, const auto& p, const auto& temporary) const {
-    each_term([&]<std::size_t Term>(const auto& term, index_t column) {
-      term.forward(ops, slice(term, frame, column), own<Term>(p), own_scratch<Term>(temporary));
+    each_term(frame, [&]<std::size_t Term>(const auto& term, index_t column, index_t width) {
+      term.forward(ops, slice<Term>(frame, width, column), own<Term>(p), own_scratch<Term>(temporary));
     });
   }
   template <class C>
   void close(const auto& ops, const router_frame<C>& frame, const auto& p, const auto& temporary) const
       requires(detail::has_close<Terms> || ...) {
-    each_term([&]<std::size_t Term>(const auto& term, index_t column) {
+    each_term(frame, [&]<std::size_t Term>(const auto& term, index_t column, index_t width) {
       if constexpr (detail::has_close<std::remove_cvref_t<decltype(term)>>)
-        term.close(ops, slice(term, frame, column), own<Term>(p), own_scratch<Term>(temporary));
+        term.close(ops, slice<Term>(frame, width, column), own<Term>(p), own_scratch<Term>(temporary));
     });
   }
   template <class C>
   void backward(const auto& ops, const router_frame<C>& frame, const router_gradient<C>& gradient, const auto& p,
                 const auto& temporary, const auto& dp) const {
-    each_term([&]<std::size_t Term>(const auto& term, index_t column) {
-      term.backward(ops, slice(term, frame, column), slice(term, gradient, column), own<Term>(p),
+    each_term(frame, [&]<std::size_t Term>(const auto& term, index_t column, index_t width) {
+      term.backward(ops, slice<Term>(frame, width, column), slice(gradient, width, column), own<Term>(p),
                     own_scratch<Term>(temporary), own<Term>(dp));
     });
   }
   template <class C>
   void advance(const auto& ops, const router_frame<C>& frame, const auto& p, const auto& temporary) const
       requires(detail::has_state_width<Terms> || ...) {
-    each_term([&]<std::size_t Term>(const auto& term, index_t column) {
+    each_term(frame, [&]<std::size_t Term>(const auto& term, index_t column, index_t width) {
       if constexpr (detail::has_state_width<std::remove_cvref_t<decltype(term)>>)
-        term.advance(ops, slice(term, frame, column), own<Term>(p), own_scratch<Term>(temporary));
+        term.advance(ops, slice<Term>(frame, width, column), own<Term>(p), own_scratch<Term>(temporary));
     });
   }
   template <class C>
   void advance_backward(const auto& ops, const router_frame<C>& frame, const router_gradient<C>& gradient,
                         const auto& p, const auto& temporary, const auto& dp) const
       requires(detail::has_state_width<Terms> || ...) {
-    each_term([&]<std::size_t Term>(const auto& term, index_t column) {
+    each_term(frame, [&]<std::size_t Term>(const auto& term, index_t column, index_t width) {
       if constexpr (detail::has_state_width<std::remove_cvref_t<decltype(term)>>)
-        term.advance_backward(ops, slice(term, frame, column), slice(term, gradient, column), own<Term>(p),
+        term.advance_backward(ops, slice<Term>(frame, width, column), slice(gradient, width, column), own<Term>(p),
                               own_scratch<Term>(temporary), own<Term>(dp));
     });
   }
@@ -79,41 +83,59 @@ class score_sum {
   template <std::size_t Term>
   using term_type = std::tuple_element_t<Term, std::tuple<Terms...>>;
 
-  /// How many parameters (or temporaries) the terms before `Term` have.
-  template <std::size_t Term, bool Scratch>
-  static constexpr std::size_t before() {
-    return []<std::size_t... J>(std::index_sequence<J...>) {
-      return (
-          (Scratch ? detail::stage_temporary_count<term_type<J>> : detail::stage_parameter_count<term_type<J>>)+... +
-          std::size_t{0});
+  /// What a stage declares a number of.
+  template <class T>
+  struct counts {
+    static constexpr std::size_t parameters = detail::stage_parameter_count<T>;
+    static constexpr std::size_t temporaries = detail::stage_temporary_count<T>;
+    static constexpr std::size_t saved = detail::stage_saved_count<T>;
+  };
+  /// How many of them the terms before `Term` have.
+  template <std::size_t Term, class Count>
+  static constexpr std::size_t before(Count count) {
+    return [&]<std::size_t... J>(std::index_sequence<J...>) {
+      return (count(counts<term_type<J>>{}) + ... + std::size_t{0});
     }
     (std::make_index_sequence<Term>{});
   }
   template <std::size_t Term>
   static auto own(const auto& all) {
-    return detail::sub_array<before<Term, false>(), detail::stage_parameter_count<term_type<Term>>>(all);
+    constexpr std::size_t first = before<Term>([](auto of) { return of.parameters; });
+    return detail::sub_array<first, counts<term_type<Term>>::parameters>(all);
   }
   template <std::size_t Term>
   static auto own_scratch(const auto& all) {
-    return detail::sub_array<before<Term, true>(), detail::stage_temporary_count<term_type<Term>>>(all);
+    constexpr std::size_t first = before<Term>([](auto of) { return of.temporaries; });
+    return detail::sub_array<first, counts<term_type<Term>>::temporaries>(all);
   }
 
-  /// The frame (or gradient) with the state columns that belong to `term`.
-  template <class Frame>
-  static Frame slice(const auto& term, Frame frame, index_t column) {
-    const index_t width = detail::stage_state_width(term);
+  /// The frame with the columns of state and the saved matrices that belong to a term.
+  template <std::size_t Term, class C>
+  static router_frame<C> slice(router_frame<C> frame, index_t width, index_t column) {
+    constexpr std::size_t first = before<Term>([](auto of) { return of.saved; });
     frame.state = frame.state.column_block(column, width);
     frame.next_state = frame.next_state.column_block(column, width);
+    frame.saved = frame.saved.subspan(first, counts<term_type<Term>>::saved);
     return frame;
   }
+  template <class C>
+  static router_gradient<C> slice(router_gradient<C> gradient, index_t width, index_t column) {
+    gradient.state = gradient.state.column_block(column, width);
+    gradient.next_state = gradient.next_state.column_block(column, width);
+    return gradient;
+  }
 
-  template <class F>
-  void each_term(F&& f) const {
+  template <class C, class F>
+  void each_term(const router_frame<C>& frame, F&& f) const {
+    const router_shape shape = detail::score_shape(frame);
     [&]<std::size_t... Is>(std::index_sequence<Is...>) {
       index_t column = 0;
-      ((f.template operator()<Is>(std::get<Is>(terms_), column),
-        column += detail::stage_state_width(std::get<Is>(terms_))),
-       ...);
+      const auto run = [&]<std::size_t Term>(const auto& term) {
+        const index_t width = detail::stage_state_width(term, shape);
+        f.template operator()<Term>(term, column, width);
+        column += width;
+      };
+      (run.template operator()<Is>(std::get<Is>(terms_)), ...);
     }
     (std::index_sequence_for<Terms...>{});
   }

@@ -25,12 +25,14 @@ struct show_broken_logit {
   }
 };
 
-/// Features first, then the score, then the preference; a pass lays parameters, scratch and state out in this order.
+/// Features first, then the score, then the preference; a pass lays parameters, scratch, saved matrices and state out in
+/// this order.
 template <class RouterT>
 class router_stages {
   using features_type = std::remove_cvref_t<decltype(std::declval<RouterT>().features)>;
   using score_type = std::remove_cvref_t<decltype(std::declval<RouterT>().score)>;
   using preference_type = std::remove_cvref_t<decltype(std::declval<RouterT>().preference)>;
+  using select_type = std::remove_cvref_t<decltype(std::declval<RouterT>().select)>;
   static constexpr std::size_t features_parameters = stage_parameter_count<features_type>;
   static constexpr std::size_t score_parameters = stage_parameter_count<score_type>;
 
@@ -42,12 +44,13 @@ class router_stages {
   static constexpr bool may_close = score_closes || !std::is_same_v<preference_type, by_logits>;
   static constexpr std::size_t parameters =
       features_parameters + score_parameters + stage_parameter_count<preference_type>;
-  static constexpr std::size_t temporaries = stage_temporary_count<features_type> + stage_temporary_count<score_type>;
+  static constexpr std::size_t temporaries =
+      stage_temporary_count<features_type> + stage_temporary_count<score_type> + stage_temporary_count<select_type>;
+  static constexpr std::size_t saved = stage_saved_count<features_type> + stage_saved_count<score_type>;
+  /// Whether the selection takes entries back once their gates are known.
+  static constexpr bool drops = has_drop<select_type>;
 
-  explicit router_stages(const RouterT& router)
-      : router_(router), features_state_(stage_state_width(router.features)) {}
-
-  index_t state_width() const { return features_state_ + stage_state_width(router_.score); }
+  explicit router_stages(const RouterT& router) : router_(router) {}
 
   template <class C>
   void make_features(const auto& ops, const router_frame<C>& frame, const auto& p, const auto& temporary) const {
@@ -77,10 +80,10 @@ class router_stages {
   void advance_backward(const auto& ops, const router_frame<C>& frame, const router_gradient<C>& gradient,
                         const auto& p, const auto& temporary, const auto& dp) const {
     if constexpr (has_state_width<features_type>)
-      router_.features.advance_backward(ops, features_part(frame), features_part(gradient), features_part(p),
+      router_.features.advance_backward(ops, features_part(frame), features_part(frame, gradient), features_part(p),
                                         features_scratch(temporary), features_part(dp));
     if constexpr (has_state_width<score_type>)
-      router_.score.advance_backward(ops, score_part(frame), score_part(gradient), score_part(p),
+      router_.score.advance_backward(ops, score_part(frame), score_part(frame, gradient), score_part(p),
                                      score_scratch(temporary), score_part(dp));
   }
 
@@ -88,15 +91,18 @@ class router_stages {
   template <class C>
   void backward(const auto& ops, const router_frame<C>& frame, const router_gradient<C>& gradient, const auto& p,
                 const auto& temporary, const auto& dp) const {
-    router_.score.backward(ops, score_part(frame), score_part(gradient), score_part(p), score_scratch(temporary),
+    router_.score.backward(ops, score_part(frame), score_part(frame, gradient), score_part(p), score_scratch(temporary),
                            score_part(dp));
     if constexpr (own_features)
-      router_.features.backward(ops, features_part(frame), features_part(gradient), features_part(p),
+      router_.features.backward(ops, features_part(frame), features_part(frame, gradient), features_part(p),
                                 features_scratch(temporary), features_part(dp));
   }
 
   static auto preference_part(const auto& p) {
     return sub_array<features_parameters + score_parameters, stage_parameter_count<preference_type>>(p);
+  }
+  static auto select_scratch(const auto& temporary) {
+    return sub_array<temporaries - stage_temporary_count<select_type>, stage_temporary_count<select_type>>(temporary);
   }
 
  private:
@@ -116,30 +122,37 @@ class router_stages {
   }
 
   template <class Frame>
-  Frame with_state(Frame frame, index_t first, index_t width) const {
+  static Frame with_state(Frame frame, index_t first, index_t width) {
     frame.state = frame.state.column_block(first, width);
     frame.next_state = frame.next_state.column_block(first, width);
     return frame;
   }
   template <class C>
-  auto features_part(const router_frame<C>& frame) const {
-    return with_state(frame, 0, features_state_);
+  index_t features_state(const router_frame<C>& frame) const {
+    return stage_state_width(router_.features, features_shape(frame));
   }
   template <class C>
-  auto features_part(const router_gradient<C>& gradient) const {
-    return with_state(gradient, 0, features_state_);
+  auto features_part(const router_frame<C>& frame) const {
+    auto part = with_state(frame, 0, features_state(frame));
+    part.saved = frame.saved.first(stage_saved_count<features_type>);
+    return part;
   }
   template <class C>
   auto score_part(const router_frame<C>& frame) const {
-    return with_state(frame, features_state_, stage_state_width(router_.score));
+    auto part = with_state(frame, features_state(frame), stage_state_width(router_.score, score_shape(frame)));
+    part.saved = frame.saved.last(stage_saved_count<score_type>);
+    return part;
   }
   template <class C>
-  auto score_part(const router_gradient<C>& gradient) const {
-    return with_state(gradient, features_state_, stage_state_width(router_.score));
+  auto features_part(const router_frame<C>& frame, const router_gradient<C>& gradient) const {
+    return with_state(gradient, 0, features_state(frame));
+  }
+  template <class C>
+  auto score_part(const router_frame<C>& frame, const router_gradient<C>& gradient) const {
+    return with_state(gradient, features_state(frame), stage_state_width(router_.score, score_shape(frame)));
   }
 
   const RouterT& router_;
-  index_t features_state_;
 };
 
 }  // namespace moue::inline v0_1::detail

@@ -70,7 +70,8 @@ class depth_trial {
             std::as_const(probability).row(),
             std::as_const(f_).row(),
             std::as_const(g_).row(),
-            {open_.data(), columns}};
+            {open_.data(), columns},
+            law_visit};
   }
 
  private:
@@ -133,17 +134,17 @@ void check_token_loss(law_report& report, const L& loss, const P& probability) {
   constexpr index_t n = 6;
   const auto probabilities = [&](const numbers& logits) {
     numbers p(1, n);
-    probability.forward(logits.row(), p.row());
+    call_row(moue::detail::call_forward{}, probability, logits.row(), p.row());
     return p;
   };
   const auto value = [&](const numbers& logits) {
     const numbers p = probabilities(logits);
-    return static_cast<double>(loss.token_value(logits.row(), p.row()));
+    return row_value<double>(moue::detail::call_token_value{}, loss, logits.row(), p.row());
   };
   const auto gradient = [&](const numbers& logits, double scale, double before) {
     const numbers p = probabilities(logits);
     numbers d(1, n, before);
-    loss.token_gradient(logits.row(), p.row(), scale, d.row());
+    call_row(moue::detail::call_token_gradient{}, loss, logits.row(), p.row(), scale, d.row());
     report.expect("nothing is written beside the gradient", d.intact(),
                   [] { return std::string("memory beside dlogits was written"); });
     d.each([&](double& v, index_t, index_t) { v -= before; });

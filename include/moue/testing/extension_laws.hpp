@@ -88,8 +88,9 @@ void check_gate_extension(law_report& report, const T& stage, index_t candidates
     const auto dgates = watched<C>(1, count).randomise(9);
     const auto run = [&](vector_view<const C> logits) {
       std::pair result{watched<C>(1, count), watched<C>(1, logits.size, C(0.75))};
-      stage.forward(logits, selected, result.first.row());
-      stage.backward(logits, selected, std::as_const(result.first).row(), dgates.row(), result.second.row());
+      call_row(moue::detail::call_forward{}, stage, logits, selected, result.first.row());
+      call_row(moue::detail::call_backward{}, stage, logits, selected, std::as_const(result.first).row(), dgates.row(),
+               result.second.row());
       return result;
     };
     const auto [gates, dlogits] = run(rows.row(i));
@@ -107,8 +108,9 @@ void check_probability_extension(law_report& report, const T& stage, index_t can
   for (index_t i = 0; i < rows.rows(); ++i) {
     const auto run = [&](vector_view<const C> logits) {
       std::pair result{watched<C>(1, logits.size), watched<C>(1, logits.size, C(0.75))};
-      stage.forward(logits, result.first.row());
-      stage.backward(logits, std::as_const(result.first).row(), {dp.row().data, logits.size}, result.second.row());
+      call_row(moue::detail::call_forward{}, stage, logits, result.first.row());
+      call_row(moue::detail::call_backward{}, stage, logits, std::as_const(result.first).row(),
+               vector_view<const C>{dp.row().data, logits.size}, result.second.row());
       return result;
     };
     const auto [p, dlogits] = run(rows.row(i));
@@ -137,8 +139,8 @@ void check_preference_extension(law_report& report, const T& stage, index_t cand
     });
   for (index_t i = 0; i < rows.rows(); ++i) {
     watched<C> scores(1, candidates), longer(1, candidates + more);
-    stage(rows.row(i), const_views(p), scores.row());
-    stage(longer_rows.row(i), const_views(longer_p), longer.row());
+    call_row(moue::detail::call_operator{}, stage, rows.row(i), const_views(p), scores.row());
+    call_row(moue::detail::call_operator{}, stage, longer_rows.row(i), const_views(longer_p), longer.row());
     const watched<C> home = [&] {  // what stands behind is closed by the router, whatever its score
       watched<C> result(1, candidates);
       result.each([&](C& v, index_t, index_t j) { v = longer(0, j); });

@@ -110,11 +110,15 @@ class model_trial {
       valid_.push_back(t % 4 != 2);
       token_ids_.push_back(t * 7 % 5);
       labels_.push_back(t % 3);
+      for (const float side : {0.5f, -0.25f}) side_.push_back(side * static_cast<float>(t + 1));
     }
     pass_ = model.start(weights, options, scratch_);
     begin();
     state = numbers(tokens_, pass_->state_in().cols).randomise(key(seed, 3));
     state_weight_ = numbers(tokens_, pass_->dstate_out().cols).randomise(key(seed, 4));
+    state_weight_.each([&](double& v, index_t t, index_t) {  // the state of padding belongs to nobody
+      if (valid_[static_cast<std::size_t>(t)] == 0) v = 0;
+    });
   }
 
   /// The loss; what it selected is recorded.
@@ -175,7 +179,9 @@ class model_trial {
     inputs.valid = {valid_.data(), tokens_};
     inputs.token_ids = {token_ids_.data(), tokens_};
     inputs.labels = {labels_.data(), tokens_};
-    pass_->begin(tokens_, inputs);
+    inputs.sequences = {sequences_.data(), std::ssize(sequences_)};
+    inputs.side = {side_.data(), tokens_, 2};
+    pass_->begin(tokens_, inputs, {.step = 3, .seed = 11});
     first_ = pass_->position().next;
   }
 
@@ -185,6 +191,8 @@ class model_trial {
   numbers out_, out_weight_, state_weight_;
   std::vector<std::uint8_t> valid_;
   std::vector<std::int64_t> token_ids_, labels_;
+  std::vector<index_t> sequences_{0, tokens_ / 2, tokens_};
+  std::vector<float> side_;
   std::vector<double> scales_;
   std::vector<std::int32_t> selected_;
   std::unique_ptr<any_pass<double>> pass_;

@@ -65,11 +65,11 @@ struct gate_trial {
   vector_view<const std::int32_t> selected() const { return {columns.data(), count()}; }
   void forward(double stale = poison<double>()) {
     gates.fill(stale);
-    gate.forward(std::as_const(logits).row(), selected(), gates.row());
+    call_row(moue::detail::call_forward{}, gate, std::as_const(logits).row(), selected(), gates.row());
   }
   void backward() {
-    gate.backward(std::as_const(logits).row(), selected(), std::as_const(gates).row(), std::as_const(dgates).row(),
-                  dlogits.row());
+    call_row(moue::detail::call_backward{}, gate, std::as_const(logits).row(), selected(), std::as_const(gates).row(),
+             std::as_const(dgates).row(), dlogits.row());
   }
 };
 
@@ -143,10 +143,11 @@ struct probability_trial {
   }
   void forward(double stale = poison<double>()) {
     p.fill(stale);
-    stage.forward(std::as_const(logits).row(), p.row());
+    call_row(moue::detail::call_forward{}, stage, std::as_const(logits).row(), p.row());
   }
   void backward() {
-    stage.backward(std::as_const(logits).row(), std::as_const(p).row(), std::as_const(dp).row(), dlogits.row());
+    call_row(moue::detail::call_backward{}, stage, std::as_const(logits).row(), std::as_const(p).row(),
+             std::as_const(dp).row(), dlogits.row());
   }
 };
 
@@ -237,7 +238,8 @@ law_report check_preference_laws(const T& stage, index_t candidates = 6) {
     const auto rows = detail::extreme_logits(candidates);
     for (index_t i = 0; i < rows.rows(); ++i) {
       detail::numbers first(1, candidates), second(1, candidates, 1e3);
-      for (auto* scores : {&first, &second}) stage(rows.row(i), detail::const_views(p), scores->row());
+      for (auto* scores : {&first, &second})
+        detail::call_row(moue::detail::call_operator{}, stage, rows.row(i), detail::const_views(p), scores->row());
       report.expect("scores depend on logits and parameters alone", first.same(second),
                     [] { return std::string("they differ when they hold other numbers on entry"); });
       report.expect("nothing is written beside the scores", first.intact(),

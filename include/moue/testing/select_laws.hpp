@@ -77,7 +77,10 @@ class select_trial {
     std::vector<std::vector<std::int32_t>> result(static_cast<std::size_t>(scores.rows()));
     if constexpr (moue::detail::has_select<T>) {
       for (index_t t = 0; t < scores.rows(); ++t) {
-        const index_t count = valid[static_cast<std::size_t>(t)] ? stage_(scores.row(t), ids, selected.row(t)) : 0;
+        const index_t count =
+            valid[static_cast<std::size_t>(t)]
+                ? row_value<index_t>(moue::detail::call_operator{}, stage_, scores.row(t), ids, selected.row(t))
+                : 0;
         report_.expect("no more are taken than max_selected(candidates)", count >= 0 && count <= most, [&] {
           return std::to_string(count) + " of at most " + std::to_string(most) + scores_text(scores.row(t));
         });
@@ -85,7 +88,16 @@ class select_trial {
           result[static_cast<std::size_t>(t)].push_back(selected(t, i));
       }
     } else {
-      stage_.table(reference_operations{}, scores.view(), {valid.data(), scores.rows()}, ids, selected.view());
+      const router_shape shape{scores.rows(), n, n, n};
+      std::array<numbers, moue::detail::stage_temporary_count<T>> temporary;
+      const auto shapes = moue::detail::stage_temporaries(stage_, shape);
+      for (std::size_t i = 0; i < temporary.size(); ++i)
+        temporary[i] = numbers(shapes[i].rows, shapes[i].cols, poison<double>());
+      select_frame<double> frame{law_visit, {}, ids, scores.view()};
+      frame.batch.valid = {valid.data(), scores.rows()};
+      stage_.table(reference_operations{}, frame, selected.view(), views(temporary));
+      report_.expect("nothing is written beside the scratch", intact(temporary),
+                     [] { return std::string("memory beside a temporary was written"); });
       for (index_t t = 0; t < scores.rows(); ++t) {
         index_t count = 0;
         while (count < most && selected(t, count) != -1)

@@ -23,6 +23,7 @@ namespace detail {
 template <class Trial, class Run, class Loss>
 void check_stage_gradients(law_report& report, Trial& trial, const std::string& which, const Run& run,
                            const Loss& loss) {
+  trial.advancing = which == "advance_backward";
   trial.clear_gradients(0);
   trial.forget_gradients();
   run(poison<double>());
@@ -180,8 +181,8 @@ void check_stage(law_report& report, const T& stage, const router_shape& shape) 
   expect_declarations(report, stage_trial<T, Features>(stage, shape).declared());
   report.attempt("forward or backward", [&] { check_stage_forward<Features>(report, stage, shape); });
   if constexpr (moue::detail::has_state_width<T>) {
-    report.expect("the state has a width", stage.state_width() > 0,
-                  [&] { return "state_width() is " + std::to_string(stage.state_width()); });
+    const index_t width = moue::detail::stage_state_width(stage, shape);
+    report.expect("the state has a width", width > 0, [&] { return "state_width is " + std::to_string(width); });
     report.attempt("advance or advance_backward", [&] { check_stage_advance<Features>(report, stage, shape); });
   }
   report.attempt("a changed token", [&] { check_stage_tokens<Features>(report, stage, shape); });

@@ -29,16 +29,20 @@ struct stage_trial {
   router_shape shape;
   watched<C> input, features, logits, gates, state, next_state;
   watched<C> dinput, dfeatures, dlogits, dgates, dstate, dnext_state;
+  watched<C> dlogits_of_advance;
+  bool advancing = false;  // whether what is checked is the state's way to the next layer
   std::array<watched<S>, parameters> p;
   std::array<watched<C>, parameters> dp;
   target_states<parameters> states;
   std::array<watched<C>, moue::detail::stage_temporary_count<T>> temporary;
+  std::array<watched<C>, moue::detail::stage_saved_count<T>> saved;
+  std::array<matrix_view<C>, moue::detail::stage_saved_count<T>> saved_views;
   std::vector<std::int32_t> candidates;
   std::vector<std::uint8_t> valid;
 
   stage_trial(const T& stage_, const router_shape& shape_) : stage(stage_), shape(shape_) {
     const index_t tokens = shape.tokens, n = shape.candidates;
-    const index_t r = moue::detail::stage_state_width(stage);
+    const index_t r = moue::detail::stage_state_width(stage, shape);
     index_t width = shape.width;
     if constexpr (Features) width = stage.width(shape.width);
     const auto normal = [&](watched<C>& m, index_t cols, std::uint64_t key) { m = make(tokens, cols).randomise(key); };
@@ -55,6 +59,7 @@ struct stage_trial {
     dinput = make(tokens, shape.width);
     if (!Features) dfeatures = make(tokens, width);
     dgates = make(tokens, n);
+    dlogits_of_advance = make(tokens, n);
     dstate = make(tokens, r);
     const auto specs = declared();
     for (std::size_t i = 0; i < parameters; ++i) {
@@ -65,6 +70,9 @@ struct stage_trial {
     }
     const auto shapes = moue::detail::stage_temporaries(stage, shape);
     for (std::size_t i = 0; i < temporary.size(); ++i) temporary[i] = make(shapes[i].rows, shapes[i].cols);
+    const auto widths = moue::detail::stage_saved(stage, shape);
+    for (std::size_t i = 0; i < saved.size(); ++i) saved[i] = make(tokens, widths[i]);
+    saved_views = views(saved);
     for (index_t e = 0; e < shape.experts; ++e) candidates.push_back(static_cast<std::int32_t>(e));
     std::sort(candidates.begin(), candidates.end(), [](std::int32_t a, std::int32_t b) {
       return moue::detail::mix(static_cast<std::uint64_t>(a)) < moue::detail::mix(static_cast<std::uint64_t>(b));
@@ -85,8 +93,11 @@ struct stage_trial {
   watched<C>& output() { return Features ? features : logits; }
   watched<C>& doutput() { return Features ? dfeatures : dlogits; }
 
-  router_frame<C> frame(bool advancing) {
+  router_frame<C> frame() {
     router_frame<C> result;
+    result.at = law_visit;
+    result.experts = shape.experts;
+    result.saved = saved_views;
     result.candidates = {candidates.data(), shape.candidates};
     result.batch.valid = {valid.data(), shape.tokens};
     result.input = std::as_const(input).view();
@@ -100,7 +111,7 @@ struct stage_trial {
     return result;
   }
   router_gradient<C> gradient() {
-    return {dinput.view(), dfeatures.view(), std::as_const(dlogits).view(),
+    return {dinput.view(), dfeatures.view(), (advancing ? dlogits_of_advance : dlogits).view(),
             dgates.view(), dstate.view(),    std::as_const(dnext_state).view()};
   }
 
@@ -109,30 +120,34 @@ struct stage_trial {
   }
   void forward(C before, C stale = poison<C>()) {
     spoil(stale);
+    for (auto& s : saved) s.fill(stale);
     output().fill(before);
-    stage.forward(reference_operations{}, frame(false), const_views(p), views(temporary));
+    advancing = false;
+    stage.forward(reference_operations{}, frame(), const_views(p), views(temporary));
   }
   /// Of what `forward` left.
   void close(C stale = poison<C>()) {
     spoil(stale);
     if constexpr (moue::detail::has_close<T>)
-      stage.close(reference_operations{}, frame(false), const_views(p), views(temporary));
+      stage.close(reference_operations{}, frame(), const_views(p), views(temporary));
   }
   void backward(C stale = poison<C>()) {
     spoil(stale);
-    stage.backward(reference_operations{}, frame(false), gradient(), const_views(p), views(temporary),
-                   states.targets(dp));
+    advancing = false;
+    stage.backward(reference_operations{}, frame(), gradient(), const_views(p), views(temporary), states.targets(dp));
     states.finish(dp);
   }
   void advance(C stale = poison<C>()) {
     spoil(stale);
     next_state.fill(stale);
-    if constexpr (keeps_state) stage.advance(reference_operations{}, frame(true), const_views(p), views(temporary));
+    advancing = true;
+    if constexpr (keeps_state) stage.advance(reference_operations{}, frame(), const_views(p), views(temporary));
   }
   void advance_backward(C stale = poison<C>()) {
     spoil(stale);
+    advancing = true;
     if constexpr (keeps_state) {
-      stage.advance_backward(reference_operations{}, frame(true), gradient(), const_views(p), views(temporary),
+      stage.advance_backward(reference_operations{}, frame(), gradient(), const_views(p), views(temporary),
                              states.targets(dp));
       states.finish(dp);
     }
@@ -144,6 +159,7 @@ struct stage_trial {
     if (!Features) f("input", input, dinput);
     f("state", state, dstate);
     f("gates", gates, dgates);
+    if (!Features && advancing) f("logits", logits, dlogits_of_advance);
     const auto specs = declared();
     for (std::size_t i = 0; i < parameters; ++i)
       if (specs[i].trained) f(std::string(specs[i].name), p[i], dp[i]);
@@ -158,9 +174,9 @@ struct stage_trial {
     states.marks.fill(0);
   }
   bool untouched_padding() const {
-    for (const auto* m : {&features, &logits, &next_state, &dinput, &dfeatures, &dgates, &dstate})
+    for (const auto* m : {&features, &logits, &next_state, &dinput, &dfeatures, &dgates, &dstate, &dlogits_of_advance})
       if (!m->intact()) return false;
-    return intact(dp) && intact(temporary);
+    return intact(dp) && intact(temporary) && intact(saved);
   }
 
  private:

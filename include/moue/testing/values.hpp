@@ -18,10 +18,12 @@
 #include <vector>
 
 #include "moue/gradients/targets.hpp"
+#include "moue/lanes.hpp"
 #include "moue/parameter.hpp"
 #include "moue/scalar.hpp"
 #include "moue/testing/report.hpp"
 #include "moue/view.hpp"
+#include "moue/visit.hpp"
 
 namespace moue::inline v0_1::testing::detail {
 
@@ -33,6 +35,21 @@ inline std::string text(double value) {
 }
 inline std::string place(index_t row, index_t col) {
   return "(" + std::to_string(row) + ", " + std::to_string(col) + ")";
+}
+
+/// The turn and the batch that stages and losses are told of.
+inline constexpr visit law_visit{.layer = 1, .how = mode::training, .step = 3, .seed = 0x5eed, .first_token = 0};
+inline constexpr side_inputs law_inputs{};
+
+/// Calls a member of a row stage as a pass does for one token.
+template <class Member, class T, class... A>
+void call_row(const Member& member, const T& stage, const A&... a) {
+  moue::detail::call_by_row(member, row_context{law_visit, law_inputs, 0}, one_lane{}, stage, a...);
+}
+/// The same for a member that returns a number.
+template <class R, class Member, class T, class... A>
+R row_value(const Member& member, const T& stage, const A&... a) {
+  return moue::detail::value_by_row<R>(member, row_context{law_visit, law_inputs, 0}, one_lane{}, stage, a...);
 }
 
 /// What uninitialised memory is filled with, so that reading it shows.
