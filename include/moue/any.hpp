@@ -69,13 +69,17 @@ class any_pass {
   virtual depth_statistics<C> statistics() const = 0;
   virtual depth_statistics<C> statistics(const routing_counts<C>& of_all) const = 0;
 
-  void backward(index_t layer, matrix_view<const S> dy, matrix_view<S> dx, gradients<C>& into) {
-    backward(layer, dy, layer_gradient<S>{dx, {}}, into);
+  using also_type = routing_gradient<const C>;
+  void backward(index_t layer, matrix_view<const S> dy, matrix_view<S> dx, gradients<C>& into,
+                const also_type& also = {}) {
+    backward(layer, dy, layer_gradient<S>{dx, {}}, into, also);
   }
-  virtual void backward(index_t layer, matrix_view<const S> dy, const layer_gradient<S>& dx, gradients<C>& into) = 0;
+  virtual void backward(index_t layer, matrix_view<const S> dy, const layer_gradient<S>& dx, gradients<C>& into,
+                        const also_type& also = {}) = 0;
   virtual void run_backward(index_t layer, matrix_view<const S> dy, matrix_view<S> dx, vector_view<C> dgates,
-                            gradients<C>& into) = 0;
-  virtual void route_backward(index_t layer, vector_view<const C> dgates, matrix_view<S> dx, gradients<C>& into) = 0;
+                            gradients<C>& into, const also_type& also = {}) = 0;
+  virtual void route_backward(index_t layer, vector_view<const C> dgates, matrix_view<S> dx, gradients<C>& into,
+                              const also_type& also = {}) = 0;
 
   // Do not compile: gradients are in the compute type of the weights.
 
@@ -105,6 +109,9 @@ class any_pass {
   virtual matrix_view<const C> dstate_in() const = 0;
 
   virtual routing<C> assignments(index_t layer) const = 0;
+  virtual const dispatch_plan& plan(index_t layer) const = 0;
+  /// Throws for mixtures that show none.
+  virtual matrix_view<const C> outputs(index_t layer) const = 0;
   virtual matrix_view<const C> logits(index_t layer) const = 0;
   virtual matrix_view<const std::int32_t> selected(index_t layer) const = 0;
   virtual matrix_view<const C> state(index_t layer) const = 0;

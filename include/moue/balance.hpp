@@ -15,6 +15,7 @@
 #include "moue/config.hpp"
 #include "moue/error.hpp"
 #include "moue/lanes.hpp"
+#include "moue/layer_loss.hpp"
 #include "moue/scalar.hpp"
 #include "moue/view.hpp"
 #include "moue/visit.hpp"
@@ -73,8 +74,8 @@ concept loss_takes_double = (has_depth_value<L> || !has_depth_value<L, float>)&&
                                                                                          !has_token_gradient<L, float>);
 
 template <class L>
-concept has_any_loss_member =
-    has_depth_value<L> || has_depth_gradient<L> || has_token_value<L> || has_token_gradient<L>;
+concept has_any_loss_member = has_depth_value<L> || has_depth_gradient<L> || has_token_value<L> ||
+    has_token_gradient<L> || has_layer_value<L> || has_layer_gradient<L> || sees_layers<L>;
 
 /// The loss of a depth by lanes, all of which get the value; by the leading lane alone if the loss takes none.
 template <class L, class C, class Lanes>
@@ -168,12 +169,12 @@ struct loss_value {
   constexpr operator C() const { return total; }
 };
 
-/// A depth loss, a token loss, both, or `no_balancing`. Values include the loss's own weight.
+/// A depth loss, a token loss, a layer loss (moue/layer_loss.hpp), several of them, or `no_balancing`. Values include the loss's own weight.
 ///
 /// Laws (`testing::check_balance_laws`): gradients agree with central differences; the value does not depend on the
 /// order of tokens nor on padding; relabelling experts changes nothing.
 template <class L>
-concept BalancingLoss = std::same_as<L, no_balancing> || DepthLoss<L> || TokenLoss<L>;
+concept BalancingLoss = std::same_as<L, no_balancing> || DepthLoss<L> || TokenLoss<L> || detail::sees_layers<L>;
 
 /// Names the missing parts of a balancing loss, one sentence each.
 template <class L>
@@ -185,7 +186,8 @@ consteval bool check_balance() {
         "is there for float alone");
     static_assert(detail::has_any_loss_member<L>,
                   "moue: a balancing loss needs 'value(statistics)' with 'gradient(statistics, d)', or "
-                  "'token_value(logits, p)' with 'token_gradient(logits, p, scale, dlogits)'");
+                  "'token_value(logits, p)' with 'token_gradient(logits, p, scale, dlogits)', or 'layer_value(ops, "
+                  "frame, value, temporary)' with 'layer_gradient(ops, frame, scale, add, temporary)'");
     static_assert(
         detail::has_depth_value<L> == detail::has_depth_gradient<L> || !detail::has_depth_value<L>,
         "moue: a balancing loss with 'value(statistics)' needs the member 'void gradient(statistics, d) const'");
@@ -197,6 +199,12 @@ consteval bool check_balance() {
     static_assert(detail::has_token_value<L> == detail::has_token_gradient<L> || detail::has_token_value<L>,
                   "moue: a balancing loss with 'token_gradient(logits, p, scale, dlogits)' needs the member 'C "
                   "token_value(logits, p) const'");
+    static_assert(detail::has_layer_value<L> == detail::has_layer_gradient<L> || !detail::has_layer_value<L>,
+                  "moue: a balancing loss with 'layer_value(ops, frame, value, temporary)' needs the member 'void "
+                  "layer_gradient(ops, frame, scale, add, temporary) const'");
+    static_assert(detail::has_layer_value<L> == detail::has_layer_gradient<L> || detail::has_layer_value<L>,
+                  "moue: a balancing loss with 'layer_gradient(ops, frame, scale, add, temporary)' needs the member "
+                  "'void layer_value(ops, frame, value, temporary) const'");
   }
   return true;
 }

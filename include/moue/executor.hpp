@@ -87,8 +87,7 @@ class executor : public detail::placed_pool<ExpertT, BackendT> {
                  std::to_string(scratch.gate.size);
         },
         "take scratch for the largest batch", error_kind::memory);
-    const bool save_outputs = needs_outputs && !record.outputs.empty();
-    const matrix_view<C> out = save_outputs ? record.outputs : scratch.out;
+    const matrix_view<C> out = record.outputs.empty() ? scratch.out : record.outputs;
     send_weights(weights, scratch.tables);
     each_block<S>(plan, r.entries(), scratch, [&](const auto& ops, const auto& kind, const plan_block& at) {
       ops.each_row(at.rows, detail::gather_gate<C>{entries_of(r, plan, at), {scratch.gate.data + at.first, at.rows}});
@@ -101,11 +100,13 @@ class executor : public detail::placed_pool<ExpertT, BackendT> {
 
   /// After `forward` with the same routing, weights, x and record: assigns `dx` [tokens, width] and `dgate` [entries, 0
   /// where empty], writes the gradients that `into` wants: the first write of a tensor since `reset` assigns. `x` and
-  /// `dy` must still be what they were.
-  template <Storage S, class X, class DY, class DX, class C = compute_t<S>>
+  /// `dy` must still be what they were. `doutputs` [rows, width], in the order of the plan, is a further gradient of the
+  /// experts' outputs, for records and scratch that were taken to show them.
+  template <Storage S, class X, class DY, class DX, class C = compute_t<S>, class Extra = detail::no_extra>
   void backward(const routing<C>& r, const parameters<S>& weights, matrix_view<const X> x, matrix_view<const DY> dy,
                 matrix_view<DX> dx, vector_view<C> dgate, gradients<C>& into, const expert_record<C>& record,
-                expert_scratch<C>& scratch) const {
+                expert_scratch<C>& scratch, const Extra& doutputs = {}) const {
+    constexpr bool extra = !std::is_same_v<Extra, detail::no_extra>;
     detail::check_routing(r, record);
     detail::check_ran(r, record);
     if constexpr (detail::on_host<BackendT>) detail::check_offsets(r.offsets, r.entries());
@@ -146,7 +147,19 @@ class executor : public detail::placed_pool<ExpertT, BackendT> {
       const auto& dp = written.targets();
       const auto saved = detail::row_matrices<const C>(kind.saved(), record.saved, at.first, at.rows);
       const auto temporaries = temporaries_of(kind, scratch, at);
-      if constexpr (detail::has_gated_backward<kind_type>) {
+      if constexpr (extra) {
+        const auto scaled = scratch.rows.row_block(at.scratch, at.rows).column_block(scratch.gathered, this->width());
+        ops.each_row(at.rows, detail::gate_from_output<C, DY, Extra>{record.outputs.row_block(at.first, at.rows), dout,
+                                                                     gate, dgate_rows, scaled, doutputs, at.first});
+        ops.each_row(at.rows, detail::scatter_gate<C>{entries, dgate_rows, dgate});
+        ops.each_row(at.rows, detail::unit_entry<C>{gate});
+        const token_rows<C, C> dscaled{matrix_view<const C>(scaled)};
+        if constexpr (detail::has_gated_backward<kind_type>)
+          kind.backward(ops, p, rows_of<C>(x, plan, at), saved, temporaries,
+                        gated_gradient<C, C>{dscaled, gate, dgate_rows}, din, dp);
+        else
+          kind.backward(ops, p, rows_of<C>(x, plan, at), saved, temporaries, matrix_view<const C>(scaled), din, dp);
+      } else if constexpr (detail::has_gated_backward<kind_type>) {
         kind.backward(ops, p, rows_of<C>(x, plan, at), saved, temporaries,
                       gated_gradient<C, DY>{dout, gate, dgate_rows}, din, dp);
       } else {
@@ -155,7 +168,7 @@ class executor : public detail::placed_pool<ExpertT, BackendT> {
                                                               dgate_rows, scaled});
         kind.backward(ops, p, rows_of<C>(x, plan, at), saved, temporaries, matrix_view<const C>(scaled), din, dp);
       }
-      ops.each_row(at.rows, detail::scatter_gate<C>{entries, dgate_rows, dgate});
+      if constexpr (!extra) ops.each_row(at.rows, detail::scatter_gate<C>{entries, dgate_rows, dgate});
       written.settle(ops);
     });
     batch_ops.each_row(r.tokens(), detail::sum_rows<C, DX>{plan, scratch.out, dx});

@@ -11,6 +11,7 @@
 
 #include "moue/mixture.hpp"
 #include "moue/pass/checks.hpp"
+#include "moue/pass/layer_losses.hpp"
 #include "moue/pass/route.hpp"
 #include "moue/pass/shown.hpp"
 #include "moue/pass/state.hpp"
@@ -38,6 +39,7 @@ class pass : public detail::shown_pass<MixtureT, S> {
 
  public:
   using C = compute_t<S>;
+  using also_type = routing_gradient<const C>;  ///< gradients that reach a layer beside that of its output
 
   /// Throws if `scratch` is smaller than `workspace_bytes` says or `weights` belong to another layout.
   pass(const MixtureT& model, const parameters<S>& weights, const pass_options& options, workspace& scratch)
@@ -172,12 +174,17 @@ class pass : public detail::shown_pass<MixtureT, S> {
 
   /// From dy, the gradient of layer `layer`'s output, assigns dx and adds to `into`. dx may be dy. Layers must come in
   /// reverse order, from the last that ran. Only in training.
-  void backward(index_t layer, matrix_view<const S> dy, matrix_view<S> dx, gradients<C>& into) {
-    backward(layer, dy, layer_gradient<S>{dx, {}}, into);
+  ///
+  /// `also` holds gradients that reach the layer beside dy, such as those of a loss of the caller's that reads logits or
+  /// gates. Gradients of probabilities need a balancing loss, those of outputs one that sees them (`show_outputs`).
+  void backward(index_t layer, matrix_view<const S> dy, matrix_view<S> dx, gradients<C>& into,
+                const also_type& also = {}) {
+    backward(layer, dy, layer_gradient<S>{dx, {}}, into, also);
   }
 
   /// The same with the router's input gradient apart; needs `pass_options::router_input`.
-  void backward(index_t layer, matrix_view<const S> dy, const layer_gradient<S>& dx, gradients<C>& into) {
+  void backward(index_t layer, matrix_view<const S> dy, const layer_gradient<S>& dx, gradients<C>& into,
+                const also_type& also = {}) {
     checks().backward("backward", layer, false);
     detail::check_gradients<backend_type>(model(), into);
     checks().matrix("dy", dy);
@@ -189,10 +196,12 @@ class pass : public detail::shown_pass<MixtureT, S> {
     }
     checks().there(layer, state_.saved(layer).experts);
     checks().there(layer, state_.saved(layer).router);
+    check_also(layer, also);
+    const also_type more = with_losses(layer, also);
     const auto dgates = own_dgates(layer);
-    run_back<C>(layer, dy, state_.rows(state_.memory.dx), dgates, into);
+    run_back<C>(layer, dy, state_.rows(state_.memory.dx), dgates, into, more);
     const matrix_view<const C> dx_experts = state_.rows(state_.memory.dx);
-    const matrix_view<const C> dx_router = router_steps().backward(layer, *weights_, dgates, into);
+    const matrix_view<const C> dx_router = router_steps().backward(layer, *weights_, dgates, into, more);
     const auto ops = state_.operations();
     if (state_.options.router_input) {
       ops.each_element(tokens(), model().width(), detail::convert_element<C, S>{dx_experts, dx.experts});
@@ -214,9 +223,10 @@ class pass : public detail::shown_pass<MixtureT, S> {
   }
 
   /// The first half of `backward`: from dy assigns dx, the gradient of the experts' input, and `dgates`, those of the
-  /// gates of the entries that ran (0 where nothing ran). Adds the experts' gradients to `into`. dx may be dy.
+  /// gates of the entries that ran (0 where nothing ran). Adds the experts' gradients to `into`. dx may be dy. Of `also` it
+  /// takes the gradients of outputs; the others are for `route_backward`.
   void run_backward(index_t layer, matrix_view<const S> dy, matrix_view<S> dx, vector_view<C> dgates,
-                    gradients<C>& into) {
+                    gradients<C>& into, const also_type& also = {}) {
     checks().backward("run_backward", layer, false);
     detail::check_gradients<backend_type>(model(), into);
     checks().matrix("dy", dy);
@@ -224,19 +234,23 @@ class pass : public detail::shown_pass<MixtureT, S> {
     detail::check_overlap(where, "dy", dy, "dx", dx);
     checks().dgates(dgates.data, dgates.size, state_.assignments(layer).entries());
     checks().there(layer, state_.saved(layer).experts);
-    run_back<S>(layer, dy, dx, dgates, into);
+    check_also(layer, also);
+    run_back<S>(layer, dy, dx, dgates, into, with_losses(layer, {{}, {}, {}, also.outputs}));
     state_.at.backward = state_.at.halfway = true;
   }
   /// The second half: from `dgates`, the gradients of the gates of the entries that ran, assigns dx, the gradient of
   /// the router's input, and adds the router's gradients to `into`. It alone is called for layers that somebody else
   /// ran.
-  void route_backward(index_t layer, vector_view<const C> dgates, matrix_view<S> dx, gradients<C>& into) {
+  void route_backward(index_t layer, vector_view<const C> dgates, matrix_view<S> dx, gradients<C>& into,
+                      const also_type& also = {}) {
     checks().backward("route_backward", layer, true);
     detail::check_gradients<backend_type>(model(), into);
     checks().matrix("dx", dx);
     checks().dgates(dgates.data, dgates.size, state_.assignments(layer).entries());
     checks().there(layer, state_.saved(layer).router);
-    const matrix_view<const C> dx_router = router_steps().backward(layer, *weights_, dgates, into);
+    check_also(layer, also);
+    const matrix_view<const C> dx_router = router_steps().backward(
+        layer, *weights_, dgates, into, with_losses(layer, {also.logits, also.probabilities, also.gates, {}}));
     state_.operations().each_element(tokens(), model().width(), detail::convert_element<C, S>{dx_router, dx});
     finish_backward(layer);
   }
@@ -303,6 +317,8 @@ class pass : public detail::shown_pass<MixtureT, S> {
   }
   void finish(index_t layer, bool own) {
     this->count(layer, own);
+    if constexpr (sees_layers)
+      if (state_.at.batch.counts) layer_losses(layer, routed(layer), false).count();
     state_.at.halfway = false;
     state_.at.next = state_.at.reached = layer + 1;
   }
@@ -311,10 +327,34 @@ class pass : public detail::shown_pass<MixtureT, S> {
   }
   template <class DX>
   void run_back(index_t layer, const matrix_view<const S>& dy, const matrix_view<DX>& dx, const vector_view<C>& dgates,
-                gradients<C>& into) {
-    model().experts_executor().template backward<S, S, S, DX>(state_.assignments(layer), *weights_,
-                                                              state_.saved(layer).experts, dy, dx, dgates, into,
-                                                              state_.record(layer).run, state_.memory.experts);
+                gradients<C>& into, [[maybe_unused]] const also_type& also) {
+    const auto run = [&](const auto&... doutputs) {
+      model().experts_executor().template backward<S, S, S, DX>(
+          state_.assignments(layer), *weights_, state_.saved(layer).experts, dy, dx, dgates, into,
+          state_.record(layer).run, state_.memory.experts, doutputs...);
+    };
+    if constexpr (shows)
+      if (!also.outputs.empty()) return run(also.outputs);
+    run();
+  }
+
+  static constexpr bool sees_layers = detail::sees_layers<typename MixtureT::loss_type>;
+  static constexpr bool shows = detail::sees_outputs<typename MixtureT::loss_type>;
+
+  void check_also(index_t layer, const also_type& also) const {
+    checks().also(also, state_.candidates(layer), state_.assignments(layer).entries(),
+                  !std::is_same_v<typename MixtureT::loss_type, no_balancing>, shows);
+  }
+  /// What the router of a layer read, as far as it is known.
+  matrix_view<const S> routed(index_t layer) const { return state_.training() ? state_.saved(layer).router : routed_; }
+  auto layer_losses(index_t layer, const matrix_view<const S>& x, bool again) {
+    return detail::layer_losses<MixtureT, S>{state_, router_steps().seen(layer, *weights_, x, again)};
+  }
+  /// `also` and the gradients of layer losses, if these are armed.
+  also_type with_losses([[maybe_unused]] index_t layer, const also_type& also) {
+    if constexpr (sees_layers)
+      if (state_.at.armed) return layer_losses(layer, routed(layer), true).gradient(also);
+    return also;
   }
   void finish_backward(index_t layer) {
     state_.at.backward = true;

@@ -183,33 +183,34 @@ class carried_pass final : public any_pass<S> {
   moue::routing_counts<C> counts() const override { return it_.counts(); }
 
   void backward(moue::index_t layer, moue::matrix_view<const S> dy, const moue::layer_gradient<S>& dx,
-                moue::gradients<C>& into) override {
+                moue::gradients<C>& into, const moue::routing_gradient<const C>& also) override {
     send_gradients(into);
     const auto sent = given(dy, rows_[0]);
     moue::layer_gradient<S> out{output(dx.experts, rows_[1]), {}};
     if (dx.router.data != nullptr) out.router = output(dx.router, rows_[2]);
-    it_.backward(layer, sent, out, gradients_);
+    it_.backward(layer, sent, out, gradients_, carried(also));
     fetch_output(out.experts, dx.experts);
     if (dx.router.data != nullptr) fetch_output(out.router, dx.router);
     fetch_gradients(into);
   }
   void run_backward(moue::index_t layer, moue::matrix_view<const S> dy, moue::matrix_view<S> dx,
-                    moue::vector_view<C> dgates, moue::gradients<C>& into) override {
+                    moue::vector_view<C> dgates, moue::gradients<C>& into,
+                    const moue::routing_gradient<const C>& also) override {
     send_gradients(into);
     const auto out = output(dx, rows_[1]);
     const moue::vector_view<C> there{carrier_.template make<C>(dgates.size), dgates.size};
-    it_.run_backward(layer, given(dy, rows_[0]), out, there, gradients_);
+    it_.run_backward(layer, given(dy, rows_[0]), out, there, gradients_, carried(also));
     fetch_output(out, dx);
     carrier_.template fetch<C>(there.data, dgates.data, dgates.size);
     fetch_gradients(into);
   }
   void route_backward(moue::index_t layer, moue::vector_view<const C> dgates, moue::matrix_view<S> dx,
-                      moue::gradients<C>& into) override {
+                      moue::gradients<C>& into, const moue::routing_gradient<const C>& also) override {
     send_gradients(into);
     const auto out = output(dx, rows_[1]);
     C* const there = carrier_.template make<C>(dgates.size);
     carrier_.send(dgates.data, there, dgates.size);
-    it_.route_backward(layer, {there, dgates.size}, out, gradients_);
+    it_.route_backward(layer, {there, dgates.size}, out, gradients_, carried(also));
     fetch_output(out, dx);
     fetch_gradients(into);
   }
@@ -230,6 +231,13 @@ class carried_pass final : public any_pass<S> {
     saved.columns = carrier_.fetch(given.column.data, given.column.size);
     return {view(saved.offsets), view(saved.experts), view(saved.gates), view(saved.columns)};
   }
+  const moue::dispatch_plan& plan(moue::index_t layer) const override { return it_.plan(layer); }
+  moue::matrix_view<const C> outputs(moue::index_t layer) const override {
+    if constexpr (moue::detail::sees_outputs<typename MixtureT::loss_type>)
+      return fetched(it_.outputs(layer), fetched_[layer].outputs);
+    else
+      throw moue::error("pass", "no outputs are shown", "add moue::show_outputs to the losses");
+  }
   moue::matrix_view<const C> logits(moue::index_t layer) const override {
     return fetched(it_.logits(layer), fetched_[layer].logits);
   }
@@ -248,7 +256,7 @@ class carried_pass final : public any_pass<S> {
   struct layer_copies {
     std::vector<moue::index_t> offsets;
     std::vector<std::int32_t> experts, selected, columns;
-    std::vector<C> gates, logits, state;
+    std::vector<C> gates, logits, outputs, state;
   };
 
   template <class T>
@@ -257,6 +265,16 @@ class carried_pass final : public any_pass<S> {
   }
   moue::matrix_view<S> given(const moue::matrix_view<const S>& m, S* to) {
     return is_spaced(m) ? carrier_.send_spaced(m) : carrier_.send(m, to);
+  }
+  moue::matrix_view<const C> carried(const moue::matrix_view<const C>& m) {
+    if (m.data == nullptr) return {};
+    C* const there = carrier_.template make<C>(m.rows * m.cols);
+    for (moue::index_t i = 0; i < m.rows; ++i) carrier_.send(m.row(i).data, there + i * m.cols, m.cols);
+    return {there, m.rows, m.cols};
+  }
+  moue::routing_gradient<const C> carried(const moue::routing_gradient<const C>& also) {
+    const auto gates = carried(moue::matrix_view<const C>{also.gates.data, 1, also.gates.size});
+    return {carried(also.logits), carried(also.probabilities), {gates.data, also.gates.size}, carried(also.outputs)};
   }
   /// What the pass may read again in backward, where the next layer's must not lie then.
   moue::matrix_view<S> input(const moue::matrix_view<const S>& x, S* to) {

@@ -76,7 +76,7 @@ inline void check_cuts(const any_model<double>& model) {
       counts += ranges[i]->counts();
     }
     CHECK(double(ranges[0]->balance(counts)) == balance);
-    const std::vector<double> scales{1, 1, 1};
+    const std::vector<double> scales{1, 1, 1, 1};
     for (std::size_t i = ranges.size(); i-- > 0;) {
       if (i + 1 < ranges.size()) hand_on(ranges[i + 1]->dstate_in(), ranges[i]->dstate_out());
       ranges[i]->arm(scales, counts);
@@ -107,7 +107,7 @@ inline void check_block_again(const any_model<double>& model) {
     host.forward(*last, 3);
     counts = first->counts() + block->counts() + last->counts();
   }
-  const std::vector<double> scales{1, 1, 1};
+  const std::vector<double> scales{1, 1, 1, 1};
   last->arm(scales, counts);
   host.backward(*last, 3);
   placed_pass block(host, inside);
@@ -195,9 +195,9 @@ inline moue::routing_counts<double> sum_by_arrays(moue::routing_counts<double> t
 /// with a scale per part and, if `every_way`, with one for all and with one per part and layer, too.
 inline void check_halves(const any_model<double>& model, bool every_way = true) {
   constexpr double rounding = 1e-13;  // of sums over nine tokens, in another order
-  const std::vector<double> one_per_part{2, 3, -1};
+  const std::vector<double> one_per_part{2, 3, -1, 0.5};
   std::vector<double> one_per_layer;
-  for (int i = 0; i < 12; ++i) one_per_layer.push_back(0.5 * i - 2);
+  for (int i = 0; i < 16; ++i) one_per_layer.push_back(0.5 * i - 2);
   for (const int how : {0, 1, 2}) {
     if (how != 1 && !every_way) continue;
     CAPTURE(how);

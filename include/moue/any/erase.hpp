@@ -57,15 +57,17 @@ class erased_pass final : public any_pass<S> {
   depth_statistics<C> statistics() const override { return it_.statistics(); }
   depth_statistics<C> statistics(const routing_counts<C>& of_all) const override { return it_.statistics(of_all); }
 
-  void backward(index_t layer, matrix_view<const S> dy, const layer_gradient<S>& dx, gradients<C>& into) override {
-    it_.backward(layer, dy, dx, into);
+  void backward(index_t layer, matrix_view<const S> dy, const layer_gradient<S>& dx, gradients<C>& into,
+                const routing_gradient<const C>& also) override {
+    it_.backward(layer, dy, dx, into, also);
   }
   void run_backward(index_t layer, matrix_view<const S> dy, matrix_view<S> dx, vector_view<C> dgates,
-                    gradients<C>& into) override {
-    it_.run_backward(layer, dy, dx, dgates, into);
+                    gradients<C>& into, const routing_gradient<const C>& also) override {
+    it_.run_backward(layer, dy, dx, dgates, into, also);
   }
-  void route_backward(index_t layer, vector_view<const C> dgates, matrix_view<S> dx, gradients<C>& into) override {
-    it_.route_backward(layer, dgates, dx, into);
+  void route_backward(index_t layer, vector_view<const C> dgates, matrix_view<S> dx, gradients<C>& into,
+                      const routing_gradient<const C>& also) override {
+    it_.route_backward(layer, dgates, dx, into, also);
   }
   void rewind() override { it_.rewind(); }
   void rebind_input(index_t layer, const layer_input<S>& x) override { it_.rebind_input(layer, x); }
@@ -76,6 +78,14 @@ class erased_pass final : public any_pass<S> {
   matrix_view<const C> dstate_in() const override { return it_.dstate_in(); }
 
   routing<C> assignments(index_t layer) const override { return it_.assignments(layer); }
+  const dispatch_plan& plan(index_t layer) const override { return it_.plan(layer); }
+  matrix_view<const C> outputs(index_t layer) const override {
+    if constexpr (detail::sees_outputs<typename MixtureT::loss_type>)
+      return it_.outputs(layer);
+    else
+      throw error("pass", "the outputs of experts were asked of a mixture that does not show them",
+                  "add moue::show_outputs to its losses");
+  }
   matrix_view<const C> logits(index_t layer) const override { return it_.logits(layer); }
   matrix_view<const std::int32_t> selected(index_t layer) const override { return it_.selected(layer); }
   matrix_view<const C> state(index_t layer) const override { return it_.state(layer); }

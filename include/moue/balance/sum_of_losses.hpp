@@ -20,6 +20,8 @@ class sum_of_losses {
 
  public:
   static constexpr index_t part_count = sizeof...(Losses);  ///< terms, and so values in `loss_value::parts`
+  static constexpr bool sees_layers = (detail::sees_layers<Losses> || ...);    ///< whether a term does
+  static constexpr bool sees_outputs = (detail::sees_outputs<Losses> || ...);  ///< whether a term does
 
   /// Each term comes with its own weight.
   constexpr explicit sum_of_losses(Losses... losses) : losses_(std::move(losses)...) {}

@@ -100,19 +100,20 @@ class placed_pool {
     return detail::carve(block, [&](arena& memory) { return take_memory<S>(memory, tokens, entries); });
   }
 
-  /// Memory that one forward run fills for its backward run.
+  /// Memory that one forward run fills for its backward run. `show` says whether the experts' outputs stay in any case.
   template <class C>
-  expert_record<C> take_record(arena& memory, index_t tokens, index_t entries) const {
+  expert_record<C> take_record(arena& memory, index_t tokens, index_t entries, bool show = false) const {
     expert_record<C> record;
     const index_t scratch = backend_.template needs<C>(entries, experts(), largest_).dispatch;
     record.plan = dispatch_plan::take(memory, tokens, entries, experts(), scratch);
     record.saved = memory.take<C>(entries, saved_columns_, "saved activations");
-    record.outputs = memory.take<C>(needs_outputs ? entries : 0, width(), "expert outputs");
+    record.outputs = memory.take<C>(needs_outputs || show ? entries : 0, width(), "expert outputs");
     return record;
   }
-  /// Scratch for runs of up to `entries` assignments; `training` says whether `backward` is to run, which needs more.
+  /// Scratch for runs of up to `entries` assignments; `training` says whether `backward` is to run, which needs more, and
+  /// `show` whether it is to be given gradients of outputs.
   template <Storage S>
-  expert_scratch<compute_t<S>> take_scratch(arena& memory, index_t entries, bool training) const {
+  expert_scratch<compute_t<S>> take_scratch(arena& memory, index_t entries, bool training, bool show = false) const {
     using C = compute_t<S>;
     const block_needs needs = backend_.template needs<S>(entries, experts(), largest_);
     const index_t row = padded(width());
@@ -126,9 +127,9 @@ class placed_pool {
     scratch.gate = memory.take<C>(entries, "row gates");
     scratch.dgate = memory.take<C>(training ? entries : 0, "row gate gradients");
     scratch.gathered = !needs.gathers ? 0 : training ? 2 * row : row;
-    scratch.rows =
-        memory.take<C>(needs.rows, scratch.gathered + (training && needs_outputs ? row : 0) + temporary_columns_,
-                       "expert temporaries");
+    scratch.rows = memory.take<C>(
+        needs.rows, scratch.gathered + (training && (needs_outputs || show) ? row : 0) + temporary_columns_,
+        "expert temporaries");
     scratch.conversion = memory.take<C>(backend_.workers(), needs.converted, "widened weights");
     if constexpr (!on_host<BackendT>)
       scratch.tables.kind_of = memory.take<std::int32_t>(experts(), "kinds of experts").data;

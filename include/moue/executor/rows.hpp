@@ -6,6 +6,7 @@
 /// Row functors of the executor: gates, combine, and their backward halves.
 
 #include <cstdint>
+#include <type_traits>
 
 #include "moue/dispatch.hpp"
 #include "moue/lanes.hpp"
@@ -57,19 +58,33 @@ struct clear_entry {
   MOUE_HD void operator()(index_t i) const { v[i] = C(0); }
 };
 
-/// dgate = <dy, output>; scaled = gate dy.
-template <class C, class T>
+template <class C>
+struct unit_entry {
+  vector_view<C> v;
+  MOUE_HD void operator()(index_t i) const { v[i] = C(1); }
+};
+
+/// No gradient of outputs but that of the sum of them.
+struct no_extra {};
+
+/// dgate = <dy, output>; scaled = gate dy, and what else there is for the output: rows from `first` on of `extra`.
+template <class C, class T, class Extra = no_extra>
 struct gate_from_output {
   matrix_view<const C> output;
   token_rows<T, C> dy;
   vector_view<const C> gate;
   vector_view<C> dgate;
   matrix_view<C> scaled;
+  Extra extra = {};
+  index_t first = 0;
   template <class Lanes = one_lane>
   MOUE_HD void operator()(index_t i, const Lanes& lanes = {}) const {
     const C sum = sum_columns(C(0), scaled.cols, lanes, [&](index_t j) {
       const C d = dy(i, j);
-      scaled(i, j) = d * gate[i];
+      if constexpr (std::is_same_v<Extra, no_extra>)
+        scaled(i, j) = d * gate[i];
+      else
+        scaled(i, j) = d * gate[i] + extra(first + i, j);
       return d * output(i, j);
     });
     if (lanes.leads()) dgate[i] = sum;

@@ -14,6 +14,7 @@
 #include "moue/dispatch/offsets.hpp"
 #include "moue/error.hpp"
 #include "moue/gradients.hpp"
+#include "moue/layer_loss.hpp"
 #include "moue/mixture.hpp"
 #include "moue/router.hpp"
 #include "moue/routing.hpp"
@@ -42,10 +43,8 @@ struct pass_checks {
     list("mask", inputs.valid.data, inputs.valid.size, tokens);
     list("list of token ids", inputs.token_ids.data, inputs.token_ids.size, tokens);
     list("list of labels", inputs.labels.data, inputs.labels.size, tokens);
-    sequences(inputs.sequences, tokens, readable);
     list("side matrix", inputs.side.data, inputs.side.rows, tokens);
-  }
-  static void sequences(const vector_view<const index_t>& begins, index_t tokens, bool readable) {
+    const auto& begins = inputs.sequences;
     if (begins.size == 0) return;
     if (begins.data == nullptr)
       throw error(where, "the list of sequences is null", "point it at your data, or give none at all");
@@ -142,6 +141,41 @@ struct pass_checks {
                  (data == nullptr ? ", and they are null" : "");
         },
         "give one per entry of what ran");
+  }
+  /// What experts said is there once they ran here.
+  void ran(std::string_view what, index_t layer) const {
+    shown(what, layer);
+    require(
+        layer < at.reached && at.elsewhere[static_cast<std::size_t>(layer - first)] == 0, where,
+        [&] {
+          return std::string(what) + " of layer " + text(layer) + ", whose experts did not run here, were asked for";
+        },
+        "ask after forward or run");
+  }
+  /// Gradients that reach a layer beside that of its output.
+  template <class C>
+  void also(const routing_gradient<const C>& given, index_t candidates, index_t entries, bool balances,
+            bool shows) const {
+    const auto matrix = [&](std::string_view name, const matrix_view<const C>& m, index_t rows, index_t cols) {
+      if (m.data == nullptr && m.rows == 0) return;
+      if (m.rows != rows || m.cols != cols || (m.data == nullptr && !m.empty()))
+        throw error(where,
+                    "gradients of " + std::string(name) + " have shape " + shape_text(m.rows, m.cols) +
+                        (m.data == nullptr ? ", and are null" : ""),
+                    "give " + shape_text(rows, cols) + ", or none");
+    };
+    matrix("logits", given.logits, at.tokens, candidates);
+    matrix("probabilities", given.probabilities, at.tokens, candidates);
+    matrix("outputs", given.outputs, entries, width);
+    if (given.gates.size > 0) matrix("gates", {given.gates.data, 1, given.gates.size}, 1, entries);
+    require(
+        balances || given.probabilities.empty(), where,
+        [] { return std::string("gradients of probabilities were given to a mixture that computes none"); },
+        "give the mixture a balancing loss, if need be of weight 0");
+    require(
+        shows || given.outputs.empty(), where,
+        [] { return std::string("gradients of outputs were given to a mixture that does not show them"); },
+        "add moue::show_outputs to its losses");
   }
   /// What is external is not there once a pass was picked up.
   template <class S>

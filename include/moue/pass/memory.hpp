@@ -47,7 +47,10 @@ struct pass_memory {
   static constexpr bool converts = !std::is_same_v<S, C>;
   static constexpr bool may_close = router_stages<router_type>::may_close;
   static constexpr index_t count_block = 256;  ///< rows whose valid tokens are counted together
-  static constexpr bool balances = !std::is_same_v<typename MixtureT::loss_type, no_balancing>;
+  using loss_type = typename MixtureT::loss_type;
+  static constexpr bool balances = !std::is_same_v<loss_type, no_balancing>;
+  static constexpr bool by_layer = sees_layers<loss_type>;
+  static constexpr bool shows = sees_outputs<loss_type>;
 
   index_t first;                           ///< layer of the range
   index_t end;                             ///< of the range: one past its last layer
@@ -79,6 +82,9 @@ struct pass_memory {
   std::array<matrix_view<C>, 2> dstates;  ///< of the depth state before layer l: the one at l % 2
   matrix_view<C> dstate_out;              ///< of the state after the last layer that ran
   matrix_view<C> token_losses;            ///< [tokens, parts]
+  vector_view<C> layer_loss;              ///< [parts] values of layer losses, or scales of their gradients
+  vector_view<C> layer_temporaries;
+  routing_gradient<C> also;  ///< of one layer, from layer losses
 
   vector_view<const index_t> offsets;                 ///< [layers + 1] of the candidates below
   vector_view<const std::int32_t> candidates_of_all;  ///< layer after layer
@@ -158,7 +164,7 @@ struct pass_memory {
       visit.entry_gates = memory.take<C>(of_layer, "gates of entries");
       visit.columns = memory.take<std::int32_t>(of_layer, "columns of entries");
       visit.stage_saved = memory.take<C>(tokens, saved_columns(model, layer, training), "saved by router stages");
-      visit.run = run.template take_record<C>(memory, tokens, of_layer);
+      visit.run = run.template take_record<C>(memory, tokens, of_layer, shows);
       visits.push_back(std::move(visit));
     }
     for (index_t i = 0; i < (state == 0 ? 0 : training ? end - first + 1 : 2); ++i)
@@ -197,9 +203,19 @@ struct pass_memory {
     dentries = memory.take<C>(training ? entries : 0, "gradients of entries");
     for (auto& dstate : dstates) dstate = memory.take<C>(backward_tokens, state, "state gradients");
     dstate_out = memory.take<C>(backward_tokens, state, "last state gradients");
-    constexpr index_t parts = part_count<typename MixtureT::loss_type>;
-    constexpr index_t token_parts = TokenLoss<typename MixtureT::loss_type> ? parts : 0;
-    token_losses = memory.take<C>(token_parts > 0 ? tokens : 0, parts, "token losses");
+    constexpr index_t parts = part_count<loss_type>;
+    constexpr index_t token_parts = TokenLoss<loss_type> || by_layer ? parts : 0;
+    token_losses = memory.take<C>(TokenLoss<loss_type> ? tokens : 0, parts, "token losses");
+    if constexpr (by_layer) {
+      layer_loss = memory.take<C>(parts, "layer losses");
+      layer_temporaries =
+          memory.take<C>(most_layer_temporaries(model, {tokens, candidates, entries, width, connections.experts()}),
+                         "temporaries of layer losses");
+      also.logits = memory.take<C>(backward_tokens, candidates, "logit gradients of layer losses");
+      also.probabilities = memory.take<C>(backward_tokens, candidates, "probability gradients of layer losses");
+      also.gates = memory.take<C>(training ? entries : 0, "gate gradients of layer losses");
+      also.outputs = memory.take<C>(training && shows ? entries : 0, width, "output gradients of layer losses");
+    }
 
     const index_t columns = connections.candidate_offset(layers);
     offsets = table(model, memory, connections.candidate_offsets(), "candidate offsets");
@@ -220,7 +236,7 @@ struct pass_memory {
     layout = memory.layout() ^ static_cast<std::uint64_t>(first);
 
     // Nothing in scratch outlives a call, and its size depends on the number of threads: it lies behind the rest.
-    experts = run.template take_scratch<S>(memory, entries, training);
+    experts = run.template take_scratch<S>(memory, entries, training, shows);
     index_t largest = 0;
     for (const auto& info : *model.layout())
       if (info.expert < 0) largest = (std::max)(largest, info.size());
@@ -230,6 +246,22 @@ struct pass_memory {
   /// Elements that a stage's scratch takes: every matrix begins where vectors of any type do.
   static index_t elements(const matrix_shape& shape) {
     return (checked_product(shape.rows, shape.cols, "router temporaries") + 15) / 16 * 16;
+  }
+
+  /// Elements of scratch of the layer loss that takes most.
+  static index_t most_layer_temporaries(const MixtureT& model, const layer_shape& shape) {
+    index_t most = 0;
+    each_part(model.loss(), [&](const auto& part, index_t) {
+      index_t sum = 0;
+      if constexpr (LayerLoss<std::remove_cvref_t<decltype(part)>>)
+        for (const auto& of : layer_temporaries_of(part, shape)) sum += elements(of);
+      most = (std::max)(most, sum);
+    });
+    return most;
+  }
+  template <class L>
+  static auto layer_temporaries_of(const L& loss, const layer_shape& shape) {
+    return detail::layer_temporaries(loss, shape);
   }
 
   /// Columns that the router's stages save of a layer; in inference all layers use those of the one that saves most.

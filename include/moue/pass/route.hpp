@@ -91,9 +91,42 @@ struct router_steps {
     }
   }
 
-  /// From the gradients of the gates of what ran to those of the router's weights and input; returns the latter.
+  /// The layer as losses see it, of the router's input `x`, once it has run. `again` says that features and probabilities
+  /// are to be computed anew.
+  layer_frame<C> seen(index_t layer, const parameters<S>& values, const matrix_view<const S>& x, bool again) {
+    const auto weights = state.template router_weights<matrix_view<const S>>(values, layer);
+    const auto scratch = state.temporaries(layer);
+    const auto saved = state.stage_saved(layer);
+    if (again && state.masks()) state.find_usable(layer, x);
+    auto frame = make_frame(layer, x);
+    frame.saved = saved;
+    const index_t n = state.candidates(layer);
+    const auto probabilities = state.shaped(state.memory.probabilities, n);
+    if (again) {
+      make_features(frame, weights, scratch);
+      state.operations().each_row(
+          state.at.tokens, probability_row<C, router_type>{
+                               state.model->router(), {frame.at, state.batch}, state.logits(layer), probabilities});
+    }
+    const auto& visit = state.record(layer);
+    const bool elsewhere = state.at.elsewhere[state.of_range(layer)] != 0;
+    return {frame.at,
+            state.batch,
+            frame.candidates,
+            frame.features,
+            frame.logits,
+            probabilities,
+            state.selected(layer),
+            state.gates(layer),
+            state.assignments(layer),
+            visit.run.plan,
+            elsewhere ? matrix_view<const C>{} : state.outputs(layer)};
+  }
+
+  /// From the gradients of the gates of what ran to those of the router's weights and input; returns the latter. `also` is
+  /// what reaches logits, probabilities and gates beside them.
   matrix_view<C> backward(index_t layer, const parameters<S>& values, const vector_view<const C>& dentries,
-                          gradients<C>& into) {
+                          gradients<C>& into, const routing_gradient<const C>& also) {
     const index_t tokens = state.at.tokens;
     const auto ops = state.operations();
     const stages_type stages(state.model->router());
@@ -144,6 +177,7 @@ struct router_steps {
                              ran.offsets,
                              ran.column,
                              dentries,
+                             also,
                              state.shaped(state.memory.dgates, state.max_selected(layer)),
                              gradient.gates,
                              dprobability,

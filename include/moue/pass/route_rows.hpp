@@ -234,7 +234,8 @@ struct route_backward_row {
   matrix_view<const C> gates;
   vector_view<const index_t> offsets;  // of the entries that ran
   vector_view<const std::int32_t> columns_of_entries;
-  vector_view<const C> dentries;  // the gradients of their gates
+  vector_view<const C> dentries;   // the gradients of their gates
+  routing_gradient<const C> also;  // what else reaches the row; empty views are zeros
   matrix_view<C> dgates;
   matrix_view<const C> dense_dgates;  // no columns where no stage keeps state
   vector_view<const C> dprobability;  // of every token; empty without an armed loss
@@ -250,6 +251,8 @@ struct route_backward_row {
     if (!valid || dense_dgates.cols == 0)  // stages that keep state may have added to it
       for (index_t j = lanes.first(); j < dz.size; j += lanes.step()) dz[j] = C(0);
     if (!valid) return;
+    if (!also.logits.empty())
+      for (index_t j = lanes.first(); j < dz.size; j += lanes.step()) dz[j] += also.logits(t, j);
     const auto at = contexts.of(t);
     const auto z = logits.row(t);
     index_t count = 0;
@@ -257,7 +260,7 @@ struct route_backward_row {
     for (index_t i = lanes.first(); i < count; i += lanes.step()) {
       C sum = C(0);
       for (index_t j = offsets[t]; j < offsets[t + 1]; ++j)
-        if (columns_of_entries[j] == selected(t, i)) sum += dentries[j];
+        if (columns_of_entries[j] == selected(t, i)) sum += dentries[j] + (also.gates.size > 0 ? also.gates[j] : C(0));
       if (dense_dgates.cols > 0) sum += dense_dgates(t, selected(t, i));
       dgates(t, i) = sum;
     }
@@ -266,14 +269,19 @@ struct route_backward_row {
                 vector_view<const std::int32_t>{selected.row(t).data, count},
                 vector_view<const C>{gates.row(t).data, count}, vector_view<const C>{dgates.row(t).data, count}, dz);
     if constexpr (!std::is_same_v<LossT, no_balancing>) {
-      if (dprobability.size == 0) return;
+      if (dprobability.size == 0 && also.probabilities.empty()) return;
       lanes.wait();
       const auto p = probabilities.row(t);
       const vector_view<const C> known = p;
       call_by_row(call_forward{}, at, lanes, router.probability, z, p);
       lanes.wait();
-      call_by_row(call_backward{}, at, lanes, router.probability, z, known, dprobability, dz);
-      lanes.wait();
+      const auto back = [&](const vector_view<const C>& dp) {
+        call_by_row(call_backward{}, at, lanes, router.probability, z, known, dp, dz);
+        lanes.wait();
+      };
+      if (!also.probabilities.empty()) back(also.probabilities.row(t));
+      if (dprobability.size == 0) return;
+      back(dprobability);
       each_part(loss, [&](const auto& part, index_t position) {
         if constexpr (TokenLoss<std::remove_cvref_t<decltype(part)>>)
           token_gradient(part, z, known, token_scale[position], dz, at, lanes);

@@ -71,6 +71,20 @@ class shown_pass : public balanced_pass<MixtureT, S> {
     checks().shown("the selected columns", layer);
     return state_.selected(layer);
   }
+  /// The rows that layer `layer`'s assignments became: which expert has which token where. Valid as long as these.
+  const dispatch_plan& plan(index_t layer) const {
+    checks().ran("the plan", layer);
+    return state_.record(layer).run.plan;
+  }
+  /// What the experts of `layer` said [entries, width], in the order of its plan; behind its last row stands nothing. For
+  /// mixtures with a loss that looks at outputs, such as `show_outputs`. Valid as long as the plan.
+  matrix_view<const C> outputs(index_t layer) const {
+    static_assert(sees_outputs<typename MixtureT::loss_type>,
+                  "moue: the outputs of experts are shown if a loss of the mixture looks at them; add "
+                  "'moue::show_outputs{}' to its losses");
+    checks().ran("the outputs", layer);
+    return state_.outputs(layer);
+  }
   /// The depth state [tokens, state_width] on entry to `layer`; one past the range asks for the last. In inference only
   /// those before and after the last layer that ran are there. Empty if no stage keeps state.
   matrix_view<const C> state(index_t layer) const {

@@ -264,6 +264,11 @@ struct pass_state {
     at.entries[place(layer)] = r.entries();
     return own;
   }
+  /// What the experts of `layer` said, in the order of its plan; empty unless a loss looks at that.
+  matrix_view<const C> outputs(index_t layer) const {
+    if constexpr (!pass_memory<MixtureT, S>::shows) return {};
+    return record(layer).run.outputs.row_block(0, at.entries[place(layer)]);
+  }
   /// What is to run or ran at `layer`.
   routing<C> assignments(index_t layer) const {
     const auto& visit = record(layer);

@@ -37,6 +37,43 @@ struct token_loss_row {
   }
 };
 
+/// One token's probabilities, as its visit made them.
+template <class C, class RouterT>
+struct probability_row {
+  RouterT router;
+  row_contexts contexts;
+  matrix_view<const C> logits;
+  matrix_view<C> probabilities;
+  index_t columns() const { return logits.cols; }
+  template <class Lanes = one_lane>
+  MOUE_HD void operator()(index_t t, const Lanes& lanes = {}) const {
+    const auto p = probabilities.row(t);
+    if (contexts.batch.valid[t])
+      call_by_row(call_forward{}, contexts.of(t), lanes, router.probability, logits.row(t), p);
+    else
+      for (index_t j = lanes.first(); j < p.size; j += lanes.step()) p[j] = C(0);
+  }
+};
+
+/// sums[part] += the part's value of a layer times its valid tokens, as token losses are summed.
+template <class C>
+struct add_layer_loss {
+  vector_view<const C> values;
+  vector_view<const index_t> valid_tokens;
+  C* sums;
+  MOUE_HD void operator()(index_t part) const {
+    if (valid_tokens[0] > 0) sums[part] += values[part] * C(valid_tokens[0]);
+  }
+};
+/// scales[part] = what a part's gradient at a layer is multiplied by, from the scale of one token.
+template <class C>
+struct scale_layer_loss {
+  vector_view<const C> of_token;
+  vector_view<const index_t> valid_tokens;
+  vector_view<C> scales;
+  MOUE_HD void operator()(index_t part) const { scales[part] = of_token[part] * C(valid_tokens[0]); }
+};
+
 /// One candidate's counts of a layer, and the rows of one physical expert. Whether a candidate is open is settled by the
 /// first tokens, as a rule.
 template <class C>
@@ -165,7 +202,7 @@ struct value_of_depth {
         using part_type = std::remove_cvref_t<decltype(part)>;
         C sum = C(0);
         if constexpr (DepthLoss<part_type>) sum += depth_value(part, s, lanes);
-        if constexpr (TokenLoss<part_type>)
+        if constexpr (TokenLoss<part_type> || LayerLoss<part_type>)
           for (index_t layer = 0; layer < s.layers; ++layer)
             if (form.counts.tokens[layer] > 0)
               sum += form.counts.token_loss[layer * part_count<LossT> + position] / C(form.counts.tokens[layer]) /
