@@ -146,7 +146,7 @@ struct form_statistics {
   vector_view<const std::int32_t> candidates;
   counts_view<C> counts;
   statistics_tables<C> tables;
-  visit at;  // of no layer
+  visit at = {};  // of no layer
 
   template <class Lanes = one_lane>
   MOUE_HD void operator()(index_t, const Lanes& lanes = {}) const {

@@ -17,9 +17,11 @@
 #include "moue/backend/reference.hpp"
 #include "moue/balance.hpp"
 #include "moue/expert/copy.hpp"
+#include "moue/expert/gated_mlp.hpp"
 #include "moue/pass.hpp"
 #include "moue/router/compose.hpp"
 #include "moue/router/probability.hpp"
+#include "moue/testing/model_laws.hpp"
 #include "moue/testing/row_laws.hpp"
 #include "moue/testing/values.hpp"
 #include "moue/topology/table.hpp"
@@ -91,24 +93,11 @@ inline bool all_finite(const numbers& m) {
   return std::all_of(m.row().begin(), m.row().end(), [](double v) { return std::isfinite(v); });
 }
 
-template <class L>
-void check_depth_loss(law_report& report, const L& loss) {
-  const auto value = [&](depth_trial& depth) { return static_cast<double>(loss.value(depth.statistics())); };
-  const auto gradient = [&](depth_trial& depth, double before) {
-    numbers d(1, depth_trial::columns, before);
-    loss.gradient(depth.statistics(), d.row());
-    report.expect("nothing is written beside the gradient", d.intact(),
-                  [] { return std::string("memory beside the columns was written"); });
-    d.each([&](double& v, index_t, index_t) { v -= before; });
-    return d;
-  };
+/// Experts renamed, and candidates listed in another order, must lead to the same.
+void check_depth_names(law_report& report, const auto& value, const auto& gradient) {
   depth_trial plain;
   const double base = value(plain);
   const numbers d = gradient(plain, 0);
-  expect_close(report, "gradient adds", "what was added for column ", gradient(plain, 2.5), d);
-  expect_gradient(report, "gradient agrees with central differences", "P", plain.probability, d,
-                  [&] { return value(plain); });
-
   constexpr std::array<index_t, depth_trial::columns> places{2, 0, 1, 6, 3, 5, 4, 8, 7};
   depth_trial renamed({3, 5, 0, 2, 1, 4}), moved({0, 1, 2, 3, 4, 5}, places);
   constexpr std::string_view law = "names and order of experts do not matter";
@@ -122,7 +111,26 @@ void check_depth_loss(law_report& report, const L& loss) {
   const numbers elsewhere = gradient(moved, 0);
   for (index_t i = 0; i < depth_trial::columns; ++i) back(0, i) = elsewhere(0, places[static_cast<std::size_t>(i)]);
   expect_close(report, law, "listed in another order, the gradient of column ", back, d);
+}
 
+template <class L>
+void check_depth_loss(law_report& report, const L& loss) {
+  const auto value = [&](depth_trial& depth) { return static_cast<double>(loss.value(depth.statistics())); };
+  const auto gradient = [&](depth_trial& depth, double before) {
+    numbers d(1, depth_trial::columns, before);
+    loss.gradient(depth.statistics(), d.row());
+    report.expect("nothing is written beside the gradient", d.intact(),
+                  [] { return std::string("memory beside the columns was written"); });
+    d.each([&](double& v, index_t, index_t) { v -= before; });
+    return d;
+  };
+  depth_trial plain;
+  const numbers d = gradient(plain, 0);
+  expect_close(report, "gradient adds", "what was added for column ", gradient(plain, 2.5), d);
+  expect_gradient(report, "gradient agrees with central differences", "P", plain.probability, d,
+                  [&] { return value(plain); });
+
+  if constexpr (!names_matter<L>) check_depth_names(report, value, gradient);
   depth_trial empty;
   empty.clear();
   report.expect("a batch without tokens is legal", std::isfinite(value(empty)) && all_finite(gradient(empty, 0)),
@@ -160,9 +168,10 @@ void check_token_loss(law_report& report, const L& loss, const P& probability) {
                   [&] { return value(logits); });
   numbers reversed(1, n);
   reversed.each([&](double& v, index_t, index_t j) { v = logits(0, n - 1 - j); });
-  report.expect("the order of a row does not matter", close(value(reversed), value(logits)), [&] {
-    return "the value is " + text(value(logits)) + " and, with the row reversed, " + text(value(reversed));
-  });
+  if constexpr (!names_matter<L>)
+    report.expect("the order of a row does not matter", close(value(reversed), value(logits)), [&] {
+      return "the value is " + text(value(logits)) + " and, with the row reversed, " + text(value(reversed));
+    });
   logits(0, 1) = closed;
   const numbers shut = gradient(logits, 1, 0);
   report.expect("a closed candidate gets no gradient",
@@ -206,8 +215,9 @@ void check_batch_loss(law_report& report, const L& loss, const P& probability) {
   const double base = batch_loss(loss, probability, {0, 1, 2, 3, 4});
   const double shuffled = batch_loss(loss, probability, {3, 0, 4, 2, 1});
   const double padded = batch_loss(loss, probability, {0, -1, 1, 2, -1, 3, 4});
-  report.expect("the order of tokens does not matter", close(shuffled, base),
-                [&] { return "the loss is " + text(base) + " and, with tokens shuffled, " + text(shuffled); });
+  if constexpr (!tokens_matter<L>)
+    report.expect("the order of tokens does not matter", close(shuffled, base),
+                  [&] { return "the loss is " + text(base) + " and, with tokens shuffled, " + text(shuffled); });
   report.expect("padding does not matter", close(padded, base),
                 [&] { return "the loss is " + text(base) + " and, with padding, " + text(padded); });
 }
@@ -215,15 +225,26 @@ void check_batch_loss(law_report& report, const L& loss, const P& probability) {
 }  // namespace detail
 
 /// Checks that a balancing loss is one: gradients with respect to mean probabilities, and to the logits of a row, agree
-/// with central differences and are added; names and order of experts, order of tokens and padding do not matter; empty
-/// batches and closed candidates are legal. `probability` is the stage whose p the loss will read.
+/// with central differences and are added, those of a layer loss in a small model; names and order of experts, order of tokens and padding do not matter; empty
+/// batches and closed candidates are legal. `probability` is the stage whose p the loss will read. A loss that says
+/// `static constexpr bool names_matter = true` or `tokens_matter = true` is not held to the names, or to the order of tokens.
 template <BalancingLoss L, ProbabilityStage P = softmax_probability>
 law_report check_balance_laws(const L& loss, const P& probability = {}) {
   law_report report("balancing loss");
   if constexpr (DepthLoss<L>) report.attempt("the depth loss", [&] { detail::check_depth_loss(report, loss); });
   if constexpr (TokenLoss<L>)
     report.attempt("the token loss", [&] { detail::check_token_loss(report, loss, probability); });
+  if constexpr (moue::detail::sees_layers<L> && !detail::surrogate_gradient<L>)
+    report.attempt("the layer loss", [&] {
+      const mixture model{swiglu{.width = 4, .hidden = 3}, table{4, {{0, 1, 2}, {3, 1, 2, 0}}},
+                          router{linear_score{.deviation = 1}, top_k<2>{}, softmax_of_selected{}}.with(probability),
+                          loss, reference{}};
+      const auto found = check_gradients(model);
+      report.expect("gradients of a model with the layer loss agree with central differences", bool(found),
+                    [&] { return found.summary(); });
+    });
   report.attempt("the loss of a pass", [&] { detail::check_batch_loss(report, loss, probability); });
+  detail::note_exemptions<L>(report);
   return report;
 }
 

@@ -91,4 +91,41 @@ class law_report {
   std::vector<std::string> notes_;
 };
 
+namespace detail {
+
+// What a policy says of itself, as `static constexpr bool` members, so that laws which it is not meant to keep are left out
+// and named in a note.
+
+/// Experts are told apart by their ids or their places.
+template <class T>
+concept names_matter = requires {
+  requires T::names_matter;
+};
+/// `backward` is not the derivative of `forward`, as in straight-through estimators.
+template <class T>
+concept surrogate_gradient = requires {
+  requires T::surrogate_gradient;
+};
+/// What a token gets depends on other tokens, or on where it stands among them.
+template <class T>
+concept tokens_matter = requires {
+  requires T::tokens_matter;
+};
+/// A selection that need not take the best.
+template <class T>
+concept takes_any = requires {
+  requires !T::takes_best;
+};
+
+template <class T>
+void note_exemptions(law_report& report) {
+  if constexpr (names_matter<T>)
+    report.note("not checked, since it says names_matter: that names and order do not matter");
+  if constexpr (surrogate_gradient<T>)
+    report.note("not checked, since it says surrogate_gradient: that gradients agree with central differences");
+  if constexpr (tokens_matter<T>) report.note("not checked, since it says tokens_matter: that tokens are independent");
+  if constexpr (takes_any<T>) report.note("not checked, since it says takes_best = false: which one wins a tie");
+}
+
+}  // namespace detail
 }  // namespace moue::inline v0_1::testing

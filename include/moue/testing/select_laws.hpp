@@ -174,7 +174,7 @@ void check_select_rows(law_report& report, const T& stage, const std::vector<std
       height = s;
       first = false;
     }
-    if constexpr (moue::detail::has_select<T>)  // over a whole table, room may have run out
+    if constexpr (moue::detail::has_select<T> && !takes_any<T>)  // over a whole table, room may have run out
       for (index_t in = 0; in < n && level; ++in)
         for (index_t out = 0; out < n; ++out)
           report.expect("ties go to the lowest expert id",
@@ -213,7 +213,8 @@ void check_select_order(law_report& report, const T& stage, index_t n) {
 
 /// Checks that a select stage is one, in the row or the table form: columns distinct, in range and no more than
 /// `max_selected`; closed candidates never taken; ties to the lowest expert id; the same answer each time and for any
-/// order of the candidates; all of it also for NaN and infinite scores.
+/// order of the candidates; all of it also for NaN and infinite scores. A stage that says `static constexpr bool
+/// takes_best = false` or `names_matter = true` is not held to who wins a tie, or to the order.
 template <SelectStage T>
 law_report check_select_laws(const T& stage, const select_shape& shape = {}) {
   law_report report("select stage");
@@ -223,8 +224,9 @@ law_report check_select_laws(const T& stage, const select_shape& shape = {}) {
     auto ids = detail::shuffled(shape.candidates);
     if (shape.columns_matter) std::sort(ids.begin(), ids.end());
     detail::check_select_rows(report, stage, ids);
-    if (!shape.columns_matter) detail::check_select_order(report, stage, shape.candidates);
+    if (!shape.columns_matter && !detail::names_matter<T>) detail::check_select_order(report, stage, shape.candidates);
   });
+  detail::note_exemptions<T>(report);
   return report;
 }
 

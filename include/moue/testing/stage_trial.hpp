@@ -22,6 +22,7 @@ namespace moue::inline v0_1::testing::detail {
 template <class T, bool Features, class S = double>
 struct stage_trial {
   using C = compute_t<S>;
+  using stage_type = T;
   static constexpr std::size_t parameters = moue::detail::stage_parameter_count<T>;
   static constexpr bool keeps_state = moue::detail::has_state_width<T>;
 
@@ -39,6 +40,9 @@ struct stage_trial {
   std::array<matrix_view<C>, moue::detail::stage_saved_count<T>> saved_views;
   std::vector<std::int32_t> candidates;
   std::vector<std::uint8_t> valid;
+  std::vector<std::int64_t> token_ids, labels;
+  std::vector<index_t> sequences;
+  std::vector<float> side;
 
   stage_trial(const T& stage_, const router_shape& shape_) : stage(stage_), shape(shape_) {
     const index_t tokens = shape.tokens, n = shape.candidates;
@@ -79,6 +83,12 @@ struct stage_trial {
     });
     candidates.resize(static_cast<std::size_t>(n));
     valid.assign(static_cast<std::size_t>(tokens), 1);
+    for (index_t t = 0; t < tokens; ++t) {
+      token_ids.push_back(t * 7 % 5);
+      labels.push_back(t % 3);
+      side.push_back(0.5f * static_cast<float>(t + 1));
+    }
+    sequences = {0, tokens / 2, tokens};
   }
 
   /// Parameters may not depend on the tokens of a pass: they are declared for 0 of them.
@@ -99,7 +109,11 @@ struct stage_trial {
     result.experts = shape.experts;
     result.saved = saved_views;
     result.candidates = {candidates.data(), shape.candidates};
-    result.batch.valid = {valid.data(), shape.tokens};
+    result.batch = {.valid = {valid.data(), shape.tokens},
+                    .token_ids = {token_ids.data(), shape.tokens},
+                    .labels = {labels.data(), shape.tokens},
+                    .sequences = {sequences.data(), std::ssize(sequences)},
+                    .side = {side.data(), shape.tokens, 1}};
     result.input = std::as_const(input).view();
     result.features = features.view();
     result.logits = logits.view();
