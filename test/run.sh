@@ -3,11 +3,12 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # Usage: test/run.sh [--fast | --dev | --tsan | --fuzz | --tidy | --docs | --device | --hosts | --packages | --parity |
-#                     --mutants]...
+#                     --systems | --mutants]...
 # Without a flag: everything that a change has to pass. --fast is the format check and the release build alone;
 # --docs the reference of public symbols, each of which needs a comment; --device all of the CUDA backend that needs no
 # device; --hosts what works inside other frameworks and languages (MPI, TBB, OpenMP, PyTorch, Python, C); --packages how
 # users get and compile the library, on other machines too; --parity all families beside the transformers that PyPI has;
+# --systems published systems on every backend, beside numbers that were computed independently;
 # --mutants which faults no test would see (hours).
 # The last line reads "N passed, N failed"; a build, a check and a CTest test count one each.
 set -uo pipefail
@@ -73,14 +74,14 @@ counted() {
 
 # Tests that say nothing about what vectors and fused operations do to bits: where `dev` runs them, `release` leaves them
 # out, and the examples but for quickstart and the programs, moue_*.
-once='analysis|balance|bounds|convert_(back|carry|config|dense|moe_to_moue|open|plan|schedule|scores)|corners|dlpack|errors'
+once='analysis|balance|bounds|convert_(back|carry|config|dense|moe_to_moue|open|plan|schedule|scores)|corners|dlpack|drop|errors'
 once+='|executor|experts|gated_experts|gradients|group_limited|io_(checkpoint|elements|faults|gguf|header|parameters)'
-once+='|io_(safetensors|sharded|text|verify|writer)|language_model_convert|laws|laws_(balance|model|rows|stages)|layouts_.*'
-once+='|load_.*|muon|parameters|parity_.*|pass_(edits|resume|steps)|report.*|router_stages|similarity|sparsemixer|topology'
-once+='|train_resident|user_policies|view_of|example\.([a-l].*|mixed.*|[n-p].*|[r-z].*)'
+once+='|io_(safetensors|sharded|text|verify|writer)|language_model_convert|laws|laws_(balance|exempt|model|rows|stages)|layouts_.*'
+once+='|layer_losses|load_.*|muon|parameters|parity_.*|pass_(edits|resume|steps)|report.*|router_stages|similarity|sparsemixer|topology'
+once+='|train_resident|user_policies|view_of|visit|example\.([a-l].*|mixed.*|[n-p].*|[r-z].*)'
 
-# Whole models on the CUDA backend, emulated and compiled, which are slow: --device has them.
-whole_models='cuda_(corners|stack|storage|ties|user_policies)|(stored|user)_device|device_models|example\.gpu_layer'
+# Whole models on the CUDA backend, emulated and compiled, which are slow: --device has them, and --systems the published.
+whole_models='cuda_(corners|published|stack|storage|ties|user_policies)|published|(stored|user)_device|device_models|example\.gpu_layer'
 
 # CUDA is built where asked for, and a change has to pass that wherever there is a compiler for it.
 configure_and_build() {
@@ -130,8 +131,8 @@ steps=()
 for flag in "$@"; do
   case $flag in
     --fast) steps+=(format release) ;;
-    --dev | --tsan | --fuzz | --tidy | --docs | --device | --hosts | --packages | --parity | --mutants) steps+=("${flag#--}") ;;
-    *) sed -n '5,13s/^# //p' "$0"; exit 2 ;;
+    --dev | --tsan | --fuzz | --tidy | --docs | --device | --hosts | --packages | --parity | --systems | --mutants) steps+=("${flag#--}") ;;
+    *) sed -n '5,14s/^# //p' "$0"; exit 2 ;;
   esac
 done
 [ ${#steps[@]} -gt 0 ] || steps=(format release dev tsan fuzz)

@@ -140,7 +140,17 @@ class carried_pass final : public any_pass<S> {
     carrier_.send(inputs.valid.data, valid_, inputs.valid.size);
     carrier_.send(inputs.token_ids.data, ids_, inputs.token_ids.size);
     carrier_.send(inputs.labels.data, labels_, inputs.labels.size);
-    it_.begin(tokens, {{valid_, inputs.valid.size}, {ids_, inputs.token_ids.size}, {labels_, inputs.labels.size}},
+    moue::index_t* const sequences = carrier_.template make<moue::index_t>(inputs.sequences.size);
+    carrier_.send(inputs.sequences.data, sequences, inputs.sequences.size);
+    const auto& side = inputs.side;
+    float* const beside = carrier_.template make<float>(side.rows * side.cols);
+    for (moue::index_t t = 0; t < side.rows; ++t) carrier_.send(side.row(t).data, beside + t * side.cols, side.cols);
+    it_.begin(tokens,
+              {.valid = {valid_, inputs.valid.size},
+               .token_ids = {ids_, inputs.token_ids.size},
+               .labels = {labels_, inputs.labels.size},
+               .sequences = {sequences, inputs.sequences.size},
+               .side = {beside, side.rows, side.cols}},
               options);
   }
   void forward(moue::index_t layer, const moue::layer_input<S>& x, moue::matrix_view<S> y) override {

@@ -1,0 +1,12 @@
+// SPDX-FileCopyrightText: 2026 The moue authors
+// SPDX-License-Identifier: Apache-2.0
+#include "carried.hpp"
+#include "emulated.hpp"
+#include "published_systems.hpp"
+
+// Published systems on the emulated device, against numbers that were computed independently.
+
+TEST_CASE("GShard on the emulated device") { test::reproduce_gshard(test::emulated()); }
+TEST_CASE("V-MoE's noise on the emulated device") { test::reproduce_noise(test::emulated_open()); }
+TEST_CASE("DeepSeek-V3's sequences on the emulated device") { test::reproduce_sequences(test::emulated()); }
+TEST_CASE("experts that differ on the emulated device") { test::reproduce_specialisation(test::emulated()); }
