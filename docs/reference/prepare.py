@@ -18,16 +18,17 @@ PERFORMS = "linear linear_pair input_gradient input_gradient_pair weight_gradien
 BACKEND = "workers operations dispatch needs each_block upload download host_memory"
 PASS = "tokens first_layer layers valid_tokens rebind position begin forward route replay run ran balance queue_balance arm counts statistics " \
        "backward run_backward route_backward rewind rebind_input state_in state_out dstate_out dstate_in assignments " \
-       "logits selected state"
+       "logits selected state plan outputs"
 MIXTURE = "width layers experts state_width connections layout workspace_bytes initialize start resume"
-STAGES = {"ScoreStage": "parameters temporaries state_width advance advance_backward width close",
-          "SelectStage": "max_selected table", "router": "forward backward operator()"}
+STAGES = {"ScoreStage": "parameters temporaries saved state_width advance advance_backward width close",
+          "SelectStage": "max_selected table drop", "router": "forward backward operator()"}
 FAMILIES = [
     (r"topology", "topologies", {"Topology": "layers experts candidates always parameter_layer"}),
     (r"expert/activation", "experts", {"Activation": "value derivative", "PairActivation": "gate_derivative up_derivative"}),
     (r"expert[./]|grouped|token_rows", "experts", {"Expert": "width parameters saved temporaries forward backward"}),
     (r"router", "routers", STAGES),
-    (r"balance", "losses", {"DepthLoss": "value gradient", "TokenLoss": "token_value token_gradient"}),
+    (r"balance|layer_loss", "losses", {"DepthLoss": "value gradient", "TokenLoss": "token_value token_gradient",
+                                     "LayerLoss": "layer_value layer_gradient sees_outputs"}),
     (r"backend/cuda/cuda_runtime", "backends",
      {"Runtime": "policy launch upload download copy zero synchronise allocate release multiprocessors blas choice scratch"}),
     (r"backend/cuda/memory", "backends", {"gradients": "reset zero finish"}),

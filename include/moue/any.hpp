@@ -69,7 +69,7 @@ class any_pass {
   virtual depth_statistics<C> statistics() const = 0;
   virtual depth_statistics<C> statistics(const routing_counts<C>& of_all) const = 0;
 
-  using also_type = routing_gradient<const C>;
+  using also_type = routing_gradient<const C>;  ///< gradients that reach a layer beside that of its output
   void backward(index_t layer, matrix_view<const S> dy, matrix_view<S> dx, gradients<C>& into,
                 const also_type& also = {}) {
     backward(layer, dy, layer_gradient<S>{dx, {}}, into, also);
