@@ -112,6 +112,20 @@ TEST_CASE("fp8 tensors that hold all experts have tiles of each expert's own") {
   }
 }
 
+TEST_CASE("codes of transposed experts are refused") {
+  const layout_sizes sizes{6, 5, 0, 2, {0}};
+  auto all = make_layout("gpt_oss", sizes, "mlp.router.weight");
+  const std::string name = "model.layers.0.mlp.experts.gate_up_proj";
+  put<std::uint8_t>(all, name, io::dtype::f8_e4m3, {2, 6, 10}, [](const position&) { return std::uint8_t{1}; });
+  put(all, name + "_scale", {2, 1, 10}, [](const position&) { return 1.0f; });
+  const scratch_folder folder;
+  save(folder.path(), all, {{"model_type", "gpt_oss"}});
+  CHECK_THROWS_WITH_AS(io::moe_checkpoint{io::checkpoint(folder.path())},
+                       doctest::Contains("gate_up_proj' is in the scheme '8 bits of compressed-tensors', which is for "
+                                         "matrices as they are"),
+                       moue::error);
+}
+
 TEST_CASE("MXFP4 is decoded, gate and up by turns") {
   const layout_sizes sizes{32, 64, 0, 2, {0}};
   const scratch_folder folder;
