@@ -67,11 +67,11 @@ two_versions() {
 # g++ fuses where nothing forbids it; clang does so across expressions if it is told.
 check_bits() {
   local name
-  for name in closed_candidates alignment convert_bits_cpu; do
+  for name in closed_candidates alignment convert_bits_cpu convert_bits_double; do
     check "bits_gxx_$name" unit_bits $name gxx g++
     check "bits_gxx_off_$name" unit_bits $name gxx-off g++ -ffp-contract=off
   done
-  for name in closed_candidates alignment; do
+  for name in closed_candidates alignment convert_bits_cpu convert_bits_double; do
     check "bits_clang_fast_$name" unit_bits $name clang-fast clang++-19 -ffp-contract=fast
     check "bits_clang_off_$name" unit_bits $name clang-off clang++-19 -ffp-contract=off
   done
