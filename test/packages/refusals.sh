@@ -51,12 +51,12 @@ refuse_components() {
   says "'cuda' is missing: this project does not compile CUDA; call enable_language\(CUDA\) before find_package" \
     find_moue "$work/ask.cuda" '0.1 REQUIRED COMPONENTS cuda'
   # What is optional stops nothing, and is said to be there or not.
-  find_moue "$work/core" '0.1 REQUIRED OPTIONAL_COMPONENTS io cuda none' >optional-core
-  grep -q -- '-- io: FALSE .*configure moue with -DMOUE_IO=ON' optional-core
-  grep -q -- '-- cuda: FALSE .*configure moue with -DMOUE_BUILD_CUDA=ON' optional-core
-  grep -q -- '-- none: FALSE .*there are io and cuda' optional-core
-  find_moue "$work/prefix" '0.1 REQUIRED OPTIONAL_COMPONENTS io cuda' >optional
-  grep -q -- '-- io: TRUE' optional && grep -q -- '-- cuda: FALSE' optional
+  find_moue "$work/core" '0.1 REQUIRED OPTIONAL_COMPONENTS io cuda none' >components-core.txt
+  grep -q -- '-- io: FALSE .*configure moue with -DMOUE_IO=ON' components-core.txt
+  grep -q -- '-- cuda: FALSE .*configure moue with -DMOUE_BUILD_CUDA=ON' components-core.txt
+  grep -q -- '-- none: FALSE .*there are io and cuda' components-core.txt
+  find_moue "$work/prefix" '0.1 REQUIRED OPTIONAL_COMPONENTS io cuda' >components.txt
+  grep -q -- '-- io: TRUE' components.txt && grep -q -- '-- cuda: FALSE' components.txt
 }
 
 refuse_sources() {

@@ -33,6 +33,16 @@ auto mixture_of(const auto& expert, const moue::cpu& threads) {
                        moue::universal_router(2), moue::universal_balance{.weight = 0.1}, threads};
 }
 
+/// None of them 0, as the weights of what reads the depth state begin.
+auto weights_of(const auto& model) {
+  auto weights = model.template initialize<float>(3);
+  for (moue::index_t i = 0; i < model.layout()->tensors(); ++i)
+    for (moue::index_t r = 0; r < weights[i].rows; ++r)
+      for (moue::index_t c = 0; c < weights[i].cols; ++c)
+        weights[i](r, c) += 0.2f * static_cast<float>(std::sin(static_cast<double>(1 + i + 3 * r + 7 * c)));
+  return weights;
+}
+
 /// A batch, with the bytes of what passes make of it.
 struct batch {
   std::vector<float> data = std::vector<float>(static_cast<std::size_t>(tokens * width));
@@ -52,7 +62,7 @@ struct batch {
 /// down after every layer, and picked up in other memory.
 std::vector<unsigned char> bits(const auto& expert, const moue::cpu& threads, moue::mode how, bool put_down = false) {
   const auto model = mixture_of(expert, threads);
-  const auto weights = model.template initialize<float>(3);
+  const auto weights = weights_of(model);
   moue::gradients<float> gradients(model.layout());
   const moue::pass_options options{.tokens = tokens, .how = how};
   const auto size = model.template workspace_bytes<float>(options);
@@ -87,7 +97,7 @@ void copy(moue::matrix_view<const float> from, moue::matrix_view<float> to) {
 /// The same of two passes, over the layers before `cut` and over the others.
 std::vector<unsigned char> bits_of_ranges(const auto& expert, moue::index_t cut) {
   const auto model = mixture_of(expert, moue::cpu{1});
-  const auto weights = model.template initialize<float>(3);
+  const auto weights = weights_of(model);
   moue::gradients<float> gradients(model.layout());
   const moue::pass_options before{.tokens = tokens, .count = cut}, behind{.tokens = tokens, .first = cut};
   moue::workspace first(model.template workspace_bytes<float>(before));
