@@ -39,8 +39,11 @@ def make(folder):
 def logits(path):
     options = {}
     if OLD:  # does not know the newer keys, nor Qwen's newer name
-        settings = {k: v for k, v in json.loads((path / "config.json").read_text()).items() if k not in check.NEWER}
-        if settings["model_type"] == "qwen3_moe":
+        config = json.loads((path / "config.json").read_text())
+        settings = {k: v for k, v in config.items() if k not in check.NEWER}
+        if config["model_type"] == "qwen3_next":  # whose layers are not all alike
+            settings["layer_types"] = config["layer_types"]
+        if config["model_type"] == "qwen3_moe":
             settings["num_experts"] = settings.pop("num_local_experts")
         options["config"] = transformers.AutoConfig.for_model(**settings)
     model, report = transformers.AutoModelForCausalLM.from_pretrained(path, output_loading_info=True, **options)
@@ -48,8 +51,8 @@ def logits(path):
     wrong = [*report["missing_keys"], *unknown, *report["mismatched_keys"]]
     if wrong:
         sys.exit(f"{path}: transformers {transformers.__version__} does not find or know {wrong[0]}")
-    with torch.no_grad():
-        return model.eval()(TOKENS).logits
+    with torch.no_grad():  # the cache of 4.57 needs a layer of Qwen3-Next that these models lack
+        return model.eval()(TOKENS, use_cache=False).logits
 
 
 def compare(folder):
