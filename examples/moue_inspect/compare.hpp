@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -108,16 +109,20 @@ inline bool same_bytes(std::span<const std::byte> a, std::span<const std::byte> 
 
 }  // namespace detail
 
-/// Prints a line for every tensor that is not the same in both, and what they have in common. Returns whether all are.
+/// Prints a line for every tensor that is not the same in both, and what they have in common; `without` are passed over.
+/// Returns whether all are.
 template <class Tensors>
-bool print_comparison(const Tensors& a, const Tensors& b) {
-  const auto in_first = a.names(), in_second = b.names();
+bool print_comparison(const Tensors& a, const Tensors& b, const std::set<std::string>& without = {}) {
+  auto in_first = a.names(), in_second = b.names();
+  for (auto* names : {&in_first, &in_second})
+    std::erase_if(*names, [&](const std::string& name) { return without.contains(name); });
   std::size_t same = 0, different = 0;
   const auto line = [&](const std::string& name, const std::string& what) {
     ++different;
     std::printf("  %s %s\n", io::detail::shown(name).c_str(), io::printable(what).c_str());
   };
-  detail::line("compared", io::detail::shown(a.path().native()) + " with " + io::detail::shown(b.path().native()));
+  if (without.empty())
+    detail::line("compared", io::detail::shown(a.path().native()) + " with " + io::detail::shown(b.path().native()));
   for (const auto& name : in_first) {
     if (!b.contains(name)) {
       line(name, "only in the first");
@@ -136,7 +141,8 @@ bool print_comparison(const Tensors& a, const Tensors& b) {
   }
   for (const auto& name : in_second)
     if (!a.contains(name)) line(name, "only in the second");
-  detail::line("the same", std::to_string(same) + " tensors; " + std::to_string(different) + " are not");
+  detail::line("the same", std::to_string(same) + (without.empty() ? "" : " other") + " tensors; " +
+                               std::to_string(different) + " are not");
   return different == 0;
 }
 

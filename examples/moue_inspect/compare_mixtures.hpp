@@ -112,6 +112,16 @@ inline bool print_rules(const io::moe_description& x, const io::moe_description&
   return same;
 }
 
+/// Whether a matrix of the mixture stands in codes, which are no numbers without their scales. Not for GGUF files.
+inline bool in_codes(const io::moe_checkpoint& source) {
+  const auto& d = source.description();
+  for (moue::index_t layer = 0; layer < d.layers(); ++layer)
+    for (const auto part : io::moe_parts)
+      for (moue::index_t e = 0; d.has(part) && e < (io::moe_description::per_expert(part) ? d.experts : 1); ++e)
+        if (!scheme_of(source, layer, part, e).empty()) return true;
+  return false;
+}
+
 /// Prints a line for every part of a layer that is not the same in both, whatever its name and place there, and what they
 /// have in common, after what `print_rules` does. Numbers are compared, not how they are stored. Returns whether all are
 /// equal.

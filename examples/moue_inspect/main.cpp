@@ -49,6 +49,14 @@ bool compare(const inspect::options& o) {
     const auto &x = a->description(), &y = b->description();
     if (x.layout.name != y.layout.name || x.layout.router != y.layout.router || x.prefix != y.prefix)
       return print_comparison(*a, *b);
+    if (!first && (inspect::in_codes(*a) || inspect::in_codes(*b))) {
+      const bool mixtures = print_comparison(*a, *b);
+      auto names = inspect::mixture_names(x);
+      names.merge(inspect::mixture_names(y));
+      return print_comparison(inspect::detail::checkpoint_tensors(o.file), inspect::detail::checkpoint_tensors(o.other),
+                              names) &&
+             mixtures;
+    }
   }
   const bool same =
       first

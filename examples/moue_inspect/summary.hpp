@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <map>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -130,33 +131,60 @@ struct census {
   double all() const { return experts + shared + routers + others; }
 };
 
-inline census count_parameters(const io::moe_checkpoint& source) {
-  const auto& d = source.description();
-  const auto& files = source.files();
-  census result;
-  std::map<std::string, bool> mixture;  // by name
+/// The names of all tensors that hold a part of the mixture, in plain numbers or in codes, and more that might.
+inline std::set<std::string> mixture_names(const io::moe_description& d) {
+  std::set<std::string> names;
   for (moue::index_t layer = 0; layer < d.layers(); ++layer)
     for (const auto part : io::moe_parts) {
-      // Input gates are the router's; what the experts of a layer share is none of an expert.
-      if (!d.has(part) || part == io::moe_part::input_gate || d.copied(part)) continue;
-      const bool routed = io::moe_description::per_expert(part);
-      const auto shape = d.shape(part);
-      const double each = static_cast<double>(shape.rows) * static_cast<double>(shape.cols);
-      const bool of_router = part >= io::moe_part::router;
-      (routed      ? result.experts
-       : of_router ? result.routers
-                   : result.shared) += each * static_cast<double>(routed ? d.experts : 1);
-      for (moue::index_t e = 0; e < (routed ? d.experts : 1); ++e) {
+      if (!d.has(part)) continue;
+      for (moue::index_t e = 0; e < (io::moe_description::per_expert(part) ? d.experts : 1); ++e)
         for (auto name : io::detail::names_of(d.layout, d.pattern(part))) {
           if (const auto brace = name.find("{e}"); brace != name.npos) name.replace(brace, 3, std::to_string(e));
-          mixture[d.layer_name(layer) + name] = true;
+          names.insert(d.layer_name(layer) + name);
         }
-      }
     }
-  for (const auto& name : files.names())
-    if (!mixture.contains(name) && !files.aliases().contains(name) && !name.ends_with("_scale_inv"))
-      result.others += static_cast<double>(detail::elements(files.entry(name).shape));
+  return names;
+}
+
+inline census count_parameters(const io::moe_checkpoint& source) {
+  const auto& d = source.description();
+  census result;
+  for (const auto part : io::moe_parts) {
+    if (!d.has(part) || part == io::moe_part::input_gate) continue;  // input gates are the router's
+    const bool copied = d.copied(part), routed = io::moe_description::per_expert(part) && !copied;
+    const auto shape = d.shape(part);
+    const double each = static_cast<double>(shape.rows) * static_cast<double>(shape.cols);
+    (copied                         ? result.others  // what the experts of a layer share is none of an expert
+     : routed                       ? result.experts
+     : part >= io::moe_part::router ? result.routers
+                                    : result.shared) +=
+        each * static_cast<double>((routed ? d.experts : 1) * d.layers());
+  }
+  const auto mixture = mixture_names(d);
+  const auto add_other = [&](const std::string& name, const std::vector<std::uint64_t>& shape) {
+    if (!mixture.contains(name) && !name.ends_with("_scale_inv"))
+      result.others += static_cast<double>(detail::elements(shape));
+  };
+  if (const auto* file = source.gguf()) {
+    for (const auto& tensor : file->tensors()) add_other(tensor.name, tensor.shape);
+  } else {
+    for (const auto& name : source.files().names())
+      if (!source.files().aliases().contains(name)) add_other(name, source.files().entry(name).shape);
+  }
   return result;
+}
+
+/// What the codes of a part are called; empty if it stands in plain numbers. Not for GGUF files.
+inline std::string scheme_of(const io::moe_checkpoint& source, moue::index_t layer, io::moe_part part,
+                             moue::index_t expert) {
+  const auto& d = source.description();
+  const auto slice = d.slice(layer, part, expert);
+  if (slice.mxfp4) return "MXFP4 of gpt-oss";
+  const auto find = [&](const std::string& name) {
+    return source.files().contains(name) ? &source.files().entry(name) : nullptr;
+  };
+  const auto coded = io::detail::find_coded(d, slice, find);
+  return coded ? std::string(coded->how->name) : std::string();
 }
 
 /// What is true of a recognised mixture.
@@ -188,14 +216,9 @@ inline void print_mixture(const io::moe_checkpoint& source) {
   detail::line("sizes", "width " + std::to_string(d.width) + ", hidden " + std::to_string(d.hidden) + ", " +
                             (d.latent > 0 ? "latent " + std::to_string(d.latent) + ", " : "") +
                             std::string(io::name_of(d.family.activation)));
-  if (source.gguf()) return;  // whose tensors have their types above
-  const auto find = [&](const std::string& name) {
-    return source.files().contains(name) ? &source.files().entry(name) : nullptr;
-  };
-  if (d.layout.experts.mxfp4)
-    detail::line("codes", "MXFP4 of gpt-oss");
-  else if (const auto coded = io::detail::find_coded(d, d.slice(0, io::moe_part::up), find))
-    detail::line("codes", std::string(coded->how->name));
+  // The types of a GGUF file's tensors stand above.
+  if (const auto codes = source.gguf() ? std::string() : scheme_of(source, 0, io::moe_part::up, 0); !codes.empty())
+    detail::line("codes", codes);
   const auto n = count_parameters(source);
   detail::line("parameters", detail::count_text(n.all()) + ": experts " + detail::count_text(n.experts) +
                                  (n.shared > 0 ? ", shared experts " + detail::count_text(n.shared) : "") +

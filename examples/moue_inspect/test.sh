@@ -41,8 +41,8 @@ def tensors(path):
     return {name: (t, content[8 + size:][slice(*t["data_offsets"])]) for name, t in header.items()}
 
 
-def save(path, all):
-    header, body = {}, b""
+def save(path, all, metadata=None):
+    header, body = {"__metadata__": metadata} if metadata else {}, b""
     for name, (entry, part) in all.items():
         header[name] = entry | {"data_offsets": [len(body), len(body) + len(part)]}
         body += part
@@ -69,6 +69,39 @@ for name, tensor in gemma.items():
     if part:
         as_qwen[f"model.layers.{layer}.mlp.{part}"] = tensor
 save(scratch / "as_qwen.safetensors", as_qwen)
+
+
+# fp8 as plain numbers; double precision holds the products of codes and scales.
+def decoded(all):
+    def value(code):
+        exponent, fraction = code >> 3 & 15, code & 7
+        size = (fraction / 8 if exponent == 0 else 1 + fraction / 8) * 2.0 ** (max(exponent, 1) - 7)
+        return -size if code & 128 else size
+    result = {}
+    for name, (entry, part) in all.items():
+        if entry["dtype"] != "F8_E4M3":
+            result |= {} if name.endswith("_scale_inv") else {name: (entry, part)}
+            continue
+        (rows, cols), factors = entry["shape"], all[name + "_scale_inv"][1]
+        factors = struct.unpack(f"<{len(factors) // 4}f", factors)
+        across = -(-cols // 128)
+        numbers = [value(code) * factors[i // cols // 128 * across + i % cols // 128] for i, code in enumerate(part)]
+        result[name] = {"dtype": "F64", "shape": entry["shape"]}, struct.pack(f"<{len(numbers)}d", *numbers)
+    return result
+
+
+fp8 = tensors(data / "deepseek_v3_fp8" / "model.safetensors") | {"norm.weight": one}
+scales = "model.layers.0.mlp.experts.1.up_proj.weight_scale_inv"
+entry, part = fp8[scales]
+twice = struct.pack("<2f", *[2 * scale for scale in struct.unpack("<2f", part)])
+for name, content in {"fp8": fp8, "plain": decoded(fp8), "rescaled": fp8 | {scales: (entry, twice)},
+                      "normed_fp8": fp8 | {"norm.weight": (one[0], struct.pack("<f", 0.5))}}.items():
+    variant(name, "deepseek_v3_fp8")
+    save(scratch / name / "model.safetensors", content)
+# Connections as moue_convert adds them.
+variant("converted", "mixtral")
+plan = json.dumps({"version": 1, "home": 4, "universal": [0, 1, 4], "foreign": [[4], [0, 1]]})
+save(scratch / "converted" / "model.safetensors", tensors(data / "mixtral" / "model.safetensors"), {"moue.conversion": plan})
 END
 
 expect family 0 "mixtral, layout 'w1 w3 w2'" "$data/mixtral"
@@ -93,6 +126,10 @@ expect rules-layouts 3 "different   experts per token: 2, and 1" "$data/mixtral_
 expect rules-gates 3 "different   gates: softmax over all, not renormalised, and softmax over the selected" "$data/qwen2_moe" --compare "$scratch/normed"
 expect rules-scale 3 "different   scale of the gates: 1.5, and 2.25" "$data/glm4_moe" --compare "$scratch/scaled"
 expect rules-groups 3 "different   groups: " "$data/deepseek_v3" --compare "$scratch/ungrouped"
+expect coded-values 0 "the same    8 parts of layers; 0 are not" "$scratch/fp8" --compare "$scratch/plain"
+expect coded-others 0 "the same    1 other tensors; 0 are not" "$scratch/plain" --compare "$scratch/fp8"
+expect coded-norm 3 "'norm.weight' differs by up to 0.5" "$scratch/normed_fp8" --compare "$scratch/plain"
+expect coded-scales 3 "layer 0 and 0, up: 1 of 4 experts differ by up to" "$scratch/fp8" --compare "$scratch/rescaled"
 expect compare-family 1 "there is no family 'none'" "$data/mixtral" --compare "$data/mixtral" --family none
 expect gguf 0 "Q4_K: 1, 288 bytes" "$data/../gguf/all_types.gguf"
 expect gguf-tensors 0 "'of.MXFP4' MXFP4 [2, 256]" "$data/../gguf/all_types.gguf" --tensors
@@ -102,11 +139,14 @@ expect gguf-gates 0 "sigmoid, renormalised, times 1.5; selection has a bias" "$d
 expect gguf-experts 0 "4 a layer, 2 per token; and a shared one of hidden size 4" "$data/../gguf/glm4_moe.gguf"
 expect gguf-picture 0 "picture " "$data/../gguf/gpt_oss_mxfp4.gguf" --svg "$scratch/gguf.svg"
 expect gguf-verify 0 "9 tensors decode to finite numbers, 0 hold others, 0 are not decoded" "$data/../gguf/all_types.gguf" --verify
+expect gguf-parameters 0 "516: experts 384, shared experts 96, routers 36, the rest 0" "$data/../gguf/glm4_moe.gguf"
+expect gguf-active 0 "12740 parameters per token" "$data/../gguf/gpt_oss_mxfp4.gguf"
 expect latent 0 "hidden 4, latent 3, squared ReLU" "$data/nemotron_h_latent"
 expect latent-parameters 0 "experts 96, shared experts 96, routers 36, the rest 304" "$data/nemotron_h_latent"
 expect latent-picture 0 "picture " "$data/nemotron_h_latent" --svg "$scratch/latent.svg"
 expect input-gate 0 "sigmoid, on the input of an expert" "$data/llama4"
 expect tables 0 "1 with a mixture (1)" "$data/deepseek_v4"
+expect converted 0 "converted   3 universal experts, 3 connections to other layers" "$scratch/converted"
 expect two-runs 2 "are two runs" "$data/mixtral" --verify --compare "$data/mixtral"
 
 # GGUF files beside each other, and beside the checkpoints that they were made of.

@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Recognition of layouts. Input: config.json, a line with "---", then a tensor per line as "type name size size ...".
-// Whatever the names, shapes and keys are, the answer is a description whose matrices lie within the tensors listed and
+// Whatever the names, shapes and keys are, the answer is a description whose matrices share out the tensors listed and
 // decode from any bits of their sizes, or a moue::error.
 
 #include <cstddef>
@@ -22,6 +22,7 @@
 #include "moue/io/layouts/moe_writer.hpp"
 #include "moue/io/layouts/recognise.hpp"
 #include "moue/io/low_precision.hpp"
+#include "positions.hpp"
 
 namespace {
 
@@ -139,11 +140,13 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     for (const auto& entry : entries) tensors.emplace(entry.name, &entry);
     demand(d.layers() > 0 && d.experts > 0 && d.width > 0 && d.hidden > 0);
     if (d.missing.empty()) demand(d.per_token >= 1 && d.per_token <= d.candidates() && d.experts % d.groups == 0);
-    for (const moue::index_t layer : {moue::index_t{0}, d.layers() - 1})
+    for (const moue::index_t layer : {moue::index_t{0}, d.layers() - 1}) {
+      check_positions(d, layer);
       for (const auto part : io::moe_parts)
         if (d.has(part))
           for (const moue::index_t e : {moue::index_t{0}, d.experts - 1})
             check_slice(d, tensors, d.slice(layer, part, e));
+    }
     demand(!io::tensor_specs(d, io::dtype::bf16).empty());
   } catch (const moue::error&) {
   }

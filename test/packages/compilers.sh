@@ -70,6 +70,7 @@ check_compilers() {
     [ $gxx = clang++-19 ] || standard=2b
     check "$gxx.modes" user "$gxx.modes" $gxx -std=c++$standard -D_GLIBCXX_DEBUG -fno-rtti -Wall -Wextra
   done
+  check clang++-19.c++20.modes user clang++-19.c++20.modes clang++-19 -std=c++20 -D_GLIBCXX_DEBUG -fno-rtti -Wall -Wextra
   for standard in 20 23; do
     check "libc++-19.c++$standard" user "libc++.$standard" clang++-19 -std=c++$standard -stdlib=libc++ -Wall -Wextra
   done

@@ -3,11 +3,19 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2154,SC2164
 
-# find_moue PREFIX ARGUMENTS [OPTION...]: configures a project that calls find_package(moue ARGUMENTS).
+# find_moue PREFIX ARGUMENTS [OPTION...]: configures a project that calls find_package(moue ARGUMENTS), and prints which
+# components it got.
 find_moue() {
   local folder
   folder=$(mktemp -d -p "$work" ask.XXXXXX)
-  printf 'cmake_minimum_required(VERSION 3.22)\nproject(ask LANGUAGES CXX)\nfind_package(moue %s)\n' "$2" >"$folder/CMakeLists.txt"
+  cat >"$folder/CMakeLists.txt" <<END
+cmake_minimum_required(VERSION 3.22)
+project(ask LANGUAGES CXX)
+find_package(moue $2)
+foreach(one io cuda none)
+  message(STATUS "\${one}: \${moue_\${one}_FOUND} \${moue_\${one}_NOT_FOUND_MESSAGE}")
+endforeach()
+END
   cmake -S "$folder" -B "$folder/build" "-Dmoue_ROOT=$1" "${@:3}"
 }
 
@@ -39,7 +47,16 @@ refuse_components() {
     find_moue "$work/prefix" '0.1 REQUIRED COMPONENTS io' -DCMAKE_DISABLE_FIND_PACKAGE_nlohmann_json=ON
   says "'cuda' is missing: moue was installed without it; configure moue with -DMOUE_BUILD_CUDA=ON" \
     find_moue "$work/prefix" '0.1 REQUIRED COMPONENTS cuda'
-  find_moue "$work/core" '0.1 REQUIRED OPTIONAL_COMPONENTS io cuda none'
+  cp -r "$work/prefix" "$work/ask.cuda" && touch "$(dirname "$(find "$work/ask.cuda" -name moueConfig.cmake)")/moueCudaTargets.cmake"
+  says "'cuda' is missing: this project does not compile CUDA; call enable_language\(CUDA\) before find_package" \
+    find_moue "$work/ask.cuda" '0.1 REQUIRED COMPONENTS cuda'
+  # What is optional stops nothing, and is said to be there or not.
+  find_moue "$work/core" '0.1 REQUIRED OPTIONAL_COMPONENTS io cuda none' >components-core.txt
+  grep -q -- '-- io: FALSE .*configure moue with -DMOUE_IO=ON' components-core.txt
+  grep -q -- '-- cuda: FALSE .*configure moue with -DMOUE_BUILD_CUDA=ON' components-core.txt
+  grep -q -- '-- none: FALSE .*there are io and cuda' components-core.txt
+  find_moue "$work/prefix" '0.1 REQUIRED OPTIONAL_COMPONENTS io cuda' >components.txt
+  grep -q -- '-- io: TRUE' components.txt && grep -q -- '-- cuda: FALSE' components.txt
 }
 
 refuse_sources() {
@@ -50,21 +67,23 @@ refuse_sources() {
   says 'CMake 3.25 or higher is required' old/bin/cmake -S "$root" -B refused-cmake "${quiet[@]}"
 }
 
-# An old standard, -fno-exceptions and arithmetic without infinity end every header in one sentence.
+# Before C++20, without exceptions, or with arithmetic that knows no infinity, the first error says so in one sentence.
 refuse_modes() {
   local compiler flag
   for compiler in g++ clang++-14 clang++-19; do
-    says 'error: .*moue: needs C\+\+20; compile with -std=c\+\+20 or newer' first_error $compiler -std=c++17
+    says 'error: .*moue: needs C\+\+20; compile with -std=c\+\+20 or newer' \
+      first_error $compiler -std=c++17 moue/moue.hpp
     says 'error: .*moue: reports misuse by exceptions; compile without -fno-exceptions' \
-      first_error $compiler -std=c++20 -fno-exceptions
+      first_error $compiler -std=c++20 -fno-exceptions moue/moue.hpp
     for flag in -ffast-math -Ofast -ffinite-math-only; do
       says 'error: .*moue: closed candidates are infinite.*compile without -ffast-math' \
-        first_error $compiler -std=c++20 $flag
+        first_error $compiler -std=c++20 $flag moue/moue.hpp
     done
   done
 }
+# first_error COMPILER FLAG... HEADER: prints the first error of a file that includes this header alone.
 first_error() {
-  "$@" -Wfatal-errors -fsyntax-only -I"$root/include" -isystem "$eigen" -x c++ - <<<'#include <moue/moue.hpp>' 2>&1 |
+  "${@:1:$#-1}" -Wfatal-errors -fsyntax-only -I"$root/include" -isystem "$eigen" -x c++ - <<<"#include <${*: -1}>" 2>&1 |
     grep -m1 error:
   return 1
 }

@@ -12,7 +12,8 @@ time, the answers up to rounding: the order of sums depends on where memory lies
   expected.safetensors              per mixture layer m (not counting dense ones) x, dy, y, dx as `layers.<m>.<name>`,
                                     gradients as `grad.<our name of the parameter>`, those of what a layer's experts
                                     have copies of as `grad.layers.<m>.experts.<name>`; the metadata has the versions
-The cases of RUNTIME hold the same weights as their first half under the names that the modules have in memory.
+The cases of RUNTIME hold the same weights as their first half under the names that the modules have in memory; those of
+TRANSPOSED hold stacked experts as [in, out], as they were published: transformers reads that, and no longer writes it.
 """
 
 import json
@@ -77,7 +78,8 @@ CASES_OF_5_24 = {
                                                    first_k_dense_replace=1, **SIGMOID, **SMALL_LATENT),
                                   vision_config=VISION)),
     "qwen3_5_moe": ("Qwen3_5Moe", dict(text_config=QWEN, vision_config=VISION)),
-    "qwen3_vl_moe": ("Qwen3VLMoe", dict(text_config=QWEN | dict(decoder_sparse_step=1), vision_config=VISION)),
+    "qwen3_vl_moe": ("Qwen3VLMoe", dict(text_config=QWEN | dict(decoder_sparse_step=1, moe_intermediate_size=6),
+                                        vision_config=VISION)),
     "minimax_m2": ("MiniMaxM2", dict(num_hidden_layers=1, intermediate_size=4, num_local_experts=4,
                                      num_experts_per_tok=2)),
     "kimi_linear": ("KimiLinear", dict(num_hidden_layers=2, intermediate_size=6, moe_intermediate_size=4, num_experts=4,
@@ -155,6 +157,7 @@ REST = {
                                                   layer_types=["full_attention"], mamba_n_heads=2, mamba_expand=2,
                                                   mamba_d_head=8)),
 }
+TRANSPOSED = ["qwen3_vl_moe"]
 RUNTIME = ["mixtral", "qwen3_moe", "deepseek_v3", "phimoe", "granitemoeshared"]
 MXFP4 = ("GptOss", dict(num_hidden_layers=1, intermediate_size=64, num_local_experts=4, head_dim=16,
                         hidden_size=32))
@@ -364,6 +367,19 @@ def save_model(model, folder, **options):
     save_folder(folder, {k: v for k, v in tensors.items() if any(s in k for s in stems)}, config)
 
 
+def save_transposed(model, folder):
+    """The experts' axes exchanged. Transformers must read the same model from it."""
+    with tempfile.TemporaryDirectory() as scratch:
+        model.save_pretrained(scratch)
+        path = pathlib.Path(scratch, "model.safetensors")
+        tensors = {k: v.transpose(1, 2).contiguous() if ".experts." in k else v for k, v in load_file(path).items()}
+        save_file(tensors, path, {"format": "pt"})
+        again = type(model).from_pretrained(scratch).state_dict()
+        config = json.loads(pathlib.Path(scratch, "config.json").read_text())
+    assert all(torch.equal(again[name], tensor) for name, tensor in model.state_dict().items())
+    save_folder(folder, {k: v for k, v in tensors.items() if ".mlp." in k}, config)
+
+
 def save_folder(folder, tensors, config):
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -482,6 +498,8 @@ def make_case(case, directory, seed, in_memory=False):
     model = build(stem, settings, generator, SMALL if small else COMMON)
     save_model(model, directory / case)
     save_file(expect(model, generator, tokens=4 if small else TOKENS), directory / case / "expected.safetensors", VERSIONS)
+    if case in TRANSPOSED:
+        save_transposed(model, directory / (case + "_transposed"))
     if in_memory or case in RUNTIME:
         save_model(model, directory / (case + "_runtime"), save_original_format=False)
 

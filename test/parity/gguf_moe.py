@@ -2,10 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Mixture layers of generate.py's checkpoints as GGUF files, under the names and keys of the `gguf` package.
 
-Usage: gguf_moe.py DATA OUT [CASE...]        (default: all of CASES; writes OUT/<case>.gguf)
+Usage: gguf_moe.py DATA OUT [CASE...]        (default: all of CASES; writes OUT/<case>.gguf, and for those of PAIRED
+                                              OUT/<case>_paired.gguf)
 
 What llama.cpp's converter does to the tensors of a mixture: the experts of a layer in one tensor, gate and up apart,
-matrices as [out, in]. Types: F32, and MXFP4 for experts that are published so.
+matrices as [out, in]. Types: F32, and MXFP4 for experts that are published so. In a paired file gate and up stand in one
+tensor, the gate first, as the converter's --fuse-gate-up-exps has them.
 """
 
 import json
@@ -28,6 +30,7 @@ CASES = {
     "hunyuan_v1_moe": ("hunyuan-moe", None), "afmoe": ("afmoe", "SIGMOID"), "ernie4_5_moe": ("ernie4_5-moe", None),
     "kimi_linear": ("kimi-linear", "SIGMOID"), "dots1": ("dots1", "SIGMOID"), "qwen3_next": ("qwen3next", None),
 }
+PAIRED = ("qwen3_5_moe", "qwen3_next")  # whose architectures have such a tensor in the package
 ARCHITECTURES = {name: arch for arch, name in gguf.MODEL_ARCH_NAMES.items()}
 FP4 = numpy.array([0, 0.5, 1, 1.5, 2, 3, 4, 6] + [-0.0, -0.5, -1, -1.5, -2, -3, -4, -6], dtype=numpy.float32)
 
@@ -109,16 +112,27 @@ def mixtures(tensors, renumbered):
             for name, tensor in inner.items() if layer(name) in number}, list(number.values())
 
 
-def write(case, data, out):
+def paired(tensors):
+    """The gates and ups of a layer's experts in one tensor, [experts, 2 hidden, width]."""
+    gates = [name for name in tensors if re.search(r"experts\.gate_proj(\.weight)?$", name) and tensors[name].ndim == 3]
+    result = {name: tensor for name, tensor in tensors.items() if name not in gates}
+    for name in gates:
+        up = result.pop(name.replace("gate_proj", "up_proj"))
+        result[name.replace("gate_proj", "gate_up_proj")] = numpy.concatenate([tensors[name], up], axis=1)
+    return result
+
+
+def write(case, data, out, in_pairs=False):
     architecture, gating = CASES[case]
     config = json.loads((data / case / "config.json").read_text())
     config = config.get("text_config", config)
     tensors = apart(stacked(decoded(load_file(data / case / "model.safetensors"))), case)
     depth = first(config, "num_hidden_layers", "num_layers")
+    tensors = paired(tensors) if in_pairs else tensors
     tensors, layers = mixtures(tensors, renumbered := case in ("qwen2_moe", "qwen3_moe"))
     depth = len(layers) if renumbered else depth
     names = gguf.get_tensor_name_map(ARCHITECTURES[architecture], depth)
-    writer = gguf.GGUFWriter(out / f"{case}.gguf", architecture)
+    writer = gguf.GGUFWriter(out / f"{case}{'_paired' if in_pairs else ''}.gguf", architecture)
     writer.add_block_count(depth)
     writer.add_embedding_length(config["hidden_size"])
     writer.add_expert_count(first(config, "num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts"))
@@ -163,3 +177,5 @@ if __name__ == "__main__":
     out.mkdir(parents=True, exist_ok=True)
     for case in sys.argv[3:] or CASES:
         write(case, data, out)
+        if case in PAIRED:
+            write(case, data, out, True)

@@ -60,5 +60,5 @@ for plain in "$work"/loaded/*/plain; do
   build/release/examples/moue_convert/moue_convert "$model/converted" "$model/back" --back >/dev/null
 done
 quiet load "$python" test/parity/load.py check "$work/loaded"
-# Version 4.57 reads the published layout of all of these.
+# Version 4.57 reads the published layout of all that it knows.
 PYTHONPATH=$older quiet load "$python" test/parity/load.py check "$work/loaded"

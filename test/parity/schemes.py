@@ -5,8 +5,8 @@
 Usage: schemes.py [FILE]        (default: test/data/schemes/schemes.safetensors beside this folder)
 
 Codes and scales are random bits: every code occurs. Decoders: compressed-tensors for its formats, AutoGPTQ's and AutoAWQ's
-own for theirs (`pip install compressed-tensors; pip install --no-deps auto-gptq autoawq`), transformers' for tiles of fp8 and
-for gpt-oss. ModelOpt's scale of the whole is our own: it has no foreign decoder. Scales are given in single precision where
+own for theirs (`pip install compressed-tensors; pip install --no-deps auto-gptq autoawq`), transformers' for tiles of fp8,
+gpt-oss and FBGEMM. ModelOpt's scale of the whole is our own: it has no foreign decoder. Scales are given in single precision where
 a decoder multiplies in the type of its scales, so that products are exact, or rounded once.
 
 Tensors: `<case>/<part>.<piece>` with part `gate` [16, 32] or, where its blocks are short enough, `down` [32, 16], named as
@@ -20,6 +20,7 @@ import sys
 
 import numpy
 import torch
+import transformers.integrations.fbgemm_fp8 as fbgemm_fp8
 from compressed_tensors.compressors.mxfp4.base import MXFP4PackedCompressor
 from compressed_tensors.compressors.mxfp8.base import MXFP8QuantizationCompressor
 from compressed_tensors.compressors.naive_quantized.base import NaiveQuantizationCompressor
@@ -139,6 +140,17 @@ def eight_bits(shape, scale, **arguments):
                       **arguments)
 
 
+def fbgemm(shape):
+    """What transformers' layer answers to unit vectors, on the path that needs no kernels of FBGEMM."""
+    pieces = {"weight": fp8(shape), "weight_scale": scales((shape[0], 1), torch.float32)}
+    layer = fbgemm_fp8.FbgemmFp8Linear(shape[1], shape[0], bias=False)
+    for name, tensor in pieces.items():
+        setattr(layer, name, torch.nn.Parameter(tensor, requires_grad=False))
+    fbgemm_fp8._is_torch_xpu_available = True
+    fbgemm_fp8.quantize_fp8_per_row = lambda x, scale_ub: (x.to(torch.float8_e4m3fn), torch.ones(len(x)))
+    return pieces | {"expected": layer(torch.eye(shape[1])).T.contiguous()}
+
+
 def modelopt(shape):
     """As compressed-tensors', but the scale of the whole is multiplied with."""
     pieces = nvfp4(shape)
@@ -170,6 +182,7 @@ def cases():
     yield "gptq_ordered", gptq(GATE, 8, True), None
     yield "gptq_8", gptq(GATE, 16, width=8), None
     yield "awq", awq(GATE, 16), awq(DOWN, 8)
+    yield "fbgemm", fbgemm(GATE), fbgemm(DOWN)
 
 
 def main(path):

@@ -21,6 +21,8 @@ PAGE, KEPT = ROOT / "docs" / "checkpoints" / "parity.md", ROOT / "test" / "data"
 HEAD = "| case | transformers | in every test | layouts | outputs within | gradients within |\n|" + " --- |" * 6 + "\n"
 
 
+# What a name ends with, and the layout.
+LAYOUTS = {"_paired.gguf": "GGUF in pairs", ".gguf": "GGUF", "_runtime": "fused", "_transposed": "transposed", "": "published"}
 LEAST = 5e-7  # some roundings of single precision, which any of them may meet
 
 
@@ -39,12 +41,11 @@ def found_in(text):
     """Per case: its layouts, and the largest differences among them."""
     cases = {}
     for name, outputs, gradients in re.findall(r"^(\S+) +outputs (\S+), gradients (\S+)$", text, re.M):
-        case = name.removesuffix(".gguf").removesuffix("_runtime")
-        layout = "GGUF" if name.endswith(".gguf") else "fused" if name.endswith("_runtime") else "published"
+        case, layout = next((name.removesuffix(end), layout) for end, layout in LAYOUTS.items() if name.endswith(end))
         layouts, worst = cases.setdefault(case, ([], [0, 0]))
         layouts.append(layout)
         worst[:] = larger(worst[0], float(outputs)), larger(worst[1], float(gradients))
-    order = ["published", "fused", "GGUF"]
+    order = ["published", "fused", "transposed", "GGUF", "GGUF in pairs"]
     return {case: (sorted(layouts, key=order.index), worst) for case, (layouts, worst) in sorted(cases.items())}
 
 

@@ -112,6 +112,20 @@ TEST_CASE("fp8 tensors that hold all experts have tiles of each expert's own") {
   }
 }
 
+TEST_CASE("codes of transposed experts are refused") {
+  const layout_sizes sizes{6, 5, 0, 2, {0}};
+  auto all = make_layout("gpt_oss", sizes, "mlp.router.weight");
+  const std::string name = "model.layers.0.mlp.experts.gate_up_proj";
+  put<std::uint8_t>(all, name, io::dtype::f8_e4m3, {2, 6, 10}, [](const position&) { return std::uint8_t{1}; });
+  put(all, name + "_scale", {2, 1, 10}, [](const position&) { return 1.0f; });
+  const scratch_folder folder;
+  save(folder.path(), all, {{"model_type", "gpt_oss"}});
+  CHECK_THROWS_WITH_AS(io::moe_checkpoint{io::checkpoint(folder.path())},
+                       doctest::Contains("gate_up_proj' is in the scheme '8 bits of compressed-tensors', which is for "
+                                         "matrices as they are"),
+                       moue::error);
+}
+
 TEST_CASE("MXFP4 is decoded, gate and up by turns") {
   const layout_sizes sizes{32, 64, 0, 2, {0}};
   const scratch_folder folder;
@@ -151,6 +165,41 @@ TEST_CASE("MXFP4 is decoded, gate and up by turns") {
   CHECK(source.read<float>(0, moe_part::up_bias, 1)[2] == sizes.value(moe_part::up_bias, 0, 1, 0, 2));
   CHECK_THROWS_WITH_AS(io::moe_writer(folder.path() / "b.safetensors", source.description(), io::dtype::f32),
                        doctest::Contains("layout 'mxfp4' has blocks of low precision"), moue::error);
+}
+
+TEST_CASE("codes of DeepSeek-V4 are refused by name") {
+  const auto zero = [](const position&) { return 0.0f; };
+  raw_tensors plain;
+  const std::string layer = "layers.0.ffn.";
+  put(plain, layer + "gate.weight", {2, 64}, zero);
+  put(plain, layer + "gate.bias", {2}, zero);
+  for (const std::string expert : {"experts.0.", "experts.1.", "shared_experts."}) {
+    put(plain, layer + expert + "w1.weight", {32, 64}, zero);
+    put(plain, layer + expert + "w3.weight", {32, 64}, zero);
+    put(plain, layer + expert + "w2.weight", {64, 32}, zero);
+  }
+  const auto open = [&](const raw_tensors& all) {
+    const scratch_folder folder;
+    save(folder.path(), all,
+         {{"model_type", "deepseek_v4"}, {"num_experts_per_tok", 1}, {"routed_scaling_factor", 1.5}});
+    return io::moe_checkpoint{io::checkpoint(folder.path())}.description().layout.name;
+  };
+  CHECK(open(plain) == "w1 w3 w2");
+  // As published: pairs of 4 bits with a power of two for each 32 numbers; shared experts in tiles of 8 bits.
+  auto coded = plain;
+  const auto byte = [](const position&) { return std::uint8_t{0x22}; };
+  put<std::uint8_t>(coded, layer + "experts.1.w1.weight", io::dtype::i8, {32, 32}, byte);
+  put<std::uint8_t>(coded, layer + "experts.1.w1.scale", io::dtype::f8_e8m0, {32, 2}, byte);
+  CHECK_THROWS_WITH_AS(open(coded), doctest::Contains("'ffn.experts.1.w1.scale' in layer 0 is no part of it"),
+                       moue::error);
+  coded.erase(layer + "experts.1.w1.scale");
+  CHECK_THROWS_WITH_AS(
+      open(coded), doctest::Contains("'layers.0.ffn.experts.1.w1.weight' is of type I8 without scales"), moue::error);
+  coded = plain;
+  put<std::uint8_t>(coded, layer + "shared_experts.w2.weight", io::dtype::f8_e4m3, {64, 32}, byte);
+  put<std::uint8_t>(coded, layer + "shared_experts.w2.scale", io::dtype::f8_e8m0, {1, 1}, byte);
+  CHECK_THROWS_WITH_AS(open(coded), doctest::Contains("'ffn.shared_experts.w2.scale' in layer 0 is no part of it"),
+                       moue::error);
 }
 
 }  // namespace

@@ -133,6 +133,9 @@ TEST_CASE("the published config.json of families whose saved one says less") {
   read(deepseek(), dots, "scoring_func", "softmax");
   read(deepseek(), dots, "topk_method", "greedy");  // public implementations of the family route in groups all the same
   read(deepseek(), dots, "moe_intermediate_size", 999);
+  CHECK(refusal(deepseek(), with(dots, "moe_intermediate_size", {5, 7})) == "");  // of modalities, not all of them here
+  CHECK(refusal(deepseek(), with(dots, "n_routed_experts", {3, 4})) ==
+        doctest::Contains("'n_routed_experts' is a list of different numbers"));
   CHECK(refusal(deepseek(), with(dots, "gating_function", "softmax")) ==
         doctest::Contains("'gating_function', of which it is not known"));
   CHECK(refusal(qwen(), with(qwen_config, "scoring_func", "noaux_tc")) == doctest::Contains("is not the family's"));

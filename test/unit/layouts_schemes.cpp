@@ -6,6 +6,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <functional>
 #include <span>
@@ -53,7 +54,8 @@ const std::vector<sample> samples{{"fp8_tensor", false},
                                   {"gptq", true, {{"quant_method", "gptq"}, {"checkpoint_format", "gptq"}}},
                                   {"gptq_ordered", false, {{"quant_method", "gptq"}, {"desc_act", true}}},
                                   {"gptq_8", false, {{"quant_method", "gptq"}, {"bits", 8}}},
-                                  {"awq", true, {{"quant_method", "awq"}, {"version", "gemm"}}}};
+                                  {"awq", true, {{"quant_method", "awq"}, {"version", "gemm"}}},
+                                  {"fbgemm", true, {{"quant_method", "fbgemm_fp8"}, {"activation_scale_ub", 1200.0}}}};
 
 /// A checkpoint of Qwen3-MoE whose matrices are those of the sample.
 raw_tensors checkpoint_of(const io::checkpoint& source, const sample& one) {
@@ -187,6 +189,33 @@ TEST_CASE("what does not fit its scheme is named") {
   CHECK(
       contains(with("int8", [&](raw_tensors& all) { all[gate + "weight_zero_point"] = all.at(gate + "weight_scale"); }),
                "weight_zero_point' stands beside a matrix that is in the scheme '8 bits of compressed-tensors'"));
+}
+
+TEST_CASE("scales of activations change no weight, and none is taken for another") {
+  const io::checkpoint answers(path);
+  const struct {
+    const char* name;
+    const char* scale;
+    const char* other;
+  } rows[] = {{"fp8_tiles", "activation_scale", "weight_scale_2"},
+              {"fp8_rows", "input_scale", "weight_scale_2"},
+              {"nvfp4_modelopt", "input_scale", "weight_global_scale"},
+              {"nvfp4", "input_global_scale", "weight_scale_2"},
+              {"fbgemm", "input_scale", "input_scale_ub"}};
+  for (const auto& row : rows) {
+    const std::string name = row.name;
+    CAPTURE(name);
+    const auto one = std::find_if(samples.begin(), samples.end(), [&](const auto& s) { return s.name == name; });
+    const auto with = [&](const std::string& piece) {
+      auto all = checkpoint_of(answers, *one);
+      put(all, stem + "1.gate_proj." + piece, {1}, [](const position&) { return 1e30f; });
+      return refusal(all, config_of(*one), [&](const io::moe_checkpoint& source) {
+        CHECK(source.read<float>(0, moe_part::gate, 1) == answers.read<float>(name + "/gate.expected"));
+      });
+    };
+    CHECK(with(row.scale) == "");
+    CHECK(contains(with(row.other), ("mlp.experts.1.gate_proj." + std::string(row.other) + "'").c_str()));
+  }
 }
 
 }  // namespace

@@ -136,6 +136,13 @@ differences compare(const io::public_mixture<>& model, const moue::parameters<fl
   return found;
 }
 
+/// The case whose weights stand in another layout in what is called so.
+std::string case_of(const std::string& name) {
+  for (const std::string_view layout : {"_runtime", "_transposed", "_paired"})
+    if (name.ends_with(layout)) return name.substr(0, name.size() - layout.size());
+  return name;
+}
+
 differences reproduce(const std::string& name, const std::string& answers, const std::string& folder = parity_folder) {
   const std::string path = folder + name;
   const moue::io::moe_checkpoint source{moue::io::checkpoint(path)};
@@ -187,8 +194,8 @@ TEST_CASE("so do those of newer families") {
 }
 
 TEST_CASE("so do GGUF files of the same weights") {
-  for (const char* name : {"glm4_moe", "qwen3_5_moe", "ernie4_5_moe", "gpt_oss_mxfp4"})
-    reproduce_gguf(name, std::string(MOUE_TEST_DATA) + "/gguf/" + name + ".gguf", parity_folder);
+  for (const std::string name : {"glm4_moe", "qwen3_5_moe", "qwen3_5_moe_paired", "ernie4_5_moe", "gpt_oss_mxfp4"})
+    reproduce_gguf(case_of(name), std::string(MOUE_TEST_DATA) + "/gguf/" + name + ".gguf", parity_folder);
 }
 
 // What `test/run.sh --parity` has written with the transformers that is installed.
@@ -204,15 +211,14 @@ TEST_CASE("so do all of a folder that the environment names") {
   for (const auto& entry : std::filesystem::directory_iterator(given)) {
     const auto name = entry.path().filename().string();
     if (!entry.is_directory() || name == "gguf") continue;
-    const auto runtime = name.find("_runtime");
     differences found;
-    CHECK_NOTHROW(found = reproduce(name, name.substr(0, runtime), folder));
+    CHECK_NOTHROW(found = reproduce(name, case_of(name), folder));
     print(name, found);
   }
   if (std::filesystem::exists(folder + "gguf"))
     for (const auto& entry : std::filesystem::directory_iterator(folder + "gguf")) {
       differences found;
-      CHECK_NOTHROW(found = reproduce_gguf(entry.path().stem().string(), entry.path().string(), folder));
+      CHECK_NOTHROW(found = reproduce_gguf(case_of(entry.path().stem().string()), entry.path().string(), folder));
       print(entry.path().filename().string(), found);
     }
   CHECK(count > 0);
@@ -225,9 +231,12 @@ TEST_CASE("low-precision checkpoints give what their decoded numbers give") {
   for (const char* name : {"deepseek_v3_fp8", "gpt_oss_mxfp4"}) reproduce(name, name);
 }
 
-TEST_CASE("checkpoints in the layout of modules in memory give the same") {
-  for (const std::string name : {"mixtral", "qwen3_moe", "deepseek_v3", "phimoe", "granitemoeshared"})
-    reproduce(name + "_runtime", name);
+TEST_CASE("checkpoints in the layout of modules in memory, or transposed, give the same") {
+  for (const std::string name : {"mixtral_runtime", "qwen3_moe_runtime", "deepseek_v3_runtime", "phimoe_runtime",
+                                 "granitemoeshared_runtime", "qwen3_vl_moe_transposed"})
+    reproduce(name, case_of(name));
+  CHECK(io::moe_checkpoint{io::checkpoint(parity_folder + "qwen3_vl_moe_transposed")}.description().layout.name ==
+        "transposed");
 }
 
 }  // namespace

@@ -13,6 +13,7 @@
 #include <nlohmann/json.hpp>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -70,28 +71,27 @@ inline std::string text_of(const convert::plan& plan) {
 /// Whether a checkpoint was made by `moue_convert`.
 inline bool is_converted(const checkpoint& files) { return files.metadata().contains(conversion_key); }
 
-/// The plan of a converted checkpoint. Throws if there is none, or one that does not fit the checkpoint.
-inline convert::plan plan_of(const moe_checkpoint& source) {
-  const auto where = detail::shown(source.files().path().native());
-  const auto refuse = [&](const std::string& what) {
-    throw error(where, what, "convert the source again, with moue_convert", error_kind::content);
-  };
-  const auto text = source.files().metadata().find(conversion_key);
-  if (text == source.files().metadata().end()) refuse("was not converted: its metadata has no 'moue.conversion'");
-  const auto& d = source.description();
+namespace detail {
+
+[[noreturn]] inline void refuse_plan(const std::string& where, const std::string& what) {
+  throw error(where, what, "convert the source again, with moue_convert", error_kind::content);
+}
+
+/// The plan that `text_of` made this text from. `where` names the checkpoint in errors.
+inline convert::plan read_plan(std::string_view text, const moe_description& d, const std::string& where) {
+  const auto refuse = [&](const std::string& what) { refuse_plan(where, what); };
   convert::plan plan{d.experts, {}, convert::wiring::of(topology_of(d))};
   const auto add_ids = [&](const nlohmann::json& list, std::vector<index_t>& ids) {
     for (const auto& entry : list) {
-      const auto id = detail::whole_number(entry);
-      if (!id) refuse("has a plan that lists " + detail::shown(entry.dump()) + " for an expert");
+      const auto id = whole_number(entry);
+      if (!id) refuse("has a plan that lists " + shown(entry.dump()) + " for an expert");
       ids.push_back(*id);
     }
   };
   try {
-    const auto json = detail::read_tree(text->second, where + ", the plan in its metadata");
-    if (detail::whole_number(json.at("version")) != 1) refuse("was converted by another version");
-    if (detail::whole_number(json.at("home")) != d.experts)
-      refuse("has a plan for another number of experts per layer");
+    const auto json = read_tree(text, where + ", the plan in its metadata");
+    if (whole_number(json.at("version")) != 1) refuse("was converted by another version");
+    if (whole_number(json.at("home")) != d.experts) refuse("has a plan for another number of experts per layer");
     const auto& foreign = json.at("foreign");
     if (foreign.size() != static_cast<std::size_t>(d.layers())) refuse("has a plan for another number of layers");
     add_ids(json.at("universal"), plan.universal);
@@ -112,6 +112,17 @@ inline convert::plan plan_of(const moe_checkpoint& source) {
   require_routed(plan.universal);
   for (index_t layer = 0; layer < plan.layers(); ++layer) require_routed(plan.foreign(layer));
   return plan;
+}
+
+}  // namespace detail
+
+/// The plan of a converted checkpoint. Throws if there is none, or one that does not fit the checkpoint.
+inline convert::plan plan_of(const moe_checkpoint& source) {
+  const auto where = detail::shown(source.files().path().native());
+  const auto text = source.files().metadata().find(conversion_key);
+  if (text == source.files().metadata().end())
+    detail::refuse_plan(where, "was not converted: its metadata has no 'moue.conversion'");
+  return detail::read_plan(text->second, source.description(), where);
 }
 
 /// Fills the weights of `convert::moe_to_moue(mixture_of(description), plan)`: what the source had from the family's

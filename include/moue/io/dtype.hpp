@@ -16,8 +16,9 @@
 
 namespace moue::inline v0_1::io {
 
-static_assert(std::endian::native == std::endian::little,
-              "safetensors files are little-endian, and bytes are not swapped");
+static_assert(
+    std::endian::native == std::endian::little,
+    "moue: checkpoints are little-endian, and bytes are not swapped; on this machine include all but moue/io");
 
 /// Element types of safetensors, in the order in which its writers sort them.
 enum class dtype {

@@ -143,14 +143,16 @@ class config_reader {
     return key.empty() ? std::nullopt : value<T>(key);
   }
 
-  /// A number of every layer, which may stand there as a list of equal ones.
-  std::optional<index_t> value_of_layers(const std::string& key) const {
+  /// A number of every layer, which may stand there as a list of equal ones. A list of others throws, or, if they may
+  /// differ, gives nothing.
+  std::optional<index_t> value_of_layers(const std::string& key, bool may_differ = false) const {
     const auto* at = find(key);
     if (!at || !at->is_array()) return value<index_t>(key);
     const auto values = *value<std::vector<index_t>>(key);
-    if (values.empty() || std::any_of(values.begin(), values.end(), [&](index_t v) { return v != values[0]; }))
-      refuse(key, "is a list of different numbers", "layers that differ are not understood; compose them by hand");
-    return values[0];
+    if (!values.empty() && std::all_of(values.begin(), values.end(), [&](index_t v) { return v == values[0]; }))
+      return values[0];
+    if (may_differ) return {};
+    refuse(key, "is a list of different numbers", "layers that differ are not understood; compose them by hand");
   }
 
   /// Keys of the model, not of its quantisation, that are not null, that nobody asked for, and of which `wanted` holds.

@@ -21,19 +21,11 @@ namespace moue::inline v0_1::io {
 namespace detail {
 
 /// Keys about experts that say what tensors say too, or that matter in training alone, in every family.
-inline constexpr std::string_view harmless_keys[] = {"ep_size",
-                                                     "expert_ffn_hidden_size",
-                                                     "experts_implementation",
-                                                     "moe_aux_loss_coeff",
-                                                     "moe_intermediate_size",
-                                                     "moe_router_dtype",
-                                                     "moe_shared_expert_intermediate_size",
-                                                     "moe_shared_expert_overlap",
-                                                     "output_router_logits",
-                                                     "router_aux_loss_coef",
-                                                     "router_jitter_noise",
-                                                     "router_z_loss_coef",
-                                                     "shared_expert_intermediate_size"};
+inline constexpr std::string_view harmless_keys[] = {"experts_implementation",    "moe_aux_loss_coeff",
+                                                     "moe_router_dtype",          "moe_shared_expert_intermediate_size",
+                                                     "moe_shared_expert_overlap", "output_router_logits",
+                                                     "router_aux_loss_coef",      "router_jitter_noise",
+                                                     "router_z_loss_coef",        "shared_expert_intermediate_size"};
 
 /// Whether a key by its name is about the mixture.
 inline bool sounds_like_mixture(std::string_view key) {
@@ -41,7 +33,7 @@ inline bool sounds_like_mixture(std::string_view key) {
       key.starts_with("index_"))
     return false;
   for (const std::string_view word :
-       {"expert", "moe", "rout", "topk_", "_topk_", "grouped_topk", "scoring_func", "score_func", "swiglu"})
+       {"expert", "moe", "rout", "topk_", "grouped_topk", "scoring_func", "score_func", "swiglu"})
     if (key.find(word) != key.npos) return true;
   // Whole names: other parts of a model have activations, too.
   for (const std::string_view name : {"n_group", "hidden_act", "hidden_activation", "mlp_hidden_act", "gating_function",
@@ -163,13 +155,6 @@ inline void read_activation(const config_reader& config, moe_description& d) {
                   "compose the experts by hand, with an activation of your own");
 }
 
-/// A size that config.json gives for all layers alike; none where layers, or modalities, differ.
-inline std::optional<index_t> size_of_all(const config_reader& config, const std::string& key) {
-  const auto* at = config.find(key);
-  if (!at || (at->is_array() && (at->empty() || *at != nlohmann::json(at->size(), (*at)[0])))) return {};
-  return config.value_of_layers(key);
-}
-
 /// Compares what config.json says of sizes and of parts with what the tensors say.
 inline void compare_sizes(const config_reader& config, const moe_description& d) {
   const auto& keys = d.family.keys;
@@ -180,8 +165,8 @@ inline void compare_sizes(const config_reader& config, const moe_description& d)
   };
   for (const auto& key : keys.experts) same(key, config.value_of_layers(key), d.experts);
   for (const auto& key : keys.width) same(key, config.value<index_t>(key), d.width);
-  for (const char* key : {"moe_intermediate_size", "expert_ffn_hidden_size"})
-    same(key, size_of_all(config, key), d.hidden);
+  for (const char* key : {"moe_intermediate_size", "expert_ffn_hidden_size"})  // modalities may differ
+    same(key, config.value_of_layers(key, true), d.hidden);
   if (d.has(moe_part::shared_down))
     same("shared_expert_intermediate_size", config.value<index_t>("shared_expert_intermediate_size"), d.shared_hidden);
   for (const auto& key : keys.latent) same(key, config.value<index_t>(key), d.latent);
