@@ -49,7 +49,8 @@ class in_torch final : public contestant {
     for (auto& group : optimiser_.param_groups())
       group.options().set_lr(
           language_model::learning_rate_at(step_, config_.steps, config_.warm_up, config_.learning_rate));
-    optimiser_.zero_grad();
+    // What 1.13 has as zero_grad() fills with zeros, for which an optimiser does not skip experts that nobody reached.
+    for (auto& p : model_.parameters()) p.mutable_grad() = at::Tensor();
     const auto [loss, balance] = model_.forward({windows, sizes_.context});
     (loss + balance).backward();
     const double norm = torch::nn::utils::clip_grad_norm_(model_.parameters(), language_model::largest_gradient_norm);
