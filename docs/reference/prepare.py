@@ -28,7 +28,7 @@ FAMILIES = [
     (r"expert[./]|grouped|token_rows", "experts", {"Expert": "width parameters saved temporaries forward backward"}),
     (r"router", "routers", STAGES),
     (r"balance", "losses", {"DepthLoss": "value gradient", "TokenLoss": "token_value token_gradient"}),
-    (r"backend/cuda/cuda_runtime", "backends",
+    (r"backend/cuda/cuda_runtime|adapt/torch/cuda", "backends",
      {"Runtime": "policy launch upload download copy zero synchronise allocate release multiprocessors blas choice scratch"}),
     (r"backend/cuda/memory", "backends", {"gradients": "reset zero finish"}),
     (r"backend|operations|lanes|cuda|dispatch|store", "backends", {"Backend": BACKEND, "Operations": PERFORMS}),
