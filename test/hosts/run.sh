@@ -96,6 +96,7 @@ torch_in_cpp() {
   shift
   step "$name-build" cmake_build "$name" test/hosts/torch "$@" &&
     suite "$name" "$work/$name.xml" ctest --test-dir "$work/$name" --output-on-failure --output-junit "$work/$name.xml"
+  grep -ho 'NOT TESTED: .*' "$work/$name-build.log" "$work/$name.xml" | sort -u | sed 's/^/-- /'
 }
 
 # libtorch: Debian's and the newest wheel's in C++, and the wheel's in Python.
