@@ -3,8 +3,8 @@
 """Code in documents is code that is compiled, and links lead somewhere. Usage: docs_snippets.py REPOSITORY
 
 A ```cpp fence in a document must stand, blanks aside, in one file that the build compiles: examples, the consumer, or a
-header, whose comment marks are taken away so that contracts written there can be quoted. Code that is not C++ has another
-language tag. Relative links must name a file and, after a #, one of its headings. CONTRIBUTING.md is about the sources
+header, whose comment marks are taken away so that contracts written there can be quoted. A ```c fence stands in a file of
+C, a ```python fence in one that an example or a test runs. Other code has another language tag. Relative links must name a file and, after a #, one of its headings. CONTRIBUTING.md is about the sources
 themselves: there only links are checked.
 """
 
@@ -14,8 +14,7 @@ import sys
 
 root = pathlib.Path(sys.argv[1]).resolve()
 documents = sorted({*root.glob("*.md"), *root.glob("docs/**/*.md")})
-CODE = (".cpp", ".hpp", ".cu", ".cuh")
-sources = [p for d in ("examples", "include", "test") for p in (root / d).rglob("*") if p.suffix in CODE]
+CODE = {"cpp": (".cpp", ".hpp", ".cu", ".cuh"), "c": (".c", ".h"), "python": (".py", ".pyi")}
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
 
@@ -52,8 +51,8 @@ def problems(document, compiled):
                     yield number, "a fence needs a language tag: cpp, cmake, sh or text"
             else:
                 snippet = plain("\n".join(body))
-                if quotes and fence == "cpp" and not (snippet and any(snippet in text for text in compiled)):
-                    yield first, "this code stands in no compiled file"
+                if quotes and fence in CODE and not (snippet and any(snippet in text for text in compiled[fence])):
+                    yield first, "this code stands in no file that is compiled or run"
                 fence = None
         elif fence is not None:
             body.append(line)
@@ -65,7 +64,8 @@ def problems(document, compiled):
         yield first, "a fence that does not end"
 
 
-compiled = [plain(p.read_text()) for p in sources]
+sources = [p for d in ("examples", "include", "test") for p in (root / d).rglob("*")]
+compiled = {tag: [plain(p.read_text()) for p in sources if p.suffix in endings] for tag, endings in CODE.items()}
 found = [f"{d.relative_to(root)}:{n}: {what}" for d in documents for n, what in problems(d, compiled)]
 print("\n".join(found))
-sys.exit(bool(found) or not documents or not compiled)
+sys.exit(bool(found) or not documents or not all(compiled.values()))

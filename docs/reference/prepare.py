@@ -29,7 +29,7 @@ FAMILIES = [
     (r"router", "routers", STAGES),
     (r"balance|layer_loss", "losses", {"DepthLoss": "value gradient", "TokenLoss": "token_value token_gradient",
                                      "LayerLoss": "layer_value layer_gradient sees_outputs"}),
-    (r"backend/cuda/cuda_runtime", "backends",
+    (r"backend/cuda/cuda_runtime|adapt/torch/cuda", "backends",
      {"Runtime": "policy launch upload download copy zero synchronise allocate release multiprocessors blas choice scratch"}),
     (r"backend/cuda/memory", "backends", {"gradients": "reset zero finish"}),
     (r"backend|operations|lanes|cuda|dispatch|store", "backends", {"Backend": BACKEND, "Operations": PERFORMS}),

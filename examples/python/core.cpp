@@ -168,6 +168,8 @@ void bind(nb::module_& m, const std::string& dtype) {
 }  // namespace
 
 NB_MODULE(_core, m) {
+  // A graph of torch's that is alive when the program ends is never freed, and would be reported as a leak of ours.
+  nb::set_leak_warnings(false);
   m.doc() = "Models and passes of any composition. Use `moue.compile` to make a model.";
   nb::register_exception_translator(raise);
   nb::class_<tensor>(m, "Tensor", "One tensor of the weights.")

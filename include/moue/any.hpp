@@ -131,6 +131,8 @@ class any_model {
   virtual const moue::connectivity& connections() const = 0;
   virtual std::shared_ptr<const parameter_layout> layout() const = 0;
   virtual std::size_t workspace_bytes(const pass_options& options) const = 0;
+  /// Whether all that a pass works on lies in memory of the host: weights, gradients, inputs, workspace.
+  virtual bool on_host() const = 0;
 
   parameters<S> initialize(std::uint64_t seed) const {
     parameters<S> values(layout());

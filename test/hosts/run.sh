@@ -90,13 +90,23 @@ cmake_build() {
   cmake -Wno-dev -S "$source" -B "$folder" -G Ninja "$@" && cmake --build "$folder" -j "$jobs"
 }
 
-# libtorch: Debian's in C++, and the newest wheel's in Python.
+# torch_in_cpp NAME OPTION...: the C++ tests with one libtorch.
+torch_in_cpp() {
+  local name=$1
+  shift
+  step "$name-build" cmake_build "$name" test/hosts/torch "$@" &&
+    suite "$name" "$work/$name.xml" ctest --test-dir "$work/$name" --output-on-failure --output-junit "$work/$name.xml"
+  grep -ho 'NOT TESTED: .*' "$work/$name-build.log" "$work/$name.xml" | sort -u | sed 's/^/-- /'
+}
+
+# libtorch: Debian's and the newest wheel's in C++, and the wheel's in Python.
 torch() {
   step torch-packages debian g++ cmake ninja-build libeigen3-dev doctest-dev libtorch-dev python3-dev python3-venv || return
   step torch-environment pypi torch numpy pytest ninja setuptools || return
-  step torch-debian-build cmake_build torch-debian test/hosts/torch &&
-    suite torch-debian "$work/torch-debian.xml" ctest --test-dir "$work/torch-debian" --output-on-failure \
-      --output-junit "$work/torch-debian.xml"
+  local wheel
+  wheel=$("$python" -c 'import pathlib, torch; print(pathlib.Path(torch.__file__).parent)')
+  torch_in_cpp torch-debian -DMOUE_TORCH_FOLDER=
+  torch_in_cpp torch-wheel -DMOUE_TORCH_FOLDER="$wheel"
   step torch-extension env MAX_JOBS="$jobs" "$python" test/hosts/torch/build_extension.py "$work/torch-extension" &&
     PYTHONPATH=$work/torch-extension:$root/test/hosts/torch suite torch-python "$work/torch-python.xml" \
       "$python" -m pytest -q -p no:cacheprovider --junit-xml "$work/torch-python.xml" test/hosts/torch

@@ -62,8 +62,9 @@ at::Tensor torch_balance(std::span<const torch_ended<S>> trips) {
   const auto& state = *ends.front().state;
   // A pass over nothing: the loss reads the counts alone.
   const pass_options none{.tokens = 0, .how = mode::inference};
-  workspace scratch(state.model->workspace_bytes(none));
-  const auto weights = detail::external_weights<S>(state.model->layout(), state.weights);
+  const auto bytes = detail::torch_bytes(state.model->workspace_bytes(none), state.device);
+  auto scratch = detail::scratch_in(bytes);
+  const auto weights = detail::external_weights<S>(state.model->layout(), state.weights, state.device);
   const C value = state.model->start(weights, none, scratch)->balance(*counts).total;
   return detail::torch_nodes<S>::balance::apply(at::TensorList(links), ends, counts, value);
 }
@@ -82,23 +83,26 @@ class torch_trip {
       : state_(c10::make_intrusive<detail::torch_trip_state<S>>(std::move(model), weights, batch)) {
     const auto& options = state_->options;
     const auto& of = *state_->model;
-    run_ = std::make_unique<detail::torch_run<S>>(detail::torch_bytes(of.workspace_bytes(options)),
-                                                  detail::external_weights<S>(of.layout(), weights));
+    const at::Device device = state_->device;
+    auto external = detail::external_weights<S>(of.layout(), weights, device);
+    run_ = std::make_unique<detail::torch_run<S>>(detail::torch_bytes(of.workspace_bytes(options), device),
+                                                  std::move(external));
     run_->pass = of.start(run_->weights, options, run_->scratch);
     side_inputs sides = state_->sides();
     at::Tensor valid;
     if (batch.valid.defined()) {
+      detail::check_place("valid", batch.valid, device);
       valid = batch.valid.to(at::kBool).reshape({batch.valid.numel()}).contiguous();
       sides.valid = {detail::numbers_of<const std::uint8_t>(valid), static_cast<index_t>(valid.numel())};
     }
     run_->pass->begin(options.tokens, sides);
     std::vector<at::Tensor> inputs = state_->weights;
     if (batch.state.defined()) {
-      state_->copy_state(batch.state, run_->pass->state_in().data);
+      state_->copy_state(batch.state, run_->pass->state_in());
       inputs.push_back(batch.state);
     }
     state_->stood = run_->pass->position();
-    link_ = state_->training() ? nodes::weights::apply(at::TensorList(inputs), state_) : nodes::link();
+    link_ = state_->training() ? nodes::weights::apply(at::TensorList(inputs), state_) : nodes::link(*state_);
   }
 
   /// y = the mixture of layer `layer`, in the shape of x [..., width]. Under autocast, x is converted to the type of the
@@ -130,9 +134,7 @@ class torch_trip {
 
   /// The depth state behind the last layer that ran, [tokens, state_width], for a trip that goes on from there.
   at::Tensor state() const {
-    const auto from = run_->pass->state_out();
-    auto numbers = detail::empty_tensor({from.rows, from.cols}, detail::torch_type<C>);
-    std::copy_n(from.data, from.rows * from.cols, detail::numbers_of<C>(numbers));
+    const auto numbers = detail::tensor_over(run_->pass->state_out(), state_->device).clone();
     return nodes::state_out::apply(link_, state_, numbers);
   }
 
@@ -156,8 +158,9 @@ class torch_trip {
 
  private:
   /// As torch does with what computes in one type alone.
-  static at::Tensor cast(const at::Tensor& x) {
-    const bool autocast = !c10::impl::tls_is_dispatch_key_excluded(c10::DispatchKey::AutocastCPU);
+  at::Tensor cast(const at::Tensor& x) const {
+    const auto key = state_->model->on_host() ? c10::DispatchKey::AutocastCPU : c10::DispatchKey::AutocastCUDA;
+    const bool autocast = !c10::impl::tls_is_dispatch_key_excluded(key);
     return autocast && x.is_floating_point() ? x.to(detail::torch_type<S>) : x;
   }
 
@@ -171,24 +174,35 @@ class torch_trip {
 template <Storage S>
 class torch_mixture : public torch::nn::Module {
  public:
-  /// With the initial weights of the policies.
+  /// With the initial weights of the policies: on the CPU, or, where the model's backend has memory of its own, on the
+  /// CUDA device that is current.
   explicit torch_mixture(std::shared_ptr<const any_model<S>> model, std::uint64_t seed = 0)
       : torch::nn::Module("moue"), model_(std::move(model)) {
+    const at::Device device(model_->on_host() ? at::kCPU : at::kCUDA);
     for (const auto& info : *model_->layout()) {
       std::string name = info.name;
       std::replace(name.begin(), name.end(), '.', '_');
-      const auto t = detail::empty_tensor({info.rows, info.cols}, detail::torch_type<S>);
+      const auto t = detail::empty_tensor({info.rows, info.cols}, detail::torch_type<S>, device);
       tensors_.push_back(info.trained ? register_parameter(name, t) : register_buffer(name, t));
     }
-    auto values = weights();
-    initialize(values, seed);
+    if (model_->on_host()) {
+      auto values = weights();
+      initialize(values, seed);
+    } else {
+      const auto values = model_->initialize(seed);
+      torch::NoGradGuard raw;
+      for (index_t i = 0; i < model_->layout()->tensors(); ++i)
+        tensors_[static_cast<std::size_t>(i)].copy_(detail::tensor_over(values[i], at::kCPU));
+    }
   }
 
   /// What it computes.
   const any_model<S>& model() const { return *model_; }
   /// The memory of the module's tensors as the library's weights, as long as they stay where they are: to read them, or
   /// to load into them.
-  moue::parameters<S> weights() const { return detail::external_weights<S>(model_->layout(), tensors_); }
+  moue::parameters<S> weights() const {
+    return detail::external_weights<S>(model_->layout(), tensors_, detail::device_of(model_->on_host(), tensors_));
+  }
 
   /// A batch's way through the layers.
   torch_trip<S> start(const torch_batch& batch) const { return torch_trip<S>(model_, tensors_, batch); }

@@ -111,6 +111,7 @@ class erased_model : public any_model<S>, public std::enable_shared_from_this<er
   std::size_t workspace_bytes(const pass_options& options) const override {
     return it_.template workspace_bytes<S>(options);
   }
+  bool on_host() const override { return moue::detail::on_host<typename MixtureT::backend_type>; }
 
  protected:
   std::unique_ptr<any_pass<S>> make_pass(const parameters<S>& weights, const pass_options& options,

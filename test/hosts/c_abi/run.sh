@@ -31,6 +31,14 @@ exports() {
     <(grep -oP 'MOUE_C_API [\w ]+[\w*] ?\*? ?\Kmoue_\w+(?=\()' examples/c_abi/moue_c.h | sort)
 }
 
+# Topology and sizes are data: at most 12 compositions are types.
+compositions() {
+  local most=12 count
+  count=$(nm -C "$library" | grep -c 'vtable for moue::.*erased_model<')
+  echo "$count compositions are compiled"
+  [ "$count" -ge 7 ] && [ "$count" -le "$most" ]
+}
+
 build() {
   cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DMOUE_WARNINGS_AS_ERRORS=ON -DMOUE_BUILD_HOSTS=ON \
     -DMOUE_BUILD_TESTS=OFF -DMOUE_BUILD_BENCH=OFF -DMOUE_IO=OFF >"$build.log" 2>&1 &&
@@ -44,6 +52,7 @@ mkdir -p build/hosts
 library=$build/examples/c_abi/libmoue_c.so
 if check "build" build; then
   check "exported symbols" exports
+  check "compositions" compositions
   check "a C99 program" "$build/check"
   check "the example" diff <("$build/examples/c_abi/c_abi") examples/c_abi/train.expected
   check "ctypes" "$python" "$here/check.py" "$library"

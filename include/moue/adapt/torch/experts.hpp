@@ -27,6 +27,7 @@ struct torch_executor : torch::CustomClassHolder {
   using C = compute_t<S>;
 
   virtual index_t width() const = 0;
+  virtual bool on_host() const = 0;
   virtual const std::shared_ptr<const parameter_layout>& layout() const = 0;
   virtual std::size_t workspace_bytes(index_t tokens, index_t entries) const = 0;
   virtual void forward(const routing<C>& r, const parameters<S>& weights, matrix_view<const S> x, matrix_view<S> y,
@@ -36,13 +37,14 @@ struct torch_executor : torch::CustomClassHolder {
                         workspace& scratch) const = 0;
 };
 
-template <class ExecutorT, Storage S>
-struct torch_executor_of final : torch_executor<S> {
+template <class ExpertT, class BackendT, Storage S>
+struct torch_executor_of : torch_executor<S> {
   using C = compute_t<S>;
-  ExecutorT it;
+  executor<ExpertT, BackendT> it;
 
-  explicit torch_executor_of(ExecutorT executor) : it(std::move(executor)) {}
+  explicit torch_executor_of(executor<ExpertT, BackendT> run) : it(std::move(run)) {}
   index_t width() const override { return it.width(); }
+  bool on_host() const override { return moue::detail::on_host<BackendT>; }
   const std::shared_ptr<const parameter_layout>& layout() const override { return it.layout(); }
   std::size_t workspace_bytes(index_t tokens, index_t entries) const override {
     return it.template workspace_bytes<S>(tokens, entries);
@@ -76,30 +78,32 @@ struct torch_experts_node : torch::autograd::Function<torch_experts_node<S>> {
             {numbers_of<const C>(gates), static_cast<index_t>(gates.numel())}};
   }
   static at::Tensor offsets_of(const at::Tensor& ids) {
-    return at::arange(ids.size(0) + 1, at::TensorOptions().dtype(at::kLong)) * ids.size(1);
+    return at::arange(ids.size(0) + 1, at::TensorOptions().dtype(at::kLong).device(ids.device())) * ids.size(1);
   }
 
   static at::Tensor forward(context* ctx, const at::Tensor& x, const at::Tensor& ids, const at::Tensor& gates,
                             at::TensorList weights, const executor_ptr& run) {
     const index_t width = run->width();
     at::Tensor kept_x;
-    const auto rows = rows_of<S>("x", x, width, kept_x);
+    const at::Device device = device_of(run->on_host(), weights);
+    const auto rows = rows_of<S>("x", x, width, device, kept_x);
+    check_place("ids", ids, device);
     require(
         ids.dim() == 2 && ids.size(0) == rows.rows && (ids.scalar_type() == at::kInt || ids.scalar_type() == at::kLong),
         in_torch,
         [&] { return "ids have shape " + c10::str(ids.sizes()) + " and dtype " + at::toString(ids.scalar_type()); },
         "give [tokens, k] physical ids in int32 or int64, -1 for none");
-    check_tensor("gates", gates, torch_type<C>);
+    check_tensor("gates", gates, torch_type<C>, device);
     require(
         gates.sizes() == ids.sizes(), in_torch,
         [&] { return "gates have shape " + c10::str(gates.sizes()) + " for ids of " + c10::str(ids.sizes()); },
         "give one gate per id");
     const at::Tensor experts = ids.to(at::kInt).contiguous(), factors = gates.detach().contiguous();
-    const auto bytes = torch_bytes(run->workspace_bytes(rows.rows, static_cast<index_t>(experts.numel())));
+    const auto bytes = torch_bytes(run->workspace_bytes(rows.rows, static_cast<index_t>(experts.numel())), device);
     auto scratch = scratch_in(bytes);
-    const auto y = empty_tensor(x.sizes(), torch_type<S>);
+    const auto y = empty_tensor(x.sizes(), torch_type<S>, device);
     const at::Tensor offsets = offsets_of(experts);
-    run->forward(assignments(offsets, experts, factors), external_weights<S>(run->layout(), weights), rows,
+    run->forward(assignments(offsets, experts, factors), external_weights<S>(run->layout(), weights, device), rows,
                  all_rows<S>(y, width), scratch);
     list saved{x, gates, experts, bytes};
     saved.insert(saved.end(), weights.begin(), weights.end());
@@ -115,16 +119,18 @@ struct torch_experts_node : torch::autograd::Function<torch_experts_node<S>> {
     const at::Tensor gates = saved[1].detach().contiguous(), offsets = offsets_of(experts);
     const at::TensorList weights = at::TensorList(saved).slice(4);
     const index_t width = run->width();
-    torch_sums<C> sums(run->layout(), weights);
-    const auto dx = empty_tensor(x.sizes(), torch_type<S>), dgates = empty_tensor(gates.sizes(), torch_type<C>);
+    const at::Device device = x.device();
+    torch_sums<C> sums(run->layout(), weights, device);
+    const auto dx = empty_tensor(x.sizes(), torch_type<S>, device),
+               dgates = empty_tensor(gates.sizes(), torch_type<C>, device);
     auto scratch = scratch_in(saved[3]);
     at::Tensor kept_x, kept_dy;
-    run->backward(assignments(offsets, experts, gates), external_weights<S>(run->layout(), weights),
-                  rows_of<S>("x", x, width, kept_x), rows_of<S>("the gradient of y", dy[0], width, kept_dy),
-                  all_rows<S>(dx, width), {numbers_of<C>(dgates), static_cast<index_t>(dgates.numel())}, sums.into,
-                  scratch);
+    run->backward(assignments(offsets, experts, gates), external_weights<S>(run->layout(), weights, device),
+                  rows_of<S>("x", x, width, device, kept_x),
+                  rows_of<S>("the gradient of y", dy[0], width, device, kept_dy), all_rows<S>(dx, width),
+                  {numbers_of<C>(dgates), static_cast<index_t>(dgates.numel())}, sums.into, scratch);
     list result{dx, {}, dgates};
-    for (index_t i = 0; i < run->layout()->tensors(); ++i) result.push_back(sums.result(i));
+    for (auto& sum : sums.results()) result.push_back(std::move(sum));
     result.emplace_back();
     return result;
   }
@@ -140,7 +146,7 @@ class torch_experts {
   /// Over any executor, such as `moue::executor{moue::swiglu{...}, experts, moue::cpu{}}`.
   template <class ExpertT, class BackendT>
   explicit torch_experts(executor<ExpertT, BackendT> run)
-      : run_(c10::make_intrusive<detail::torch_executor_of<executor<ExpertT, BackendT>, S>>(std::move(run))) {}
+      : run_(c10::make_intrusive<detail::torch_executor_of<ExpertT, BackendT, S>>(std::move(run))) {}
 
   /// Names and shapes of the weights.
   const parameter_layout& layout() const { return *run_->layout(); }

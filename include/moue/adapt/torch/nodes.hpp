@@ -52,7 +52,7 @@ struct torch_nodes {
   using list = torch::autograd::variable_list;
   using context = torch::autograd::AutogradContext;
 
-  static at::Tensor link() { return empty_tensor({0}, torch_type<S>); }
+  static at::Tensor link(const state_type& state) { return empty_tensor({0}, torch_type<S>, state.device); }
   static void keep(context* ctx, const state_ptr& state) {
     ctx->set_materialize_grads(false);
     ctx->saved_data["trip"] = at::IValue::make_capsule(state);
@@ -66,7 +66,7 @@ struct torch_nodes {
   struct weights : torch::autograd::Function<weights> {
     static at::Tensor forward(context* ctx, at::TensorList, const state_ptr& state) {
       keep(ctx, state);
-      return link();
+      return link(*state);
     }
     static list backward(context* ctx, list) {
       const auto state = kept(ctx);
@@ -74,7 +74,7 @@ struct torch_nodes {
       list result(tensors + (state->has_state_in ? 1 : 0) + 1);
       if (state->back == nullptr || !state->back->sums) return result;
       auto& way = *state->back;
-      for (std::size_t i = 0; i < tensors; ++i) result[i] = way.sums->result(static_cast<index_t>(i));
+      std::ranges::copy(way.sums->results(), result.begin());
       if (state->has_state_in) result[tensors] = way.dstate_in;
       way.sums.reset();
       return result;
@@ -90,18 +90,18 @@ struct torch_nodes {
       auto y = run_forward(*state, run, which, x);
       state->stood = run.pass->position();
       ctx->save_for_backward({run.bytes});
-      return {std::move(y), link()};
+      return {std::move(y), link(*state)};
     }
     static list backward(context* ctx, list dy) {
       const auto state = kept(ctx);
       const auto which = static_cast<index_t>(ctx->saved_data["layer"].toInt());
       auto& pass = state->ready(which, [&] { return ctx->get_saved_variables()[0]; });
       const index_t width = state->model->width();
-      const auto dx = empty_tensor(ctx->saved_data["shape"].toIntVector(), torch_type<S>);
+      const auto dx = empty_tensor(ctx->saved_data["shape"].toIntVector(), torch_type<S>, state->device);
       at::Tensor kept_dy;
       const auto given = dy[0].defined() ? dy[0] : at::zeros_like(dx);
-      pass.backward(which, rows_of<S>("the gradient of y", given, width, kept_dy), all_rows<S>(dx, width),
-                    state->back->sums->into);
+      pass.backward(which, rows_of<S>("the gradient of y", given, width, state->device, kept_dy),
+                    all_rows<S>(dx, width), state->back->sums->into);
       state->leave(which);
       return {dx, {}, {}, {}, {}};
     }
@@ -110,8 +110,8 @@ struct torch_nodes {
   static at::Tensor run_forward(const state_type& state, const torch_run<S>& run, int64_t which, const at::Tensor& x) {
     const index_t width = state.model->width();
     at::Tensor kept_x;
-    const auto rows = rows_of<S>("x", x, width, kept_x);
-    const auto y = empty_tensor(x.sizes(), torch_type<S>);
+    const auto rows = rows_of<S>("x", x, width, state.device, kept_x);
+    const auto y = empty_tensor(x.sizes(), torch_type<S>, state.device);
     run.pass->forward(static_cast<index_t>(which), rows, all_rows<S>(y, width));
     return y;
   }
@@ -151,7 +151,8 @@ struct torch_nodes {
       all->counts = counts;
       ctx->set_materialize_grads(false);
       ctx->saved_data["saved"] = at::IValue::make_capsule(std::move(all));
-      return at::full({}, static_cast<double>(value), at::TensorOptions().dtype(torch_type<C>));
+      return at::full({}, static_cast<double>(value),
+                      at::TensorOptions().dtype(torch_type<C>).device(ends.front().state->device));
     }
     static list backward(context* ctx, list gradient) {
       const auto all = c10::static_intrusive_pointer_cast<saved>(ctx->saved_data["saved"].toCapsule());

@@ -9,6 +9,7 @@
 #include <torch/types.h>
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <span>
 #include <string>
@@ -45,25 +46,38 @@ inline constexpr at::ScalarType torch_type = torch_type_of<S>();
 
 inline constexpr std::string_view in_torch = "torch";
 
-/// A dense tensor of the host's memory that holds `type`.
-inline void check_tensor(std::string_view name, const at::Tensor& t, at::ScalarType type) {
+/// A dense tensor on `device`.
+inline void check_place(std::string_view name, const at::Tensor& t, at::Device device) {
   require(
       t.defined(), in_torch, [&] { return std::string(name) + " is an undefined tensor"; }, "give one with numbers");
   require(
-      t.device().is_cpu() && t.layout() == at::kStrided, in_torch,
+      (device.has_index() ? t.device() == device : t.device().type() == device.type()) && t.layout() == at::kStrided,
+      in_torch,
       [&] {
         return std::string(name) + " is on device " + t.device().str() +
                (t.layout() == at::kStrided ? "" : ", and not dense");
       },
-      "give a dense tensor on the CPU, where this mixture runs");
+      "give a dense tensor on " + (device.is_cpu() ? std::string("the CPU") : device.str()) +
+          ", where this mixture runs");
+}
+/// That holds `type`.
+inline void check_tensor(std::string_view name, const at::Tensor& t, at::ScalarType type, at::Device device) {
+  check_place(name, t, device);
   require(
       t.scalar_type() == type, in_torch,
       [&] { return std::string(name) + " has dtype " + at::toString(t.scalar_type()); },
       std::string("give one of ") + at::toString(type));
 }
 
-inline at::Tensor empty_tensor(at::IntArrayRef sizes, at::ScalarType type) {
-  return at::empty(sizes, at::TensorOptions().dtype(type));
+/// Where the tensors of a mixture lie: with the first of its weights, if that is a place where it runs.
+inline at::Device device_of(bool on_host, at::TensorList weights) {
+  const auto type = on_host ? at::kCPU : at::kCUDA;
+  const bool there = !weights.empty() && weights[0].defined() && weights[0].device().type() == type;
+  return there ? weights[0].device() : at::Device(type);
+}
+
+inline at::Tensor empty_tensor(at::IntArrayRef sizes, at::ScalarType type, at::Device device) {
+  return at::empty(sizes, at::TensorOptions().dtype(type).device(device));
 }
 
 template <class T>
@@ -71,10 +85,19 @@ T* numbers_of(const at::Tensor& t) {
   return static_cast<T*>(t.data_ptr());
 }
 
-/// Rows of `t` [..., width], to be read. Lies in `keep`, which is a copy where strides are none that a view can say.
+/// Dense rows of somebody else's, as long as they lie there.
+template <class T>
+at::Tensor tensor_over(const matrix_view<T>& m, at::Device device) {
+  using number = std::remove_const_t<T>;
+  return at::from_blob(const_cast<number*>(m.data), {m.rows, m.cols},
+                       at::TensorOptions().dtype(torch_type<number>).device(device));
+}
+
+/// Rows of `t` [..., width] on `device`, to be read. Lies in `keep`, which is a copy where strides are none that a view can say.
 template <class S>
-matrix_view<const S> rows_of(std::string_view name, const at::Tensor& t, index_t width, at::Tensor& keep) {
-  check_tensor(name, t, torch_type<S>);
+matrix_view<const S> rows_of(std::string_view name, const at::Tensor& t, index_t width, at::Device device,
+                             at::Tensor& keep) {
+  check_tensor(name, t, torch_type<S>, device);
   require(
       t.dim() >= 1 && t.size(-1) == width, in_torch,
       [&] { return std::string(name) + " has shape " + c10::str(t.sizes()); },
@@ -91,14 +114,17 @@ matrix_view<S> all_rows(const at::Tensor& dense, index_t width) {
 }
 
 /// A workspace over a tensor of bytes.
-inline at::Tensor torch_bytes(std::size_t bytes) { return empty_tensor({static_cast<int64_t>(bytes)}, at::kByte); }
+inline at::Tensor torch_bytes(std::size_t bytes, at::Device device) {
+  return empty_tensor({static_cast<int64_t>(bytes)}, at::kByte, device);
+}
 inline workspace scratch_in(const at::Tensor& bytes) {
   return workspace(std::span<std::byte>(numbers_of<std::byte>(bytes), static_cast<std::size_t>(bytes.numel())));
 }
 
 /// The memory of tensors as weights: what lies there when they are used, not a copy.
 template <Storage S>
-parameters<S> external_weights(const std::shared_ptr<const parameter_layout>& layout, at::TensorList tensors) {
+parameters<S> external_weights(const std::shared_ptr<const parameter_layout>& layout, at::TensorList tensors,
+                               at::Device device) {
   require(
       static_cast<index_t>(tensors.size()) == layout->tensors(), in_torch,
       [&] {
@@ -110,7 +136,7 @@ parameters<S> external_weights(const std::shared_ptr<const parameter_layout>& la
   for (index_t i = 0; i < layout->tensors(); ++i) {
     const auto& info = (*layout)[i];
     const at::Tensor& t = tensors[static_cast<std::size_t>(i)];
-    check_tensor("'" + info.name + "'", t, torch_type<S>);
+    check_tensor("'" + info.name + "'", t, torch_type<S>, device);
     require(
         t.is_contiguous() && t.dim() == 2 && t.size(0) == info.rows && t.size(1) == info.cols, in_torch,
         [&] {
@@ -122,26 +148,34 @@ parameters<S> external_weights(const std::shared_ptr<const parameter_layout>& la
   return parameters<S>(layout, pointers);
 }
 
-/// Gradients in tensors: one for every weight that requires one, undefined for the others.
+/// Gradients in tensors: one for every weight that requires one, undefined for the others. Their marks are a tensor too.
 template <class C>
 struct torch_sums {
   std::vector<at::Tensor> tensors;
+  at::Tensor marks;
   gradients<C> into;
 
-  torch_sums(const std::shared_ptr<const parameter_layout>& layout, at::TensorList weights)
-      : tensors(take(*layout, weights)), into(layout, pointers(tensors)) {}
+  torch_sums(const std::shared_ptr<const parameter_layout>& layout, at::TensorList weights, at::Device device)
+      : tensors(take(*layout, weights, device)),
+        marks(at::zeros({layout->tensors()}, at::TensorOptions().dtype(at::kByte).device(device))),
+        into(layout, pointers(tensors), numbers_of<std::uint8_t>(marks)) {}
 
   /// What a backward hands over: undefined where nobody wrote, so that `.grad` stays as it is and optimisers skip it.
-  at::Tensor result(index_t tensor) const {
-    return into.live(tensor) ? tensors[static_cast<std::size_t>(tensor)] : at::Tensor();
+  /// Waits for a device.
+  std::vector<at::Tensor> results() const {
+    const at::Tensor written = marks.cpu();
+    auto all = tensors;
+    for (std::size_t i = 0; i < all.size(); ++i)
+      if (numbers_of<const std::uint8_t>(written)[i] == 0) all[i] = at::Tensor();
+    return all;
   }
 
  private:
-  static std::vector<at::Tensor> take(const parameter_layout& layout, at::TensorList weights) {
+  static std::vector<at::Tensor> take(const parameter_layout& layout, at::TensorList weights, at::Device device) {
     std::vector<at::Tensor> result;
     for (std::size_t i = 0; i < weights.size(); ++i) {
       const bool wanted = weights[i].requires_grad() && layout[static_cast<index_t>(i)].trained;
-      result.push_back(wanted ? empty_tensor(weights[i].sizes(), torch_type<C>) : at::Tensor());
+      result.push_back(wanted ? empty_tensor(weights[i].sizes(), torch_type<C>, device) : at::Tensor());
     }
     return result;
   }

@@ -68,6 +68,7 @@ struct torch_trip_state : torch::CustomClassHolder {
   std::vector<at::Tensor> weights;
   std::vector<std::uint32_t> versions;  ///< of the weights, when forward read them
   pass_options options;
+  at::Device device;             ///< of all tensors
   at::Tensor token_ids, labels;  ///< which the pass only views
   bool has_state_in = false;
   pass_position stood;  ///< where forward ended
@@ -80,8 +81,9 @@ struct torch_trip_state : torch::CustomClassHolder {
                 .how = at::GradMode::is_enabled() ? mode::training : mode::inference,
                 .first = static_cast<index_t>(batch.first),
                 .count = static_cast<index_t>(batch.count)},
-        token_ids(list("token_ids", batch.token_ids)),
-        labels(list("labels", batch.labels)),
+        device(device_of(model->on_host(), weights)),
+        token_ids(list("token_ids", batch.token_ids, device)),
+        labels(list("labels", batch.labels, device)),
         has_state_in(batch.state.defined()) {
     if (training())
       for (const auto& t : weights) versions.push_back(version_of(t));
@@ -119,16 +121,16 @@ struct torch_trip_state : torch::CustomClassHolder {
       auto position = stood;
       // What nobody armed and whose state nobody read is as if it had not run.
       if (way.counts == nullptr && !way.dstate.defined()) position.next = position.reached = layer + 1;
-      way.run = std::make_unique<torch_run<S>>(bytes(), external_weights<S>(model->layout(), weights));
+      way.run = std::make_unique<torch_run<S>>(bytes(), external_weights<S>(model->layout(), weights, device));
       auto& run = *way.run;
       run.pass = model->resume(run.weights, options, run.scratch, position, sides());
       const auto dstate = run.pass->dstate_out();
       if (way.dstate.defined())
-        copy_state(way.dstate, dstate.data);
+        copy_state(way.dstate, dstate);
       else
-        std::fill_n(dstate.data, dstate.rows * dstate.cols, C(0));
+        tensor_over(dstate, device).zero_();
       if (way.counts != nullptr) run.pass->arm(way.scale, *way.counts);
-      if (!way.sums) way.sums.emplace(model->layout(), weights);
+      if (!way.sums) way.sums.emplace(model->layout(), weights, device);
     }
     return *way.run->pass;
   }
@@ -136,23 +138,18 @@ struct torch_trip_state : torch::CustomClassHolder {
   /// After the backward of `layer`: the workspace is let go with the first layer.
   void leave(index_t layer) {
     if (layer != options.first) return;
-    if (has_state_in) {
-      const auto from = back->run->pass->dstate_in();
-      back->dstate_in = empty_tensor({from.rows, from.cols}, torch_type<C>);
-      std::copy_n(from.data, from.rows * from.cols, numbers_of<C>(back->dstate_in));
-    }
+    if (has_state_in) back->dstate_in = tensor_over(back->run->pass->dstate_in(), device).clone();
     back->run.reset();
   }
 
   /// [tokens, state_width], where a pass has its own.
-  void copy_state(const at::Tensor& from, C* to) const {
-    check_tensor("the depth state", from, torch_type<C>);
+  void copy_state(const at::Tensor& from, const matrix_view<C>& to) const {
+    check_tensor("the depth state", from, torch_type<C>, device);
     require(
         from.dim() == 2 && from.size(0) == options.tokens && from.size(1) == model->state_width(), in_torch,
         [&] { return "the depth state has shape " + c10::str(from.sizes()); },
         "give " + shape_text(options.tokens, model->state_width()) + ", such as the state() of the trip before");
-    const at::Tensor dense = from.detach().contiguous();
-    std::copy_n(numbers_of<const C>(dense), dense.numel(), to);
+    tensor_over(to, device).copy_(from.detach());
   }
 
  private:
@@ -170,9 +167,9 @@ struct torch_trip_state : torch::CustomClassHolder {
     }
   };
 
-  static at::Tensor list(const char* name, const at::Tensor& t) {
+  static at::Tensor list(const char* name, const at::Tensor& t, at::Device device) {
     if (!t.defined()) return t;
-    check_tensor(name, t, at::kLong);
+    check_tensor(name, t, at::kLong, device);
     return t.detach().reshape({t.numel()}).contiguous();
   }
   static std::uint32_t version_of(const at::Tensor& t) {
