@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <tuple>
 #include <type_traits>
+#include <utility>
 
 #include "moue/dispatch.hpp"
 #include "moue/operations.hpp"

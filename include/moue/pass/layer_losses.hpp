@@ -5,6 +5,8 @@
 /// @file
 /// Layer losses in a pass: their values once a layer has run, and their gradients on its way back.
 
+#include <array>
+#include <cstddef>
 #include <type_traits>
 
 #include "moue/layer_loss.hpp"
