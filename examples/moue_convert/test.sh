@@ -117,7 +117,7 @@ sys.exit(source != back or len(copies) != 2 * len(codes) or
 END
   count=$((count + 1))
 done
-[ "$count" -eq 16 ] || { echo "$count folders in schemes of low precision, not 16"; failed=1; }
+[ "$count" -eq 17 ] || { echo "$count folders in schemes of low precision, not 17"; failed=1; }
 
 expect window 0 "candidates   4 a layer of its own, and 1 of other layers" "$data/mixtral" "$scratch/w" --topology staggered_rotation:5:3
 expect shards 0 "written      " "$data/mixtral" "$scratch/s" --shard-size 0.005
