@@ -205,34 +205,36 @@ TEST_CASE("reading the balancing loss arms nothing, and its parts are weighed ap
   CHECK(std::all_of(zero.begin(), zero.end(), [](double g) { return g == 0; }));
   CHECK(run([](pass_type& pass) {
           const auto value = pass.balance();
-          CHECK(value.parts.size() == 3);
-          CHECK(value.parts[0] + value.parts[1] + value.parts[2] == doctest::Approx(value.total).epsilon(1e-14));
+          CHECK(value.parts.size() == 4);
+          CHECK(value.parts[0] + value.parts[1] + value.parts[2] + value.parts[3] ==
+                doctest::Approx(value.total).epsilon(1e-14));
           CHECK(double(pass.balance(pass.counts())) == value.total);
           const auto queued = pass.queue_balance();
           CHECK(std::vector<double>(queued.begin(), queued.end()) ==
-                std::vector<double>{value.total, value.parts[0], value.parts[1], value.parts[2]});
+                std::vector<double>{value.total, value.parts[0], value.parts[1], value.parts[2], value.parts[3]});
         }) == zero);
   const auto scaled = [&](std::vector<double> scales) { return run([&](pass_type& pass) { pass.arm(scales); }); };
   const auto armed = run([](pass_type& pass) { pass.arm(); });
-  CHECK(test::distance(scaled({1, 1, 1}), armed) < 1e-15);
-  const auto parts = [&](double a, double b, double c) { return scaled({a, b, c}); };
-  auto sum = parts(2, 0, 0);
-  for (const auto& other : {parts(0, 3, 0), parts(0, 0, -1)})
+  CHECK(test::distance(scaled({1, 1, 1, 1}), armed) < 1e-15);
+  const auto parts = [&](double a, double b, double c, double d) { return scaled({a, b, c, d}); };
+  auto sum = parts(2, 0, 0, 0);
+  for (const auto& other : {parts(0, 3, 0, 0), parts(0, 0, -1, 0), parts(0, 0, 0, 5)})
     for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += other[i];
-  CHECK(test::distance(parts(2, 3, -1), sum) < 1e-15);
+  const std::vector<double> scales{2, 3, -1, 5};
+  CHECK(test::distance(scaled(scales), sum) < 1e-15);
   // One scale per part and layer: the sum over layers of what each sends back.
-  std::vector<double> one_layer(12, 0);
+  std::vector<double> one_layer(16, 0);
   auto layer_by_layer = zero;
   for (std::size_t l = 0; l < 4; ++l) {
     std::fill(one_layer.begin(), one_layer.end(), 0);
-    for (std::size_t part = 0; part < 3; ++part) one_layer[part * 4 + l] = part == 1 ? 3 : part == 0 ? 2 : -1;
+    for (std::size_t part = 0; part < 4; ++part) one_layer[part * 4 + l] = scales[part];
     const auto g = scaled(one_layer);
     for (std::size_t i = 0; i < g.size(); ++i) layer_by_layer[i] += g[i];
   }
-  CHECK(test::distance(layer_by_layer, parts(2, 3, -1)) < 1e-14);
+  CHECK(test::distance(layer_by_layer, scaled(scales)) < 1e-14);
   CHECK_THROWS_WITH(run([](pass_type& pass) {
                       pass.arm(std::vector<double>{1, 2});
                     }),
-                    "moue: pass: 2 scales were given for 3 parts of the balancing loss; give one per part, or one per "
+                    "moue: pass: 2 scales were given for 4 parts of the balancing loss; give one per part, or one per "
                     "part and layer");
 }

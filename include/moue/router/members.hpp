@@ -157,15 +157,19 @@ concept has_drop = requires(const T t, const archetype_operations& ops, const se
                             std::array<matrix_view<C>, stage_temporary_count<T>> temporary) {
   t.drop(ops, frame, selected, gates, experts, temporary);
 };
+// Members of row stages may take more: those of a score, if they are generic, could pass for them.
+
 template <class T, class C = double>
 concept has_gate_forward =
+    !has_score_forward<T, C> &&
     callable_by_row<call_forward, one_lane, T, vector_view<const C>, vector_view<const std::int32_t>, vector_view<C>>;
 template <class T, class C = double>
 concept has_gate_backward =
     callable_by_row<call_backward, one_lane, T, vector_view<const C>, vector_view<const std::int32_t>,
                     vector_view<const C>, vector_view<const C>, vector_view<C>>;
 template <class T, class C = double>
-concept has_probability_forward = callable_by_row<call_forward, one_lane, T, vector_view<const C>, vector_view<C>>;
+concept has_probability_forward =
+    !has_score_forward<T, C> && callable_by_row<call_forward, one_lane, T, vector_view<const C>, vector_view<C>>;
 template <class T, class C = double>
 concept has_probability_backward = callable_by_row<call_backward, one_lane, T, vector_view<const C>,
                                                    vector_view<const C>, vector_view<const C>, vector_view<C>>;
