@@ -40,42 +40,42 @@ class score_sum {
 
   template <class C>
   void forward(const auto& ops, const router_frame<C>& frame, const auto& p, const auto& temporary) const {
-    each_term(frame, [&]<std::size_t Term>(const auto& term, index_t column, index_t width) {
-      term.forward(ops, slice<Term>(frame, width, column), own<Term>(p), own_scratch<Term>(temporary));
+    each_term(frame, [&]<std::size_t Term>(const auto& term, index_t column, index_t state_columns) {
+      term.forward(ops, slice<Term>(frame, state_columns, column), own<Term>(p), own_scratch<Term>(temporary));
     });
   }
   template <class C>
   void close(const auto& ops, const router_frame<C>& frame, const auto& p, const auto& temporary) const
       requires(detail::has_close<Terms> || ...) {
-    each_term(frame, [&]<std::size_t Term>(const auto& term, index_t column, index_t width) {
+    each_term(frame, [&]<std::size_t Term>(const auto& term, index_t column, index_t state_columns) {
       if constexpr (detail::has_close<std::remove_cvref_t<decltype(term)>>)
-        term.close(ops, slice<Term>(frame, width, column), own<Term>(p), own_scratch<Term>(temporary));
+        term.close(ops, slice<Term>(frame, state_columns, column), own<Term>(p), own_scratch<Term>(temporary));
     });
   }
   template <class C>
   void backward(const auto& ops, const router_frame<C>& frame, const router_gradient<C>& gradient, const auto& p,
                 const auto& temporary, const auto& dp) const {
-    each_term(frame, [&]<std::size_t Term>(const auto& term, index_t column, index_t width) {
-      term.backward(ops, slice<Term>(frame, width, column), slice(gradient, width, column), own<Term>(p),
-                    own_scratch<Term>(temporary), own<Term>(dp));
+    each_term(frame, [&]<std::size_t Term>(const auto& term, index_t column, index_t state_columns) {
+      term.backward(ops, slice<Term>(frame, state_columns, column), slice(gradient, state_columns, column),
+                    own<Term>(p), own_scratch<Term>(temporary), own<Term>(dp));
     });
   }
   template <class C>
   void advance(const auto& ops, const router_frame<C>& frame, const auto& p, const auto& temporary) const
       requires(detail::has_state_width<Terms> || ...) {
-    each_term(frame, [&]<std::size_t Term>(const auto& term, index_t column, index_t width) {
+    each_term(frame, [&]<std::size_t Term>(const auto& term, index_t column, index_t state_columns) {
       if constexpr (detail::has_state_width<std::remove_cvref_t<decltype(term)>>)
-        term.advance(ops, slice<Term>(frame, width, column), own<Term>(p), own_scratch<Term>(temporary));
+        term.advance(ops, slice<Term>(frame, state_columns, column), own<Term>(p), own_scratch<Term>(temporary));
     });
   }
   template <class C>
   void advance_backward(const auto& ops, const router_frame<C>& frame, const router_gradient<C>& gradient,
                         const auto& p, const auto& temporary, const auto& dp) const
       requires(detail::has_state_width<Terms> || ...) {
-    each_term(frame, [&]<std::size_t Term>(const auto& term, index_t column, index_t width) {
+    each_term(frame, [&]<std::size_t Term>(const auto& term, index_t column, index_t state_columns) {
       if constexpr (detail::has_state_width<std::remove_cvref_t<decltype(term)>>)
-        term.advance_backward(ops, slice<Term>(frame, width, column), slice(gradient, width, column), own<Term>(p),
-                              own_scratch<Term>(temporary), own<Term>(dp));
+        term.advance_backward(ops, slice<Term>(frame, state_columns, column), slice(gradient, state_columns, column),
+                              own<Term>(p), own_scratch<Term>(temporary), own<Term>(dp));
     });
   }
 
@@ -131,9 +131,9 @@ class score_sum {
     [&]<std::size_t... Is>(std::index_sequence<Is...>) {
       index_t column = 0;
       const auto run = [&]<std::size_t Term>(const auto& term) {
-        const index_t width = detail::stage_state_width(term, shape);
-        f.template operator()<Term>(term, column, width);
-        column += width;
+        const index_t state_columns = detail::stage_state_width(term, shape);
+        f.template operator()<Term>(term, column, state_columns);
+        column += state_columns;
       };
       (run.template operator()<Is>(std::get<Is>(terms_)), ...);
     }
