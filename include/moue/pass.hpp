@@ -224,7 +224,7 @@ class pass : public detail::shown_pass<MixtureT, S> {
 
   /// The first half of `backward`: from dy assigns dx, the gradient of the experts' input, and `dgates`, those of the
   /// gates of the entries that ran (0 where nothing ran). Adds the experts' gradients to `into`. dx may be dy. Of `also` it
-  /// takes the gradients of outputs; the others are for `route_backward`.
+  /// takes the gradients of outputs, and those of gates, which are part of `dgates`, as those of layer losses are.
   void run_backward(index_t layer, matrix_view<const S> dy, matrix_view<S> dx, vector_view<C> dgates,
                     gradients<C>& into, const also_type& also = {}) {
     checks().backward("run_backward", layer, false);
@@ -235,7 +235,9 @@ class pass : public detail::shown_pass<MixtureT, S> {
     checks().dgates(dgates.data, dgates.size, state_.assignments(layer).entries());
     checks().there(layer, state_.saved(layer).experts);
     check_also(layer, also);
-    run_back<S>(layer, dy, dx, dgates, into, with_losses(layer, {{}, {}, {}, also.outputs}));
+    const also_type more = with_losses(layer, {{}, {}, also.gates, also.outputs});
+    run_back<S>(layer, dy, dx, dgates, into, more);
+    if (more.gates.size > 0) state_.operations().each_row(dgates.size, detail::add_entry<C>{more.gates, dgates});
     state_.at.backward = state_.at.halfway = true;
   }
   /// The second half: from `dgates`, the gradients of the gates of the entries that ran, assigns dx, the gradient of
@@ -249,8 +251,11 @@ class pass : public detail::shown_pass<MixtureT, S> {
     checks().dgates(dgates.data, dgates.size, state_.assignments(layer).entries());
     checks().there(layer, state_.saved(layer).router);
     check_also(layer, also);
-    const matrix_view<const C> dx_router = router_steps().backward(
-        layer, *weights_, dgates, into, with_losses(layer, {also.logits, also.probabilities, also.gates, {}}));
+    const bool elsewhere = state_.at.elsewhere[state_.of_range(layer)] != 0;
+    const vector_view<const C> none, gates = elsewhere ? also.gates : none;
+    also_type more = with_losses(layer, {also.logits, also.probabilities, gates, {}});
+    if (!elsewhere) more.gates = none;  // they are in dgates
+    const matrix_view<const C> dx_router = router_steps().backward(layer, *weights_, dgates, into, more);
     state_.operations().each_element(tokens(), model().width(), detail::convert_element<C, S>{dx_router, dx});
     finish_backward(layer);
   }

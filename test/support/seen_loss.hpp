@@ -74,10 +74,11 @@ struct gradient {
 
 /// The mean over valid tokens of (l + 1) (sum of z² / 10 + p² + 3 g² / 10 + 7 y² / 10), over candidates, entries that ran
 /// and outputs.
-struct seen_loss {
+template <bool Outputs>
+struct basic_seen_loss {
   double weight = 1;
 
-  static constexpr bool sees_outputs = true;
+  static constexpr bool sees_outputs = Outputs;
   auto temporaries(moue::layer_shape s) const { return std::array{moue::matrix_shape{1, s.tokens}}; }
   template <class C>
   void layer_value(const auto& ops, const moue::layer_frame<C>& frame, moue::vector_view<C> value,
@@ -90,5 +91,7 @@ struct seen_loss {
     ops.each_row(1, seen::gradient<C>{frame, scale, add, C(weight)});
   }
 };
+
+using seen_loss = basic_seen_loss<true>;
 
 }  // namespace test

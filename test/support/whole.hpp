@@ -19,7 +19,7 @@ namespace test {
 
 /// Depth state, noise, always-on experts, tied routers with a buffer, and a layer-wise and a universal balance, beside a
 /// loss that looks at whole layers and the outputs of their experts.
-template <class BackendT>
+template <bool Outputs = true, class BackendT>
 auto whole_mixture(const BackendT& backend) {
   const moue::staggered_rotation ring{.depth = 2, .pool = 5, .window = 3, .stride = 2, .local = 1};
   return moue::mixture{moue::swiglu{.width = 6, .hidden = 5}, moue::always_on{moue::revisit{ring, 2, true}, 1, 1},
@@ -27,7 +27,7 @@ auto whole_mixture(const BackendT& backend) {
                                     moue::top_k{2}, moue::softmax_of_selected{}}
                            .with(moue::biased_sigmoid{}),
                        moue::sum_of_losses{moue::switch_loss{0.3}, moue::z_loss{0.2}, moue::universal_balance{0.4, 0.7},
-                                           seen_loss{0.05}},
+                                           basic_seen_loss<Outputs>{0.05}},
                        backend};
 }
 

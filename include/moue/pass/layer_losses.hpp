@@ -24,6 +24,14 @@ struct add_given {
   MOUE_HD void operator()(index_t i, index_t j) const { m(i, j) = from.empty() ? C(0) : from(i, j); }
 };
 
+/// to += from.
+template <class C>
+struct add_entry {
+  vector_view<const C> from;
+  vector_view<C> to;
+  MOUE_HD void operator()(index_t i) const { to[i] += from[i]; }
+};
+
 /// What layer losses do at a layer. Cheap to make.
 template <class MixtureT, Storage S>
 struct layer_losses {
