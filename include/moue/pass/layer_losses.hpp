@@ -16,9 +16,9 @@
 
 namespace moue::inline v0_1::detail {
 
-/// m += from, where there is something to add.
+/// m = from, or zeros where nothing was given.
 template <class C>
-struct add_given {
+struct begin_with {
   matrix_view<const C> from;
   matrix_view<C> m;
   MOUE_HD void operator()(index_t i, index_t j) const { m(i, j) = from.empty() ? C(0) : from(i, j); }
@@ -64,7 +64,7 @@ struct layer_losses {
                                   {memory.also.gates.data, frame.assigned.entries()},
                                   frame.outputs.empty() ? matrix_view<C>{} : memory.also.outputs};
     const auto begin = [&](const matrix_view<C>& m, const matrix_view<const C>& from) {
-      ops.each_element(m.rows, m.cols, add_given<C>{from, m});
+      ops.each_element(m.rows, m.cols, begin_with<C>{from, m});
     };
     begin(sum.logits, given.logits);
     begin(sum.probabilities, given.probabilities);

@@ -226,9 +226,10 @@ void check_batch_loss(law_report& report, const L& loss, const P& probability) {
 }  // namespace detail
 
 /// Checks that a balancing loss is one: gradients with respect to mean probabilities, and to the logits of a row, agree
-/// with central differences and are added, those of a layer loss in a small model; names and order of experts, order of tokens and padding do not matter; empty
-/// batches and closed candidates are legal. `probability` is the stage whose p the loss will read. A loss that says
-/// `static constexpr bool names_matter = true` or `tokens_matter = true` is not held to the names, or to the order of tokens.
+/// with central differences and are added, those of a layer loss in a small model; names and order of experts, order of
+/// tokens and padding do not matter; empty batches and closed candidates are legal. `probability` is the stage whose p the loss will read. A loss that says
+/// `static constexpr bool names_matter = true` or `tokens_matter = true` is not held to
+/// the names, or to the order of tokens and padding.
 template <BalancingLoss L, ProbabilityStage P = softmax_probability>
 law_report check_balance_laws(const L& loss, const P& probability = {}) {
   law_report report("balancing loss");
