@@ -32,15 +32,15 @@ struct dispatch_plan {
   /// Rows of expert `e`.
   MOUE_HD index_t expert_rows(index_t e) const { return expert_offsets[e + 1] - expert_offsets[e]; }
 
-  /// Memory for up to `tokens` tokens and `entries` assignments.
-  static dispatch_plan take(arena& memory, index_t tokens, index_t entries, index_t experts, index_t scratch = 0) {
+  /// Memory for up to `tokens` tokens and `rows` assignments that name an expert.
+  static dispatch_plan take(arena& memory, index_t tokens, index_t rows, index_t experts, index_t scratch = 0) {
     dispatch_plan plan;
     plan.expert_offsets = memory.take<index_t>(experts + 1, "expert offsets");
-    plan.row_token = memory.take<std::int32_t>(entries, "row tokens");
-    plan.row_expert = memory.take<std::int32_t>(entries, "row experts");
-    plan.row_entry = memory.take<index_t>(entries, "row entries");
+    plan.row_token = memory.take<std::int32_t>(rows, "row tokens");
+    plan.row_expert = memory.take<std::int32_t>(rows, "row experts");
+    plan.row_entry = memory.take<index_t>(rows, "row entries");
     plan.token_offsets = memory.take<index_t>(tokens + 1, "token offsets");
-    plan.token_rows = memory.take<index_t>(entries, "token rows");
+    plan.token_rows = memory.take<index_t>(rows, "token rows");
     plan.scratch = memory.take<std::int32_t>(scratch, "dispatch scratch");
     return plan;
   }
@@ -50,7 +50,7 @@ struct dispatch_plan {
 /// offsets do not ascend from 0 to the number of entries, or an id is out of range; `plan` is then unspecified.
 template <class C>
 void make_plan(const routing<C>& r, dispatch_plan& plan) {
-  if (r.entries() > plan.row_token.size || r.tokens() >= plan.token_offsets.size)
+  if (r.tokens() >= plan.token_offsets.size)
     detail::refuse_batch(r.tokens(), r.entries(), plan.token_offsets.size - 1, plan.row_token.size);
   detail::check_offsets(r.offsets, r.entries());
   const index_t experts = plan.experts();
@@ -70,6 +70,8 @@ void make_plan(const routing<C>& r, dispatch_plan& plan) {
     plan.token_offsets[t] = used;
   }
   for (index_t e = 0; e < experts; ++e) plan.expert_offsets[e + 1] += plan.expert_offsets[e];
+  if (plan.rows() > plan.row_token.size)
+    detail::refuse_batch(r.tokens(), plan.rows(), plan.token_offsets.size - 1, plan.row_token.size);
 
   // The offsets double as cursors; afterwards each holds its successor's start and is shifted back.
   for (index_t t = 0; t < r.tokens(); ++t)

@@ -5,6 +5,7 @@
 /// @file
 /// Executor: runs a pool of experts over a routing, forward and backward. Usable with ids and gates from anywhere.
 
+#include <algorithm>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
@@ -80,16 +81,16 @@ class executor : public detail::placed_pool<ExpertT, BackendT> {
     backend_.dispatch(r, record.plan);
     record.tokens = r.tokens(), record.entries = r.entries();
     const auto& plan = record.plan;
+    const index_t rows = most_rows(r.entries(), plan);
     detail::require(
-        scratch.gate.size >= r.entries(), "executor",
+        scratch.gate.size >= rows, "executor",
         [&] {
-          return std::to_string(r.entries()) + " entries were given to scratch for " +
-                 std::to_string(scratch.gate.size);
+          return std::to_string(rows) + " entries were given to scratch for " + std::to_string(scratch.gate.size);
         },
         "take scratch for the largest batch", error_kind::memory);
     const matrix_view<C> out = record.outputs.empty() ? scratch.out : record.outputs;
     send_weights(weights, scratch.tables);
-    each_block<S>(plan, r.entries(), scratch, [&](const auto& ops, const auto& kind, const plan_block& at) {
+    each_block<S>(plan, rows, scratch, [&](const auto& ops, const auto& kind, const plan_block& at) {
       ops.each_row(at.rows, detail::gather_gate<C>{entries_of(r, plan, at), {scratch.gate.data + at.first, at.rows}});
       kind.forward(ops, detail::tensors_of_kind<const S>(kind, scratch.tables.weights, plan, at),
                    rows_of<C>(x, plan, at), detail::row_matrices<C>(kind.saved(), record.saved, at.first, at.rows),
@@ -124,8 +125,9 @@ class executor : public detail::placed_pool<ExpertT, BackendT> {
                  (dgate.data == nullptr ? " and is null" : "");
         },
         "give one per routing entry");
+    const index_t rows = most_rows(r.entries(), record.plan);
     detail::require(
-        scratch.dgate.size >= r.entries(), "executor",
+        scratch.dgate.size >= rows, "executor",
         [] { return std::string("the scratch was taken for inference, or for fewer entries"); },
         "take it for training and for the largest batch", error_kind::memory);
     const auto batch_ops = backend_.operations(scratch.conversion);
@@ -134,7 +136,7 @@ class executor : public detail::placed_pool<ExpertT, BackendT> {
     send_weights(weights, scratch.tables);
     send(scratch.tables.gradients, into.layout(), [&](index_t tensor) { return into[tensor].data; });
     send(scratch.tables.marks, into.layout(), [&](index_t tensor) { return into.marks().data + tensor; });
-    each_block<S>(plan, r.entries(), scratch, [&](const auto& ops, const auto& kind, const plan_block& at) {
+    each_block<S>(plan, rows, scratch, [&](const auto& ops, const auto& kind, const plan_block& at) {
       using kind_type = std::remove_cvref_t<decltype(kind)>;
       const auto dout = rows_of<C>(dy, plan, at);
       const auto din = scratch.out.row_block(at.first, at.rows);
@@ -208,6 +210,10 @@ class executor : public detail::placed_pool<ExpertT, BackendT> {
                                    scratch.rows.cols - temporary_columns_);
   }
 
+  /// Rows that `entries` assignments can become.
+  static index_t most_rows(index_t entries, const dispatch_plan& plan) {
+    return (std::min)(entries, plan.row_token.size);
+  }
   const std::int32_t* kinds_where_read(const detail::grouped_tables& tables) const {
     return detail::on_host<BackendT> ? kinds_.data() : tables.kind_of;
   }

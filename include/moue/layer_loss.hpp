@@ -27,6 +27,7 @@ struct layer_shape {
   index_t tokens = 0;      ///< rows of a pass
   index_t candidates = 0;  ///< of the layer
   index_t entries = 0;     ///< the most assignments
+  index_t rows = 0;        ///< the most assignments that run
   index_t width = 0;       ///< of the layer
   index_t experts = 0;     ///< physical experts of the model
 };
@@ -39,10 +40,13 @@ struct layer_frame {
   vector_view<const std::int32_t> candidates;  ///< [n] physical ids, in column order
   /// [tokens, features] what the score read; empty in an inference pass that was picked up between the halves of the layer.
   matrix_view<const C> features;
-  matrix_view<const C> logits;               ///< [tokens, n]; minus infinity where a candidate is closed
+  matrix_view<const C> logits;               ///< [tokens, n] transformed; minus infinity where a candidate is closed
+  matrix_view<const C> extra;                ///< [tokens, extra] columns of the score beside its logits
   matrix_view<const C> probabilities;        ///< [tokens, n] of the probability stage; zeros in padding
   matrix_view<const std::int32_t> selected;  ///< [tokens, max_selected] columns, best first, then −1
   matrix_view<const C> gates;                ///< [tokens, max_selected] of the selected columns
+  vector_view<const std::int64_t> demand;    ///< [n] valid tokens that selected a candidate; zeros if nobody counts
+  vector_view<const std::int64_t> load;      ///< [n] rows that ran on it, likewise
   routing<C> assigned;                       ///< the entries that ran
   dispatch_plan plan;                        ///< the rows that they became: whose output stands where
   /// [rows, width] of the experts, in the order of the plan; empty unless the loss says `sees_outputs`, and where somebody
@@ -58,6 +62,7 @@ struct routing_gradient {
   matrix_view<T> probabilities = {};  ///< [tokens, n] of the probabilities
   vector_view<T> gates = {};          ///< [entries] of the gates of the entries that ran
   matrix_view<T> outputs = {};        ///< [rows, width] of the experts' outputs, in the order of the plan
+  matrix_view<T> extra = {};          ///< [tokens, extra] of the columns beside the logits
 };
 
 namespace detail {
@@ -97,7 +102,7 @@ concept has_layer_gradient = requires(const L loss, const archetype_operations& 
 ///                         const auto& temporary) const;
 ///
 /// `layer_value` assigns `value[0]`, its weight included. `layer_gradient` adds `scale[0]` times its derivatives to
-/// `add.logits`, `add.probabilities`, `add.gates` and, if it sees them, `add.outputs`. Both work through `ops`, so that they
+/// `add.logits`, `add.extra`, `add.probabilities`, `add.gates` and, if it sees them, `add.outputs`. Both work through `ops`, so that they
 /// run where the backend does; `value` and `scale` lie there. Only rows that are `valid` take part.
 template <class L>
 concept LayerLoss = std::copyable<L> && detail::has_layer_value<L> && detail::has_layer_gradient<L>;

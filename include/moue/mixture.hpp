@@ -168,6 +168,8 @@ class mixture {
     return detail::join_arrays(detail::stage_saved(router_.features, features_shape(layer, 0)),
                                detail::stage_saved(router_.score, score_shape(layer, 0)));
   }
+  /// Columns that the score makes beside the logits of a layer.
+  index_t extra(index_t layer) const { return detail::stage_extra(router_.score, score_shape(layer, 0)); }
 
  private:
   /// −1 if a stage declares less than nothing.
@@ -179,9 +181,7 @@ class mixture {
   std::shared_ptr<const parameter_layout> describe() const {
     auto layout = std::make_shared<parameter_layout>();
     const auto router_specs = [&](index_t layer) {
-      return detail::join_arrays(detail::stage_parameters(router_.features, features_shape(layer, 0)),
-                                 detail::stage_parameters(router_.score, score_shape(layer, 0)),
-                                 detail::stage_parameters(router_.preference, score_shape(layer, 0)));
+      return detail::router_parameters(router_, features_shape(layer, 0), score_shape(layer, 0));
     };
     const index_t features = router_.features.width(width());
     const index_t state = state_of_layer(0);
@@ -200,7 +200,22 @@ class mixture {
                    std::to_string(state_of_layer(layer)) + " at layer " + std::to_string(layer);
           },
           "let state_width say the same for every layer, or give all layers as many candidates");
+    using stages_type = detail::router_stages<RouterT>;
     const auto selected = router_specs(0).size();
+    for (index_t layer = 0; layer < layers(); ++layer) {
+      const auto specs = router_specs(layer);
+      for (std::size_t i = 0; i < stages_type::row_gradients; ++i) {
+        const auto& spec = specs[stages_type::place_of_row_gradient(i)];
+        detail::require(
+            spec.rows == 1, "mixture",
+            [&] { return "parameter '" + std::string(spec.name) + "' has " + std::to_string(spec.rows) + " rows"; },
+            "give the parameters of transforms and gates one row: their gradients are made token by token");
+      }
+      detail::require(
+          extra(layer) >= 0 && extra(layer) <= detail::largest_width, "mixture",
+          [&] { return "its score declares " + std::to_string(extra(layer)) + " extra columns"; },
+          "declare 0 or more, up to 2^40");
+    }
     std::vector<index_t> places(static_cast<std::size_t>(layers()) * selected, -1);
     std::set<std::string> names;
     const auto add = [&](const std::string& prefix, const parameter_spec& spec, index_t layer) {

@@ -11,9 +11,7 @@
 
 #include "moue/mixture.hpp"
 #include "moue/pass/checks.hpp"
-#include "moue/pass/layer_losses.hpp"
-#include "moue/pass/route.hpp"
-#include "moue/pass/shown.hpp"
+#include "moue/pass/routed.hpp"
 #include "moue/pass/state.hpp"
 
 namespace moue::inline v0_1 {
@@ -30,10 +28,11 @@ namespace moue::inline v0_1 {
 /// over the same mixture and weights at once, each with a workspace of its own.
 ///
 /// Members of its bases: what it counts and its balancing loss, `counts`, `statistics`, `balance`, `arm`
-/// (moue/pass/balance.hpp), and what it shows of layers and depth state, `assignments`, `state_in` and their like
-/// (moue/pass/shown.hpp).
+/// (moue/pass/balance.hpp), what it shows of layers and depth state, `assignments`, `state_in` and their like
+/// (moue/pass/shown.hpp), and what it works out again when asked, `features`, `scores`, `probabilities`
+/// (moue/pass/routed.hpp).
 template <class MixtureT, Storage S>
-class pass : public detail::shown_pass<MixtureT, S> {
+class pass : public detail::routed_pass<MixtureT, S> {
   using backend_type = typename MixtureT::backend_type;
   static constexpr std::string_view where = "pass";
 
@@ -44,14 +43,14 @@ class pass : public detail::shown_pass<MixtureT, S> {
   /// Throws if `scratch` is smaller than `workspace_bytes` says or `weights` belong to another layout.
   pass(const MixtureT& model, const parameters<S>& weights, const pass_options& options, workspace& scratch)
       : base_type(model, options, scratch) {
-    rebind(weights);
+    this->rebind(weights);
     state_.begin(0, {}, {});
   }
   /// Picks up what was put down, see `mixture::resume`.
   pass(const MixtureT& model, const parameters<S>& weights, const pass_options& options, workspace& scratch,
        const pass_position& position, const side_inputs& inputs)
       : base_type(model, options, scratch) {
-    rebind(weights);
+    this->rebind(weights);
     checks().position(position, state_.memory.visits);
     checks().batch(position.tokens, inputs, detail::on_host<backend_type>);
     state_.at = position;
@@ -77,19 +76,6 @@ class pass : public detail::shown_pass<MixtureT, S> {
   index_t first_layer() const { return state_.memory.first; }
   /// Layers of the range.
   index_t layers() const { return state_.memory.end - state_.memory.first; }
-
-  /// Uses other weights of the same layout from now on, such as weights that were gathered again for backward. They
-  /// must outlive the pass.
-  void rebind(const parameters<S>& weights) {
-    detail::require(
-        detail::layout_of(weights, where)->same_shapes(*model().layout()), where,
-        [] { return std::string("the weights belong to another layout"); }, "create them from this mixture's layout()");
-    if constexpr (!detail::on_host<backend_type>)
-      detail::check_external(weights.owned() && weights.layout().elements() > 0, where, "the weights",
-                             "make_parameters");
-    weights_ = &weights;
-  }
-  void rebind(const parameters<S>&&) = delete;
 
   /// Where the pass stands. With a copy of the workspace's `bytes` it is all that `mixture::resume` needs.
   const pass_position& position() const { return state_.at; }
@@ -235,7 +221,7 @@ class pass : public detail::shown_pass<MixtureT, S> {
     checks().dgates(dgates.data, dgates.size, state_.assignments(layer).entries());
     checks().there(layer, state_.saved(layer).experts);
     check_also(layer, also);
-    const also_type more = with_losses(layer, {{}, {}, also.gates, also.outputs});
+    const also_type more = with_losses(layer, {{}, {}, also.gates, also.outputs, {}});
     run_back<S>(layer, dy, dx, dgates, into, more);
     if (more.gates.size > 0) state_.operations().each_row(dgates.size, detail::add_entry<C>{more.gates, dgates});
     state_.at.backward = state_.at.halfway = true;
@@ -253,7 +239,7 @@ class pass : public detail::shown_pass<MixtureT, S> {
     check_also(layer, also);
     const bool elsewhere = state_.at.elsewhere[state_.of_range(layer)] != 0;
     const vector_view<const C> none, gates = elsewhere ? also.gates : none;
-    also_type more = with_losses(layer, {also.logits, also.probabilities, gates, {}});
+    also_type more = with_losses(layer, {also.logits, also.probabilities, gates, {}, also.extra});
     if (!elsewhere) more.gates = none;  // they are in dgates
     const matrix_view<const C> dx_router = router_steps().backward(layer, *weights_, dgates, into, more);
     state_.operations().each_element(tokens(), model().width(), detail::convert_element<C, S>{dx_router, dx});
@@ -290,9 +276,10 @@ class pass : public detail::shown_pass<MixtureT, S> {
   }
 
  private:
-  using base_type = detail::shown_pass<MixtureT, S>;
-  using base_type::checks;
-  using base_type::state_;
+  using base_type = detail::routed_pass<MixtureT, S>;
+  using base_type::check_also, base_type::checks, base_type::layer_losses, base_type::routed, base_type::route_rows,
+      base_type::router_steps, base_type::routed_, base_type::sees_layers, base_type::shows, base_type::state_,
+      base_type::weights_, base_type::with_losses;
 
   /// y may lie where x does, unless that is to stay for backward.
   void check_output(const matrix_view<const S>& x, const matrix_view<S>& y) const {
@@ -303,13 +290,6 @@ class pass : public detail::shown_pass<MixtureT, S> {
         "give y memory of its own, or leave pass_options::external_inputs out");
   }
 
-  detail::router_steps<MixtureT, S> router_steps() { return {state_}; }
-  template <class Given = detail::router_selects>
-  void route_rows(index_t layer, const matrix_view<const S>& x, const Given& given = {}) {
-    routed_ = x;
-    router_steps().forward(layer, *weights_, state_.save_router(layer, x), given);
-    state_.at.halfway = true;
-  }
   bool adopt(index_t layer, const routing<C>& r) {
     detail::check_given(r, tokens(), state_.record(layer).experts.size);
     if constexpr (detail::on_host<backend_type>) detail::check_given_ids(r, model().experts());
@@ -343,32 +323,11 @@ class pass : public detail::shown_pass<MixtureT, S> {
     run();
   }
 
-  static constexpr bool sees_layers = detail::sees_layers<typename MixtureT::loss_type>;
-  static constexpr bool shows = detail::sees_outputs<typename MixtureT::loss_type>;
-
-  void check_also(index_t layer, const also_type& also) const {
-    checks().also(also, state_.candidates(layer), state_.assignments(layer).entries(),
-                  !std::is_same_v<typename MixtureT::loss_type, no_balancing>, shows);
-  }
-  /// What the router of a layer read, as far as it is known.
-  matrix_view<const S> routed(index_t layer) const { return state_.training() ? state_.saved(layer).router : routed_; }
-  auto layer_losses(index_t layer, const matrix_view<const S>& x, bool again) {
-    return detail::layer_losses<MixtureT, S>{state_, router_steps().seen(layer, *weights_, x, again)};
-  }
-  /// `also` and the gradients of layer losses, if these are armed.
-  also_type with_losses([[maybe_unused]] index_t layer, const also_type& also) {
-    if constexpr (sees_layers)
-      if (state_.at.armed) return layer_losses(layer, routed(layer), true).gradient(also);
-    return also;
-  }
   void finish_backward(index_t layer) {
     state_.at.backward = true;
     state_.at.halfway = false;
     state_.at.next = layer;
   }
-
-  const parameters<S>* weights_ = nullptr;
-  matrix_view<const S> routed_;  // the input of a layer that is to run; unknown once picked up
 };
 
 }  // namespace moue::inline v0_1

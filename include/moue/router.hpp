@@ -3,13 +3,14 @@
 #pragma once
 
 /// @file
-/// Router: features → score → preference → select → gate, and the probabilities that balancing reads. The contract of
-/// each stage and the type that joins them.
+/// Router: features → score → transform → preference → select → gate, and the probabilities that balancing reads. The
+/// contract of each stage and the type that joins them.
 
 #include <concepts>
 
 #include "moue/router/frame.hpp"
 #include "moue/router/members.hpp"
+#include "moue/router/row_members.hpp"
 
 namespace moue::inline v0_1 {
 
@@ -39,14 +40,29 @@ concept FeatureStage = std::copyable<T> && detail::has_features_width<T> && deta
 /// and adds to the gradients of what `advance` read. State starts at zero, never crosses tokens, and its gradient flows
 /// through every layer. `std::array<index_t, N> saved(router_shape) const` asks for N matrices `frame.saved[i]` [tokens,
 /// columns] that `forward` assigns and the others read.
+/// `index_t extra(router_shape) const` asks for columns beside the logits, `frame.extra` [tokens, extra], to which `forward`
+/// adds and `backward` reads `gradient.extra`: nothing selects them, and row stages and losses that ask are handed them.
 template <class T>
 concept ScoreStage =
     std::copyable<T> && detail::has_score_forward<T> && detail::has_score_backward<T> && detail::keeps_state_whole<T>;
 
+/// What becomes of a token's logits before anything else reads them, per row and device-callable: `void operator()(logits,
+/// transformed) const` assigns, `void backward(logits, transformed, dtransformed, dlogits) const` adds. A logit of minus
+/// infinity is closed and takes part in nothing; it stays closed whatever is assigned. The score itself and its state see
+/// logits as the score made them.
+///
+/// This and the stages below, if they work per row, may take a `const row_context&` (see visit.hpp) and then `lanes` (see
+/// lanes.hpp) at the end of each member: on backends where several threads share a row they all call a member with lanes,
+/// else one thread alone. A stage that says `static constexpr bool reads_extra = true` is handed the score's extra columns
+/// behind the logits, `extra`, and in backward `dextra` behind `dlogits`, to which it adds. Transforms, gates and
+/// selections may declare `parameters(router_shape)`, as preferences may; then the members take `p` before what they
+/// assign, or in backward before what `forward` assigned, and backward `dp` at the end: one vector for each parameter, which
+/// must have one row, to which it adds what this token contributes. A pass sums that over tokens in their order.
+template <class T>
+concept TransformStage = std::copyable<T> && detail::has_transform<T> && detail::has_transform_backward<T>;
+
 /// The score that selection reads, per row: `void operator()(logits, p, scores) const`, device-callable. Has no
-/// gradient. This and the stages below, if they work per row, may take a `const row_context&` (see visit.hpp) and then
-/// `lanes` (see lanes.hpp) at the end of each member: on backends where several threads share a row they all call a
-/// member with lanes, else one thread alone.
+/// gradient.
 template <class T>
 concept PreferenceStage = std::copyable<T> && detail::has_prefer<T>;
 
@@ -108,6 +124,19 @@ consteval bool check_features() {
   static_assert(detail::keeps_state_whole<T>,
                 "moue: a stage with depth state needs all of 'state_width', 'advance(ops, frame, p, temporary)' and "
                 "'advance_backward(ops, frame, gradient, p, temporary, dp)'");
+  return true;
+}
+/// Names the missing parts of a transform stage, one sentence each.
+template <class T>
+consteval bool check_transform() {
+  static_assert(detail::transform_takes_double<T>,
+                "moue: the members of a transform stage are needed for every arithmetic type C; tried with double, one "
+                "is there for float alone");
+  static_assert(detail::has_transform<T>,
+                "moue: a transform stage needs the member 'void operator()(logits, transformed) const'");
+  static_assert(detail::has_transform_backward<T>,
+                "moue: a transform stage needs the member 'void backward(logits, "
+                "transformed, dtransformed, dlogits) const'");
   return true;
 }
 /// Names the missing part of a preference stage.

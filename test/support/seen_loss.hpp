@@ -34,6 +34,7 @@ struct value {
       if (!f.batch.valid[t]) continue;
       for (index_t j = 0; j < f.logits.cols; ++j)
         of_token(0, t) += C(0.1) * f.logits(t, j) * f.logits(t, j) + f.probabilities(t, j) * f.probabilities(t, j);
+      for (index_t j = 0; j < f.extra.cols; ++j) of_token(0, t) += C(0.2) * f.extra(t, j) * f.extra(t, j);
       for (index_t i = f.assigned.offsets[t]; i < f.assigned.offsets[t + 1]; ++i)
         if (f.assigned.expert[i] >= 0) of_token(0, t) += C(0.3) * f.assigned.gate[i] * f.assigned.gate[i];
       for (index_t i = f.plan.token_offsets[t]; i < f.plan.token_offsets[t + 1] && !f.outputs.empty(); ++i)
@@ -61,6 +62,7 @@ struct gradient {
         add.logits(t, j) += factor * C(0.2) * f.logits(t, j);
         add.probabilities(t, j) += factor * C(2) * f.probabilities(t, j);
       }
+      for (index_t j = 0; j < f.extra.cols; ++j) add.extra(t, j) += factor * C(0.4) * f.extra(t, j);
       for (index_t i = f.assigned.offsets[t]; i < f.assigned.offsets[t + 1]; ++i)
         if (f.assigned.expert[i] >= 0) add.gates[i] += factor * C(0.6) * f.assigned.gate[i];
       for (index_t i = f.plan.token_offsets[t]; i < f.plan.token_offsets[t + 1] && !f.outputs.empty(); ++i)
@@ -72,8 +74,8 @@ struct gradient {
 
 }  // namespace seen
 
-/// The mean over valid tokens of (l + 1) (sum of z² / 10 + p² + 3 g² / 10 + 7 y² / 10), over candidates, entries that ran
-/// and outputs.
+/// The mean over valid tokens of (l + 1) (sum of z² / 10 + p² + e² / 5 + 3 g² / 10 + 7 y² / 10), over candidates, columns
+/// beside them, entries that ran and outputs.
 template <bool Outputs>
 struct basic_seen_loss {
   double weight = 1;

@@ -10,6 +10,7 @@
 #include <memory>
 #include <vector>
 
+#include "leaning_stages.hpp"
 #include "moue/policies.hpp"
 #include "restless_score.hpp"
 #include "seen_loss.hpp"
@@ -17,15 +18,17 @@
 
 namespace test {
 
-/// Depth state, noise, always-on experts, tied routers with a buffer, and a layer-wise and a universal balance, beside a
+/// Depth state, noise, columns beside the logits, transformed logits, gates with parameters, always-on experts, tied routers with a buffer, and a layer-wise and a universal balance, beside a
 /// loss that looks at whole layers and the outputs of their experts.
 template <bool Outputs = true, class BackendT>
 auto whole_mixture(const BackendT& backend) {
   const moue::staggered_rotation ring{.depth = 2, .pool = 5, .window = 3, .stride = 2, .local = 1};
   return moue::mixture{moue::swiglu{.width = 6, .hidden = 5}, moue::always_on{moue::revisit{ring, 2, true}, 1, 1},
                        moue::router{moue::score_sum{moue::keyed_score{}, moue::trajectory{.rank = 3}, restless_score{}},
-                                    moue::top_k{2}, moue::softmax_of_selected{}}
-                           .with(moue::biased_sigmoid{}),
+                                    moue::top_k{2}, leaning_gate{}}
+                           .with(moue::biased_sigmoid{})
+                           .with(stretched{})
+                           .with(leaning_probability{}),
                        moue::sum_of_losses{moue::switch_loss{0.3}, moue::z_loss{0.2}, moue::universal_balance{0.4, 0.7},
                                            basic_seen_loss<Outputs>{0.05}},
                        backend};

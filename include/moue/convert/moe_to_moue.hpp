@@ -53,10 +53,10 @@ template <class MixtureT, class ScoreT>
 auto rewired(const MixtureT& source, const plan& given, ScoreT score) {
   require_plan(given, source.connections());
   const auto& old = source.router();
-  return mixture{
-      expert_of(source), given.topology,
-      router{std::move(score), old.select, old.gate, old.features, old.preference, old.probability, old.on_non_finite},
-      source.loss(), source.backend()};
+  return mixture{expert_of(source), given.topology,
+                 router{std::move(score), old.select, old.gate, old.features, old.preference, old.probability,
+                        old.transform, old.on_non_finite},
+                 source.loss(), source.backend()};
 }
 
 }  // namespace detail
@@ -107,6 +107,8 @@ std::vector<compute_t<S>> score_rows(const MixtureT& model, const parameters<S>&
   frame.batch.valid = {valid.data(), tokens};
   frame.features = {features.data(), tokens, width};
   frame.logits = {logits.data(), tokens, n};
+  std::vector<C> extra(static_cast<std::size_t>(tokens * model.extra(layer)));
+  frame.extra = {extra.data(), tokens, model.extra(layer)};
   frame.next_state = {none.data(), tokens, state};  // stays as it is: only `advance` assigns it
   frame.state = frame.next_state;
   stages_type(model.router()).make_logits(reference_operations{}, frame, p, temporary);

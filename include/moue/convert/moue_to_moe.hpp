@@ -75,9 +75,7 @@ std::vector<bool> rows_by_expert(const MixtureT& model) {
     auto features = model.features_shape(0, 0), score = model.score_shape(0, 0);
     features.experts += more;
     score.experts += more;
-    return moue::detail::join_arrays(moue::detail::stage_parameters(model.router().features, features),
-                                     moue::detail::stage_parameters(model.router().score, score),
-                                     moue::detail::stage_parameters(model.router().preference, score));
+    return moue::detail::router_parameters(model.router(), features, score);
   };
   const auto before = specs(0), after = specs(1);
   std::vector<bool> result;

@@ -28,8 +28,8 @@ void check_routing(const routing<C>& r, const expert_record<C>& record) {
   const index_t tokens = r.tokens(), entries = r.entries();
   const bool whole = entries == 0 || (r.expert.data != nullptr && r.gate.data != nullptr && r.offsets.size > 1);
   if (r.gate.size != entries || !whole) refuse_routing(entries, r.gate.size, whole);
-  if (entries > record.plan.row_token.size || tokens >= record.plan.token_offsets.size)
-    refuse_batch(tokens, entries, record.plan.token_offsets.size - 1, record.plan.row_token.size);
+  if (entries > record.room || tokens >= record.plan.token_offsets.size)
+    refuse_batch(tokens, entries, record.plan.token_offsets.size - 1, record.room);
 }
 
 [[noreturn]] inline void refuse_unlike(index_t tokens, index_t entries, index_t ran_tokens, index_t ran_entries) {

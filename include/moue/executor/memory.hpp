@@ -18,17 +18,18 @@ struct expert_record {
   dispatch_plan plan;      ///< rows by expert
   index_t tokens = -1;     ///< of the routing that forward ran; −1 before
   index_t entries = -1;    ///< of the same routing
-  matrix_view<C> saved;    ///< [entries, columns] the matrices of a row side by side
-  matrix_view<C> outputs;  ///< [entries, width], or empty if no expert needs them
+  index_t room = 0;        ///< for entries; the plan says for how many rows
+  matrix_view<C> saved;    ///< [rows, columns] the matrices of a row side by side
+  matrix_view<C> outputs;  ///< [rows, width], or empty if no expert needs them
 };
 
 /// Scratch of a run. Nothing in it matters between runs but what `tables` remembers of itself, which is why it moves and
 /// is not copied. Views of caller memory.
 template <class C>
 struct expert_scratch {
-  matrix_view<C> out;         ///< [entries, width] outputs, or input gradients
-  vector_view<C> gate;        ///< [entries]
-  vector_view<C> dgate;       ///< [entries]
+  matrix_view<C> out;         ///< [rows, width] outputs, or input gradients
+  vector_view<C> gate;        ///< [rows]
+  vector_view<C> dgate;       ///< [rows]
   matrix_view<C> rows;        ///< [rows of the blocks that run at once, columns]: matrices side by side, from the left
   index_t gathered = 0;       ///< columns of `rows` that products gather in; after them, what the experts asked for
   matrix_view<C> conversion;  ///< [workers, elements of the largest weight], no columns if nothing is converted

@@ -100,35 +100,39 @@ class placed_pool {
     return detail::carve(block, [&](arena& memory) { return take_memory<S>(memory, tokens, entries); });
   }
 
-  /// Memory that one forward run fills for its backward run. `show` says whether the experts' outputs stay in any case.
+  /// Memory that one forward run fills for its backward run, of up to `entries` assignments. `show` says whether the
+  /// experts' outputs stay in any case, and `most_rows` how many assignments name an expert at most, if not all.
   template <class C>
-  expert_record<C> take_record(arena& memory, index_t tokens, index_t entries, bool show = false) const {
+  expert_record<C> take_record(arena& memory, index_t tokens, index_t entries, bool show = false,
+                               index_t most_rows = -1) const {
     expert_record<C> record;
+    const index_t rows = most_rows < 0 ? entries : most_rows;
     const index_t scratch = backend_.template needs<C>(entries, experts(), largest_).dispatch;
-    record.plan = dispatch_plan::take(memory, tokens, entries, experts(), scratch);
-    record.saved = memory.take<C>(entries, saved_columns_, "saved activations");
-    record.outputs = memory.take<C>(needs_outputs || show ? entries : 0, width(), "expert outputs");
+    record.room = entries;
+    record.plan = dispatch_plan::take(memory, tokens, rows, experts(), scratch);
+    record.saved = memory.take<C>(rows, saved_columns_, "saved activations");
+    record.outputs = memory.take<C>(needs_outputs || show ? rows : 0, width(), "expert outputs");
     return record;
   }
-  /// Scratch for runs of up to `entries` assignments; `training` says whether `backward` is to run, which needs more, and
+  /// Scratch for runs of up to `rows` assignments that name an expert; `training` says whether `backward` is to run, which needs more, and
   /// `show` whether it is to be given gradients of outputs.
   template <Storage S>
-  expert_scratch<compute_t<S>> take_scratch(arena& memory, index_t entries, bool training, bool show = false) const {
+  expert_scratch<compute_t<S>> take_scratch(arena& memory, index_t rows, bool training, bool show = false) const {
     using C = compute_t<S>;
-    const block_needs needs = backend_.template needs<S>(entries, experts(), largest_);
-    const index_t row = padded(width());
+    const block_needs needs = backend_.template needs<S>(rows, experts(), largest_);
+    const index_t padded_row = padded(width());
     const auto table = [&](pointer_table& pointers, std::string_view purpose) {
       const auto size = static_cast<std::size_t>(most_tensors_ * experts());
       if (!memory.counting()) pointers.sent.reserve(size);
       if constexpr (!on_host<BackendT>) pointers.there = memory.take<void*>(most_tensors_, experts(), purpose).data;
     };
     expert_scratch<C> scratch;
-    scratch.out = memory.take<C>(entries, width(), "expert outputs");
-    scratch.gate = memory.take<C>(entries, "row gates");
-    scratch.dgate = memory.take<C>(training ? entries : 0, "row gate gradients");
-    scratch.gathered = !needs.gathers ? 0 : training ? 2 * row : row;
+    scratch.out = memory.take<C>(rows, width(), "expert outputs");
+    scratch.gate = memory.take<C>(rows, "row gates");
+    scratch.dgate = memory.take<C>(training ? rows : 0, "row gate gradients");
+    scratch.gathered = !needs.gathers ? 0 : training ? 2 * padded_row : padded_row;
     scratch.rows = memory.take<C>(
-        needs.rows, scratch.gathered + (training && (needs_outputs || show) ? row : 0) + temporary_columns_,
+        needs.rows, scratch.gathered + (training && (needs_outputs || show) ? padded_row : 0) + temporary_columns_,
         "expert temporaries");
     scratch.conversion = memory.take<C>(backend_.workers(), needs.converted, "widened weights");
     if constexpr (!on_host<BackendT>)

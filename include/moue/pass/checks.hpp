@@ -154,19 +154,20 @@ struct pass_checks {
   }
   /// Gradients that reach a layer beside that of its output.
   template <class C>
-  void also(const routing_gradient<const C>& given, index_t candidates, index_t entries, bool balances,
-            bool shows) const {
-    const auto matrix = [&](std::string_view name, const matrix_view<const C>& m, index_t rows, index_t cols) {
+  void also(const routing_gradient<const C>& given, index_t candidates, index_t extra, index_t entries, index_t rows,
+            bool balances, bool shows) const {
+    const auto matrix = [&](std::string_view name, const matrix_view<const C>& m, index_t as_many, index_t cols) {
       if (m.data == nullptr && m.rows == 0) return;
-      if (m.rows != rows || m.cols != cols || (m.data == nullptr && !m.empty()))
+      if (m.rows != as_many || m.cols != cols || (m.data == nullptr && !m.empty()))
         throw error(where,
                     "gradients of " + std::string(name) + " have shape " + shape_text(m.rows, m.cols) +
                         (m.data == nullptr ? ", and are null" : ""),
-                    "give " + shape_text(rows, cols) + ", or none");
+                    "give " + shape_text(as_many, cols) + ", or none");
     };
     matrix("logits", given.logits, at.tokens, candidates);
     matrix("probabilities", given.probabilities, at.tokens, candidates);
-    matrix("outputs", given.outputs, entries, width);
+    matrix("extra columns", given.extra, at.tokens, extra);
+    matrix("outputs", given.outputs, rows, width);
     if (given.gates.size > 0) matrix("gates", {given.gates.data, 1, given.gates.size}, 1, entries);
     require(
         balances || given.probabilities.empty(), where,

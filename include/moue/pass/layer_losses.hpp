@@ -5,6 +5,7 @@
 /// @file
 /// Layer losses in a pass: their values once a layer has run, and their gradients on its way back.
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <type_traits>
@@ -62,7 +63,8 @@ struct layer_losses {
     const routing_gradient<C> sum{state.shaped(memory.also.logits, n),
                                   state.shaped(memory.also.probabilities, n),
                                   {memory.also.gates.data, frame.assigned.entries()},
-                                  frame.outputs.empty() ? matrix_view<C>{} : memory.also.outputs};
+                                  frame.outputs.empty() ? matrix_view<C>{} : memory.also.outputs,
+                                  state.shaped(memory.also.extra, frame.extra.cols)};
     const auto begin = [&](const matrix_view<C>& m, const matrix_view<const C>& from) {
       ops.each_element(m.rows, m.cols, begin_with<C>{from, m});
     };
@@ -70,19 +72,22 @@ struct layer_losses {
     begin(sum.probabilities, given.probabilities);
     begin({sum.gates.data, 1, sum.gates.size}, {given.gates.data, 1, given.gates.size});
     begin(sum.outputs, given.outputs);
+    begin(sum.extra, given.extra);
     ops.each_row(parts,
                  scale_layer_loss<C>{memory.token_scale.row(frame.at.layer), memory.valid_tokens, memory.layer_loss});
     each_layer_part([&](const auto& part, index_t position, const auto& temporary) {
       part.layer_gradient(ops, frame, vector_view<const C>{memory.layer_loss.data + position, 1}, sum, temporary);
     });
-    return {sum.logits, sum.probabilities, sum.gates, sum.outputs};
+    return {sum.logits, sum.probabilities, sum.gates, sum.outputs, sum.extra};
   }
 
  private:
   template <class F>
   void each_layer_part(const F& f) const {
-    const layer_shape shape{state.at.tokens, frame.candidates.size, frame.assigned.entries(), state.model->width(),
-                            state.model->experts()};
+    const index_t entries = frame.assigned.entries();
+    const layer_shape shape{
+        state.at.tokens,      frame.candidates.size, entries, (std::min)(entries, frame.plan.row_token.size),
+        state.model->width(), state.model->experts()};
     each_part(state.model->loss(), [&](const auto& part, index_t position) {
       using part_type = std::remove_cvref_t<decltype(part)>;
       if constexpr (LayerLoss<part_type>) {

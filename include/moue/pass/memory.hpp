@@ -27,7 +27,9 @@ template <class S, class C>
 struct visit_record {
   matrix_view<S> x;                    ///< [tokens, width] the experts' input
   matrix_view<S> router_x;             ///< [tokens, width] the router's, if given apart
-  matrix_view<C> logits;               ///< [tokens, candidates]
+  matrix_view<C> logits;               ///< [tokens, candidates] as all but the score see them
+  matrix_view<C> raw_logits;           ///< [tokens, candidates] as the score made them, if there is a transform
+  matrix_view<C> extra;                ///< [tokens, columns] of the score beside its logits
   matrix_view<std::int32_t> selected;  ///< [tokens, max_selected] columns, best first, then −1
   matrix_view<C> gates;                ///< [tokens, max_selected] of the selected columns
   // Assignments: those of the router, [tokens, most + always], until others have run.
@@ -46,6 +48,8 @@ struct pass_memory {
   static constexpr bool own_features = router_stages<router_type>::own_features;
   static constexpr bool converts = !std::is_same_v<S, C>;
   static constexpr bool may_close = router_stages<router_type>::may_close;
+  static constexpr bool transforms = router_stages<router_type>::transforms;
+  static constexpr bool bounds_entries = has_most_entries<decltype(router_type::select)>;
   static constexpr index_t count_block = 256;  ///< rows whose valid tokens are counted together
   using loss_type = typename MixtureT::loss_type;
   static constexpr bool balances = !std::is_same_v<loss_type, no_balancing>;
@@ -75,7 +79,13 @@ struct pass_memory {
   matrix_view<C> dx;  ///< [tokens, width] from the experts
   matrix_view<C> dinput;
   matrix_view<C> dfeatures;
-  matrix_view<C> dlogits;
+  matrix_view<C> dlogits;       ///< [tokens, candidates] of those that the score made
+  matrix_view<C> dtransformed;  ///< [tokens, candidates] of those that all others see, if there is a transform
+  matrix_view<C> dextra;        ///< [tokens, columns] beside them
+  /// [tokens, columns] of the parameters of transform and gate, token by token
+  std::array<vector_view<C>, router_stages<router_type>::row_gradients> dparameters;
+  vector_view<index_t>
+      overflow;  ///< [max_selected + 2] how many entries of each rank there are, where they are bounded
   matrix_view<C> dense_dgates;
   matrix_view<C> dgates;                  ///< [tokens, max_selected] of the selected columns
   vector_view<C> dentries;                ///< [entries] of the gates of what ran
@@ -142,7 +152,24 @@ struct pass_memory {
     const auto entries_of = [&](index_t taken, index_t always) {
       return (std::max)(options.entries, checked_product(tokens, taken + always, "entries"));
     };
+    const auto rows_of = [&](index_t n, index_t taken, index_t always) {
+      index_t limit = entries_of(taken, always);
+      if constexpr (bounds_entries) {
+        const index_t selected = model.router().select.most_entries(tokens, n);
+        require(
+            selected >= 0, "pass",
+            [&] {
+              return "most_entries allows " + std::to_string(selected) + " entries of " + std::to_string(tokens) +
+                     " tokens";
+            },
+            "let it return 0 or more");
+        const index_t bound = (std::min)(selected, tokens * taken) + tokens * always;
+        limit = (std::min)(limit, (std::max)(options.entries, bound));
+      }
+      return limit;
+    };
     const index_t entries = entries_of(at_most(candidates), connections.max_always());
+    const index_t rows = rows_of(candidates, at_most(candidates), connections.max_always());
     const index_t state = model.state_width();
     const index_t backward_tokens = training ? tokens : 0;
     const index_t saved_tokens = options.external_inputs ? 0 : backward_tokens;
@@ -157,6 +184,8 @@ struct pass_memory {
       visit.x = memory.take<S>(saved_tokens, model.width(), "layer inputs");
       visit.router_x = memory.take<S>(options.router_input ? saved_tokens : 0, model.width(), "router inputs");
       visit.logits = memory.take<C>(tokens, n, "logits");
+      visit.raw_logits = memory.take<C>(transforms ? tokens : 0, n, "logits before their transform");
+      visit.extra = memory.take<C>(tokens, extra_columns(model, layer, training), "columns beside the logits");
       visit.selected = memory.take<std::int32_t>(tokens, taken, "selected columns");
       visit.gates = memory.take<C>(tokens, taken, "gates");
       visit.offsets = memory.take<index_t>(tokens + 1, "routing offsets");
@@ -164,7 +193,7 @@ struct pass_memory {
       visit.entry_gates = memory.take<C>(of_layer, "gates of entries");
       visit.columns = memory.take<std::int32_t>(of_layer, "columns of entries");
       visit.stage_saved = memory.take<C>(tokens, saved_columns(model, layer, training), "saved by router stages");
-      visit.run = run.template take_record<C>(memory, tokens, of_layer, shows);
+      visit.run = run.template take_record<C>(memory, tokens, of_layer, shows, rows_of(n, taken, always));
       visits.push_back(std::move(visit));
     }
     for (index_t i = 0; i < (state == 0 ? 0 : training ? end - first + 1 : 2); ++i)
@@ -198,6 +227,13 @@ struct pass_memory {
     dinput = memory.take<C>(backward_tokens, width, "router input gradients");
     dfeatures = memory.take<C>(own_features ? backward_tokens : 0, features_width, "feature gradients");
     dlogits = memory.take<C>(backward_tokens, candidates, "logit gradients");
+    dtransformed = memory.take<C>(transforms ? backward_tokens : 0, candidates, "gradients of transformed logits");
+    const index_t extra = extra_columns(model, 0, false);
+    dextra = memory.take<C>(backward_tokens, extra, "gradients of columns beside the logits");
+    for (std::size_t i = 0; i < dparameters.size(); ++i)
+      dparameters[i] = memory.take<C>(checked_product(backward_tokens, most_columns(model, i), "parameter gradients"),
+                                      "parameter gradients of tokens");
+    overflow = memory.take<index_t>(bounds_entries ? (std::max)(most, index_t{1}) + 2 : 0, "entries of each rank");
     dense_dgates = memory.take<C>(state > 0 ? backward_tokens : 0, candidates, "dense gate gradients");
     dgates = memory.take<C>(backward_tokens, most, "gate gradients");
     dentries = memory.take<C>(training ? entries : 0, "gradients of entries");
@@ -208,13 +244,14 @@ struct pass_memory {
     token_losses = memory.take<C>(TokenLoss<loss_type> ? tokens : 0, parts, "token losses");
     if constexpr (by_layer) {
       layer_loss = memory.take<C>(parts, "layer losses");
-      layer_temporaries =
-          memory.take<C>(most_layer_temporaries(model, {tokens, candidates, entries, width, connections.experts()}),
-                         "temporaries of layer losses");
+      layer_temporaries = memory.take<C>(
+          most_layer_temporaries(model, {tokens, candidates, entries, rows, width, connections.experts()}),
+          "temporaries of layer losses");
       also.logits = memory.take<C>(backward_tokens, candidates, "logit gradients of layer losses");
       also.probabilities = memory.take<C>(backward_tokens, candidates, "probability gradients of layer losses");
       also.gates = memory.take<C>(training ? entries : 0, "gate gradients of layer losses");
-      also.outputs = memory.take<C>(training && shows ? entries : 0, width, "output gradients of layer losses");
+      also.outputs = memory.take<C>(training && shows ? rows : 0, width, "output gradients of layer losses");
+      also.extra = memory.take<C>(backward_tokens, extra, "extra gradients of layer losses");
     }
 
     const index_t columns = connections.candidate_offset(layers);
@@ -236,7 +273,7 @@ struct pass_memory {
     layout = memory.layout() ^ static_cast<std::uint64_t>(first);
 
     // Nothing in scratch outlives a call, and its size depends on the number of threads: it lies behind the rest.
-    experts = run.template take_scratch<S>(memory, entries, training, shows);
+    experts = run.template take_scratch<S>(memory, rows, training, shows);
     index_t largest = 0;
     for (const auto& info : *model.layout())
       if (info.expert < 0) largest = (std::max)(largest, info.size());
@@ -272,6 +309,21 @@ struct pass_memory {
     return most;
   }
 
+  /// Columns that the score makes beside the logits of a layer; in inference the most of any.
+  static index_t extra_columns(const MixtureT& model, index_t layer, bool training) {
+    index_t most = 0;
+    for (index_t other = training ? layer : 0; other < (training ? layer + 1 : model.layers()); ++other)
+      most = (std::max)(most, model.extra(other));
+    return most;
+  }
+  /// The most columns that parameter `i` of transform and gate has at any layer.
+  static index_t most_columns(const MixtureT& model, std::size_t i) {
+    const auto place = static_cast<index_t>(router_stages<router_type>::place_of_row_gradient(i));
+    index_t most = 0;
+    for (index_t layer = 0; layer < model.layers(); ++layer)
+      most = (std::max)(most, (*model.layout())[model.layout()->router(layer, place)].cols);
+    return most;
+  }
   /// Elements that the router's trained tensors take at the layer that has most of them.
   static index_t weights_of_layer(const MixtureT& model) {
     const auto& layout = *model.layout();

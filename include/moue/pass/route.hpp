@@ -5,10 +5,14 @@
 /// @file
 /// The router's half of a layer, forward and backward, over the state of a pass.
 
+#include <algorithm>
+#include <array>
+#include <cstddef>
 #include <type_traits>
 
 #include "moue/gradients.hpp"
 #include "moue/pass/memory.hpp"
+#include "moue/pass/overflow.hpp"
 #include "moue/pass/route_rows.hpp"
 #include "moue/pass/rows.hpp"
 #include "moue/pass/state.hpp"
@@ -43,28 +47,40 @@ struct router_steps {
     frame.saved = saved;
     make_features(frame, weights, scratch);
     stages.make_logits(ops, frame, weights, scratch);
+    const auto of_rows = stages.row_part(weights);
+    using parameters_type = std::remove_const_t<decltype(of_rows)>;
+    const auto logits = state.logits(layer);
+    const matrix_view<const C> beside = frame.extra;
+    if constexpr (stages_type::makes_extra)
+      if (state.masks()) ops.each_row(tokens, close_broken_rows<C>{frame.extra, {state.memory.usable.data, tokens}});
+    if constexpr (stages_type::transforms)
+      ops.each_row(tokens, transform_row<C, router_type, parameters_type>{
+                               state.model->router(), of_rows, {frame.at, looked_at()}, frame.logits, beside, logits});
 
-    const auto preference = stages.preference_part(weights);
     const vector_view<const std::int32_t> always_ids{
         state.memory.always_of_all.data + state.model->connections().always_offset(layer), state.always(layer)};
     auto& visit = state.record(layer);
     const index_t width = state.max_selected(layer) + state.always(layer);
     const auto scores = state.shaped(state.memory.scores, state.candidates(layer));
-    using parameters_type = std::remove_const_t<decltype(preference)>;
     const prefer_row<C, router_type, parameters_type> prefer{
-        state.model->router(), preference, {frame.at, looked_at()}, frame.logits, scores};
+        state.model->router(), of_rows, {frame.at, looked_at()}, logits, beside, scores};
     const auto& select = state.model->router().select;
     const select_frame<C> seen{frame.at, looked_at(), frame.candidates, matrix_view<const C>(scores)};
     constexpr bool by_row = has_select<std::remove_cvref_t<decltype(select)>>;
     const auto reject = [&] {
       if constexpr (on_host<typename MixtureT::backend_type>)
         if (state.model->router().on_non_finite == non_finite::reject)
-          ops.each_row(tokens, reject_broken_row<C>{frame.logits, scores, state.valid(), layer});
+          ops.each_row(tokens, reject_broken_row<C>{logits, scores, beside, state.valid(), layer});
     };
     if constexpr (!by_row) {
       ops.each_row(tokens, prefer);
       reject();
-      if constexpr (selects) select.table(ops, seen, state.selected(layer), stages.select_scratch(scratch));
+      if constexpr (selects) {
+        if constexpr (stage_parameter_count < std::remove_cvref_t < decltype(select) >>> 0)
+          select.table(ops, seen, of_rows.select, state.selected(layer), stages.select_scratch(scratch));
+        else
+          select.table(ops, seen, state.selected(layer), stages.select_scratch(scratch));
+      }
     }
     if constexpr (!selects) given(ops, frame.candidates, state.usable(), state.selected(layer));
     const auto run = [&](const auto& row) {
@@ -79,11 +95,20 @@ struct router_steps {
         visit.offsets, state.rectangle(visit.experts, width), state.rectangle(visit.entry_gates, width),
         state.rectangle(visit.columns, width)});
     if constexpr (by_row) reject();
-    if constexpr (stages_type::drops)
+    if constexpr (has_drop<std::remove_cvref_t<decltype(select)>>)
       select.drop(ops, seen, matrix_view<const std::int32_t>(state.selected(layer)),
                   matrix_view<const C>(state.gates(layer)),
                   state.rectangle(visit.experts, width).column_block(0, state.max_selected(layer)),
                   stages.select_scratch(scratch));
+    if constexpr (pass_memory<MixtureT, S>::bounds_entries) {
+      const index_t room = visit.run.plan.row_token.size - tokens * state.always(layer);
+      drop_overflow(ops,
+                    ranked_entries{{visit.offsets.data, tokens + 1},
+                                   {visit.experts.data, tokens * width},
+                                   state.memory.overflow,
+                                   state.max_selected(layer)},
+                    (std::min)(room, select.most_entries(tokens, state.candidates(layer))));
+    }
     state.at.entries[state.place(layer)] = tokens * width;
     if (state.model->state_width() > 0) {
       frame.gates = spread(layer);
@@ -105,22 +130,57 @@ struct router_steps {
     if (again) {
       make_features(frame, weights, scratch);
       state.operations().each_row(
-          state.at.tokens, probability_row<C, router_type>{
-                               state.model->router(), {frame.at, state.batch}, state.logits(layer), probabilities});
+          state.at.tokens,
+          probability_row<C, router_type>{
+              state.model->router(), {frame.at, state.batch}, state.logits(layer), frame.extra, probabilities});
     }
     const auto& visit = state.record(layer);
+    const auto& counts = state.memory.counts;
+    const index_t first = state.model->connections().candidate_offset(layer);
     const bool elsewhere = state.at.elsewhere[state.of_range(layer)] != 0;
     return {frame.at,
             state.batch,
             frame.candidates,
             frame.features,
-            frame.logits,
+            state.logits(layer),
+            frame.extra,
             probabilities,
             state.selected(layer),
             state.gates(layer),
+            {counts.demand.data + first, n},
+            {counts.load.data + first, n},
             state.assignments(layer),
             visit.run.plan,
             elsewhere ? matrix_view<const C>{} : state.outputs(layer)};
+  }
+
+  /// The features of a layer that was routed, from the router's input `x`.
+  matrix_view<const C> features(index_t layer, const parameters<S>& values, const matrix_view<const S>& x) {
+    const auto weights = state.template router_weights<matrix_view<const S>>(values, layer);
+    const auto saved = state.stage_saved(layer);
+    if (state.masks()) state.find_usable(layer, x);
+    auto frame = make_frame(layer, x);
+    frame.saved = saved;
+    make_features(frame, weights, state.temporaries(layer));
+    return frame.features;
+  }
+  /// The scores that selection reads, from the logits that are there.
+  void scores(index_t layer, const parameters<S>& values, const matrix_view<C>& into) {
+    const auto weights = stages_type::row_part(state.template router_weights<matrix_view<const S>>(values, layer));
+    state.operations().each_row(state.at.tokens, prefer_row<C, router_type, std::remove_const_t<decltype(weights)>>{
+                                                     state.model->router(),
+                                                     weights,
+                                                     {state.visit_of(layer), state.batch},
+                                                     state.logits(layer),
+                                                     state.extra(layer),
+                                                     into});
+  }
+  void probabilities(index_t layer, const matrix_view<C>& into) {
+    state.operations().each_row(state.at.tokens, probability_row<C, router_type>{state.model->router(),
+                                                                                 {state.visit_of(layer), state.batch},
+                                                                                 state.logits(layer),
+                                                                                 state.extra(layer),
+                                                                                 into});
   }
 
   /// From the gradients of the gates of what ran to those of the router's weights and input; returns the latter. `also` is
@@ -147,6 +207,7 @@ struct router_steps {
     gradient.input = state.rows(state.memory.dinput);
     gradient.features = stages_type::own_features ? state.rows(state.memory.dfeatures) : gradient.input;
     gradient.logits = state.shaped(state.memory.dlogits, n);
+    gradient.extra = state.shaped(state.memory.dextra, frame.extra.cols);
     const bool keeps_state = state.model->state_width() > 0;
     gradient.gates = state.shaped(state.memory.dense_dgates, keeps_state ? n : 0);
     gradient.state = state.depth_gradient(layer);
@@ -157,6 +218,7 @@ struct router_steps {
       state.clear(gradient.state);
       state.clear(gradient.gates);
       state.clear(gradient.logits);
+      state.clear(gradient.extra);
       frame.gates = spread(layer);
       stages.advance_backward(ops, frame, gradient, weights, scratch, dweights);
     }
@@ -167,23 +229,49 @@ struct router_steps {
             : vector_view<const C>{};
     const auto scale = state.at.armed ? state.memory.token_scale.row(layer) : vector_view<C>{};
     const auto ran = state.assignments(layer);
-    ops.each_row(tokens, route_backward_row<C, router_type, loss_type>{
-                             state.model->router(),
-                             state.model->loss(),
-                             {frame.at, state.batch},
-                             state.logits(layer),
-                             state.selected(layer),
-                             state.gates(layer),
-                             ran.offsets,
-                             ran.column,
-                             dentries,
-                             also,
-                             state.shaped(state.memory.dgates, state.max_selected(layer)),
-                             gradient.gates,
-                             dprobability,
-                             scale,
-                             state.shaped(state.memory.probabilities, n),
-                             state.shaped(state.memory.dlogits, n)});
+    const auto of_rows = stages.row_part(weights);
+    using parameters_type = std::remove_const_t<decltype(of_rows)>;
+    const auto dparameters = row_gradients(layer);
+    constexpr std::size_t of_gate = stage_parameter_count<decltype(router_type::gate)>;
+    const matrix_view<const C> beside = frame.extra;
+    ops.each_row(tokens,
+                 route_backward_row<C, router_type, loss_type, parameters_type>{
+                     state.model->router(),
+                     state.model->loss(),
+                     of_rows,
+                     {frame.at, state.batch},
+                     state.logits(layer),
+                     beside,
+                     state.selected(layer),
+                     state.gates(layer),
+                     ran.offsets,
+                     ran.column,
+                     dentries,
+                     also,
+                     state.shaped(state.memory.dgates, state.max_selected(layer)),
+                     gradient.gates,
+                     dprobability,
+                     scale,
+                     state.shaped(state.memory.probabilities, n),
+                     keeps_state && !stages_type::transforms,
+                     state.shaped(stages_type::transforms ? state.memory.dtransformed : state.memory.dlogits, n),
+                     gradient.extra,
+                     sub_array<stages_type::row_gradients - of_gate, of_gate>(dparameters)});
+    if constexpr (stages_type::transforms)
+      ops.each_row(tokens, transform_backward_row<C, router_type, parameters_type>{
+                               state.model->router(),
+                               of_rows,
+                               {frame.at, state.batch},
+                               state.raw_logits(layer),
+                               beside,
+                               state.logits(layer),
+                               state.shaped(state.memory.dtransformed, n),
+                               keeps_state,
+                               gradient.logits,
+                               gradient.extra,
+                               sub_array<0, stages_type::row_gradients - of_gate>(dparameters)});
+    for (std::size_t i = 0; i < dparameters.size(); ++i)
+      ops.column_sum(matrix_view<const C>(dparameters[i]), dweights[stages_type::place_of_row_gradient(i)]);
     stages.backward(ops, frame, gradient, weights, scratch, dweights);
     written.settle(ops);
     return gradient.input;
@@ -208,7 +296,8 @@ struct router_steps {
       frame.features = state.rows(state.memory.features);
     else  // nobody writes features that are the input itself
       frame.features = {const_cast<C*>(frame.input.data), state.at.tokens, frame.input.cols, frame.input.stride};
-    frame.logits = state.logits(layer);
+    frame.logits = state.raw_logits(layer);
+    frame.extra = state.extra(layer);
     frame.state = state.depth_state(layer);
     frame.next_state = state.depth_state(layer + 1);
     return frame;
@@ -227,7 +316,18 @@ struct router_steps {
     if constexpr (stages_type::own_features)
       if (state.masks())
         ops.each_row(state.at.tokens,
-                     close_broken_features<C>{frame.features, {state.memory.usable.data, state.at.tokens}});
+                     close_broken_rows<C>{frame.features, {state.memory.usable.data, state.at.tokens}});
+  }
+
+  /// Where the gradients of the parameters of transform and gate are made, token by token.
+  auto row_gradients(index_t layer) const {
+    std::array<matrix_view<C>, stages_type::row_gradients> result;
+    for (std::size_t i = 0; i < result.size(); ++i) {
+      const auto place = static_cast<index_t>(stages_type::place_of_row_gradient(i));
+      const auto& layout = *state.model->layout();
+      result[i] = {state.memory.dparameters[i].data, state.at.tokens, layout[layout.router(layer, place)].cols};
+    }
+    return result;
   }
 
   /// The gates of `layer` as a [tokens, candidates] matrix.

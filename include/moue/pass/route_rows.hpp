@@ -16,6 +16,7 @@
 #include "moue/error.hpp"
 #include "moue/lanes.hpp"
 #include "moue/pass/rows.hpp"
+#include "moue/pass/transform_rows.hpp"
 #include "moue/router.hpp"
 #include "moue/router/compose.hpp"
 #include "moue/router/stages.hpp"
@@ -31,6 +32,7 @@ struct prefer_row {
   P parameters;
   row_contexts contexts;  // whose `valid` are the rows that this layer looks at
   matrix_view<C> logits;
+  matrix_view<const C> extra;
   matrix_view<C> scores;
 
   index_t columns() const { return logits.cols; }
@@ -53,7 +55,8 @@ struct prefer_row {
       lanes.wait();
     }
     if constexpr (!by_logits_alone) {
-      call_by_row(call_operator{}, contexts.of(t), lanes, router.preference, vector_view<const C>(z), parameters, q);
+      call_stage(call_operator{}, contexts.of(t), lanes, router.preference, vector_view<const C>(z),
+                 extra_for<decltype(RouterT::preference)>(extra.row(t)), parameters.preference, q);
       lanes.wait();
     }
     for (index_t j = lanes.first(); j < z.size; j += lanes.step()) {
@@ -141,10 +144,11 @@ struct route_row {
     if (t == selected.rows) return;
     const bool valid = prefer.valid(t);
     const vector_view<const C> z = prefer.logits.row(t);
+    const auto beside = prefer.extra.row(t);
     if (valid)
-      call_by_row(call_forward{}, prefer.contexts.of(t), lanes, prefer.router.gate, z,
-                  vector_view<const std::int32_t>{selected.row(t).data, count},
-                  vector_view<C>{gates.row(t).data, count});
+      call_stage(call_forward{}, prefer.contexts.of(t), lanes, prefer.router.gate, z, extra_for<gate_type>(beside),
+                 vector_view<const std::int32_t>{selected.row(t).data, count},
+                 parameters_for<gate_type>(prefer.parameters.gate), vector_view<C>{gates.row(t).data, count});
     lanes.wait();
     for (index_t i = lanes.first(); i < selected.cols; i += lanes.step()) {
       if (i >= count) {
@@ -163,7 +167,8 @@ struct route_row {
     if constexpr (Probabilities) {
       const auto p = probabilities.row(t);
       if (valid)
-        call_by_row(call_forward{}, prefer.contexts.of(t), lanes, prefer.router.probability, z, p);
+        call_stage(call_forward{}, prefer.contexts.of(t), lanes, prefer.router.probability, z,
+                   extra_for<decltype(RouterT::probability)>(beside), p);
       else
         for (index_t j = lanes.first(); j < p.size; j += lanes.step()) p[j] = C(0);
     }
@@ -171,6 +176,7 @@ struct route_row {
 
  private:
   using select_type = std::remove_cvref_t<decltype(std::declval<RouterT>().select)>;
+  using gate_type = std::remove_cvref_t<decltype(std::declval<RouterT>().gate)>;
 
   template <class Lanes>
   MOUE_HD index_t select(index_t t, const Lanes& lanes) const {
@@ -185,8 +191,9 @@ struct route_row {
     if constexpr (has_select<select_type>)
       if (select) {
         lanes.wait();
-        count = value_by_row<index_t>(call_operator{}, prefer.contexts.of(t), lanes, prefer.router.select,
-                                      vector_view<const C>(prefer.scores.row(t)), candidates, selected.row(t));
+        count = call_stage<index_t>(call_operator{}, prefer.contexts.of(t), lanes, prefer.router.select,
+                                    vector_view<const C>(prefer.scores.row(t)), candidates,
+                                    parameters_for<select_type>(prefer.parameters.select), selected.row(t));
       }
     lanes.wait();
     return count;
@@ -224,12 +231,14 @@ template <class Row>
 checked_route_row(Row, index_t) -> checked_route_row<Row>;
 
 /// One token's backward: from the gradients of its gates, and from the balancing loss, to those of its logits.
-template <class C, class RouterT, class LossT>
+template <class C, class RouterT, class LossT, class P>
 struct route_backward_row {
   RouterT router;
   LossT loss;
+  P parameters;
   row_contexts contexts;
   matrix_view<const C> logits;
+  matrix_view<const C> extra;
   matrix_view<const std::int32_t> selected;
   matrix_view<const C> gates;
   vector_view<const index_t> offsets;  // of the entries that ran
@@ -241,18 +250,27 @@ struct route_backward_row {
   vector_view<const C> dprobability;  // of every token; empty without an armed loss
   vector_view<const C> token_scale;   // [parts]; empty without an armed loss
   matrix_view<C> probabilities;
+  bool adds;  // whether the state's gradients of logits and extra columns are there already
   matrix_view<C> dlogits;
+  matrix_view<C> dextra;
+  std::array<matrix_view<C>, stage_parameter_count<decltype(RouterT::gate)>> dparameters;
 
   index_t columns() const { return logits.cols; }
   template <class Lanes = one_lane>
   MOUE_HD void operator()(index_t t, const Lanes& lanes = {}) const {
     const auto dz = dlogits.row(t);
     const bool valid = contexts.batch.valid[t] != 0;
-    if (!valid || dense_dgates.cols == 0)  // stages that keep state may have added to it
+    const auto dbeside = dextra.row(t);
+    if (!valid || !adds)
       for (index_t j = lanes.first(); j < dz.size; j += lanes.step()) dz[j] = C(0);
+    if (!valid || dense_dgates.cols == 0)
+      for (index_t j = lanes.first(); j < dbeside.size; j += lanes.step()) dbeside[j] = C(0);
+    const auto dp = clear_rows_of_all(dparameters, t, lanes);
     if (!valid) return;
     if (!also.logits.empty())
       for (index_t j = lanes.first(); j < dz.size; j += lanes.step()) dz[j] += also.logits(t, j);
+    if (!also.extra.empty())
+      for (index_t j = lanes.first(); j < dbeside.size; j += lanes.step()) dbeside[j] += also.extra(t, j);
     const auto at = contexts.of(t);
     const auto z = logits.row(t);
     index_t count = 0;
@@ -265,18 +283,23 @@ struct route_backward_row {
       dgates(t, i) = sum;
     }
     lanes.wait();
-    call_by_row(call_backward{}, at, lanes, router.gate, z,
-                vector_view<const std::int32_t>{selected.row(t).data, count},
-                vector_view<const C>{gates.row(t).data, count}, vector_view<const C>{dgates.row(t).data, count}, dz);
+    using gate_type = decltype(RouterT::gate);
+    const auto beside = extra.row(t);
+    call_stage(call_backward{}, at, lanes, router.gate, z, extra_for<gate_type>(beside),
+               vector_view<const std::int32_t>{selected.row(t).data, count}, parameters_for<gate_type>(parameters.gate),
+               vector_view<const C>{gates.row(t).data, count}, vector_view<const C>{dgates.row(t).data, count}, dz,
+               extra_for<gate_type>(dbeside), parameters_for<gate_type>(dp));
     if constexpr (!std::is_same_v<LossT, no_balancing>) {
       if (dprobability.size == 0 && also.probabilities.empty()) return;
       lanes.wait();
       const auto p = probabilities.row(t);
       const vector_view<const C> known = p;
-      call_by_row(call_forward{}, at, lanes, router.probability, z, p);
+      using probability_type = decltype(RouterT::probability);
+      call_stage(call_forward{}, at, lanes, router.probability, z, extra_for<probability_type>(beside), p);
       lanes.wait();
-      const auto back = [&](const vector_view<const C>& dp) {
-        call_by_row(call_backward{}, at, lanes, router.probability, z, known, dp, dz);
+      const auto back = [&](const vector_view<const C>& dprobability_row) {
+        call_stage(call_backward{}, at, lanes, router.probability, z, extra_for<probability_type>(beside), known,
+                   dprobability_row, dz, extra_for<probability_type>(dbeside));
         lanes.wait();
       };
       if (!also.probabilities.empty()) back(also.probabilities.row(t));

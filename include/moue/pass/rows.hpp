@@ -60,9 +60,9 @@ struct find_usable_row {
   }
 };
 
-/// Features that are not finite become zeros, and their row is not usable.
+/// Features, or columns beside the logits, that are not finite become zeros, and their row is not usable.
 template <class C>
-struct close_broken_features {
+struct close_broken_rows {
   matrix_view<C> features;
   vector_view<std::uint8_t> usable;
   template <class Lanes = one_lane>
@@ -132,10 +132,20 @@ template <class C>
 struct reject_broken_row {
   matrix_view<const C> logits;
   matrix_view<const C> scores;
+  matrix_view<const C> extra;
   vector_view<const std::uint8_t> valid;
   index_t layer;
   void operator()(index_t t) const {
     if (!valid[t]) return;
+    for (index_t j = 0; j < extra.cols; ++j)
+      require(
+          is_finite(extra(t, j)), "router",
+          [&] {
+            return "the extra column " + std::to_string(j) + " of token " + std::to_string(t) + " at layer " +
+                   std::to_string(layer) + " is not finite";
+          },
+          "look for NaN or infinity in the layer's input or router weights, or choose another moue::non_finite mode",
+          error_kind::numbers);
     for (index_t j = 0; j < logits.cols; ++j)
       require(
           !broken(logits(t, j)) && !broken(scores(t, j)), "router",

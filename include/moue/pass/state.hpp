@@ -14,6 +14,7 @@
 
 #include "moue/mixture.hpp"
 #include "moue/pass/memory.hpp"
+#include "moue/pass/overflow.hpp"
 #include "moue/pass/rows.hpp"
 #include "moue/pass/statistics.hpp"
 #include "moue/router/rows.hpp"
@@ -142,6 +143,12 @@ struct pass_state {
   visit_record<S, C>& record(index_t layer) { return memory.visits[place(layer)]; }
   const visit_record<S, C>& record(index_t layer) const { return memory.visits[place(layer)]; }
   matrix_view<C> logits(index_t layer) const { return shaped(record(layer).logits, candidates(layer)); }
+  /// As the score made them.
+  matrix_view<C> raw_logits(index_t layer) const {
+    if constexpr (!stages_type::transforms) return logits(layer);
+    return shaped(record(layer).raw_logits, candidates(layer));
+  }
+  matrix_view<C> extra(index_t layer) const { return shaped(record(layer).extra, model->extra(layer)); }
   matrix_view<std::int32_t> selected(index_t layer) const {
     return shaped(record(layer).selected, max_selected(layer));
   }
@@ -262,12 +269,17 @@ struct pass_state {
     if (!own) ops.each_row(at.tokens, drop_unusable{usable(), r.offsets, {visit.experts.data, r.entries()}});
     if (r.column.size == 0 && r.entries() > 0) ops.each_row(r.entries(), no_column{{visit.columns.data, r.entries()}});
     at.entries[place(layer)] = r.entries();
+    if constexpr (pass_memory<MixtureT, S>::bounds_entries)
+      if (!own)
+        drop_overflow(ops, ranked_entries{r.offsets, {visit.experts.data, r.entries()}, memory.overflow, -1},
+                      visit.run.plan.row_token.size);
     return own;
   }
   /// What the experts of `layer` said, in the order of its plan; empty unless a loss looks at that.
   matrix_view<const C> outputs(index_t layer) const {
     if constexpr (!pass_memory<MixtureT, S>::shows) return {};
-    return record(layer).run.outputs.row_block(0, at.entries[place(layer)]);
+    const auto& of_all = record(layer).run.outputs;
+    return of_all.row_block(0, (std::min)(of_all.rows, at.entries[place(layer)]));
   }
   /// What is to run or ran at `layer`.
   routing<C> assignments(index_t layer) const {

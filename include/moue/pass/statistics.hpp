@@ -43,13 +43,15 @@ struct probability_row {
   RouterT router;
   row_contexts contexts;
   matrix_view<const C> logits;
+  matrix_view<const C> extra;
   matrix_view<C> probabilities;
   index_t columns() const { return logits.cols; }
   template <class Lanes = one_lane>
   MOUE_HD void operator()(index_t t, const Lanes& lanes = {}) const {
     const auto p = probabilities.row(t);
     if (contexts.batch.valid[t])
-      call_by_row(call_forward{}, contexts.of(t), lanes, router.probability, logits.row(t), p);
+      call_stage(call_forward{}, contexts.of(t), lanes, router.probability, logits.row(t),
+                 extra_for<decltype(RouterT::probability)>(extra.row(t)), p);
     else
       for (index_t j = lanes.first(); j < p.size; j += lanes.step()) p[j] = C(0);
   }

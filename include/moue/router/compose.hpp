@@ -17,6 +17,7 @@
 #include "moue/router/score_sum.hpp"
 #include "moue/router/top_k.hpp"
 #include "moue/router/trajectory.hpp"
+#include "moue/router/transform.hpp"
 
 namespace moue::inline v0_1 {
 
@@ -33,30 +34,33 @@ enum class non_finite {
 namespace detail {
 
 template <class T>
-concept any_stage =
-    ScoreStage<T> || SelectStage<T> || GateStage<T> || FeatureStage<T> || PreferenceStage<T> || ProbabilityStage<T>;
+concept any_stage = ScoreStage<T> || SelectStage<T> || GateStage<T> || FeatureStage<T> || PreferenceStage<T> ||
+    ProbabilityStage<T> || TransformStage<T>;
 
 /// Stages that are fine, but stand in each other's place.
-template <class Score, class Select, class Gate, class Features, class Preference, class Probability>
+template <class Score, class Select, class Gate, class Features, class Preference, class Probability, class Transform>
 consteval bool check_order() {
   static_assert(ScoreStage<Score> || !any_stage<Score>,
                 "moue: the first stage of a router is its score; this is another stage (the order is score, select, "
-                "gate, features, preference, probability)");
+                "gate, features, preference, probability, transform)");
   static_assert(SelectStage<Select> || !any_stage<Select>,
                 "moue: the second stage of a router is its select stage; this is another stage (the order is score, "
-                "select, gate, features, preference, probability)");
+                "select, gate, features, preference, probability, transform)");
   static_assert(GateStage<Gate> || !any_stage<Gate>,
                 "moue: the third stage of a router is its gate; this is another stage (the order is score, select, "
-                "gate, features, preference, probability)");
+                "gate, features, preference, probability, transform)");
   static_assert(FeatureStage<Features> || !any_stage<Features>,
                 "moue: the fourth stage of a router is its feature stage; this is another stage (the order is score, "
-                "select, gate, features, preference, probability)");
+                "select, gate, features, preference, probability, transform)");
   static_assert(PreferenceStage<Preference> || !any_stage<Preference>,
                 "moue: the fifth stage of a router is its preference; this is another stage (the order is score, "
-                "select, gate, features, preference, probability)");
+                "select, gate, features, preference, probability, transform)");
   static_assert(ProbabilityStage<Probability> || !any_stage<Probability>,
                 "moue: the sixth stage of a router is its probability; this is another stage (the order is score, "
-                "select, gate, features, preference, probability)");
+                "select, gate, features, preference, probability, transform)");
+  static_assert(TransformStage<Transform> || !any_stage<Transform>,
+                "moue: the seventh stage of a router is its transform; this is another stage (the order is score, "
+                "select, gate, features, preference, probability, transform)");
   return true;
 }
 
@@ -65,11 +69,12 @@ consteval bool check_order() {
 /// A router made of stages. `router{score, select, gate}` reads the layer's input, selects by logits and balances by a
 /// softmax; `with` exchanges any other stage.
 template <class ScoreT, class SelectT, class GateT, class FeaturesT = input_features, class PreferenceT = by_logits,
-          class ProbabilityT = softmax_probability>
+          class ProbabilityT = softmax_probability, class TransformT = no_transform>
 struct router {
-  static_assert(detail::check_order<ScoreT, SelectT, GateT, FeaturesT, PreferenceT, ProbabilityT>());
+  static_assert(detail::check_order<ScoreT, SelectT, GateT, FeaturesT, PreferenceT, ProbabilityT, TransformT>());
   static_assert(check_score<ScoreT>() && check_select<SelectT>() && check_gate<GateT>() &&
-                check_features<FeaturesT>() && check_preference<PreferenceT>() && check_probability<ProbabilityT>());
+                check_features<FeaturesT>() && check_preference<PreferenceT>() && check_probability<ProbabilityT>() &&
+                check_transform<TransformT>());
 
   ScoreT score;                                      ///< logits
   SelectT select;                                    ///< which candidates a token takes
@@ -77,36 +82,41 @@ struct router {
   FeaturesT features = {};                           ///< what the score reads
   PreferenceT preference = {};                       ///< what selection compares
   ProbabilityT probability = {};                     ///< what balancing losses read
+  TransformT transform = {};                         ///< of logits, before all but the score read them
   non_finite on_non_finite = non_finite::propagate;  ///< what is done with broken logits
 
   /// All stages at once; `with` exchanges single ones.
   constexpr router(ScoreT score_stage, SelectT select_stage, GateT gate_stage, FeaturesT features_stage = {},
                    PreferenceT preference_stage = {}, ProbabilityT probability_stage = {},
-                   non_finite mode = non_finite::propagate)
+                   TransformT transform_stage = {}, non_finite mode = non_finite::propagate)
       : score(std::move(score_stage)),
         select(std::move(select_stage)),
         gate(std::move(gate_stage)),
         features(std::move(features_stage)),
         preference(std::move(preference_stage)),
         probability(std::move(probability_stage)),
+        transform(std::move(transform_stage)),
         on_non_finite(mode) {}
 
-  /// The same router with another features, preference or probability stage, recognised by its contract.
+  /// The same router with another features, preference, probability or transform stage, recognised by its contract.
   template <class StageT>
   constexpr auto with(StageT stage) const {
     static_assert(
-        FeatureStage<StageT> || PreferenceStage<StageT> || ProbabilityStage<StageT>,
-        "moue: 'with' takes a features stage (width, forward, backward), a preference stage (call operator) or "
-        "a probability stage (forward, backward)");
+        FeatureStage<StageT> || PreferenceStage<StageT> || ProbabilityStage<StageT> || TransformStage<StageT>,
+        "moue: 'with' takes a features stage (width, forward, backward), a preference stage (call operator), a "
+        "probability stage (forward, backward) or a transform stage (call operator, backward)");
     if constexpr (FeatureStage<StageT>)
-      return router<ScoreT, SelectT, GateT, StageT, PreferenceT, ProbabilityT>{
-          score, select, gate, std::move(stage), preference, probability, on_non_finite};
+      return router<ScoreT, SelectT, GateT, StageT, PreferenceT, ProbabilityT, TransformT>{
+          score, select, gate, std::move(stage), preference, probability, transform, on_non_finite};
+    else if constexpr (TransformStage<StageT>)
+      return router<ScoreT, SelectT, GateT, FeaturesT, PreferenceT, ProbabilityT, StageT>{
+          score, select, gate, features, preference, probability, std::move(stage), on_non_finite};
     else if constexpr (PreferenceStage<StageT>)
-      return router<ScoreT, SelectT, GateT, FeaturesT, StageT, ProbabilityT>{
-          score, select, gate, features, std::move(stage), probability, on_non_finite};
+      return router<ScoreT, SelectT, GateT, FeaturesT, StageT, ProbabilityT, TransformT>{
+          score, select, gate, features, std::move(stage), probability, transform, on_non_finite};
     else if constexpr (ProbabilityStage<StageT>)
-      return router<ScoreT, SelectT, GateT, FeaturesT, PreferenceT, StageT>{
-          score, select, gate, features, preference, std::move(stage), on_non_finite};
+      return router<ScoreT, SelectT, GateT, FeaturesT, PreferenceT, StageT, TransformT>{
+          score, select, gate, features, preference, std::move(stage), transform, on_non_finite};
   }
   /// The same router with another way to treat logits that are not finite.
   constexpr router with(non_finite mode) const {

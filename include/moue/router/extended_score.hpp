@@ -31,6 +31,7 @@ struct extended_score {
     return detail::stage_state_width(score, narrowed(s));
   }
   auto saved(router_shape s) const requires detail::has_stage_saved<ScoreT> { return score.saved(narrowed(s)); }
+  constexpr index_t extra(router_shape s) const requires detail::has_extra<ScoreT> { return score.extra(narrowed(s)); }
   auto parameters(router_shape s) const {
     const index_t gained = foreign(s);
     return detail::join_arrays(

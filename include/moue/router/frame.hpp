@@ -37,6 +37,7 @@ struct router_frame {
   matrix_view<const C> input;                  ///< [tokens, width] the layer's router input
   matrix_view<C> features;                     ///< [tokens, features]
   matrix_view<C> logits;                       ///< [tokens, n]; scores add to it
+  matrix_view<C> extra;                        ///< [tokens, extra] of the score beside its logits; it adds to it
   matrix_view<const C> gates;                  ///< [tokens, n], zero where not selected; only during `advance`
   matrix_view<const C> state;                  ///< [tokens, r] the stage's depth state on entry
   matrix_view<C> next_state;                   ///< [tokens, r] on exit; assigned by `advance`
@@ -49,6 +50,7 @@ struct router_gradient {
   matrix_view<C> input;             ///< [tokens, width] added to
   matrix_view<C> features;          ///< [tokens, features] added to by scores, read by features
   matrix_view<C> logits;            ///< [tokens, n] read; added to by `advance_backward`
+  matrix_view<C> extra;             ///< [tokens, extra] read; added to by `advance_backward`
   matrix_view<C> gates;             ///< [tokens, n] added to by `advance_backward`
   matrix_view<C> state;             ///< [tokens, r] added to
   matrix_view<const C> next_state;  ///< [tokens, r] read

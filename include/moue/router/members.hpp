@@ -45,6 +45,11 @@ template <class T>
 concept has_stage_saved = requires(const T t, router_shape s) {
   t.saved(s);
 };
+/// A score that makes columns beside the candidates' logits.
+template <class T>
+concept has_extra = requires(const T t, router_shape s) {
+  { t.extra(s) } -> std::convertible_to<index_t>;
+};
 
 template <class T>
 auto stage_parameters(const T& stage, const router_shape& shape) {
@@ -73,6 +78,14 @@ constexpr index_t stage_state_width(const T& stage, const router_shape& shape) {
     return stage.state_width(shape);
   else if constexpr (has_state_width<T>)
     return stage.state_width();
+  else
+    return 0;
+}
+
+template <class T>
+constexpr index_t stage_extra(const T& stage, const router_shape& shape) {
+  if constexpr (has_extra<T>)
+    return stage.extra(shape);
   else
     return 0;
 }
@@ -140,42 +153,6 @@ template <class T>
 concept has_most = requires(const T t) {
   { t.max_selected(index_t{}) } -> std::convertible_to<index_t>;
 };
-template <class T, class C = double>
-concept has_select = callable_by_row<call_operator, one_lane, T, vector_view<const C>, vector_view<const std::int32_t>,
-                                     vector_view<std::int32_t>>;
-template <class T, class C = double>
-concept has_select_table = requires(const T t, const archetype_operations& ops, const select_frame<C>& frame,
-                                    matrix_view<std::int32_t> selected,
-                                    std::array<matrix_view<C>, stage_temporary_count<T>> temporary) {
-  t.table(ops, frame, selected, temporary);
-};
-/// A selection that takes entries back once their gates are known.
-template <class T, class C = double>
-concept has_drop = requires(const T t, const archetype_operations& ops, const select_frame<C>& frame,
-                            matrix_view<const std::int32_t> selected, matrix_view<const C> gates,
-                            matrix_view<std::int32_t> experts,
-                            std::array<matrix_view<C>, stage_temporary_count<T>> temporary) {
-  t.drop(ops, frame, selected, gates, experts, temporary);
-};
-// Members of row stages may take more: those of a score, if they are generic, could pass for them.
-
-template <class T, class C = double>
-concept has_gate_forward =
-    !has_score_forward<T, C> &&
-    callable_by_row<call_forward, one_lane, T, vector_view<const C>, vector_view<const std::int32_t>, vector_view<C>>;
-template <class T, class C = double>
-concept has_gate_backward =
-    callable_by_row<call_backward, one_lane, T, vector_view<const C>, vector_view<const std::int32_t>,
-                    vector_view<const C>, vector_view<const C>, vector_view<C>>;
-template <class T, class C = double>
-concept has_probability_forward =
-    !has_score_forward<T, C> && callable_by_row<call_forward, one_lane, T, vector_view<const C>, vector_view<C>>;
-template <class T, class C = double>
-concept has_probability_backward = callable_by_row<call_backward, one_lane, T, vector_view<const C>,
-                                                   vector_view<const C>, vector_view<const C>, vector_view<C>>;
-template <class T, class C = double>
-concept has_prefer = callable_by_row<call_operator, one_lane, T, vector_view<const C>,
-                                     std::array<matrix_view<const C>, stage_parameter_count<T>>, vector_view<C>>;
 
 // False if a member is there in float, but not in double, which concepts try.
 template <class T>
@@ -183,17 +160,5 @@ concept score_takes_double = (has_score_forward<T> || !has_score_forward<T, floa
     has_score_backward<T> ||
     !has_score_backward<T, float>)&&(has_advance<T> || !has_advance<T, float>)&&(has_advance_backward<T> ||
                                                                                  !has_advance_backward<T, float>);
-template <class T>
-concept prefer_takes_double = has_prefer<T> || !has_prefer<T, float>;
-template <class T>
-concept select_takes_double =
-    has_select<T> || has_select_table<T> || !(has_select<T, float> || has_select_table<T, float>);
-template <class T>
-concept gate_takes_double = (has_gate_forward<T> || !has_gate_forward<T, float>)&&(has_gate_backward<T> ||
-                                                                                   !has_gate_backward<T, float>);
-template <class T>
-concept probability_takes_double = (has_probability_forward<T> ||
-                                    !has_probability_forward<T, float>)&&(has_probability_backward<T> ||
-                                                                          !has_probability_backward<T, float>);
 
 }  // namespace moue::inline v0_1::detail

@@ -29,6 +29,9 @@ class score_sum {
     return std::apply([&](const auto&... term) { return detail::join_arrays(detail::stage_saved(term, s)...); },
                       terms_);
   }
+  constexpr index_t extra(router_shape s) const requires(detail::has_extra<Terms> || ...) {
+    return std::apply([&](const auto&... term) { return (detail::stage_extra(term, s) + ... + 0); }, terms_);
+  }
   auto parameters(router_shape s) const {
     return std::apply([&](const auto&... term) { return detail::join_arrays(detail::stage_parameters(term, s)...); },
                       terms_);
@@ -40,42 +43,42 @@ class score_sum {
 
   template <class C>
   void forward(const auto& ops, const router_frame<C>& frame, const auto& p, const auto& temporary) const {
-    each_term(frame, [&]<std::size_t Term>(const auto& term, index_t column, index_t state_columns) {
-      term.forward(ops, slice<Term>(frame, state_columns, column), own<Term>(p), own_scratch<Term>(temporary));
+    each_term(frame, [&]<std::size_t Term>(const auto& term, const columns& own_columns) {
+      term.forward(ops, slice<Term>(frame, own_columns), own<Term>(p), own_scratch<Term>(temporary));
     });
   }
   template <class C>
   void close(const auto& ops, const router_frame<C>& frame, const auto& p, const auto& temporary) const
       requires(detail::has_close<Terms> || ...) {
-    each_term(frame, [&]<std::size_t Term>(const auto& term, index_t column, index_t state_columns) {
+    each_term(frame, [&]<std::size_t Term>(const auto& term, const columns& own_columns) {
       if constexpr (detail::has_close<std::remove_cvref_t<decltype(term)>>)
-        term.close(ops, slice<Term>(frame, state_columns, column), own<Term>(p), own_scratch<Term>(temporary));
+        term.close(ops, slice<Term>(frame, own_columns), own<Term>(p), own_scratch<Term>(temporary));
     });
   }
   template <class C>
   void backward(const auto& ops, const router_frame<C>& frame, const router_gradient<C>& gradient, const auto& p,
                 const auto& temporary, const auto& dp) const {
-    each_term(frame, [&]<std::size_t Term>(const auto& term, index_t column, index_t state_columns) {
-      term.backward(ops, slice<Term>(frame, state_columns, column), slice(gradient, state_columns, column),
-                    own<Term>(p), own_scratch<Term>(temporary), own<Term>(dp));
+    each_term(frame, [&]<std::size_t Term>(const auto& term, const columns& own_columns) {
+      term.backward(ops, slice<Term>(frame, own_columns), slice(gradient, own_columns), own<Term>(p),
+                    own_scratch<Term>(temporary), own<Term>(dp));
     });
   }
   template <class C>
   void advance(const auto& ops, const router_frame<C>& frame, const auto& p, const auto& temporary) const
       requires(detail::has_state_width<Terms> || ...) {
-    each_term(frame, [&]<std::size_t Term>(const auto& term, index_t column, index_t state_columns) {
+    each_term(frame, [&]<std::size_t Term>(const auto& term, const columns& own_columns) {
       if constexpr (detail::has_state_width<std::remove_cvref_t<decltype(term)>>)
-        term.advance(ops, slice<Term>(frame, state_columns, column), own<Term>(p), own_scratch<Term>(temporary));
+        term.advance(ops, slice<Term>(frame, own_columns), own<Term>(p), own_scratch<Term>(temporary));
     });
   }
   template <class C>
   void advance_backward(const auto& ops, const router_frame<C>& frame, const router_gradient<C>& gradient,
                         const auto& p, const auto& temporary, const auto& dp) const
       requires(detail::has_state_width<Terms> || ...) {
-    each_term(frame, [&]<std::size_t Term>(const auto& term, index_t column, index_t state_columns) {
+    each_term(frame, [&]<std::size_t Term>(const auto& term, const columns& own_columns) {
       if constexpr (detail::has_state_width<std::remove_cvref_t<decltype(term)>>)
-        term.advance_backward(ops, slice<Term>(frame, state_columns, column), slice(gradient, state_columns, column),
-                              own<Term>(p), own_scratch<Term>(temporary), own<Term>(dp));
+        term.advance_backward(ops, slice<Term>(frame, own_columns), slice(gradient, own_columns), own<Term>(p),
+                              own_scratch<Term>(temporary), own<Term>(dp));
     });
   }
 
@@ -109,19 +112,25 @@ class score_sum {
     return detail::sub_array<first, counts<term_type<Term>>::temporaries>(all);
   }
 
-  /// The frame with the columns of state and the saved matrices that belong to a term.
+  /// A term's columns of depth state and of those beside the logits.
+  struct columns {
+    index_t state, state_width, extra, extra_width;
+  };
+  /// The frame with the columns and the saved matrices that belong to a term.
   template <std::size_t Term, class C>
-  static router_frame<C> slice(router_frame<C> frame, index_t width, index_t column) {
+  static router_frame<C> slice(router_frame<C> frame, const columns& own) {
     constexpr std::size_t first = before<Term>([](auto of) { return of.saved; });
-    frame.state = frame.state.column_block(column, width);
-    frame.next_state = frame.next_state.column_block(column, width);
+    frame.state = frame.state.column_block(own.state, own.state_width);
+    frame.next_state = frame.next_state.column_block(own.state, own.state_width);
+    frame.extra = frame.extra.column_block(own.extra, own.extra_width);
     frame.saved = frame.saved.subspan(first, counts<term_type<Term>>::saved);
     return frame;
   }
   template <class C>
-  static router_gradient<C> slice(router_gradient<C> gradient, index_t width, index_t column) {
-    gradient.state = gradient.state.column_block(column, width);
-    gradient.next_state = gradient.next_state.column_block(column, width);
+  static router_gradient<C> slice(router_gradient<C> gradient, const columns& own) {
+    gradient.state = gradient.state.column_block(own.state, own.state_width);
+    gradient.next_state = gradient.next_state.column_block(own.state, own.state_width);
+    gradient.extra = gradient.extra.column_block(own.extra, own.extra_width);
     return gradient;
   }
 
@@ -129,11 +138,13 @@ class score_sum {
   void each_term(const router_frame<C>& frame, F&& f) const {
     const router_shape shape = detail::score_shape(frame);
     [&]<std::size_t... Is>(std::index_sequence<Is...>) {
-      index_t column = 0;
+      columns own{};
       const auto run = [&]<std::size_t Term>(const auto& term) {
-        const index_t state_columns = detail::stage_state_width(term, shape);
-        f.template operator()<Term>(term, column, state_columns);
-        column += state_columns;
+        own.state_width = detail::stage_state_width(term, shape);
+        own.extra_width = detail::stage_extra(term, shape);
+        f.template operator()<Term>(term, own);
+        own.state += own.state_width;
+        own.extra += own.extra_width;
       };
       (run.template operator()<Is>(std::get<Is>(terms_)), ...);
     }

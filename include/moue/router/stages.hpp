@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "moue/router/compose.hpp"
+#include "moue/router/row_members.hpp"
 #include "moue/router/rows.hpp"
 
 namespace moue::inline v0_1::detail {
@@ -25,16 +26,41 @@ struct show_broken_logit {
   }
 };
 
-/// Features first, then the score, then the preference; a pass lays parameters, scratch, saved matrices and state out in
-/// this order.
+/// What row stages are given of a router's parameters. Plain lists of views, which functors copy to a device.
+template <class RouterT, class T>
+struct row_parameters {
+  std::array<T, stage_parameter_count<decltype(RouterT::transform)>> transform;
+  std::array<T, stage_parameter_count<decltype(RouterT::preference)>> preference;
+  std::array<T, stage_parameter_count<decltype(RouterT::select)>> select;
+  std::array<T, stage_parameter_count<decltype(RouterT::gate)>> gate;
+};
+
+/// All parameters of a router at a layer: features, score, transform, preference, select, gate; a pass lays scratch, saved
+/// matrices and state out in this order too. `seen_by_features` and `seen_by_others` are the layer's sizes.
+template <class RouterT>
+auto router_parameters(const RouterT& router, const router_shape& seen_by_features,
+                       const router_shape& seen_by_others) {
+  return join_arrays(stage_parameters(router.features, seen_by_features),
+                     stage_parameters(router.score, seen_by_others), stage_parameters(router.transform, seen_by_others),
+                     stage_parameters(router.preference, seen_by_others),
+                     stage_parameters(router.select, seen_by_others), stage_parameters(router.gate, seen_by_others));
+}
+
 template <class RouterT>
 class router_stages {
   using features_type = std::remove_cvref_t<decltype(std::declval<RouterT>().features)>;
   using score_type = std::remove_cvref_t<decltype(std::declval<RouterT>().score)>;
+  using transform_type = std::remove_cvref_t<decltype(std::declval<RouterT>().transform)>;
   using preference_type = std::remove_cvref_t<decltype(std::declval<RouterT>().preference)>;
   using select_type = std::remove_cvref_t<decltype(std::declval<RouterT>().select)>;
+  using gate_type = std::remove_cvref_t<decltype(std::declval<RouterT>().gate)>;
   static constexpr std::size_t features_parameters = stage_parameter_count<features_type>;
   static constexpr std::size_t score_parameters = stage_parameter_count<score_type>;
+  static constexpr std::size_t first_row_parameter = features_parameters + score_parameters;
+  static constexpr std::size_t transform_parameters = stage_parameter_count<transform_type>;
+  static constexpr std::size_t preference_parameters = stage_parameter_count<preference_type>;
+  static constexpr std::size_t select_parameters = stage_parameter_count<select_type>;
+  static constexpr std::size_t gate_parameters = stage_parameter_count<gate_type>;
 
  public:
   static constexpr bool own_features = !std::is_same_v<features_type, input_features>;
@@ -43,12 +69,17 @@ class router_stages {
   /// Whether a candidate can be closed while its logit is broken.
   static constexpr bool may_close = score_closes || !std::is_same_v<preference_type, by_logits>;
   static constexpr std::size_t parameters =
-      features_parameters + score_parameters + stage_parameter_count<preference_type>;
+      first_row_parameter + transform_parameters + preference_parameters + select_parameters + gate_parameters;
   static constexpr std::size_t temporaries =
       stage_temporary_count<features_type> + stage_temporary_count<score_type> + stage_temporary_count<select_type>;
   static constexpr std::size_t saved = stage_saved_count<features_type> + stage_saved_count<score_type>;
   /// Whether the selection takes entries back once their gates are known.
-  static constexpr bool drops = has_drop<select_type>;
+  static constexpr bool drops = has_drop<select_type> || has_most_entries<select_type>;
+  /// Whether others see other logits than the score made.
+  static constexpr bool transforms = !std::is_same_v<transform_type, no_transform>;
+  static constexpr bool makes_extra = has_extra<score_type>;
+  /// Parameters of transform and gate, whose gradients are made token by token.
+  static constexpr std::size_t row_gradients = transform_parameters + gate_parameters;
 
   explicit router_stages(const RouterT& router) : router_(router) {}
 
@@ -61,6 +92,7 @@ class router_stages {
   template <class C>
   void make_logits(const auto& ops, const router_frame<C>& frame, const auto& p, const auto& temporary) const {
     ops.each_element(frame.logits.rows, frame.logits.cols, clear_element<C>{frame.logits});
+    if constexpr (makes_extra) ops.each_element(frame.extra.rows, frame.extra.cols, clear_element<C>{frame.extra});
     router_.score.forward(ops, score_part(frame), score_part(p), score_scratch(temporary));
     if constexpr (score_closes) {
       ops.each_element(frame.logits.rows, frame.logits.cols, show_broken_logit<C>{frame.logits});
@@ -98,8 +130,16 @@ class router_stages {
                                 features_scratch(temporary), features_part(dp));
   }
 
-  static auto preference_part(const auto& p) {
-    return sub_array<features_parameters + score_parameters, stage_parameter_count<preference_type>>(p);
+  template <class T>
+  static row_parameters<RouterT, T> row_part(const std::array<T, parameters>& p) {
+    constexpr std::size_t preference = first_row_parameter + transform_parameters;
+    constexpr std::size_t select = preference + preference_parameters, gate = select + select_parameters;
+    return {sub_array<first_row_parameter, transform_parameters>(p), sub_array<preference, preference_parameters>(p),
+            sub_array<select, select_parameters>(p), sub_array<gate, gate_parameters>(p)};
+  }
+  /// The place among all parameters of those whose gradients are made token by token.
+  static constexpr std::size_t place_of_row_gradient(std::size_t i) {
+    return i < transform_parameters ? first_row_parameter + i : parameters - row_gradients + i;
   }
   static auto select_scratch(const auto& temporary) {
     return sub_array<temporaries - stage_temporary_count<select_type>, stage_temporary_count<select_type>>(temporary);

@@ -137,10 +137,12 @@ void check_preference_extension(law_report& report, const T& stage, index_t cand
     longer_p[i].each([&](C& v, index_t r, index_t c) {
       if (r < p[i].rows() && c < p[i].cols()) v = p[i](r, c);
     });
+  const auto columns = watched<C>(1, candidates).randomise(8);
+  const auto beside = moue::detail::extra_for<T>(columns.row());
   for (index_t i = 0; i < rows.rows(); ++i) {
     watched<C> scores(1, candidates), longer(1, candidates + more);
-    call_row(moue::detail::call_operator{}, stage, rows.row(i), const_views(p), scores.row());
-    call_row(moue::detail::call_operator{}, stage, longer_rows.row(i), const_views(longer_p), longer.row());
+    call_row(moue::detail::call_operator{}, stage, rows.row(i), beside, const_views(p), scores.row());
+    call_row(moue::detail::call_operator{}, stage, longer_rows.row(i), beside, const_views(longer_p), longer.row());
     const watched<C> home = [&] {  // what stands behind is closed by the router, whatever its score
       watched<C> result(1, candidates);
       result.each([&](C& v, index_t, index_t j) { v = longer(0, j); });

@@ -3,7 +3,7 @@
 #pragma once
 
 /// @file
-/// The laws of gate, probability and preference stages: all that maps one row of logits to numbers.
+/// The laws of gate, probability, transform and preference stages: all that maps one row of logits to numbers.
 
 #include <array>
 #include <cmath>
@@ -15,49 +15,19 @@
 #include <vector>
 
 #include "moue/router.hpp"
+#include "moue/testing/row_trial.hpp"
 #include "moue/testing/values.hpp"
 
 namespace moue::inline v0_1::testing {
 namespace detail {
 
-inline constexpr double closed = -std::numeric_limits<double>::infinity();
-
-inline std::string logits_text(const numbers& logits) {
-  std::string result = " for logits";
-  for (const double z : logits.row()) result += " " + text(z);
-  return result;
-}
-
-/// Logits beyond what exponentials can hold in double precision, one row each.
-inline numbers extreme_logits(index_t candidates) {
-  numbers rows(6, candidates);
-  rows.each([](double& v, index_t i, index_t j) {
-    const double sign = j % 2 == 0 ? 1 : -1;
-    v = i == 0 ? 1e4 * sign : i == 1 ? 1e4 : i == 2 ? -1e4 : i == 3 ? -1e4 + sign : i == 4 ? 1e300 * sign : 0;
-  });
-  return rows;
-}
-
-inline numbers copy_of(vector_view<const double> row) {
-  numbers result(1, row.size);
-  for (index_t j = 0; j < row.size; ++j) result(0, j) = row[j];
-  return result;
-}
-
 template <class T>
-struct gate_trial {
-  const T& gate;
-  numbers logits;
+struct gate_trial : row_trial<T> {
   std::vector<std::int32_t> columns;
-  numbers gates, dgates, dlogits;
+  numbers gates, dgates;
 
-  gate_trial(const T& stage, numbers z, std::vector<std::int32_t> taken)
-      : gate(stage),
-        logits(std::move(z)),
-        columns(std::move(taken)),
-        gates(1, count()),
-        dgates(1, count()),
-        dlogits(1, logits.cols(), 0) {
+  gate_trial(const T& s, numbers z, std::vector<std::int32_t> taken)
+      : row_trial<T>(s, std::move(z)), columns(std::move(taken)), gates(1, count()), dgates(1, count()) {
     dgates.randomise(9);
   }
 
@@ -65,24 +35,15 @@ struct gate_trial {
   vector_view<const std::int32_t> selected() const { return {columns.data(), count()}; }
   void forward(double stale = poison<double>()) {
     gates.fill(stale);
-    call_row(moue::detail::call_forward{}, gate, std::as_const(logits).row(), selected(), gates.row());
+    call_row(moue::detail::call_forward{}, this->stage, this->row(), this->beside(), selected(), this->weights(),
+             gates.row());
   }
   void backward() {
-    call_row(moue::detail::call_backward{}, gate, std::as_const(logits).row(), selected(), std::as_const(gates).row(),
-             std::as_const(dgates).row(), dlogits.row());
+    call_row(moue::detail::call_backward{}, this->stage, this->row(), this->beside(), selected(), this->weights(),
+             std::as_const(gates).row(), std::as_const(dgates).row(), this->dlogits.row(), this->dbeside(),
+             this->dweights());
   }
 };
-
-/// What backward adds to dlogits that hold 0.
-numbers expect_backward_adds(law_report& report, auto& trial) {
-  trial.backward();
-  const numbers added = trial.dlogits;
-  trial.dlogits.fill(2.5);
-  trial.backward();
-  trial.dlogits.each([](double& v, index_t, index_t) { v -= 2.5; });
-  expect_close(report, "backward adds to dlogits", "what was added to d logit ", trial.dlogits, added);
-  return added;
-}
 
 template <class T>
 void check_gate_rows(law_report& report, const T& stage, index_t n) {
@@ -95,17 +56,15 @@ void check_gate_rows(law_report& report, const T& stage, index_t n) {
     trial.forward(1e3);
     report.expect("forward reads nothing it did not write and repeats itself", trial.gates.same(gates),
                   [&] { return "gates differ when they hold other numbers on entry" + logits_text(trial.logits); });
-    const numbers added = expect_backward_adds(report, trial);
+    expect_row_gradients(report, trial, surrogate_gradient<T>, [&] {
+      trial.forward();
+      return dot(trial.gates, trial.dgates);
+    });
     if (selected.empty())
-      report.expect("no selected candidate is legal and changes nothing", added.same(numbers(1, n, 0)),
+      report.expect("no selected candidate is legal and changes nothing", trial.dlogits.same(numbers(1, n, 0)),
                     [&] { return "dlogits were written"; });
-    report.expect("nothing is written beside the outputs", trial.gates.intact() && trial.dlogits.intact(),
-                  [] { return std::string("memory beside gates or dlogits was written"); });
-    if constexpr (!surrogate_gradient<T>)
-      expect_gradient(report, "backward agrees with central differences", "logit ", trial.logits, added, [&] {
-        trial.forward();
-        return dot(trial.gates, trial.dgates);
-      });
+    report.expect("nothing is written beside the outputs", trial.gates.intact(),
+                  [] { return std::string("memory beside the gates was written"); });
   }
 }
 
@@ -134,21 +93,20 @@ void check_gate_extremes(law_report& report, const T& stage, index_t n) {
 }
 
 template <class T>
-struct probability_trial {
-  const T& stage;
-  numbers logits, p, dp, dlogits;
+struct probability_trial : row_trial<T> {
+  numbers p, dp;
 
   probability_trial(const T& s, numbers z)
-      : stage(s), logits(std::move(z)), p(1, logits.cols()), dp(1, logits.cols()), dlogits(1, logits.cols(), 0) {
+      : row_trial<T>(s, std::move(z)), p(1, this->logits.cols()), dp(1, this->logits.cols()) {
     dp.randomise(9);
   }
   void forward(double stale = poison<double>()) {
     p.fill(stale);
-    call_row(moue::detail::call_forward{}, stage, std::as_const(logits).row(), p.row());
+    call_row(moue::detail::call_forward{}, this->stage, this->row(), this->beside(), p.row());
   }
   void backward() {
-    call_row(moue::detail::call_backward{}, stage, std::as_const(logits).row(), std::as_const(p).row(),
-             std::as_const(dp).row(), dlogits.row());
+    call_row(moue::detail::call_backward{}, this->stage, this->row(), this->beside(), std::as_const(p).row(),
+             std::as_const(dp).row(), this->dlogits.row(), this->dbeside());
   }
 };
 
@@ -185,19 +143,60 @@ void check_probability_gradient(law_report& report, const T& stage, index_t n) {
   trial.forward(1e3);
   report.expect("forward reads nothing it did not write and repeats itself", trial.p.same(p),
                 [&] { return "p differs when it holds other numbers on entry" + logits_text(trial.logits); });
-  const numbers added = expect_backward_adds(report, trial);
-  report.expect("nothing is written beside the outputs", trial.p.intact() && trial.dlogits.intact(),
-                [] { return std::string("memory beside p or dlogits was written"); });
-  expect_gradient(report, "backward agrees with central differences", "logit ", trial.logits, added, [&] {
+  expect_row_gradients(report, trial, false, [&] {
     trial.forward();
     return dot(trial.p, trial.dp);
   });
+  report.expect("nothing is written beside the outputs", trial.p.intact(),
+                [] { return std::string("memory beside p was written"); });
+}
+
+template <class T>
+struct transform_trial : row_trial<T> {
+  numbers transformed, dtransformed;
+
+  transform_trial(const T& s, numbers z)
+      : row_trial<T>(s, std::move(z)), transformed(1, this->logits.cols()), dtransformed(1, this->logits.cols()) {
+    dtransformed.randomise(9);
+  }
+  void forward(double stale = poison<double>()) {
+    transformed.fill(stale);
+    call_row(moue::detail::call_operator{}, this->stage, this->row(), this->beside(), this->weights(),
+             transformed.row());
+  }
+  void backward() {
+    call_row(moue::detail::call_backward{}, this->stage, this->row(), this->beside(), this->weights(),
+             std::as_const(transformed).row(), std::as_const(dtransformed).row(), this->dlogits.row(), this->dbeside(),
+             this->dweights());
+  }
+};
+
+template <class T>
+void check_transform_row(law_report& report, const T& stage, const numbers& logits) {
+  transform_trial<T> trial(stage, logits), again(stage, logits);
+  trial.forward();
+  again.forward(1e3);
+  again.logits = trial.logits;
+  const auto open = [&](index_t j) { return logits(0, j) != closed; };
+  for (index_t j = 0; j < logits.cols(); ++j) {
+    if (!open(j)) trial.dtransformed(0, j) = again.dtransformed(0, j) = 0;  // a pass lets nothing reach it
+    report.expect("every open logit is assigned, and finite", !open(j) || std::isfinite(trial.transformed(0, j)),
+                  [&] { return "column " + std::to_string(j) + logits_text(logits); });
+    report.expect("the call reads nothing it did not write and repeats itself",
+                  !open(j) || trial.transformed(0, j) == again.transformed(0, j),
+                  [&] { return "column " + std::to_string(j) + " differs" + logits_text(logits); });
+  }
+  trial.backward();
+  for (index_t j = 0; j < logits.cols(); ++j)
+    report.expect("gradients of open logits are finite", !open(j) || std::isfinite(trial.dlogits(0, j)),
+                  [&] { return text(trial.dlogits(0, j)) + logits_text(logits); });
 }
 
 }  // namespace detail
 
 /// Checks that a gate stage is one: gates agree with central differences with respect to every logit, selected or not;
-/// finite for extreme logits; closed candidates get no gradient; nothing selected is legal. `candidates` is at least 3. A stage that says `static constexpr bool surrogate_gradient = true`
+/// finite for extreme logits; closed candidates get no gradient; nothing selected is legal. `candidates` is at least 3. There are as many extra columns, of
+/// which a stage may use fewer; these and parameters get gradients likewise. A stage that says `static constexpr bool surrogate_gradient = true`
 /// is not held to the differences.
 template <GateStage T>
 law_report check_gate_laws(const T& stage, index_t candidates = 6) {
@@ -227,6 +226,36 @@ law_report check_probability_laws(const T& stage, index_t candidates = 6) {
   return report;
 }
 
+/// Checks that a transform stage is one: finite for open logits, also extreme ones and beside closed ones, with gradients
+/// of logits, extra columns and parameters that agree with central differences. A stage that says `static constexpr bool
+/// surrogate_gradient = true` is not held to the differences.
+template <TransformStage T>
+law_report check_transform_laws(const T& stage, index_t candidates = 6) {
+  law_report report("transform stage");
+  detail::expect_declarations(report, detail::row_trial<T>::declared(stage, candidates));
+  report.attempt("the call or backward", [&] {
+    auto logits = detail::numbers(1, candidates).randomise(1);
+    detail::transform_trial<T> trial(stage, logits);
+    trial.forward();
+    detail::expect_row_gradients(report, trial, detail::surrogate_gradient<T>, [&] {
+      trial.forward();
+      return detail::dot(trial.transformed, trial.dtransformed);
+    });
+    report.expect("nothing is written beside the outputs", trial.transformed.intact(),
+                  [] { return std::string("memory beside the transformed logits was written"); });
+    logits(0, 1) = detail::closed;
+    detail::check_transform_row(report, stage, logits);
+    for (index_t j = 2; j < candidates; ++j) logits(0, j) = detail::closed;  // one is open
+    detail::check_transform_row(report, stage, logits);
+    detail::check_transform_row(report, stage, logits.fill(detail::closed));
+    const auto extreme = detail::extreme_logits(candidates);
+    for (index_t i = 0; i < extreme.rows(); ++i)
+      detail::check_transform_row(report, stage, detail::copy_of(extreme.row(i)));
+  });
+  detail::note_exemptions<T>(report);
+  return report;
+}
+
 /// Checks that a preference stage is one: every score is assigned, from the row's logits and its parameters alone, and
 /// finite logits with finite parameters give finite scores.
 template <PreferenceStage T>
@@ -239,10 +268,13 @@ law_report check_preference_laws(const T& stage, index_t candidates = 6) {
     std::array<detail::numbers, moue::detail::stage_parameter_count<T>> p;
     for (std::size_t i = 0; i < p.size(); ++i) p[i] = detail::parameter_values(specs[i], 100 + i);
     const auto rows = detail::extreme_logits(candidates);
+    auto beside = detail::numbers(1, candidates).randomise(8);
     for (index_t i = 0; i < rows.rows(); ++i) {
       detail::numbers first(1, candidates), second(1, candidates, 1e3);
       for (auto* scores : {&first, &second})
-        detail::call_row(moue::detail::call_operator{}, stage, rows.row(i), detail::const_views(p), scores->row());
+        detail::call_row(moue::detail::call_operator{}, stage, rows.row(i),
+                         moue::detail::extra_for<T>(std::as_const(beside).row()), detail::const_views(p),
+                         scores->row());
       report.expect("scores depend on logits and parameters alone", first.same(second),
                     [] { return std::string("they differ when they hold other numbers on entry"); });
       report.expect("nothing is written beside the scores", first.intact(),

@@ -73,14 +73,18 @@ class select_trial {
   std::vector<std::vector<std::int32_t>> run(const numbers& scores, const std::vector<std::uint8_t>& valid) {
     const index_t n = scores.cols(), most = stage_.max_selected(n);
     watched<std::int32_t> selected(scores.rows(), most);
+    const auto specs = moue::detail::stage_parameters(stage_, router_shape{0, 6, n, n});
+    std::array<numbers, moue::detail::stage_parameter_count<T>> p;
+    for (std::size_t i = 0; i < p.size(); ++i) p[i] = parameter_values(specs[i], 100 + i);
+    const auto weights = moue::detail::parameters_for<T>(const_views(p));
     const vector_view<const std::int32_t> ids{ids_.data(), n};
     std::vector<std::vector<std::int32_t>> result(static_cast<std::size_t>(scores.rows()));
     if constexpr (moue::detail::has_select<T>) {
       for (index_t t = 0; t < scores.rows(); ++t) {
-        const index_t count =
-            valid[static_cast<std::size_t>(t)]
-                ? row_value<index_t>(moue::detail::call_operator{}, stage_, scores.row(t), ids, selected.row(t))
-                : 0;
+        const index_t count = valid[static_cast<std::size_t>(t)]
+                                  ? row_value<index_t>(moue::detail::call_operator{}, stage_, scores.row(t), ids,
+                                                       weights, selected.row(t))
+                                  : 0;
         report_.expect("no more are taken than max_selected(candidates)", count >= 0 && count <= most, [&] {
           return std::to_string(count) + " of at most " + std::to_string(most) + scores_text(scores.row(t));
         });
@@ -95,7 +99,10 @@ class select_trial {
         temporary[i] = numbers(shapes[i].rows, shapes[i].cols, poison<double>());
       select_frame<double> frame{law_visit, {}, ids, scores.view()};
       frame.batch.valid = {valid.data(), scores.rows()};
-      stage_.table(reference_operations{}, frame, selected.view(), views(temporary));
+      if constexpr (p.size() > 0)
+        stage_.table(reference_operations{}, frame, const_views(p), selected.view(), views(temporary));
+      else
+        stage_.table(reference_operations{}, frame, selected.view(), views(temporary));
       report_.expect("nothing is written beside the scratch", intact(temporary),
                      [] { return std::string("memory beside a temporary was written"); });
       for (index_t t = 0; t < scores.rows(); ++t) {
@@ -138,6 +145,15 @@ void check_select_bound(law_report& report, const T& stage, index_t candidates) 
     report.expect("max_selected(n) is between 0 and n", most >= 0 && most <= n, said);
     report.expect("max_selected(n) does not fall as n grows", most >= before, said);
     before = most;
+    if constexpr (moue::detail::has_most_entries<T>)
+      for (index_t t = 1; t <= 4; ++t)
+        report.expect("most_entries(tokens, n) is not negative and does not fall as either grows",
+                      stage.most_entries(t, n) >= (std::max)(index_t{0}, stage.most_entries(t - 1, n)) &&
+                          stage.most_entries(t, n) >= stage.most_entries(t, n - 1),
+                      [&] {
+                        return "most_entries(" + std::to_string(t) + ", " + std::to_string(n) + ") is " +
+                               std::to_string(stage.most_entries(t, n));
+                      });
   }
 }
 

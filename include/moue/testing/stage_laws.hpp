@@ -90,9 +90,12 @@ void check_stage_forward(law_report& report, const T& stage, const router_shape&
                       [&] { return "logit " + text(first(i, j)) + " became " + text(v); });
       });
     }
+    const numbers first_extra = trial.extra;
     trial.forward(2.5);
     trial.output().each([](double& v, index_t, index_t) { v -= 2.5; });
     expect_close(report, "forward adds to the logits", "what was added to logit ", trial.output(), first);
+    trial.extra.each([](double& v, index_t, index_t) { v -= 2.5; });
+    expect_close(report, "forward adds to the extra columns", "what was added to column ", trial.extra, first_extra);
   }
   report.expect("nothing is written beside the outputs", trial.untouched_padding(),
                 [] { return std::string("forward wrote outside a view (views have a stride)"); });
@@ -100,7 +103,7 @@ void check_stage_forward(law_report& report, const T& stage, const router_shape&
       report, trial, "backward", [&](double stale) { trial.backward(stale); },
       [&] {
         trial.forward(0);
-        return dot(trial.output(), trial.doutput());
+        return dot(trial.output(), trial.doutput()) + dot(trial.extra, trial.dextra);
       });
 }
 

@@ -28,9 +28,9 @@ struct stage_trial {
 
   const T& stage;
   router_shape shape;
-  watched<C> input, features, logits, gates, state, next_state;
-  watched<C> dinput, dfeatures, dlogits, dgates, dstate, dnext_state;
-  watched<C> dlogits_of_advance;
+  watched<C> input, features, logits, extra, gates, state, next_state;
+  watched<C> dinput, dfeatures, dlogits, dextra, dgates, dstate, dnext_state;
+  watched<C> dlogits_of_advance, dextra_of_advance;
   bool advancing = false;  // whether what is checked is the state's way to the next layer
   std::array<watched<S>, parameters> p;
   std::array<watched<C>, parameters> dp;
@@ -56,6 +56,10 @@ struct stage_trial {
     normal(state, r, 4);
     normal(dlogits, n, 5);
     normal(dnext_state, r, 6);
+    const index_t beside = moue::detail::stage_extra(stage, shape);
+    normal(dextra, beside, 8);
+    extra = make(tokens, beside);
+    dextra_of_advance = make(tokens, beside);
     if (Features) normal(dfeatures, width, 7);
     gates.each([](C& v, index_t i, index_t j) { v = (i + j) % 2 == 0 ? C(0) : v; });  // most are not selected
     logits = make(tokens, n);
@@ -117,6 +121,7 @@ struct stage_trial {
     result.input = std::as_const(input).view();
     result.features = features.view();
     result.logits = logits.view();
+    result.extra = extra.view();
     if (advancing) {
       result.gates = std::as_const(gates).view();
       result.next_state = next_state.view();
@@ -125,8 +130,13 @@ struct stage_trial {
     return result;
   }
   router_gradient<C> gradient() {
-    return {dinput.view(), dfeatures.view(), (advancing ? dlogits_of_advance : dlogits).view(),
-            dgates.view(), dstate.view(),    std::as_const(dnext_state).view()};
+    return {dinput.view(),
+            dfeatures.view(),
+            (advancing ? dlogits_of_advance : dlogits).view(),
+            (advancing ? dextra_of_advance : dextra).view(),
+            dgates.view(),
+            dstate.view(),
+            std::as_const(dnext_state).view()};
   }
 
   void spoil(C stale) {
@@ -136,6 +146,7 @@ struct stage_trial {
     spoil(stale);
     for (auto& s : saved) s.fill(stale);
     output().fill(before);
+    extra.fill(before);
     advancing = false;
     stage.forward(reference_operations{}, frame(), const_views(p), views(temporary));
   }
@@ -174,6 +185,7 @@ struct stage_trial {
     f("state", state, dstate);
     f("gates", gates, dgates);
     if (!Features && advancing) f("logits", logits, dlogits_of_advance);
+    if (!Features && advancing) f("extra columns", extra, dextra_of_advance);
     const auto specs = declared();
     for (std::size_t i = 0; i < parameters; ++i)
       if (specs[i].trained) f(std::string(specs[i].name), p[i], dp[i]);
@@ -188,7 +200,8 @@ struct stage_trial {
     states.marks.fill(0);
   }
   bool untouched_padding() const {
-    for (const auto* m : {&features, &logits, &next_state, &dinput, &dfeatures, &dgates, &dstate, &dlogits_of_advance})
+    for (const auto* m : {&features, &logits, &next_state, &dinput, &dfeatures, &dgates, &dstate, &dlogits_of_advance,
+                          &extra, &dextra_of_advance})
       if (!m->intact()) return false;
     return intact(dp) && intact(temporary) && intact(saved);
   }

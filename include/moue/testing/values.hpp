@@ -20,6 +20,7 @@
 #include "moue/gradients/targets.hpp"
 #include "moue/lanes.hpp"
 #include "moue/parameter.hpp"
+#include "moue/router/row_members.hpp"
 #include "moue/scalar.hpp"
 #include "moue/testing/report.hpp"
 #include "moue/view.hpp"
@@ -44,12 +45,12 @@ inline constexpr side_inputs law_inputs{};
 /// Calls a member of a row stage as a pass does for one token.
 template <class Member, class T, class... A>
 void call_row(const Member& member, const T& stage, const A&... a) {
-  moue::detail::call_by_row(member, row_context{law_visit, law_inputs, 0}, one_lane{}, stage, a...);
+  moue::detail::call_stage(member, row_context{law_visit, law_inputs, 0}, one_lane{}, stage, a...);
 }
 /// The same for a member that returns a number.
 template <class R, class Member, class T, class... A>
 R row_value(const Member& member, const T& stage, const A&... a) {
-  return moue::detail::value_by_row<R>(member, row_context{law_visit, law_inputs, 0}, one_lane{}, stage, a...);
+  return moue::detail::call_stage<R>(member, row_context{law_visit, law_inputs, 0}, one_lane{}, stage, a...);
 }
 
 /// What uninitialised memory is filled with, so that reading it shows.
