@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "bounded_select.hpp"
 #include "carried.hpp"
 #include "edits.hpp"
 #include "moue/backend/reference.hpp"
@@ -57,6 +58,22 @@ TEST_CASE("edited assignments have the results of the host") {
                            test::to_vector(std::as_const(here.gradients)[i])) < 1e-13);  // sums in another order
   }
   CHECK(test::distance(there.dx, here.dx) < 1e-13);
+}
+
+TEST_CASE("what goes beyond a bound on all entries is what goes on the host") {
+  const auto model = [](const auto& backend) {
+    return test::erase<double>(moue::mixture{
+        moue::swiglu{.width = 6, .hidden = 5}, moue::always_on{moue::shared_pool{.depth = 3, .pool = 5}, 1},
+        moue::router{moue::linear_score{.deviation = 1}, test::bounded{moue::top_k{3}, 0.4},
+                     moue::softmax_then_select{}},
+        moue::switch_loss{0.5}, backend});
+  };
+  const auto device = model(test::emulated{}), plain = model(moue::reference{});
+  test::whole_host there(*device), here(*plain);
+  CHECK(test::run_whole(there) == doctest::Approx(test::run_whole(here)).epsilon(1e-13));
+  CHECK(test::distance(there.dx, here.dx) < 1e-13);
+  for (std::size_t l = 0; l < here.entered.size(); ++l)
+    CHECK(test::distance(there.entered[l], here.entered[l]) < 1e-13);
 }
 
 TEST_CASE("a pass that is put down goes on in other memory of the device") {

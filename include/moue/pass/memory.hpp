@@ -85,7 +85,7 @@ struct pass_memory {
   /// [tokens, columns] of the parameters of transform and gate, token by token
   std::array<vector_view<C>, router_stages<router_type>::row_gradients> dparameters;
   vector_view<index_t>
-      overflow;  ///< [max_selected + 2] how many entries of each rank there are, where they are bounded
+      overflow;  ///< [experts + 2] how many entries of each rank there are, where they are bounded
   matrix_view<C> dense_dgates;
   matrix_view<C> dgates;                  ///< [tokens, max_selected] of the selected columns
   vector_view<C> dentries;                ///< [entries] of the gates of what ran
@@ -233,7 +233,7 @@ struct pass_memory {
     for (std::size_t i = 0; i < dparameters.size(); ++i)
       dparameters[i] = memory.take<C>(checked_product(backward_tokens, most_columns(model, i), "parameter gradients"),
                                       "parameter gradients of tokens");
-    overflow = memory.take<index_t>(bounds_entries ? (std::max)(most, index_t{1}) + 2 : 0, "entries of each rank");
+    overflow = memory.take<index_t>(bounds_entries ? connections.experts() + 2 : 0, "entries of each rank");
     dense_dgates = memory.take<C>(state > 0 ? backward_tokens : 0, candidates, "dense gate gradients");
     dgates = memory.take<C>(backward_tokens, most, "gate gradients");
     dentries = memory.take<C>(training ? entries : 0, "gradients of entries");

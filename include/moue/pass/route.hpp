@@ -105,7 +105,7 @@ struct router_steps {
       drop_overflow(ops,
                     ranked_entries{{visit.offsets.data, tokens + 1},
                                    {visit.experts.data, tokens * width},
-                                   state.memory.overflow,
+                                   {state.memory.overflow.data, state.max_selected(layer) + 2},
                                    state.max_selected(layer)},
                     (std::min)(room, select.most_entries(tokens, state.candidates(layer))));
     }
