@@ -40,8 +40,8 @@ concept FeatureStage = std::copyable<T> && detail::has_features_width<T> && deta
 /// and adds to the gradients of what `advance` read. State starts at zero, never crosses tokens, and its gradient flows
 /// through every layer. `std::array<index_t, N> saved(router_shape) const` asks for N matrices `frame.saved[i]` [tokens,
 /// columns] that `forward` assigns and the others read.
-/// `index_t extra(router_shape) const` asks for columns beside the logits, `frame.extra` [tokens, extra], to which `forward`
-/// adds and `backward` reads `gradient.extra`: nothing selects them, and row stages and losses that ask are handed them.
+/// `index_t extra(router_shape) const` asks for columns beside the logits, `frame.extra` [tokens, extra], which `forward`
+/// assigns; `backward` reads `gradient.extra`: nothing selects them, and row stages and losses that ask are handed them.
 template <class T>
 concept ScoreStage =
     std::copyable<T> && detail::has_score_forward<T> && detail::has_score_backward<T> && detail::keeps_state_whole<T>;

@@ -41,7 +41,10 @@ class published_layer {
   /// Values or gradients of a tensor of ours, in its own order; empty if there are none.
   std::vector<double> tensor(const json& section, const moue::tensor_info& info) const {
     if (info.expert < 0)
-      return info.trained ? numbers(section.at(section.contains("W") ? "W" : "Wg")) : std::vector<double>{};
+      return info.trained ? numbers(section.at(info.name.ends_with(".noise") ? "Wn"
+                                               : section.contains("W")       ? "W"
+                                                                             : "Wg"))
+                          : std::vector<double>{};
     const bool shared = info.expert >= candidates(), gated = section.contains("W3");
     const std::string kind = info.name.substr(info.name.rfind('.') + 1);
     const std::string theirs = (kind == "down"          ? "W2"

@@ -27,7 +27,7 @@ struct forward {
   MOUE_HD void operator()(index_t t, index_t j) const {
     noise(t, j) = static_cast<C>(moue::normal_at(at, t, j) + moue::uniform_at(at, t, j + logits.cols));
     logits(t, j) += static_cast<C>(weight(0, j)) * noise(t, j) + C(0.1) * state(t, j);
-    if (j < extra.cols) extra(t, j) += static_cast<C>(weight(0, j)) + C(0.3) * state(t, j);
+    if (j < extra.cols) extra(t, j) = static_cast<C>(weight(0, j)) + C(0.3) * state(t, j);
   }
 };
 template <class C>

@@ -37,7 +37,7 @@ struct router_frame {
   matrix_view<const C> input;                  ///< [tokens, width] the layer's router input
   matrix_view<C> features;                     ///< [tokens, features]
   matrix_view<C> logits;                       ///< [tokens, n]; scores add to it
-  matrix_view<C> extra;                        ///< [tokens, extra] of the score beside its logits; it adds to it
+  matrix_view<C> extra;                        ///< [tokens, extra] of the score beside its logits; it assigns them
   matrix_view<const C> gates;                  ///< [tokens, n], zero where not selected; only during `advance`
   matrix_view<const C> state;                  ///< [tokens, r] the stage's depth state on entry
   matrix_view<C> next_state;                   ///< [tokens, r] on exit; assigned by `advance`

@@ -92,7 +92,6 @@ class router_stages {
   template <class C>
   void make_logits(const auto& ops, const router_frame<C>& frame, const auto& p, const auto& temporary) const {
     ops.each_element(frame.logits.rows, frame.logits.cols, clear_element<C>{frame.logits});
-    if constexpr (makes_extra) ops.each_element(frame.extra.rows, frame.extra.cols, clear_element<C>{frame.extra});
     router_.score.forward(ops, score_part(frame), score_part(p), score_scratch(temporary));
     if constexpr (score_closes) {
       ops.each_element(frame.logits.rows, frame.logits.cols, show_broken_logit<C>{frame.logits});

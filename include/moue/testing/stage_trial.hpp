@@ -146,7 +146,7 @@ struct stage_trial {
     spoil(stale);
     for (auto& s : saved) s.fill(stale);
     output().fill(before);
-    extra.fill(before);
+    extra.fill(stale);
     advancing = false;
     stage.forward(reference_operations{}, frame(), const_views(p), views(temporary));
   }

@@ -1,0 +1,167 @@
+// SPDX-FileCopyrightText: 2026 The moue authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// Noisy top-k gating (Shazeer et al., arXiv 1701.06538): logits z = clean + noise deviation in training, where the deviation
+// is learned as well, softplus of a second product plus 0.01; and losses that even out importance, the sum of a candidate's gates, and
+// load, how probably tokens would select it if its noise were drawn again. Both are squared coefficients of variation over
+// candidates. With nvcc, functors written as lambdas need --extended-lambda.
+
+#include <array>
+#include <cmath>
+#include <moue/policies.hpp>
+
+namespace published {
+
+struct normal_noise {
+  MOUE_HD double operator()(const moue::visit& at, moue::index_t token, moue::index_t column) const {
+    return moue::normal_at(at, token, column);
+  }
+};
+
+/// Of the noise, from the column beside the logit.
+template <class C>
+MOUE_HD C deviation(C column) {
+  return moue::detail::softplus(column) + C(0.01);
+}
+
+template <class Noise = normal_noise>
+struct noisy_score {
+  Noise noise = {};
+
+  moue::index_t extra(moue::router_shape s) const { return s.candidates; }
+  auto parameters(moue::router_shape s) const {
+    return std::array{moue::parameter_spec{"weight", s.candidates, s.width, {}, moue::scope::layer},
+                      moue::parameter_spec{"noise", s.candidates, s.width, {}, moue::scope::layer}};
+  }
+  auto temporaries(moue::router_shape s) const { return std::array{moue::matrix_shape{s.tokens, s.candidates}}; }
+
+  template <class C>
+  void forward(const auto& ops, const moue::router_frame<C>& f, const auto& p, const auto&) const {
+    ops.linear(f.features, p[0], f.logits, moue::store::add);
+    ops.linear(f.features, p[1], f.extra);
+    if (f.at.how == moue::mode::training)
+      ops.each_element(f.logits.rows, f.logits.cols, [f, noise = noise] MOUE_HD(moue::index_t t, moue::index_t j) {
+        f.logits(t, j) += C(noise(f.at, t, j)) * deviation(f.extra(t, j));
+      });
+  }
+  template <class C>
+  void backward(const auto& ops, const moue::router_frame<C>& f, const moue::router_gradient<C>& g, const auto& p,
+                const auto& temporary, const auto& dp) const {
+    const auto d = temporary[0];
+    ops.each_element(d.rows, d.cols, [d, f, g, noise = noise] MOUE_HD(moue::index_t t, moue::index_t j) {
+      d(t, j) = g.extra(t, j) + g.logits(t, j) * C(noise(f.at, t, j)) * moue::detail::sigmoid(f.extra(t, j));
+    });
+    ops.input_gradient(g.logits, p[0], g.features, moue::store::add);
+    ops.input_gradient(moue::matrix_view<const C>(d), p[1], g.features, moue::store::add);
+    ops.weight_gradient(g.logits, f.features, dp[0]);
+    ops.weight_gradient(moue::matrix_view<const C>(d), f.features, dp[1]);
+  }
+};
+
+/// weight · var / mean² over candidates of a number that each token has for each of them, summed over tokens. `Term` has
+/// `value(frame, t, j)` and `backward(frame, t, j, d, add)`. Linear in tokens for terms that take as long for each.
+template <class Term>
+struct variation_of {
+  double weight = 0.01;
+  Term term = {};
+
+  auto temporaries(moue::layer_shape s) const { return std::array{moue::matrix_shape{2, s.candidates}}; }
+  template <class C>
+  void layer_value(const auto& ops, const moue::layer_frame<C>& f, moue::vector_view<C> value,
+                   const auto& temporary) const {
+    vary(ops, f, temporary[0], value.data);
+  }
+  template <class C>
+  void layer_gradient(const auto& ops, const moue::layer_frame<C>& f, moue::vector_view<const C> scale,
+                      const moue::routing_gradient<C>& add, const auto& temporary) const {
+    const auto slopes = temporary[0].row(1);
+    vary(ops, f, temporary[0], static_cast<C*>(nullptr));
+    ops.each_row(f.logits.rows, [=, term = term] MOUE_HD(moue::index_t t) {
+      for (moue::index_t j = 0; j < f.logits.cols && f.batch.valid[t] != 0; ++j)
+        term.backward(f, t, j, scale[0] * slopes[j], add);
+    });
+  }
+
+ private:
+  /// Sums in row 0, and in row 1 the loss's derivative by each.
+  template <class C>
+  void vary(const auto& ops, const moue::layer_frame<C>& f, const moue::matrix_view<C>& of, C* value) const {
+    ops.each_row(of.cols, [=, term = term] MOUE_HD(moue::index_t j) {
+      of(0, j) = C(0);
+      for (moue::index_t t = 0; t < f.logits.rows; ++t)
+        if (f.batch.valid[t] != 0) of(0, j) += term.value(f, t, j);
+    });
+    ops.each_row(1, [=, weight = C(weight)] MOUE_HD(moue::index_t) {
+      const C n = C(of.cols);
+      C mean = C(0), variance = C(0);
+      for (const C sum : of.row(0)) mean += sum / n;
+      if (mean == C(0)) mean = C(1);  // nothing was selected
+      for (const C sum : of.row(0)) variance += (sum - mean) * (sum - mean) / n / (mean * mean);
+      for (moue::index_t j = 0; j < of.cols; ++j)
+        of(1, j) = weight * C(2) / (n * mean) * (of(0, j) / mean - C(1) - variance);
+      if (value != nullptr) *value = weight * variance;
+    });
+  }
+};
+
+/// The gate of candidate j, 0 where it was not selected.
+struct gate_of_candidate {
+  template <class C>
+  MOUE_HD C value(const moue::layer_frame<C>& f, moue::index_t t, moue::index_t j) const {
+    C sum = C(0);
+    for (moue::index_t i = f.assigned.offsets[t]; i < f.assigned.offsets[t + 1]; ++i)
+      if (f.assigned.column[i] == j) sum += f.assigned.gate[i];
+    return sum;
+  }
+  template <class C>
+  MOUE_HD void backward(const moue::layer_frame<C>& f, moue::index_t t, moue::index_t j, C d,
+                        const moue::routing_gradient<C>& add) const {
+    for (moue::index_t i = f.assigned.offsets[t]; i < f.assigned.offsets[t + 1]; ++i)
+      if (f.assigned.column[i] == j) add.gates[i] += d;
+  }
+};
+
+/// The probability that candidate j is selected if its noise is drawn again: that its clean logit and a new noise beat its
+/// last rival, the best that was not selected, or the last that was.
+template <class Noise = normal_noise>
+struct selection_probability {
+  Noise noise = {};
+
+  template <class C>
+  MOUE_HD C value(const moue::layer_frame<C>& f, moue::index_t t, moue::index_t j) const {
+    return std::erfc(-margin(f, t, j) / std::sqrt(C(2))) / C(2);
+  }
+  template <class C>
+  MOUE_HD void backward(const moue::layer_frame<C>& f, moue::index_t t, moue::index_t j, C d,
+                        const moue::routing_gradient<C>& add) const {
+    const C m = margin(f, t, j), e = f.extra(t, j);
+    d *= std::exp(-m * m / C(2)) / std::sqrt(C(2) * C(3.14159265358979323846)) / deviation(e);
+    add.logits(t, j) += d;
+    add.logits(t, rival(f, t, j)) -= d;
+    add.extra(t, j) -= d * (C(noise(f.at, t, j)) + m) * moue::detail::sigmoid(e);
+  }
+
+ private:
+  /// In deviations.
+  template <class C>
+  MOUE_HD C margin(const moue::layer_frame<C>& f, moue::index_t t, moue::index_t j) const {
+    return (f.logits(t, j) - f.logits(t, rival(f, t, j))) / deviation(f.extra(t, j)) - C(noise(f.at, t, j));
+  }
+  template <class C>
+  MOUE_HD static moue::index_t rival(const moue::layer_frame<C>& f, moue::index_t t, moue::index_t j) {
+    const auto taken = f.selected.row(t);
+    const auto is_taken = [&](moue::index_t column) {
+      bool found = false;
+      for (const auto other : taken) found = found || other == column;
+      return found;
+    };
+    if (!is_taken(j)) return taken[taken.size - 1];
+    moue::index_t best = -1;
+    for (moue::index_t i = 0; i < f.logits.cols; ++i)
+      if (!is_taken(i) && (best < 0 || f.logits(t, i) > f.logits(t, best))) best = i;
+    return best;
+  }
+};
+
+}  // namespace published
