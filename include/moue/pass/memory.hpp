@@ -84,8 +84,7 @@ struct pass_memory {
   matrix_view<C> dextra;        ///< [tokens, columns] beside them
   /// [tokens, columns] of the parameters of transform and gate, token by token
   std::array<vector_view<C>, router_stages<router_type>::row_gradients> dparameters;
-  vector_view<index_t>
-      overflow;  ///< [experts + 2] how many entries of each rank there are, where they are bounded
+  vector_view<index_t> overflow;  ///< [experts + 2] how many entries of each rank there are, where they are bounded
   matrix_view<C> dense_dgates;
   matrix_view<C> dgates;                  ///< [tokens, max_selected] of the selected columns
   vector_view<C> dentries;                ///< [entries] of the gates of what ran

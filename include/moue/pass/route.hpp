@@ -51,8 +51,12 @@ struct router_steps {
     using parameters_type = std::remove_const_t<decltype(of_rows)>;
     const auto logits = state.logits(layer);
     const matrix_view<const C> beside = frame.extra;
-    if constexpr (stages_type::makes_extra)
+    if constexpr (stages_type::makes_extra) {
       if (state.masks()) ops.each_row(tokens, close_broken_rows<C>{frame.extra, {state.memory.usable.data, tokens}});
+      if constexpr (on_host<typename MixtureT::backend_type>)
+        if (state.model->router().on_non_finite == non_finite::reject)
+          ops.each_row(tokens, reject_broken_extra<C>{beside, state.valid(), layer});
+    }
     if constexpr (stages_type::transforms)
       ops.each_row(tokens, transform_row<C, router_type, parameters_type>{
                                state.model->router(), of_rows, {frame.at, looked_at()}, frame.logits, beside, logits});
@@ -70,7 +74,7 @@ struct router_steps {
     const auto reject = [&] {
       if constexpr (on_host<typename MixtureT::backend_type>)
         if (state.model->router().on_non_finite == non_finite::reject)
-          ops.each_row(tokens, reject_broken_row<C>{logits, scores, beside, state.valid(), layer});
+          ops.each_row(tokens, reject_broken_row<C>{logits, scores, state.valid(), layer});
     };
     if constexpr (!by_row) {
       ops.each_row(tokens, prefer);

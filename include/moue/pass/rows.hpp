@@ -132,20 +132,10 @@ template <class C>
 struct reject_broken_row {
   matrix_view<const C> logits;
   matrix_view<const C> scores;
-  matrix_view<const C> extra;
   vector_view<const std::uint8_t> valid;
   index_t layer;
   void operator()(index_t t) const {
     if (!valid[t]) return;
-    for (index_t j = 0; j < extra.cols; ++j)
-      require(
-          is_finite(extra(t, j)), "router",
-          [&] {
-            return "the extra column " + std::to_string(j) + " of token " + std::to_string(t) + " at layer " +
-                   std::to_string(layer) + " is not finite";
-          },
-          "look for NaN or infinity in the layer's input or router weights, or choose another moue::non_finite mode",
-          error_kind::numbers);
     for (index_t j = 0; j < logits.cols; ++j)
       require(
           !broken(logits(t, j)) && !broken(scores(t, j)), "router",
@@ -153,6 +143,25 @@ struct reject_broken_row {
             return std::string(broken(logits(t, j)) ? "the logit" : "the preference") + " of candidate " +
                    std::to_string(j) + " for token " + std::to_string(t) + " at layer " + std::to_string(layer) +
                    " is not finite";
+          },
+          "look for NaN or infinity in the layer's input or router weights, or choose another moue::non_finite mode",
+          error_kind::numbers);
+  }
+};
+
+/// The same for the columns beside the logits.
+template <class C>
+struct reject_broken_extra {
+  matrix_view<const C> extra;
+  vector_view<const std::uint8_t> valid;
+  index_t layer;
+  void operator()(index_t t) const {
+    for (index_t j = 0; j < extra.cols && valid[t] != 0; ++j)
+      require(
+          is_finite(extra(t, j)), "router",
+          [&] {
+            return "the extra column " + std::to_string(j) + " of token " + std::to_string(t) + " at layer " +
+                   std::to_string(layer) + " is not finite";
           },
           "look for NaN or infinity in the layer's input or router weights, or choose another moue::non_finite mode",
           error_kind::numbers);

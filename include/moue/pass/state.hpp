@@ -148,7 +148,10 @@ struct pass_state {
     if constexpr (!stages_type::transforms) return logits(layer);
     return shaped(record(layer).raw_logits, candidates(layer));
   }
-  matrix_view<C> extra(index_t layer) const { return shaped(record(layer).extra, model->extra(layer)); }
+  matrix_view<C> extra(index_t layer) const {
+    if constexpr (!stages_type::makes_extra) return {nullptr, at.tokens, 0};
+    return shaped(record(layer).extra, model->extra(layer));
+  }
   matrix_view<std::int32_t> selected(index_t layer) const {
     return shaped(record(layer).selected, max_selected(layer));
   }
