@@ -10,3 +10,10 @@ TEST_CASE("GShard on the emulated device") { test::reproduce_gshard(test::emulat
 TEST_CASE("V-MoE's noise on the emulated device") { test::reproduce_noise(test::emulated_open()); }
 TEST_CASE("DeepSeek-V3's sequences on the emulated device") { test::reproduce_sequences(test::emulated()); }
 TEST_CASE("experts that differ on the emulated device") { test::reproduce_specialisation(test::emulated()); }
+TEST_CASE("MoE++ on the emulated device") { test::reproduce_moepp(test::emulated()); }
+TEST_CASE("USMoE's pairs on the emulated device") {
+  test::reproduce_pairs<moue::swiglu>("usmoe_norm_pad", test::emulated());
+}
+TEST_CASE("dynamic routing on the emulated device") {
+  test::reproduce_top_p<moue::swiglu>("topp_p70_pad_closed", test::emulated());
+}
