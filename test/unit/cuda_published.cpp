@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "carried.hpp"
 #include "emulated.hpp"
+#include "published_soft.hpp"
 #include "published_systems.hpp"
 
 // Published systems on the emulated device, against numbers that were computed independently.
@@ -17,3 +18,4 @@ TEST_CASE("USMoE's pairs on the emulated device") {
 TEST_CASE("dynamic routing on the emulated device") {
   test::reproduce_top_p<moue::swiglu>("topp_p70_pad_closed", test::emulated());
 }
+TEST_CASE("Soft MoE on the emulated device") { test::reproduce_soft(test::emulated()); }

@@ -9,6 +9,7 @@
 #include "moue/backend/reference.hpp"
 #include "moue/testing/laws.hpp"
 #include "published/expert_choice.hpp"
+#include "published_soft.hpp"
 #include "published_systems.hpp"
 
 // Published systems against numbers that were computed independently.
@@ -30,6 +31,7 @@ TEST_CASE("dynamic routing: as many experts as a token needs") {
   test::reproduce_top_p<moue::swiglu>("topp_p70_pad_closed", moue::reference{}, moue::cpu{2});
 }
 
+TEST_CASE("Soft MoE: a program over the executor") { test::reproduce_soft(moue::reference{}, moue::cpu{2}); }
 
 TEST_CASE("laws of stages and losses") {
   const auto hold = [](const moue::testing::law_report& report) { CHECK_MESSAGE(report, report.summary()); };
