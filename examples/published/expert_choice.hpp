@@ -14,11 +14,16 @@
 namespace published {
 
 /// Each open candidate takes the valid tokens that score highest with it, `factor` times its even share of them, rounded
-/// up; ties go to the earlier token. A token may be taken by all candidates or by none. The layer's tokens see each other: not for causal decoding. Linear in tokens.
+/// up; ties go to the earlier token. A token may be taken by all candidates or by none. The layer's tokens see each other:
+/// not for causal decoding. Linear in tokens.
 struct expert_choice {
   double factor = 1;  ///< of the even share: tokens over open candidates
 
   constexpr moue::index_t max_selected(moue::index_t candidates) const { return candidates; }
+  /// Shares are rounded up.
+  constexpr moue::index_t most_entries(moue::index_t tokens, moue::index_t candidates) const {
+    return static_cast<moue::index_t>(std::ceil(factor * static_cast<double>(tokens))) + candidates;
+  }
 
   auto temporaries(moue::router_shape shape) const {
     return std::array{moue::matrix_shape{shape.candidates, shape.tokens}};

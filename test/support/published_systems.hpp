@@ -10,31 +10,35 @@
 #include "moue/policies.hpp"
 #include "published.hpp"
 #include "published/gshard.hpp"
+#include "published/moepp.hpp"
 #include "published/noisy_top_k.hpp"
+#include "published/norm_router.hpp"
 #include "published/sequence_balance.hpp"
+#include "published/shazeer.hpp"
 #include "published/specialisation.hpp"
+#include "published/top_p.hpp"
+#include "published/usmoe.hpp"
 
 namespace test {
 
-/// Compares a layer with what `router` and `loss` make of it on the backends that `on` is called with.
-template <class RouterT, class LossT, class... B>
+using silu_mlp = moue::mlp<moue::silu>;
+
+/// Compares a layer with what `router` and `loss` make of it on the backends, with its kind of experts; if `Shared`,
+/// one more of them is always on.
+template <class Expert, bool Shared = false, class RouterT, class LossT>
 void reproduce(const published_layer& layer, const RouterT& router, const LossT& loss,
-               const std::vector<const char*>& terms, const B&... backends) {
-  const auto run = [&](const auto& backend, const auto& expert) {
-    const moue::shared_pool pool{.depth = 1, .pool = layer.candidates()};
-    if (layer.section("params").contains("W1s"))
-      reproduce(layer, *test::erase<double>(moue::mixture{expert, moue::always_on{pool, 1}, router, loss, backend}),
-                terms);
-    else
-      reproduce(layer, *test::erase<double>(moue::mixture{expert, pool, router, loss, backend}), terms);
+               const std::vector<const char*>& terms, const auto&... backends) {
+  REQUIRE((layer.config("expert") == "swiglu") == std::is_same_v<Expert, moue::swiglu>);
+  REQUIRE(layer.section("params").contains("W1s") == Shared);
+  const Expert expert{.width = layer.width(), .hidden = layer.hidden()};
+  const moue::shared_pool routed{.depth = 1, .pool = layer.candidates()};
+  const auto on = [&](const auto& topology, const auto& backend) {
+    reproduce(layer, *test::erase<double>(moue::mixture{expert, topology, router, loss, backend}), terms);
   };
-  const auto on = [&](const auto& backend) {
-    if (layer.config("expert") == "swiglu")
-      run(backend, moue::swiglu{.width = layer.width(), .hidden = layer.hidden()});
-    else
-      run(backend, moue::mlp<moue::silu>{.width = layer.width(), .hidden = layer.hidden()});
-  };
-  (on(backends), ...);
+  if constexpr (Shared)
+    (on(moue::always_on{routed, 1}, backends), ...);
+  else
+    (on(routed, backends), ...);
 }
 
 /// Noise that was drawn beforehand.
@@ -50,8 +54,8 @@ struct drawn_noise {
 void reproduce_gshard(const auto&... backends) {
   const published_layer layer("gshard_before");
   const published::capacity_top_k select{.k = layer.config("k"), .factor = layer.config("cf")};
-  reproduce(layer, moue::router{moue::linear_score{}, select, moue::softmax_of_selected{}},
-            published::first_choice_loss{.weight = layer.weight("lbl")}, {"lbl"}, backends...);
+  reproduce<silu_mlp>(layer, moue::router{moue::linear_score{}, select, moue::softmax_of_selected{}},
+                      published::first_choice_loss{.weight = layer.weight("lbl")}, {"lbl"}, backends...);
 }
 
 /// V-MoE: noise, importance and load.
@@ -60,12 +64,40 @@ void reproduce_noise(const auto&... backends) {
   const auto noise = layer.side("eps");  // the emulated device reads the host's memory
   const drawn_noise drawn{noise.data(), layer.candidates()};
   using loss = published::variation_loss<drawn_noise>;
-  reproduce(
+  reproduce<silu_mlp>(
       layer,
       moue::router{moue::score_sum{moue::linear_score{}, published::noise_score<drawn_noise>{drawn}},
                    moue::top_k{layer.config("k").get<moue::index_t>()}, moue::softmax_then_select{}},
       moue::sum_of_losses{loss{false, layer.weight("importance"), drawn}, loss{true, layer.weight("load"), drawn}},
       {"importance", "load"}, backends...);
+}
+
+/// Noisy top-k: learned noise, importance, and the load that another noise would make.
+void reproduce_learned_noise(const auto&... backends) {
+  const published_layer layer("noisy_shazeer_k2");
+  const auto noise = layer.side("eps");
+  const drawn_noise drawn{noise.data(), layer.candidates()};
+  using importance = published::variation_of<published::gate_of_candidate>;
+  using load = published::variation_of<published::selection_probability<drawn_noise>>;
+  reproduce<silu_mlp>(layer,
+                      moue::router{published::noisy_score<drawn_noise>{drawn},
+                                   moue::top_k{layer.config("k").get<moue::index_t>()}, moue::softmax_of_selected{}},
+                      moue::sum_of_losses{importance{layer.weight("importance")}, load{layer.weight("load"), {drawn}}},
+                      {"importance", "load"}, backends...);
+}
+
+/// NormRouter: logits on a sphere, with a learned scale.
+void reproduce_sphere(const auto&... backends) {
+  for (const char* name : {"normrouter_k2_bias", "normrouter_k1_closed"}) {
+    CAPTURE(name);
+    const published_layer layer(name);
+    reproduce<silu_mlp>(layer,
+                        moue::router{moue::score_sum{moue::linear_score{}, moue::logit_bias{}},
+                                     moue::top_k{layer.config("k").get<moue::index_t>()}, published::as_they_are{}}
+                            .with(moue::biased_logits{})
+                            .with(published::on_sphere{.constant = layer.config("c"), .epsilon = layer.config("eps")}),
+                        moue::no_balancing{}, {}, backends...);
+  }
 }
 
 /// DeepSeek-V3: balance inside each sequence.
@@ -77,25 +109,72 @@ void reproduce_sequences(const auto&... backends) {
     const moue::column_groups of{.size = layer.candidates() / groups,
                                  .allowed = layer.config("keep_groups"),
                                  .best = layer.config("use_bias") ? 2 : 1};
-    reproduce(layer,
-              moue::router{moue::linear_score{}, moue::group_limited{layer.config("k"), of},
-                           moue::sigmoid_renormalised{.scale = layer.config("route_scale")}}
-                  .with(moue::biased_sigmoid{})
-                  .with(moue::sigmoid_probability{}),
-              published::sequence_balance{.weight = layer.weight("seq_lbl"), .most = 2}, {"seq_lbl"}, backends...);
+    reproduce<moue::swiglu, true>(layer,
+                                  moue::router{moue::linear_score{}, moue::group_limited{layer.config("k"), of},
+                                               moue::sigmoid_renormalised{.scale = layer.config("route_scale")}}
+                                      .with(moue::biased_sigmoid{})
+                                      .with(moue::sigmoid_probability{}),
+                                  published::sequence_balance{.weight = layer.weight("seq_lbl"), .most = 2},
+                                  {"seq_lbl"}, backends...);
   }
 }
 
 /// Experts that differ: orthogonal outputs, and gates that vary.
 void reproduce_specialisation(const auto&... backends) {
   const published_layer layer("specialise_paper_k2");
-  reproduce(layer,
-            moue::router{moue::linear_score{}, moue::top_k{layer.config("k").get<moue::index_t>()},
-                         moue::softmax_of_selected{}},
-            moue::sum_of_losses{moue::switch_loss{layer.weight("lbl")},
-                                published::orthogonality_loss{layer.weight("ortho"), layer.config("eps")},
-                                published::gate_variance_loss{layer.weight("variance")}},
-            {"lbl", "ortho", "variance"}, backends...);
+  reproduce<silu_mlp>(layer,
+                      moue::router{moue::linear_score{}, moue::top_k{layer.config("k").get<moue::index_t>()},
+                                   moue::softmax_of_selected{}},
+                      moue::sum_of_losses{moue::switch_loss{layer.weight("lbl")},
+                                          published::orthogonality_loss{layer.weight("ortho"), layer.config("eps")},
+                                          published::gate_variance_loss{layer.weight("variance")}},
+                      {"lbl", "ortho", "variance"}, backends...);
+}
+
+/// MoE++: cheap experts, logits that go on from layer to layer, and a balance that knows the kinds.
+void reproduce_moepp(const auto&... backends) {
+  const published_layer layer("moepp_linear");
+  const published::mixed_layer kinds{.ffn = layer.config("n_ffn"), .constant = layer.config("n_const")};
+  const moue::index_t k = layer.config("k"), width = layer.width();
+  REQUIRE(kinds.size() == layer.candidates());
+  const moue::expert_pool pool{kinds, silu_mlp{.width = width, .hidden = layer.hidden()},
+                               moue::constant_expert{.width = width}, moue::copy_expert{.width = width},
+                               moue::zero_expert{.width = width}};
+  const moue::router router{moue::score_sum{moue::linear_score{}, published::pathway_score{}}, moue::top_k{k},
+                            moue::softmax_then_select{}};
+  const published::heterogeneous_balance loss{
+      .layer = kinds, .k = k, .weight = layer.weight("hbl"), .tau = layer.config("tau")};
+  const moue::layer_local topology{.depth = layer.layers(), .per_layer = layer.candidates()};
+  const auto on = [&](const auto& backend) {
+    reproduce(layer, *test::erase<double>(moue::mixture{pool, topology, router, loss, backend}), {"hbl"});
+  };
+  (on(backends), ...);
+}
+
+/// USMoE: each sequence takes its best pairs.
+template <class Expert>
+void reproduce_pairs(const char* name, const auto&... backends) {
+  CAPTURE(name);
+  const published_layer layer(name);
+  const double mix = layer.config("r");
+  reproduce<Expert>(layer,
+                    moue::router{moue::linear_score{}, published::best_of_sequence{.k = layer.config("k")},
+                                 published::unified_gate{.mix = mix, .normalised = layer.config("norm")}}
+                        .with(published::unified_score{.mix = mix}),
+                    moue::no_balancing{}, {}, backends...);
+}
+
+/// Dynamic routing: as many experts as a token needs.
+template <class Expert>
+void reproduce_top_p(const char* name, const auto&... backends) {
+  CAPTURE(name);
+  const published_layer layer(name);
+  reproduce<Expert>(
+      layer,
+      moue::router{moue::score_sum{moue::linear_score{}, moue::logit_bias{}}, published::top_p{.p = layer.config("p")},
+                   moue::softmax_then_select{}},
+      moue::sum_of_losses{moue::switch_loss{layer.weight("lbl")}, published::entropy_loss{layer.weight("entropy")}},
+      {"lbl", "entropy"}, backends...);
 }
 
 }  // namespace test

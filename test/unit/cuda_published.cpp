@@ -2,11 +2,22 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "carried.hpp"
 #include "emulated.hpp"
+#include "published_soft.hpp"
 #include "published_systems.hpp"
 
 // Published systems on the emulated device, against numbers that were computed independently.
 
 TEST_CASE("GShard on the emulated device") { test::reproduce_gshard(test::emulated()); }
 TEST_CASE("V-MoE's noise on the emulated device") { test::reproduce_noise(test::emulated_open()); }
+TEST_CASE("noisy top-k on the emulated device") { test::reproduce_learned_noise(test::emulated_open()); }
+TEST_CASE("NormRouter on the emulated device") { test::reproduce_sphere(test::emulated()); }
 TEST_CASE("DeepSeek-V3's sequences on the emulated device") { test::reproduce_sequences(test::emulated()); }
 TEST_CASE("experts that differ on the emulated device") { test::reproduce_specialisation(test::emulated()); }
+TEST_CASE("MoE++ on the emulated device") { test::reproduce_moepp(test::emulated()); }
+TEST_CASE("USMoE's pairs on the emulated device") {
+  test::reproduce_pairs<moue::swiglu>("usmoe_norm_pad", test::emulated());
+}
+TEST_CASE("dynamic routing on the emulated device") {
+  test::reproduce_top_p<moue::swiglu>("topp_p70_pad_closed", test::emulated());
+}
+TEST_CASE("Soft MoE on the emulated device") { test::reproduce_soft(test::emulated()); }

@@ -1,11 +1,15 @@
 // SPDX-FileCopyrightText: 2026 The moue authors
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "moue/backend/cpu.hpp"
 #include "moue/backend/reference.hpp"
+#include "moue/testing/laws.hpp"
 #include "published/expert_choice.hpp"
+#include "published_soft.hpp"
 #include "published_systems.hpp"
 
 // Published systems against numbers that were computed independently.
@@ -14,19 +18,85 @@ TEST_CASE("GShard: a second choice is dropped after the gates") {
   test::reproduce_gshard(moue::reference{}, moue::cpu{2});
 }
 TEST_CASE("V-MoE: noise, importance and load") { test::reproduce_noise(moue::reference{}, moue::cpu{2}); }
+TEST_CASE("noisy top-k: learned noise, importance and load") {
+  test::reproduce_learned_noise(moue::reference{}, moue::cpu{2});
+}
+TEST_CASE("NormRouter: logits on a sphere") { test::reproduce_sphere(moue::reference{}, moue::cpu{2}); }
 TEST_CASE("DeepSeek-V3: balance inside each sequence") { test::reproduce_sequences(moue::reference{}, moue::cpu{2}); }
 TEST_CASE("experts that differ") { test::reproduce_specialisation(moue::reference{}, moue::cpu{2}); }
 
+TEST_CASE("MoE++: cheap experts and logits that go on") { test::reproduce_moepp(moue::reference{}, moue::cpu{2}); }
+TEST_CASE("USMoE: each sequence takes its best pairs") {
+  test::reproduce_pairs<test::silu_mlp>("usmoe_two_seqs", moue::reference{}, moue::cpu{2});
+  test::reproduce_pairs<moue::swiglu>("usmoe_norm_pad", moue::reference{}, moue::cpu{2});
+}
+TEST_CASE("dynamic routing: as many experts as a token needs") {
+  test::reproduce_top_p<test::silu_mlp>("topp_p40", moue::reference{}, moue::cpu{2});
+  test::reproduce_top_p<moue::swiglu>("topp_p70_pad_closed", moue::reference{}, moue::cpu{2});
+}
+
+TEST_CASE("Soft MoE: a program over the executor") { test::reproduce_soft(moue::reference{}, moue::cpu{2}); }
+
+TEST_CASE("laws of stages and losses") {
+  const auto hold = [](const moue::testing::law_report& report) { CHECK_MESSAGE(report, report.summary()); };
+  hold(moue::testing::check_score_laws(published::pathway_score{.deviation = 1}));
+  hold(moue::testing::check_balance_laws(published::heterogeneous_balance{.layer = {.ffn = 1, .constant = 1}}));
+  for (const moue::index_t k : {1, 3, 9}) hold(moue::testing::check_select_laws(published::best_of_sequence{.k = k}));
+  hold(moue::testing::check_preference_laws(published::unified_score{.mix = 0.3}));
+  for (const bool normalised : {false, true})
+    hold(moue::testing::check_gate_laws(published::unified_gate{.mix = 0.3, .normalised = normalised}));
+  for (const double p : {0.0, 0.4, 1.0}) hold(moue::testing::check_select_laws(published::top_p{.p = p}));
+  hold(moue::testing::check_balance_laws(published::entropy_loss{.weight = 1}));
+  hold(moue::testing::check_score_laws(published::noisy_score<>{}));
+  hold(moue::testing::check_balance_laws(published::variation_of<published::gate_of_candidate>{}));
+  hold(moue::testing::check_transform_laws(published::on_sphere{}));
+  hold(moue::testing::check_gate_laws(published::as_they_are{}));
+}
+
+TEST_CASE("how many USMoE and dynamic routing take") {
+  const std::vector<double> even(5, 0), logits{3, 1, 2, 0, 0};
+  const std::vector<std::int32_t> ids{0, 1, 2, 3, 4};
+  const auto count = [&](double p, const std::vector<double>& z) {
+    std::vector<std::int32_t> selected(5);
+    return published::top_p{.p = p}(moue::vector_view<const double>{z.data(), 5},
+                                    moue::vector_view<const std::int32_t>{ids.data(), 5},
+                                    moue::vector_view<std::int32_t>{selected.data(), 5});
+  };
+  CHECK(count(0.5, even) == 3);  // 2/5 is not enough
+  CHECK(count(0, even) == 1);
+  CHECK(count(1, logits) == 5);
+  CHECK(count(0.5, logits) == 1);
+  CHECK(published::top_p{}.most_entries(10, 5) == 50);
+  CHECK(published::top_p{.average = 2}.most_entries(10, 5) == 20);
+  CHECK(published::best_of_sequence{.k = 2}.most_entries(10, 5) == 20);
+  CHECK(published::best_of_sequence{.k = 9}.most_entries(10, 5) == 50);
+
+  // Ten numbers in all orders of one step: the place in the order is what a sort says.
+  for (int step = 1; step < 11; ++step)
+    for (moue::index_t place = 0; place < 10; ++place) {
+      std::vector<double> all;
+      for (int i = 0; i < 10; ++i) all.push_back(i * step % 11 / 2);  // some are equal
+      auto sorted = all;
+      std::sort(sorted.begin(), sorted.end(), std::greater<>());
+      CHECK(published::largest_but(place, moue::vector_view<double>{all.data(), 10}) ==
+            sorted[static_cast<std::size_t>(place)]);
+    }
+}
+
+template <class Expert>
+void reproduce_expert_choice(const char* name, const auto&... backends) {
+  CAPTURE(name);
+  const test::published_layer layer(name);
+  test::reproduce<Expert>(
+      layer,
+      moue::router{moue::score_sum{moue::linear_score{}, moue::logit_bias{}},
+                   published::expert_choice{.factor = layer.config("cf")}, moue::softmax_then_select{}}
+          .with(moue::biased_softmax{}),
+      moue::no_balancing{}, {}, backends...);
+}
 TEST_CASE("expert choice with a capacity") {
-  for (const char* name : {"expert_choice_cf1", "expert_choice_cf2_pad_closed"}) {
-    CAPTURE(name);
-    const test::published_layer layer(name);
-    test::reproduce(layer,
-                    moue::router{moue::score_sum{moue::linear_score{}, moue::logit_bias{}},
-                                 published::expert_choice{.factor = layer.config("cf")}, moue::softmax_then_select{}}
-                        .with(moue::biased_softmax{}),
-                    moue::no_balancing{}, {}, moue::reference{}, moue::cpu{2});
-  }
+  reproduce_expert_choice<test::silu_mlp>("expert_choice_cf1", moue::reference{}, moue::cpu{2});
+  reproduce_expert_choice<moue::swiglu>("expert_choice_cf2_pad_closed", moue::reference{}, moue::cpu{2});
 }
 
 TEST_CASE("the controller of DeepSeek's bias") {
