@@ -86,6 +86,38 @@ void reproduce_learned_noise(const auto&... backends) {
                       {"importance", "load"}, backends...);
 }
 
+/// What noisy top-k makes of a batch whose products have no rounding: logits, then gates, and the parts of the loss.
+std::vector<double> noisy_routing(const auto& backend) {
+  using importance = published::variation_of<published::gate_of_candidate>;
+  using load = published::variation_of<published::selection_probability<>>;
+  constexpr moue::index_t tokens = 23, width = 8;
+  const auto model = test::erase<double>(
+      moue::mixture{moue::swiglu{.width = width, .hidden = 5}, moue::shared_pool{.depth = 2, .pool = 7},
+                    moue::router{published::noisy_score<>{}, moue::top_k{2}, moue::softmax_of_selected{}},
+                    moue::sum_of_losses{importance{0.5}, load{0.5}}, backend});
+  const auto eighths = [](auto& values, std::size_t key) {
+    for (auto& v : values) v = static_cast<double>((key = key * 73 % 101) % 17) / 8 - 1;
+  };
+  moue::parameters<double> weights(model->layout());
+  for (moue::index_t i = 0; i < weights.layout().tensors(); ++i) {
+    moue::vector_view<double> values{weights[i].data, weights[i].rows * weights[i].cols};
+    eighths(values, static_cast<std::size_t>(i) + 3);
+  }
+  const moue::pass_options options{.tokens = tokens};
+  moue::workspace scratch(model->workspace_bytes(options));
+  const auto pass = model->start(weights, options, scratch);
+  std::vector<double> x(tokens * width), y(tokens * width), result;
+  eighths(x, 2);
+  pass->begin(tokens, {}, {.step = 3, .seed = 5});
+  for (moue::index_t l = 0; l < 2; ++l) {
+    pass->forward(l, {x.data(), tokens, width}, {y.data(), tokens, width});
+    for (const double v : to_vector(pass->logits(l))) result.push_back(v);
+    for (const double v : pass->assignments(l).gate) result.push_back(v);
+  }
+  for (const double part : pass->balance().parts) result.push_back(part);
+  return result;
+}
+
 /// NormRouter: logits on a sphere, with a learned scale.
 void reproduce_sphere(const auto&... backends) {
   for (const char* name : {"normrouter_k2_bias", "normrouter_k1_closed"}) {

@@ -21,6 +21,11 @@ TEST_CASE("V-MoE: noise, importance and load") { test::reproduce_noise(moue::ref
 TEST_CASE("noisy top-k: learned noise, importance and load") {
   test::reproduce_learned_noise(moue::reference{}, moue::cpu{2});
 }
+TEST_CASE("noisy top-k has the same bits on two backends and any number of threads") {
+  const auto plain = test::noisy_routing(moue::reference{});
+  CHECK(plain == test::noisy_routing(moue::cpu{1}));
+  CHECK(plain == test::noisy_routing(moue::cpu{3}));
+}
 TEST_CASE("NormRouter: logits on a sphere") { test::reproduce_sphere(moue::reference{}, moue::cpu{2}); }
 TEST_CASE("DeepSeek-V3: balance inside each sequence") { test::reproduce_sequences(moue::reference{}, moue::cpu{2}); }
 TEST_CASE("experts that differ") { test::reproduce_specialisation(moue::reference{}, moue::cpu{2}); }
