@@ -1,8 +1,10 @@
 // SPDX-FileCopyrightText: 2026 The moue authors
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <vector>
 
 #include "moue/backend/cpu.hpp"
@@ -62,6 +64,38 @@ TEST_CASE("how many USMoE and dynamic routing take") {
   CHECK(published::top_p{.average = 2}.most_entries(10, 5) == 20);
   CHECK(published::best_of_sequence{.k = 2}.most_entries(10, 5) == 20);
   CHECK(published::best_of_sequence{.k = 9}.most_entries(10, 5) == 50);
+}
+
+TEST_CASE("the pairs that USMoE takes") {
+  const double inf = std::numeric_limits<double>::infinity(), nan = std::numeric_limits<double>::quiet_NaN();
+  const std::vector<std::int32_t> ids{0, 1, 2};
+  using rows = std::vector<std::vector<std::int32_t>>;
+  const auto take = [&](moue::index_t k, const std::vector<double>& scores, const std::vector<std::uint8_t>& valid) {
+    const moue::index_t tokens = std::ssize(valid);
+    std::vector<double> scratch(scores.size());
+    std::vector<std::int32_t> selected(scores.size());
+    moue::select_frame<double> frame{{}, {}, {ids.data(), 3}, {scores.data(), tokens, 3}};
+    frame.batch.valid = {valid.data(), tokens};
+    published::best_of_sequence{.k = k}.table(moue::reference_operations{}, frame, {selected.data(), tokens, 3},
+                                              std::array{moue::matrix_view<double>{scratch.data(), 1, tokens * 3}});
+    rows result;
+    for (moue::index_t t = 0; t < tokens; ++t)
+      result.emplace_back(selected.begin() + 3 * t, selected.begin() + 3 * t + 3);
+    return result;
+  };
+  CHECK(take(2, {1, 3, 2}, {1}) == rows{{1, 2, -1}});  // alone: its k best
+  CHECK(take(1, {1, 2, 3, 0, 0, 0}, {1, 1}) == rows{{2, 1, -1}, {-1, -1, -1}});
+  CHECK(take(1, {9, 9, 9, 0, 1, 0}, {0, 1}) == rows{{-1, -1, -1}, {1, -1, -1}});
+  CHECK(take(2, {0, 0, 0, 0, 0, 0}, {1, 1}) == rows{{0, 1, 2}, {0, -1, -1}});
+  CHECK(take(3, {-inf, 0, 0, 1, -inf, -inf}, {1, 1}) == rows{{1, 2, -1}, {0, -1, -1}});
+  CHECK(take(1, {5, 4, 1, 0, 0, nan}, {1, 1}) == rows{{0, -1, -1}, {2, -1, -1}});  // what is broken is seen
+  CHECK(take(0, {1, 2, 3}, {1}) == rows{{-1, -1, -1}});
+
+  const std::vector<double> logits{0, -inf, 0};
+  std::vector<double> unified(3);
+  published::unified_score{.mix = 0.3}(moue::vector_view<const double>{logits.data(), 3}, std::array<int, 0>{},
+                                       moue::vector_view<double>{unified.data(), 3});
+  CHECK(unified == std::vector{0.5, -inf, 0.5});  // 1 / E whatever the mix, and what is closed stays so
 
   // Ten numbers in all orders of one step: the place in the order is what a sort says.
   for (int step = 1; step < 11; ++step)
