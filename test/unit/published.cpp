@@ -47,6 +47,28 @@ TEST_CASE("laws of stages and losses") {
   hold(moue::testing::check_balance_laws(published::entropy_loss{.weight = 1}));
 }
 
+/// Closes the first candidate of every layer.
+struct without_first {
+  template <class C>
+  void forward(const auto&, const moue::router_frame<C>&, const auto&, const auto&) const {}
+  template <class C>
+  void backward(const auto&, const moue::router_frame<C>&, const moue::router_gradient<C>&, const auto&, const auto&,
+                const auto&) const {}
+  template <class C>
+  void close(const auto& ops, const moue::router_frame<C>& frame, const auto&, const auto&) const {
+    ops.each_row(frame.logits.rows, [=](moue::index_t t) { frame.logits(t, 0) = -std::numeric_limits<C>::infinity(); });
+  }
+};
+TEST_CASE("logits that go on, beside a candidate that is closed") {
+  const auto report = moue::testing::check_gradients(moue::mixture{
+      moue::copy_expert{.width = 4}, moue::layer_local{.depth = 3, .per_layer = 4},
+      moue::router{moue::score_sum{moue::linear_score{.deviation = 1}, published::pathway_score{.deviation = 1},
+                                   without_first{}},
+                   moue::top_k{2}, moue::softmax_then_select{}},
+      published::heterogeneous_balance{.layer = {.ffn = 1, .constant = 1}, .weight = 1}, moue::reference{}});
+  CHECK_MESSAGE(report, report.summary());
+}
+
 TEST_CASE("how many USMoE and dynamic routing take") {
   const std::vector<double> even(5, 0), logits{3, 1, 2, 0, 0};
   const std::vector<std::int32_t> ids{0, 1, 2, 3, 4};
