@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The moue authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Four published layers, each a composition of the library's policies and a few lines of one's own, on one batch. What they
+// Published layers, each a composition of the library's policies and a few lines of one's own, on one batch. What they
 // compute agrees with numbers that were computed independently (test/unit/published.cpp).
 
 #include <array>
@@ -12,38 +12,85 @@
 #include <vector>
 
 #include "published/gshard.hpp"
+#include "published/moepp.hpp"
 #include "published/noisy_top_k.hpp"
 #include "published/sequence_balance.hpp"
+#include "published/soft.hpp"
 #include "published/specialisation.hpp"
+#include "published/top_p.hpp"
+#include "published/usmoe.hpp"
 
-constexpr moue::index_t tokens = 24, width = 8, pool = 6;
+constexpr moue::index_t tokens = 24, width = 8, expert_count = 6;
 
-/// Forward, balance and backward of a training step; prints the parts of the balancing loss and what was dropped.
-void step(const char* name, const auto& router, const auto& loss) {
-  const moue::mixture model{moue::swiglu{.width = width, .hidden = 12}, moue::shared_pool{.depth = 1, .pool = pool},
-                            router, loss, moue::cpu{2}};
+template <class S>
+std::vector<S> input() {
+  std::vector<S> x(tokens * width);
+  for (std::size_t i = 0; i < x.size(); ++i) x[i] = std::sin(static_cast<S>(i * i % 53));
+  return x;
+}
+
+/// A training step of x <- x + layer(x); prints the parts of the balancing loss, and what was selected and dropped.
+void train(const char* name, const auto& model) {
   const auto weights = model.template initialize<float>(1);
   moue::gradients<float> gradients(model.layout());
   const moue::pass_options options{.tokens = tokens};
   moue::workspace scratch(model.template workspace_bytes<float>(options));
   auto pass = model.start(weights, options, scratch);
 
-  std::vector<float> x(tokens * width);
-  for (std::size_t i = 0; i < x.size(); ++i) x[i] = std::sin(static_cast<float>(i * i % 53));
-  const moue::matrix_view<float> rows{x.data(), tokens, width};
+  auto x = input<float>(), y = x;
+  const moue::matrix_view<float> rows{x.data(), tokens, width}, out{y.data(), tokens, width};
+  const auto add = [&] {
+    for (std::size_t i = 0; i < x.size(); ++i) x[i] += y[i];
+  };
   const std::array<moue::index_t, 3> sequences{0, 10, tokens};
   pass.begin(tokens, {.sequences = {sequences.data(), 3}}, {.step = 1, .seed = 7});
-  pass.forward(0, rows, rows);
+  for (moue::index_t layer = 0; layer < model.layers(); ++layer, add()) pass.forward(layer, rows, out);
   const auto balance = pass.balance();
   pass.arm();
-  pass.backward(0, rows, rows, gradients);
+  for (moue::index_t layer = model.layers(); layer-- > 0; add()) pass.backward(layer, rows, out, gradients);
 
   std::printf("%-15s", name);
   for (const float part : balance.parts) std::printf(" %.3f", static_cast<double>(part));
   const auto counts = pass.counts();
-  std::int64_t dropped = 0;
-  for (std::size_t j = 0; j < counts.demand.size(); ++j) dropped += counts.demand[j] - counts.load[j];
-  std::printf(", %d entries dropped\n", static_cast<int>(dropped));
+  std::int64_t selected = 0, dropped = 0;
+  for (std::size_t j = 0; j < counts.demand.size(); ++j) {
+    selected += counts.demand[j];
+    dropped += counts.demand[j] - counts.load[j];
+  }
+  std::printf(": %d entries, %d dropped\n", static_cast<int>(selected), static_cast<int>(dropped));
+}
+
+/// The same of one layer with SwiGLU experts.
+void step(const char* name, const auto& router, const auto& loss) {
+  train(name, moue::mixture{moue::swiglu{.width = width, .hidden = 12},
+                            moue::shared_pool{.depth = 1, .pool = expert_count}, router, loss, moue::cpu{2}});
+}
+
+/// Nothing is selected: forward and backward of |y|² / 2, and what central differences say of one parameter.
+void soft() {
+  const published::soft_mixture model{moue::swiglu{.width = width, .hidden = 12}, expert_count, 2, moue::cpu{2}};
+  moue::parameters<double> weights(model.layout());
+  moue::initialize(weights, 1);
+  moue::gradients<double> gradients(model.layout());
+  moue::arena counter;
+  model.take<double>(counter, tokens);
+  const moue::workspace scratch(counter.bytes());
+  moue::arena memory(scratch.bytes());
+  auto batch = model.take<double>(memory, tokens);
+
+  auto x = input<double>(), y = x, dx = x;
+  const auto rows = [](std::vector<double>& v) { return moue::matrix_view<double>{v.data(), tokens, width}; };
+  const auto loss = [&](double scale) {
+    weights["scale"](0, 0) = scale;
+    model.forward(weights, rows(x), {}, rows(y), batch);
+    double sum = 0;
+    for (const double v : y) sum += v * v / 2;
+    return sum;
+  };
+  const double slope = (loss(1.001) - loss(0.999)) / 0.002;
+  loss(1);
+  model.backward(weights, rows(x), rows(y), rows(dx), gradients, batch);
+  std::printf("%-15s: gradient of its scale %.5f, by differences %.5f\n", "Soft MoE", gradients["scale"](0, 0), slope);
 }
 
 int main() {
@@ -65,7 +112,30 @@ int main() {
        moue::sum_of_losses{moue::switch_loss{1}, published::orthogonality_loss{.weight = 1},
                            published::gate_variance_loss{.weight = 1}});
 
-  const auto laws = moue::testing::check_balance_laws(published::orthogonality_loss{});
-  std::printf("laws: %s\n", laws ? "hold" : laws.summary().c_str());
-  return laws ? 0 : 1;
+  step("dynamic top-p", moue::router{score, published::top_p{.p = 0.4}, moue::softmax_then_select{}},
+       moue::sum_of_losses{moue::switch_loss{1}, published::entropy_loss{.weight = 1}});
+
+  step("USMoE",
+       moue::router{score, published::best_of_sequence{.k = 2}, published::unified_gate{}}.with(
+           published::unified_score{}),
+       moue::no_balancing{});
+
+  constexpr published::mixed_layer kinds{.ffn = 4, .constant = 2};
+  train("MoE++", moue::mixture{moue::expert_pool{kinds, moue::swiglu{.width = width, .hidden = 12},
+                                                 moue::constant_expert{.width = width},
+                                                 moue::copy_expert{.width = width}, moue::zero_expert{.width = width}},
+                               moue::layer_local{.depth = 3, .per_layer = kinds.size()},
+                               moue::router{moue::score_sum{score, published::pathway_score{.deviation = 0.2}},
+                                            moue::top_k{2}, moue::softmax_then_select{}},
+                               published::heterogeneous_balance{.layer = kinds, .k = 2, .weight = 1}, moue::cpu{2}});
+
+  soft();
+
+  for (const auto& laws : {moue::testing::check_balance_laws(published::orthogonality_loss{}),
+                           moue::testing::check_score_laws(published::pathway_score{}),
+                           moue::testing::check_select_laws(published::top_p{}),
+                           moue::testing::check_select_laws(published::best_of_sequence{})}) {
+    std::printf("%s: laws %s\n", laws.subject().c_str(), laws ? "hold" : laws.summary().c_str());
+    if (!laws) return 1;
+  }
 }

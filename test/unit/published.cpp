@@ -1,8 +1,10 @@
 // SPDX-FileCopyrightText: 2026 The moue authors
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <vector>
 
 #include "moue/backend/cpu.hpp"
@@ -58,6 +60,28 @@ TEST_CASE("laws of stages and losses") {
   hold(moue::testing::check_gate_laws(published::as_they_are{}));
 }
 
+/// Closes the first candidate of every layer.
+struct without_first {
+  template <class C>
+  void forward(const auto&, const moue::router_frame<C>&, const auto&, const auto&) const {}
+  template <class C>
+  void backward(const auto&, const moue::router_frame<C>&, const moue::router_gradient<C>&, const auto&, const auto&,
+                const auto&) const {}
+  template <class C>
+  void close(const auto& ops, const moue::router_frame<C>& frame, const auto&, const auto&) const {
+    ops.each_row(frame.logits.rows, [=](moue::index_t t) { frame.logits(t, 0) = -std::numeric_limits<C>::infinity(); });
+  }
+};
+TEST_CASE("logits that go on, beside a candidate that is closed") {
+  const auto report = moue::testing::check_gradients(moue::mixture{
+      moue::copy_expert{.width = 4}, moue::layer_local{.depth = 3, .per_layer = 4},
+      moue::router{moue::score_sum{moue::linear_score{.deviation = 1}, published::pathway_score{.deviation = 1},
+                                   without_first{}},
+                   moue::top_k{2}, moue::softmax_then_select{}},
+      published::heterogeneous_balance{.layer = {.ffn = 1, .constant = 1}, .weight = 1}, moue::reference{}});
+  CHECK_MESSAGE(report, report.summary());
+}
+
 TEST_CASE("how many USMoE and dynamic routing take") {
   const std::vector<double> even(5, 0), logits{3, 1, 2, 0, 0};
   const std::vector<std::int32_t> ids{0, 1, 2, 3, 4};
@@ -75,6 +99,38 @@ TEST_CASE("how many USMoE and dynamic routing take") {
   CHECK(published::top_p{.average = 2}.most_entries(10, 5) == 20);
   CHECK(published::best_of_sequence{.k = 2}.most_entries(10, 5) == 20);
   CHECK(published::best_of_sequence{.k = 9}.most_entries(10, 5) == 50);
+}
+
+TEST_CASE("the pairs that USMoE takes") {
+  const double inf = std::numeric_limits<double>::infinity(), nan = std::numeric_limits<double>::quiet_NaN();
+  const std::vector<std::int32_t> ids{0, 1, 2};
+  using rows = std::vector<std::vector<std::int32_t>>;
+  const auto take = [&](moue::index_t k, const std::vector<double>& scores, const std::vector<std::uint8_t>& valid) {
+    const moue::index_t tokens = std::ssize(valid);
+    std::vector<double> scratch(scores.size());
+    std::vector<std::int32_t> selected(scores.size());
+    moue::select_frame<double> frame{{}, {}, {ids.data(), 3}, {scores.data(), tokens, 3}};
+    frame.batch.valid = {valid.data(), tokens};
+    published::best_of_sequence{.k = k}.table(moue::reference_operations{}, frame, {selected.data(), tokens, 3},
+                                              std::array{moue::matrix_view<double>{scratch.data(), 1, tokens * 3}});
+    rows result;
+    for (moue::index_t t = 0; t < tokens; ++t)
+      result.emplace_back(selected.begin() + 3 * t, selected.begin() + 3 * t + 3);
+    return result;
+  };
+  CHECK(take(2, {1, 3, 2}, {1}) == rows{{1, 2, -1}});  // alone: its k best
+  CHECK(take(1, {1, 2, 3, 0, 0, 0}, {1, 1}) == rows{{2, 1, -1}, {-1, -1, -1}});
+  CHECK(take(1, {9, 9, 9, 0, 1, 0}, {0, 1}) == rows{{-1, -1, -1}, {1, -1, -1}});
+  CHECK(take(2, {0, 0, 0, 0, 0, 0}, {1, 1}) == rows{{0, 1, 2}, {0, -1, -1}});
+  CHECK(take(3, {-inf, 0, 0, 1, -inf, -inf}, {1, 1}) == rows{{1, 2, -1}, {0, -1, -1}});
+  CHECK(take(1, {5, 4, 1, 0, 0, nan}, {1, 1}) == rows{{0, -1, -1}, {2, -1, -1}});  // what is broken is seen
+  CHECK(take(0, {1, 2, 3}, {1}) == rows{{-1, -1, -1}});
+
+  const std::vector<double> logits{0, -inf, 0};
+  std::vector<double> unified(3);
+  published::unified_score{.mix = 0.3}(moue::vector_view<const double>{logits.data(), 3}, std::array<int, 0>{},
+                                       moue::vector_view<double>{unified.data(), 3});
+  CHECK(unified == std::vector{0.5, -inf, 0.5});  // 1 / E whatever the mix, and what is closed stays so
 
   // Ten numbers in all orders of one step: the place in the order is what a sort says.
   for (int step = 1; step < 11; ++step)
