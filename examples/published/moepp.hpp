@@ -46,10 +46,9 @@ struct pathway_score {
   };
   template <class C>
   struct keep_backward {
-    moue::router_frame<C> frame;
     moue::router_gradient<C> gradient;
     MOUE_HD void operator()(moue::index_t t, moue::index_t j) const {
-      if (frame.logits(t, j) != -std::numeric_limits<C>::infinity()) gradient.logits(t, j) += gradient.next_state(t, j);
+      gradient.logits(t, j) += gradient.next_state(t, j);
     }
   };
   template <class C>
@@ -59,7 +58,7 @@ struct pathway_score {
   template <class C>
   void advance_backward(const auto& ops, const moue::router_frame<C>& frame, const moue::router_gradient<C>& gradient,
                         const auto&, const auto&, const auto&) const {
-    ops.each_element(frame.logits.rows, frame.logits.cols, keep_backward<C>{frame, gradient});
+    ops.each_element(frame.logits.rows, frame.logits.cols, keep_backward<C>{gradient});
   }
 };
 static_assert(moue::ScoreStage<pathway_score>);

@@ -124,9 +124,12 @@ void bind(nb::module_& m, const std::string& dtype) {
   nb::class_<trip>(m, named_class("Pass_").c_str(),
                    "One batch's way through the layers and back. One thread at a time.")
       .def("begin", &trip::begin, nb::arg("tokens"), nb::arg("valid") = nb::none(), nb::arg("token_ids") = nb::none(),
-           nb::arg("labels") = nb::none(),
-           "A new batch. `valid` [tokens], uint8 or bool, is 0 for padding; `token_ids` and `labels` [tokens] are "
-           "int64.")
+           nb::arg("labels") = nb::none(), nb::arg("sequences") = nb::none(), nb::arg("side") = nb::none(),
+           nb::arg("step") = 0, nb::arg("seed") = 0, nb::arg("first_token") = 0,
+           "A new batch. `valid` [tokens], uint8 or bool, is 0 for padding; `token_ids` and `labels` [tokens] and "
+           "`sequences` [sequences + 1], where each begins, are int64; `side` [tokens, any] is float32. Noise depends "
+           "on "
+           "`step`, `seed` and the token, counted from `first_token`.")
       .def("forward", &trip::forward, nb::arg("layer"), nb::arg("x").noconvert(), nb::arg("y").noconvert(),
            "Runs a layer: y [tokens, width] from x [tokens, width]. They may be the same array. Layers come in order.")
       .def("balance", &trip::balance, "The balancing loss of the layers that have run.")

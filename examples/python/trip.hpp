@@ -45,13 +45,17 @@ class python_pass {
   }
 
   void begin(moue::index_t tokens, std::optional<read_array> valid, std::optional<read_array> token_ids,
-             std::optional<read_array> labels) {
+             std::optional<read_array> labels, std::optional<read_array> sequences, std::optional<read_array> side,
+             std::uint64_t step, std::uint64_t seed, moue::index_t first_token) {
     moue::side_inputs inputs;
     if (valid) inputs.valid = list_of<std::uint8_t>(*valid, "valid");
     if (token_ids) inputs.token_ids = list_of<std::int64_t>(*token_ids, "token_ids");
     if (labels) inputs.labels = list_of<std::int64_t>(*labels, "labels");
-    run_->begin(tokens, inputs);
+    if (sequences) inputs.sequences = list_of<moue::index_t>(*sequences, "sequences");
+    if (side) inputs.side = rows_of<float>(*side, "side");
+    run_->begin(tokens, inputs, {.step = step, .seed = seed, .first_token = first_token});
     valid_ = std::move(valid), token_ids_ = std::move(token_ids), labels_ = std::move(labels);
+    sequences_ = std::move(sequences), side_ = std::move(side);
   }
   void forward(moue::index_t layer, const read_array& x, const written_array& y) {
     const auto from = rows_of<S>(x, "x");
@@ -113,7 +117,7 @@ class python_pass {
   std::shared_ptr<const moue::any_model<S>> model_;
   std::vector<read_array> weight_arrays_;  // keep the memory of others alive
   std::vector<written_array> gradient_arrays_;
-  std::optional<read_array> valid_, token_ids_, labels_;
+  std::optional<read_array> valid_, token_ids_, labels_, sequences_, side_;
   std::optional<moue::parameters<S>> weights_;
   std::optional<moue::gradients<S>> gradients_;
   std::optional<moue::workspace> scratch_;

@@ -95,7 +95,7 @@ class torch_trip {
       valid = batch.valid.to(at::kBool).reshape({batch.valid.numel()}).contiguous();
       sides.valid = {detail::numbers_of<const std::uint8_t>(valid), static_cast<index_t>(valid.numel())};
     }
-    run_->pass->begin(options.tokens, sides);
+    run_->pass->begin(options.tokens, sides, batch.how);
     std::vector<at::Tensor> inputs = state_->weights;
     if (batch.state.defined()) {
       state_->copy_state(batch.state, run_->pass->state_in());

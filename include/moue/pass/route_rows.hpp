@@ -261,8 +261,9 @@ struct route_backward_row {
     const auto dz = dlogits.row(t);
     const bool valid = contexts.batch.valid[t] != 0;
     const auto dbeside = dextra.row(t);
-    if (!valid || !adds)
-      for (index_t j = lanes.first(); j < dz.size; j += lanes.step()) dz[j] = C(0);
+    for (index_t j = lanes.first(); j < dz.size;
+         j += lanes.step())  // what is closed has no gradient, from state neither
+      if (!valid || !adds || logits(t, j) == minus_infinity<C>()) dz[j] = C(0);
     if (!valid || dense_dgates.cols == 0)
       for (index_t j = lanes.first(); j < dbeside.size; j += lanes.step()) dbeside[j] = C(0);
     const auto dp = clear_rows_of_all(dparameters, t, lanes);

@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 import pytest
-from compositions import small, universal
+from compositions import small, told, universal
 
 import moue
 
@@ -213,3 +213,27 @@ def test_python_runs_while_a_layer_does():
         seen.append(time.perf_counter())
     start, length = span[0], span[1] - span[0]
     assert any(start + length / 4 < t < start + length * 3 / 4 for t in seen)
+
+
+def test_what_a_batch_brings_reaches_the_router():
+    model = told()
+    run = model.start(model.initialize(1), TOKENS, training=False)
+    x, y = batch(), np.empty((TOKENS, 4))
+
+    def logits(**brought):
+        run.begin(TOKENS, **brought)
+        run.forward(0, x, y)
+        return np.array(run.logits(0))
+
+    plain = logits(step=2, seed=5)
+    assert np.array_equal(plain, logits(step=2, seed=5))
+    assert not np.array_equal(plain, logits(step=3, seed=5))
+    assert not np.array_equal(plain, logits(step=2, seed=6))
+    assert np.array_equal(plain[1:], logits(step=2, seed=5, first_token=1)[:-1])
+    side = np.arange(TOKENS, dtype=np.float32).reshape(TOKENS, 1)
+    assert np.allclose(logits(step=2, seed=5, side=side) - plain, side * [1, 0, 0], atol=1e-12)
+    later = (np.arange(TOKENS) >= 4).reshape(TOKENS, 1)
+    given = logits(step=2, seed=5, sequences=np.array([0, 4, TOKENS]))
+    assert np.allclose(given - plain, 3 * later * [0, 1, 0], atol=1e-12)
+    with pytest.raises(moue.Error, match="side"):
+        run.begin(TOKENS, side=side.astype(np.float64))

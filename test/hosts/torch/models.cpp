@@ -21,6 +21,21 @@ auto universal(const moue::cpu& backend) {
   return moue::erase<S>(mixture.on(backend));
 }
 
+/// Logits of noise, a number beside each token, and whether the first sequence is over.
+struct told {
+  template <class C>
+  void forward(const auto& ops, const moue::router_frame<C>& f, const auto&, const auto&) const {
+    ops.each_element(f.logits.rows, f.logits.cols, [f](moue::index_t t, moue::index_t j) {
+      f.logits(t, j) += static_cast<C>(moue::normal_at(f.at, t, j));
+      if (!f.batch.side.empty() && j == 0) f.logits(t, j) += static_cast<C>(f.batch.side(t, 0));
+      if (f.batch.sequences.size > 1 && j == 1 && t >= f.batch.sequences[1]) f.logits(t, j) += C(3);
+    });
+  }
+  template <class C>
+  void backward(const auto&, const moue::router_frame<C>&, const moue::router_gradient<C>&, const auto&, const auto&,
+                const auto&) const {}
+};
+
 }  // namespace
 
 template <moue::Storage S>
@@ -30,6 +45,9 @@ std::shared_ptr<const moue::any_model<S>> make_model(std::string_view name) {
   if (name == "local")
     return moue::erase<S>(moue::mixture{expert, moue::layer_local{.depth = 2, .per_layer = 3}, moue::linear_router(1),
                                         moue::switch_loss{.weight = 0.5}});
+  if (name == "told")
+    return moue::erase<S>(moue::mixture{expert, moue::shared_pool{.depth = 1, .pool = 3},
+                                        moue::router{told{}, moue::top_k{2}, moue::softmax_then_select{}}});
   return nullptr;
 }
 

@@ -9,7 +9,7 @@
 
 /// Width 8. "universal": three layers that share experts and have some of their own, a depth state of 4 numbers, and a
 /// loss over the depth; "local": two layers of three experts and the Switch loss. "threads": "universal" over torch's
-/// threads. Null for other names.
+/// threads. "told": one layer that is routed by noise, `side` and `sequences` alone. Null for other names.
 template <moue::Storage S>
 std::shared_ptr<const moue::any_model<S>> make_model(std::string_view name);
 

@@ -192,3 +192,31 @@ TEST_CASE("nothing is left of a trip") {
   }
   CHECK(model.use_count() == owners);
 }
+
+TEST_CASE("what a batch brings reaches the router") {
+  moue::torch_mixture<double> module(make_model<double>("told"), 3);
+  const auto x = input(tokens);
+  const auto y = [&](moue::torch_batch batch) {
+    batch.tokens = tokens;
+    return module.start(batch).forward(0, x).detach();
+  };
+  const auto plain = y({.how = {.step = 2, .seed = 5}});
+  CHECK(plain.equal(y({.how = {.step = 2, .seed = 5}})));
+  CHECK_FALSE(plain.equal(y({.how = {.step = 3, .seed = 5}})));
+  CHECK_FALSE(plain.equal(y({.how = {.step = 2, .seed = 6}})));
+  CHECK_FALSE(plain.equal(y({.side = at::ones({tokens, 1}), .how = {.step = 2, .seed = 5}})));
+  const auto given = y({.sequences = at::tensor({0, 4, 11}, at::kLong), .how = {.step = 2, .seed = 5}});
+  CHECK(plain.slice(0, 0, 4).equal(given.slice(0, 0, 4)));
+  CHECK_FALSE(plain.slice(0, 4).equal(given.slice(0, 4)));
+  CHECK_THROWS_WITH(y({.side = at::ones({3, 1})}), doctest::Contains("side has shape [3, 1]"));
+  // Picked up on the way back, the layer is routed by the same noise: the gradient of x is that of finite differences.
+  const auto leaf = x.clone().requires_grad_();
+  auto trip = module.start({.tokens = tokens, .how = {.step = 2, .seed = 5}});
+  const auto dx = gradients(trip.forward(0, leaf).pow(2).sum(), {leaf})[0];
+  const auto shift = 1e-6 * at::ones_like(x);
+  const auto at_shift = [&](double sign) {
+    return module.start({.tokens = tokens, .how = {.step = 2, .seed = 5}}).forward(0, x + sign * shift).pow(2).sum();
+  };
+  const double slope = ((at_shift(1) - at_shift(-1)) / 2e-6).item<double>();
+  CHECK(slope == doctest::Approx(dx.sum().item<double>()).epsilon(1e-6));
+}

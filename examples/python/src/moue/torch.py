@@ -28,13 +28,13 @@ def _rows(tensor: torch.Tensor) -> torch.Tensor:
 class _State:
     """What the graph of autograd holds of a trip. Not the link, which holds the graph: such a circle is never freed."""
 
-    def __init__(self, mixture: Mixture, tokens: int, valid: torch.Tensor | None):
+    def __init__(self, mixture: Mixture, tokens: int, valid: torch.Tensor | None, step: int, seed: int):
         self.mixture, self.tokens = mixture, tokens
         self.values = list(mixture.parameters())
         self.versions = [p._version for p in self.values]
         self.training = torch.is_grad_enabled()
         self.run = mixture.model.start([p.detach() for p in self.values], tokens, self.training)
-        self.run.begin(tokens, None if valid is None else valid.detach())
+        self.run.begin(tokens, None if valid is None else valid.detach(), step=step, seed=seed)
         self.ran = 0  # layers forward
         self.due: int | None = None  # on the way back, one past the layer that is due
         self.task = -1  # the call of autograd that the way back belongs to
@@ -117,8 +117,8 @@ class _Balance(torch.autograd.Function):
 class Trip:
     """One batch's way through the layers, in order. Calling it runs a layer."""
 
-    def __init__(self, mixture: Mixture, tokens: int, valid: torch.Tensor | None):
-        self._state = _State(mixture, tokens, valid)
+    def __init__(self, mixture: Mixture, tokens: int, valid: torch.Tensor | None, step: int = 0, seed: int = 0):
+        self._state = _State(mixture, tokens, valid, step, seed)
         # Autograd goes back along the link: the balancing loss, the layers in reverse, the weights.
         self._link = _Weights.apply(self._state, *self._state.values)
 
@@ -147,7 +147,7 @@ class Mixture(torch.nn.Module):
                 name.replace(".", "_"), torch.nn.Parameter(torch.from_numpy(values), requires_grad=info.trained)
             )
 
-    def start(self, tokens: int, valid: torch.Tensor | None = None) -> Trip:
-        """A trip for `tokens` rows; `valid` [tokens], bool, is false for padding. Without gradients (torch.no_grad) it keeps
+    def start(self, tokens: int, valid: torch.Tensor | None = None, step: int = 0, seed: int = 0) -> Trip:
+        """A trip for `tokens` rows; `valid` [tokens], bool, is false for padding; noise goes by `step` and `seed`. Without gradients (torch.no_grad) it keeps
         no activations."""
-        return Trip(self, tokens, valid)
+        return Trip(self, tokens, valid, step, seed)

@@ -26,9 +26,12 @@ struct torch_batch {
   at::Tensor valid = {};      ///< [tokens] false marks padding; undefined: all valid
   at::Tensor token_ids = {};  ///< [tokens] int64, for routers that ask
   at::Tensor labels = {};     ///< [tokens] int64, for routers that ask
-  at::Tensor state = {};  ///< [tokens, state_width] the depth state before `first`, such as another trip's `state()`
-  int64_t first = 0;      ///< the first layer of the range that the trip runs
-  int64_t count = -1;     ///< layers of the range; −1: all that follow
+  at::Tensor sequences = {};  ///< [sequences + 1] int64, where each begins, for stages and losses that ask
+  at::Tensor side = {};       ///< [tokens, any] float, numbers for stages and losses that ask
+  at::Tensor state = {};   ///< [tokens, state_width] the depth state before `first`, such as another trip's `state()`
+  int64_t first = 0;       ///< the first layer of the range that the trip runs
+  int64_t count = -1;      ///< layers of the range; −1: all that follow
+  batch_options how = {};  ///< step and seed, for schedules and noise
 };
 
 namespace detail {
@@ -68,8 +71,8 @@ struct torch_trip_state : torch::CustomClassHolder {
   std::vector<at::Tensor> weights;
   std::vector<std::uint32_t> versions;  ///< of the weights, when forward read them
   pass_options options;
-  at::Device device;             ///< of all tensors
-  at::Tensor token_ids, labels;  ///< which the pass only views
+  at::Device device;                              ///< of all tensors
+  at::Tensor token_ids, labels, sequences, side;  ///< which the pass only views
   bool has_state_in = false;
   pass_position stood;  ///< where forward ended
   std::shared_ptr<way_back> back;
@@ -84,7 +87,15 @@ struct torch_trip_state : torch::CustomClassHolder {
         device(device_of(model->on_host(), weights)),
         token_ids(list("token_ids", batch.token_ids, device)),
         labels(list("labels", batch.labels, device)),
+        sequences(list("sequences", batch.sequences, device)),
+        side(batch.side.defined() ? batch.side.contiguous() : batch.side),
         has_state_in(batch.state.defined()) {
+    if (side.defined()) {
+      check_tensor("side", side, at::kFloat, device);
+      require(
+          side.dim() == 2 && side.size(0) == batch.tokens, in_torch,
+          [&] { return "side has shape " + c10::str(side.sizes()); }, "give [tokens, any]");
+    }
     if (training())
       for (const auto& t : weights) versions.push_back(version_of(t));
   }
@@ -98,6 +109,11 @@ struct torch_trip_state : torch::CustomClassHolder {
       result.token_ids = {numbers_of<const std::int64_t>(token_ids), static_cast<index_t>(token_ids.numel())};
     if (labels.defined())
       result.labels = {numbers_of<const std::int64_t>(labels), static_cast<index_t>(labels.numel())};
+    if (sequences.defined())
+      result.sequences = {numbers_of<const index_t>(sequences), static_cast<index_t>(sequences.numel())};
+    if (side.defined())
+      result.side = {numbers_of<const float>(side), static_cast<index_t>(side.size(0)),
+                     static_cast<index_t>(side.size(1))};
     return result;
   }
 
