@@ -75,10 +75,10 @@ counted() {
 # Tests that say nothing about what vectors and fused operations do to bits: where `dev` runs them, `release` leaves them
 # out, and the examples but for quickstart and the programs, moue_*.
 once='analysis|balance|bounds|convert_(back|carry|config|dense|moe_to_moue|open|plan|schedule|scores)|corners|dlpack|drop|errors'
-once+='|executor|experts|gated_experts|gradients|group_limited|io_(checkpoint|elements|faults|gguf|header|parameters)'
+once+='|entries|executor|experts|gated_experts|gradients|group_limited|io_(checkpoint|elements|faults|gguf|header|parameters)'
 once+='|io_(safetensors|sharded|text|verify|writer)|language_model_convert|laws|laws_(balance|exempt|model|rows|stages)|layouts_.*'
 once+='|layer_losses|load_.*|muon|parameters|parity_.*|pass_(edits|resume|steps)|report.*|router_stages|similarity|sparsemixer|topology'
-once+='|train_resident|user_policies|view_of|visit|example\.([a-l].*|mixed.*|[n-p].*|[r-z].*)'
+once+='|trace|train_resident|transforms|user_policies|view_of|visit|example\.([a-l].*|mixed.*|[n-p].*|[r-z].*)'
 
 # Whole models on the CUDA backend, emulated and compiled, which are slow: --device has them, and --systems the published.
 whole_models='cuda_(corners|published|stack|storage|ties|user_policies)|published|(stored|user)_device|device_models|example\.gpu_layer'
