@@ -11,10 +11,13 @@
 #include <moue/testing/laws.hpp>
 #include <vector>
 
+#include "published/expert_choice.hpp"
 #include "published/gshard.hpp"
 #include "published/moepp.hpp"
 #include "published/noisy_top_k.hpp"
+#include "published/norm_router.hpp"
 #include "published/sequence_balance.hpp"
+#include "published/shazeer.hpp"
 #include "published/soft.hpp"
 #include "published/specialisation.hpp"
 #include "published/top_p.hpp"
@@ -30,7 +33,7 @@ std::vector<S> input() {
 }
 
 /// A training step of x <- x + layer(x); prints the parts of the balancing loss, and what was selected and dropped.
-void train(const char* name, const auto& model) {
+auto train(const char* name, const auto& model) {
   const auto weights = model.template initialize<float>(1);
   moue::gradients<float> gradients(model.layout());
   const moue::pass_options options{.tokens = tokens};
@@ -58,12 +61,13 @@ void train(const char* name, const auto& model) {
     dropped += counts.demand[j] - counts.load[j];
   }
   std::printf(": %d entries, %d dropped\n", static_cast<int>(selected), static_cast<int>(dropped));
+  return counts;
 }
 
 /// The same of one layer with SwiGLU experts.
-void step(const char* name, const auto& router, const auto& loss) {
-  train(name, moue::mixture{moue::swiglu{.width = width, .hidden = 12},
-                            moue::shared_pool{.depth = 1, .pool = expert_count}, router, loss, moue::cpu{2}});
+auto step(const char* name, const auto& router, const auto& loss) {
+  return train(name, moue::mixture{moue::swiglu{.width = width, .hidden = 12},
+                                   moue::shared_pool{.depth = 1, .pool = expert_count}, router, loss, moue::cpu{2}});
 }
 
 /// Nothing is selected: forward and backward of |y|² / 2, and what central differences say of one parameter.
@@ -102,11 +106,25 @@ int main() {
        moue::router{moue::score_sum{score, published::noise_score<>{}}, moue::top_k{2}, moue::softmax_then_select{}},
        moue::sum_of_losses{published::variation_loss<>{.load = false}, published::variation_loss<>{.load = true}});
 
+  using load = published::variation_of<published::selection_probability<>>;
+  step("noisy top-k", moue::router{published::noisy_score<>{}, moue::top_k{2}, moue::softmax_of_selected{}},
+       moue::sum_of_losses{published::variation_of<published::gate_of_candidate>{1}, load{1}});
+
   const moue::router deepseek =
       moue::router{score, moue::group_limited{2, {.size = 2, .allowed = 2, .best = 2}}, moue::sigmoid_renormalised{}}
           .with(moue::biased_sigmoid{})
           .with(moue::sigmoid_probability{});
-  step("DeepSeek-V3", deepseek, published::sequence_balance{.weight = 1, .most = 2});
+  const auto counts = step("DeepSeek-V3", deepseek, published::sequence_balance{.weight = 1, .most = 2});
+  std::array<float, expert_count> bias{};  // of its preference, which a controller sets after each step
+  published::update_bias(moue::matrix_view<float>{bias.data(), 1, expert_count}, counts.load, 0.001);
+  std::printf("%-15s", "  its bias next");
+  for (const float b : bias) std::printf(" %+.3f", static_cast<double>(b));
+  std::printf("\n");
+
+  step("expert choice", moue::router{score, published::expert_choice{.factor = 2}, moue::softmax_then_select{}},
+       moue::no_balancing{});
+  step("NormRouter", moue::router{score, moue::top_k{2}, published::as_they_are{}}.with(published::on_sphere{}),
+       moue::no_balancing{});
 
   step("specialisation", moue::router{score, moue::top_k{2}, moue::softmax_of_selected{}},
        moue::sum_of_losses{moue::switch_loss{1}, published::orthogonality_loss{.weight = 1},

@@ -53,7 +53,8 @@ struct even_out {
 
   MOUE_HD C deviation() const { return C(1) / C(sum.cols); }
   MOUE_HD C clean(moue::index_t t, moue::index_t j) const {
-    return frame.logits(t, j) - deviation() * C(noise(frame.at, t, j));
+    const bool noisy = frame.at.how == moue::mode::training;
+    return frame.logits(t, j) - (noisy ? deviation() * C(noise(frame.at, t, j)) : C(0));
   }
   /// Column of the last that was selected: its noisy logit is what others have to beat.
   MOUE_HD moue::index_t last(moue::index_t t) const {
@@ -67,7 +68,7 @@ struct even_out {
   template <class F>
   MOUE_HD void each(const F& f) const {
     for (moue::index_t t = 0; t < frame.logits.rows; ++t) {
-      if (!frame.batch.valid[t]) continue;
+      if (!frame.batch.valid[t] || sum.cols == 0 || frame.selected.cols == 0) continue;
       C total = C(0);  // of the softmax without noise
       for (moue::index_t k = 0; k < sum.cols; ++k) total += std::exp(clean(t, k));
       for (moue::index_t j = 0; j < sum.cols; ++j)

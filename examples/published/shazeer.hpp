@@ -130,36 +130,44 @@ struct selection_probability {
 
   template <class C>
   MOUE_HD C value(const moue::layer_frame<C>& f, moue::index_t t, moue::index_t j) const {
-    return std::erfc(-margin(f, t, j) / std::sqrt(C(2))) / C(2);
+    if (!moue::detail::is_finite(f.logits(t, j))) return C(0);
+    return rival(f, t, j) < 0 ? C(1) : std::erfc(-margin(f, t, j) / std::sqrt(C(2))) / C(2);
   }
   template <class C>
   MOUE_HD void backward(const moue::layer_frame<C>& f, moue::index_t t, moue::index_t j, C d,
                         const moue::routing_gradient<C>& add) const {
+    if (!moue::detail::is_finite(f.logits(t, j)) || rival(f, t, j) < 0) return;
     const C m = margin(f, t, j), e = f.extra(t, j);
     d *= std::exp(-m * m / C(2)) / std::sqrt(C(2) * C(3.14159265358979323846)) / deviation(e);
     add.logits(t, j) += d;
     add.logits(t, rival(f, t, j)) -= d;
-    add.extra(t, j) -= d * (C(noise(f.at, t, j)) + m) * moue::detail::sigmoid(e);
+    add.extra(t, j) -= d * (drawn(f, t, j) + m) * moue::detail::sigmoid(e);
   }
 
  private:
   /// In deviations.
   template <class C>
   MOUE_HD C margin(const moue::layer_frame<C>& f, moue::index_t t, moue::index_t j) const {
-    return (f.logits(t, j) - f.logits(t, rival(f, t, j))) / deviation(f.extra(t, j)) - C(noise(f.at, t, j));
+    return (f.logits(t, j) - f.logits(t, rival(f, t, j))) / deviation(f.extra(t, j)) - drawn(f, t, j);
   }
+  /// The noise that the logit has.
+  template <class C>
+  MOUE_HD C drawn(const moue::layer_frame<C>& f, moue::index_t t, moue::index_t j) const {
+    return f.at.how == moue::mode::training ? C(noise(f.at, t, j)) : C(0);
+  }
+  /// Its column, or −1 if there is none: all that are open were selected.
   template <class C>
   MOUE_HD static moue::index_t rival(const moue::layer_frame<C>& f, moue::index_t t, moue::index_t j) {
     const auto taken = f.selected.row(t);
-    const auto is_taken = [&](moue::index_t column) {
-      bool found = false;
-      for (const auto other : taken) found = found || other == column;
-      return found;
-    };
-    if (!is_taken(j)) return taken[taken.size - 1];
-    moue::index_t best = -1;
-    for (moue::index_t i = 0; i < f.logits.cols; ++i)
-      if (!is_taken(i) && (best < 0 || f.logits(t, i) > f.logits(t, best))) best = i;
+    moue::index_t count = 0, best = -1;
+    bool is_taken = false;
+    for (; count < taken.size && taken[count] >= 0; ++count) is_taken = is_taken || taken[count] == j;
+    if (!is_taken) return count > 0 ? taken[count - 1] : -1;
+    for (moue::index_t i = 0; i < f.logits.cols; ++i) {
+      bool other = moue::detail::is_finite(f.logits(t, i));
+      for (moue::index_t c = 0; c < count; ++c) other = other && taken[c] != i;
+      if (other && (best < 0 || f.logits(t, i) > f.logits(t, best))) best = i;
+    }
     return best;
   }
 };

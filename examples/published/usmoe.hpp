@@ -12,6 +12,8 @@
 #include <limits>
 #include <moue/policies.hpp>
 
+#include "largest.hpp"
+
 namespace published {
 
 /// u(z) = (1 − mix) softmax(z) + mix 2/E sigmoid(z) of one row, with E its open candidates.
@@ -82,30 +84,6 @@ struct unified_gate {
     return result;
   }
 };
-
-/// The number that would stand at `place` if `all` were in decreasing order; `all` is reordered (Hoare's FIND).
-template <class C>
-MOUE_HD C largest_but(moue::index_t place, moue::vector_view<C> all) {
-  moue::index_t low = 0, high = all.size - 1;
-  while (low < high) {
-    const C pivot = all[low + (high - low) / 2];
-    moue::index_t i = low, j = high;
-    while (i <= j) {
-      while (all[i] > pivot) ++i;
-      while (all[j] < pivot) --j;
-      if (i > j) break;
-      const C swapped = all[i];
-      all[i++] = all[j];
-      all[j--] = swapped;
-    }
-    if (place > j && place < i) break;
-    if (place <= j)
-      high = j;
-    else
-      low = i;
-  }
-  return all[place];
-}
 
 /// One sequence takes its `k` S best pairs, S being its valid tokens; ties go to the earlier token.
 template <class C>

@@ -113,6 +113,9 @@ class any_pass {
   /// Throws for mixtures that show none.
   virtual matrix_view<const C> outputs(index_t layer) const = 0;
   virtual matrix_view<const C> logits(index_t layer) const = 0;
+  virtual void features(index_t layer, matrix_view<C> into) = 0;
+  virtual void scores(index_t layer, matrix_view<C> into) = 0;
+  virtual void probabilities(index_t layer, matrix_view<C> into) = 0;
   virtual matrix_view<const std::int32_t> selected(index_t layer) const = 0;
   virtual matrix_view<const C> state(index_t layer) const = 0;
 };

@@ -36,17 +36,18 @@ struct layer_shape {
 template <class C>
 struct layer_frame {
   visit at;                                    ///< which layer of which batch
-  side_inputs batch;                           ///< with `valid` always filled in
+  side_inputs batch;                           ///< with `valid` always filled in: the rows that the router looked at
   vector_view<const std::int32_t> candidates;  ///< [n] physical ids, in column order
-  /// [tokens, features] what the score read; empty in an inference pass that was picked up between the halves of the layer.
+  /// [tokens, features] what the score read; empty where external inputs are gone, in a pass that was picked up between the
+  /// halves of the layer.
   matrix_view<const C> features;
   matrix_view<const C> logits;               ///< [tokens, n] transformed; minus infinity where a candidate is closed
   matrix_view<const C> extra;                ///< [tokens, extra] columns of the score beside its logits
   matrix_view<const C> probabilities;        ///< [tokens, n] of the probability stage; zeros in padding
   matrix_view<const std::int32_t> selected;  ///< [tokens, max_selected] columns, best first, then −1
   matrix_view<const C> gates;                ///< [tokens, max_selected] of the selected columns
-  vector_view<const std::int64_t> demand;    ///< [n] valid tokens that selected a candidate; zeros if nobody counts
-  vector_view<const std::int64_t> load;      ///< [n] rows that ran on it, likewise
+  vector_view<const std::int64_t> demand;    ///< [n] tokens that selected a candidate
+  vector_view<const std::int64_t> load;      ///< [n] rows that ran on it
   routing<C> assigned;                       ///< the entries that ran
   dispatch_plan plan;                        ///< the rows that they became: whose output stands where
   /// [rows, width] of the experts, in the order of the plan; empty unless the loss says `sees_outputs`, and where somebody

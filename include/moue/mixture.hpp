@@ -124,8 +124,8 @@ class mixture {
 
   /// Goes on with a pass that was put down, here or elsewhere: `scratch` holds a copy of the `bytes` of its workspace (as
   /// many as there is room for, if the number of threads is another), and the options are the same. What a pass only
-  /// views is given again: weights, token ids and labels of the batch (the mask lies in the workspace), and external
-  /// inputs by `pass::rebind_input`.
+  /// views is given again: weights, the side inputs of the batch (but for the mask, which lies in the workspace), and
+  /// external inputs by `pass::rebind_input`.
   template <Storage S>
   pass<mixture, S> resume(const parameters<S>& weights, const pass_options& options, workspace& scratch,
                           const pass_position& position, const side_inputs& inputs = {}) const& {
@@ -204,7 +204,7 @@ class mixture {
     const auto selected = router_specs(0).size();
     for (index_t layer = 0; layer < layers(); ++layer) {
       const auto specs = router_specs(layer);
-      for (std::size_t i = 0; i < stages_type::row_gradients; ++i) {
+      for (std::size_t i = 0; i != stages_type::row_gradients; ++i) {
         const auto& spec = specs[stages_type::place_of_row_gradient(i)];
         detail::require(
             spec.rows == 1, "mixture",

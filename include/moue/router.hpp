@@ -67,7 +67,7 @@ template <class T>
 concept PreferenceStage = std::copyable<T> && detail::has_prefer<T>;
 
 /// Which candidates a token takes, per row and device-callable: `index_t max_selected(index_t candidates) const`, an
-/// upper bound that never falls as candidates are added, and `index_t operator()(scores, candidates, selected) const`,
+/// upper bound that never falls as candidates are added (optional beside it: `most_entries`, below), and `index_t operator()(scores, candidates, selected) const`,
 /// which writes distinct columns and returns how many. A score of minus infinity closes a candidate. Ties go to the
 /// lowest expert id.
 ///

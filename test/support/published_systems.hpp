@@ -9,6 +9,7 @@
 
 #include "moue/policies.hpp"
 #include "published.hpp"
+#include "published/expert_choice.hpp"
 #include "published/gshard.hpp"
 #include "published/moepp.hpp"
 #include "published/noisy_top_k.hpp"
@@ -118,6 +119,17 @@ std::vector<double> noisy_routing(const auto& backend) {
   return result;
 }
 
+/// Expert choice with a capacity.
+template <class Expert>
+void reproduce_expert_choice(const char* name, const auto&... backends) {
+  CAPTURE(name);
+  const published_layer layer(name);
+  reproduce<Expert>(layer,
+                    moue::router{moue::score_sum{moue::linear_score{}, moue::logit_bias{}},
+                                 published::expert_choice{.factor = layer.config("cf")}, moue::softmax_then_select{}}
+                        .with(moue::biased_softmax{}),
+                    moue::no_balancing{}, {}, backends...);
+}
 /// NormRouter: logits on a sphere, with a learned scale.
 void reproduce_sphere(const auto&... backends) {
   for (const char* name : {"normrouter_k2_bias", "normrouter_k1_closed"}) {

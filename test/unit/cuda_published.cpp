@@ -23,6 +23,10 @@ TEST_CASE("experts that differ on the emulated device") { test::reproduce_specia
 TEST_CASE("MoE++ on the emulated device") { test::reproduce_moepp(test::emulated()); }
 TEST_CASE("USMoE's pairs on the emulated device") {
   test::reproduce_pairs<moue::swiglu>("usmoe_norm_pad", test::emulated());
+  test::reproduce_pairs<test::silu_mlp>("usmoe_two_seqs", test::emulated());
+}
+TEST_CASE("expert choice on the emulated device") {
+  test::reproduce_expert_choice<moue::swiglu>("expert_choice_cf2_pad_closed", test::emulated());
 }
 TEST_CASE("dynamic routing on the emulated device") {
   test::reproduce_top_p<moue::swiglu>("topp_p70_pad_closed", test::emulated());

@@ -10,7 +10,6 @@
 #include "moue/backend/cpu.hpp"
 #include "moue/backend/reference.hpp"
 #include "moue/testing/laws.hpp"
-#include "published/expert_choice.hpp"
 #include "published_soft.hpp"
 #include "published_systems.hpp"
 
@@ -144,20 +143,28 @@ TEST_CASE("the pairs that USMoE takes") {
     }
 }
 
-template <class Expert>
-void reproduce_expert_choice(const char* name, const auto&... backends) {
-  CAPTURE(name);
-  const test::published_layer layer(name);
-  test::reproduce<Expert>(
-      layer,
-      moue::router{moue::score_sum{moue::linear_score{}, moue::logit_bias{}},
-                   published::expert_choice{.factor = layer.config("cf")}, moue::softmax_then_select{}}
-          .with(moue::biased_softmax{}),
-      moue::no_balancing{}, {}, backends...);
+TEST_CASE("experts that tokens take unevenly need no more memory than as many taken evenly") {
+  const auto gigabytes = [](moue::index_t experts, const auto& select) {
+    const moue::mixture model{moue::swiglu{.width = 1024, .hidden = 512},
+                              moue::shared_pool{.depth = 1, .pool = experts},
+                              moue::router{moue::linear_score{}, select, moue::softmax_then_select{}}};
+    return static_cast<double>(model.template workspace_bytes<float>({.tokens = 4096})) / (1 << 30);
+  };
+  for (const moue::index_t experts : {64, 256}) {
+    const double even = gigabytes(experts, moue::top_k{8}),
+                 choice = gigabytes(experts, published::expert_choice{.factor = 2}),
+                 dynamic = gigabytes(experts, published::top_p{.p = 0.4, .average = 8});
+    CAPTURE(experts);
+    MESSAGE(experts, " experts: top-8 ", even, " GiB, expert choice of 2 each ", choice, ", top-p of 8 on the average ",
+            dynamic, ", top-p without a bound ", gigabytes(experts, published::top_p{.p = 0.4}));
+    CHECK(choice < 0.8);
+    CHECK(dynamic < 1.05 * even + 0.05);
+  }
 }
+
 TEST_CASE("expert choice with a capacity") {
-  reproduce_expert_choice<test::silu_mlp>("expert_choice_cf1", moue::reference{}, moue::cpu{2});
-  reproduce_expert_choice<moue::swiglu>("expert_choice_cf2_pad_closed", moue::reference{}, moue::cpu{2});
+  test::reproduce_expert_choice<test::silu_mlp>("expert_choice_cf1", moue::reference{}, moue::cpu{2});
+  test::reproduce_expert_choice<moue::swiglu>("expert_choice_cf2_pad_closed", moue::reference{}, moue::cpu{2});
 }
 
 TEST_CASE("the controller of DeepSeek's bias") {

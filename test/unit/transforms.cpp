@@ -14,6 +14,7 @@
 #include "moue/backend/reference.hpp"
 #include "moue/moue.hpp"
 #include "moue/testing/laws.hpp"
+#include "published/norm_router.hpp"
 #include "restless_score.hpp"
 
 // Transforms, columns beside the logits and parameters of row stages. That gradients agree, that batches may be cut and that
@@ -139,6 +140,29 @@ TEST_CASE("what is broken before a transform is told, closed or shown") {
   CHECK(std::isnan(shown.y[0]));
 }
 
+TEST_CASE("masked rows and columns send no NaN back through a transform") {
+  const auto router = moue::router{moue::score_sum{moue::linear_score{.deviation = 1}, moue::candidate_bias{}},
+                                   moue::top_k{2}, published::as_they_are{}}
+                          .with(published::on_sphere{})
+                          .with(moue::non_finite::mask);
+  const auto model = model_of(router, moue::switch_loss{1});
+  run layer(model, 6);
+  const auto bias = layer.weights[model.layout()->find("layers.0.router.candidate_bias")];
+  for (index_t j = 0; j < 5; ++j) bias(0, j) = 1;
+  layer.x[9] = std::nan("");  // of the third token
+  layer.forward();
+  for (const index_t i : {4, 5}) CHECK(layer.pass.assignments(0).expert[i] == -1);
+  layer.pass.arm();
+  moue::gradients<double> gradients(model.layout());
+  std::vector<double> d(24, 1);
+  layer.pass.backward(0, layer.rows(d), layer.rows(d), gradients);
+  gradients.finish();
+  for (index_t i = 0; i < model.layout()->tensors(); ++i)
+    for (index_t r = 0; r < gradients[i].rows; ++r)
+      for (const double v : gradients[i].row(r)) CHECK(std::isfinite(v));
+  for (const double v : d) CHECK(std::isfinite(v));
+}
+
 TEST_CASE("a broken column beside the logits is refused by name, or takes its token out") {
   const moue::router router{moue::score_sum{moue::linear_score{}, test::restless_score{}}, moue::top_k{2},
                             test::leaning_gate{}};
@@ -168,7 +192,7 @@ TEST_CASE("features, scores and probabilities on request are those that the laye
     auto pass = model.start(layer.weights, options, scratch);
     const std::vector<std::uint8_t> valid{1, 1, 0, 1, 1, 1};
     pass.begin(6, {.valid = {valid.data(), 6}});
-    pass.forward(0, layer.rows(layer.x), layer.rows(layer.y));
+    const auto made = pass.route(0, layer.rows(layer.x));
     std::vector<double> scores(30, 7), probabilities(30, 7), features(24, 7);
     const moue::matrix_view<double> s{scores.data(), 6, 5}, p{probabilities.data(), 6, 5}, f{features.data(), 6, 4};
     pass.scores(0, s);
@@ -191,6 +215,11 @@ TEST_CASE("features, scores and probabilities on request are those that the laye
     }
     CHECK_THROWS_WITH_AS(pass.scores(0, f), doctest::Contains("were to be written to a matrix of shape [6, 4]"),
                          moue::error);
+    pass.run(0, layer.rows(layer.x), made, layer.rows(layer.x));
+    if (how == moue::mode::inference)
+      CHECK_THROWS_WITH_AS(pass.features(0, f), doctest::Contains("after its input was given back"), moue::error);
+    else
+      pass.features(0, f);
     CHECK_THROWS_WITH_AS(pass.probabilities(1, p), doctest::Contains("the probabilities of layer 1"), moue::error);
   }
 }

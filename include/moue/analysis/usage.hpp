@@ -50,27 +50,24 @@ struct expert_usage {
     together.resize(static_cast<std::size_t>(experts * experts));
   }
 
-  /// Adds a trace. Throws if it has other layers or experts.
+  /// Adds a trace. Throws if it has other layers or experts, and is then as before.
   void add(const routing_trace& trace) {
-    for (std::size_t l = 0; l < trace.layers.size(); ++l) {
-      const auto& of = trace.layers[l];
-      for (index_t t = 0; t < of.tokens(); ++t) {
-        const auto first = static_cast<std::size_t>(of.offsets[static_cast<std::size_t>(t)]),
-                   last = static_cast<std::size_t>(of.offsets[static_cast<std::size_t>(t) + 1]);
-        add_token(static_cast<index_t>(l), of, first, last);
-      }
-    }
+    expert_usage more(layers, experts);
+    more.count(trace);
+    *this += more;
   }
-  /// Adds what ran at `layer` of a pass, and the outputs of its experts if it shows them (`show_outputs`); waits for a
-  /// device.
+  /// Adds what ran at `layer` of a pass, and the outputs of its experts if it shows them (`show_outputs`) and ran them
+  /// itself; waits for a device.
   void add(const auto& pass, index_t layer) {
     routing_trace trace;
     trace.record(pass, layer);
-    add(trace);
+    expert_usage more(layers, experts);
+    more.count(trace);
+    const auto place = static_cast<std::size_t>(layer - pass.first_layer());
     if constexpr (detail::sees_outputs<typename std::remove_cvref_t<decltype(pass.model())>::loss_type>)
-      add_outputs(pass, layer, trace.layers.back());
+      if (pass.position().elsewhere[place] == 0) more.add_outputs(pass, layer, trace.layers.back());
+    *this += more;
   }
-
   /// Adds the sums of another; an empty value adds nothing. Throws if that is of other layers or experts.
   expert_usage& operator+=(const expert_usage& other) {
     if (other.layers == 0 && other.experts == 0) return *this;
@@ -99,6 +96,16 @@ struct expert_usage {
   std::size_t at(index_t layer, index_t expert) const { return static_cast<std::size_t>(layer * experts + expert); }
 
  private:
+  void count(const routing_trace& trace) {
+    for (std::size_t l = 0; l < trace.layers.size(); ++l) {
+      const auto& of = trace.layers[l];
+      for (index_t t = 0; t < of.tokens(); ++t) {
+        const auto first = static_cast<std::size_t>(of.offsets[static_cast<std::size_t>(t)]),
+                   last = static_cast<std::size_t>(of.offsets[static_cast<std::size_t>(t) + 1]);
+        add_token(static_cast<index_t>(l), of, first, last);
+      }
+    }
+  }
   void add_token(index_t layer, const routing_trace::layer_trace& of, std::size_t first, std::size_t last) {
     std::vector<std::int32_t> ran;
     for (std::size_t i = first; i < last; ++i) {

@@ -87,6 +87,9 @@ class erased_pass final : public any_pass<S> {
                   "add moue::show_outputs to its losses");
   }
   matrix_view<const C> logits(index_t layer) const override { return it_.logits(layer); }
+  void features(index_t layer, matrix_view<C> into) override { it_.features(layer, into); }
+  void scores(index_t layer, matrix_view<C> into) override { it_.scores(layer, into); }
+  void probabilities(index_t layer, matrix_view<C> into) override { it_.probabilities(layer, into); }
   matrix_view<const std::int32_t> selected(index_t layer) const override { return it_.selected(layer); }
   matrix_view<const C> state(index_t layer) const override { return it_.state(layer); }
 

@@ -60,11 +60,12 @@ struct layer_losses {
     const auto ops = state.operations();
     const auto& memory = state.memory;
     const index_t n = frame.candidates.size;
-    const routing_gradient<C> sum{state.shaped(memory.also.logits, n),
-                                  state.shaped(memory.also.probabilities, n),
-                                  {memory.also.gates.data, frame.assigned.entries()},
-                                  frame.outputs.empty() ? matrix_view<C>{} : memory.also.outputs,
-                                  state.shaped(memory.also.extra, frame.extra.cols)};
+    const routing_gradient<C> sum{
+        state.shaped(memory.also.logits, n),
+        state.shaped(memory.also.probabilities, n),
+        {memory.also.gates.data, frame.assigned.entries()},
+        frame.outputs.empty() ? matrix_view<C>{} : memory.also.outputs.row_block(0, frame.outputs.rows),
+        state.shaped(memory.also.extra, frame.extra.cols)};
     const auto begin = [&](const matrix_view<C>& m, const matrix_view<const C>& from) {
       ops.each_element(m.rows, m.cols, begin_with<C>{from, m});
     };

@@ -69,8 +69,9 @@ struct pass_memory {
   expert_scratch<C> experts;
   matrix_view<C> router_conversion;
   vector_view<S> finite_weights;  ///< of the router at one layer, where candidates may be closed
-  matrix_view<C> x;               ///< [tokens, width] the router's input, if it has another type or may be broken
-  matrix_view<C> features;        ///< [tokens, features], if they are not the input itself
+  matrix_view<C>
+      x;  ///< [tokens, width] the router's input, if it has another type, may be broken or is looked at later
+  matrix_view<C> features;  ///< [tokens, features], if they are not the input itself
   matrix_view<C> scores;
   matrix_view<C> probabilities;
   matrix_view<C> dense_gates;  ///< [tokens, candidates], if a stage keeps state
@@ -84,7 +85,7 @@ struct pass_memory {
   matrix_view<C> dextra;        ///< [tokens, columns] beside them
   /// [tokens, columns] of the parameters of transform and gate, token by token
   std::array<vector_view<C>, router_stages<router_type>::row_gradients> dparameters;
-  vector_view<index_t> overflow;  ///< [experts + 2] how many entries of each rank there are, where they are bounded
+  vector_view<index_t> overflow;  ///< [ranks + 1] how many entries of each rank there are, where they are bounded
   matrix_view<C> dense_dgates;
   matrix_view<C> dgates;                  ///< [tokens, max_selected] of the selected columns
   vector_view<C> dentries;                ///< [entries] of the gates of what ran
@@ -93,7 +94,8 @@ struct pass_memory {
   matrix_view<C> token_losses;            ///< [tokens, parts]
   vector_view<C> layer_loss;              ///< [parts] values of layer losses, or scales of their gradients
   vector_view<C> layer_temporaries;
-  routing_gradient<C> also;  ///< of one layer, from layer losses
+  vector_view<std::int64_t> layer_demand, layer_load;  ///< [candidates] of the layer that layer losses look at
+  routing_gradient<C> also;                            ///< of one layer, from layer losses
 
   vector_view<const index_t> offsets;                 ///< [layers + 1] of the candidates below
   vector_view<const std::int32_t> candidates_of_all;  ///< layer after layer
@@ -169,6 +171,16 @@ struct pass_memory {
     };
     const index_t entries = entries_of(at_most(candidates), connections.max_always());
     const index_t rows = rows_of(candidates, at_most(candidates), connections.max_always());
+    for (index_t layer = first; layer < end; ++layer) {
+      const index_t n = std::ssize(connections.candidates(layer));
+      require(
+          rows_of(n, at_most(n), std::ssize(connections.always(layer))) <= rows, "pass",
+          [&] {
+            return "most_entries allows more entries of " + std::to_string(n) + " candidates than of " +
+                   std::to_string(candidates);
+          },
+          "let it return no less for more tokens or candidates");
+    }
     const index_t state = model.state_width();
     const index_t backward_tokens = training ? tokens : 0;
     const index_t saved_tokens = options.external_inputs ? 0 : backward_tokens;
@@ -206,7 +218,8 @@ struct pass_memory {
     const index_t width = model.width();
     const index_t features_width = model.router().features.width(width);
     finite_weights = memory.take<S>(masks || may_close ? weights_of_layer(model) : 0, "finite router weights");
-    x = memory.take<C>(converts || (masks && saved_tokens == 0) ? tokens : 0, width, "inputs of routers");
+    x = memory.take<C>(converts || (masks && saved_tokens == 0) || (by_layer && !training) ? tokens : 0, width,
+                       "inputs of routers");
     features = memory.take<C>(own_features ? tokens : 0, features_width, "features");
     scores = memory.take<C>(tokens, candidates, "selection scores");
     probabilities = memory.take<C>(balances ? tokens : 0, candidates, "probabilities");
@@ -229,10 +242,11 @@ struct pass_memory {
     dtransformed = memory.take<C>(transforms ? backward_tokens : 0, candidates, "gradients of transformed logits");
     const index_t extra = extra_columns(model, 0, false);
     dextra = memory.take<C>(backward_tokens, extra, "gradients of columns beside the logits");
-    for (std::size_t i = 0; i < dparameters.size(); ++i)
+    for (std::size_t i = 0; i != dparameters.size(); ++i)
       dparameters[i] = memory.take<C>(checked_product(backward_tokens, most_columns(model, i), "parameter gradients"),
                                       "parameter gradients of tokens");
-    overflow = memory.take<index_t>(bounds_entries ? connections.experts() + 2 : 0, "entries of each rank");
+    overflow =
+        memory.take<index_t>(bounds_entries ? (std::max)(connections.experts(), most) + 1 : 0, "entries of each rank");
     dense_dgates = memory.take<C>(state > 0 ? backward_tokens : 0, candidates, "dense gate gradients");
     dgates = memory.take<C>(backward_tokens, most, "gate gradients");
     dentries = memory.take<C>(training ? entries : 0, "gradients of entries");
@@ -243,6 +257,8 @@ struct pass_memory {
     token_losses = memory.take<C>(TokenLoss<loss_type> ? tokens : 0, parts, "token losses");
     if constexpr (by_layer) {
       layer_loss = memory.take<C>(parts, "layer losses");
+      layer_demand = memory.take<std::int64_t>(candidates, "demand of a layer");
+      layer_load = memory.take<std::int64_t>(candidates, "load of a layer");
       layer_temporaries = memory.take<C>(
           most_layer_temporaries(model, {tokens, candidates, entries, rows, width, connections.experts()}),
           "temporaries of layer losses");

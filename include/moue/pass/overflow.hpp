@@ -12,15 +12,15 @@
 namespace moue::inline v0_1::detail {
 
 /// The entries of a layer by rank: the place among those of their token. The last rank that is counted takes in all
-/// behind it, unless `own` says that no more than so many belong to it.
+/// behind it. Of the router's own, `own` of each token take part: those of always-on experts do not.
 struct ranked_entries {
   vector_view<const index_t> offsets;  // [tokens + 1]
   vector_view<std::int32_t> experts;   // [entries]; those that run nowhere, −1, count as none
-  vector_view<index_t> counts;  // [ranks + 2] the last two hold the first rank that is cut, and what is left of it
-  index_t own;                  // entries of each token that take part, from its first; −1: all
+  vector_view<index_t> counts;         // [ranks + 1] entries of each rank, and behind them the first rank that is cut
+  index_t own;                         // entries of each token that take part, from its first; −1: all
 
   MOUE_HD index_t tokens() const { return offsets.size - 1; }
-  MOUE_HD index_t ranks() const { return counts.size - 2; }
+  MOUE_HD index_t ranks() const { return counts.size - 1; }
   /// Calls `f` for the entries of token `t` from rank `first` to `last`.
   template <class F>
   MOUE_HD void each(index_t t, index_t first, index_t last, const F& f) const {
@@ -66,10 +66,19 @@ struct drop_ranks {
   }
 };
 
+/// An entry that belongs to no token runs nowhere: the host refuses such offsets, a device cannot.
+struct drop_uncovered {
+  ranked_entries of;
+  MOUE_HD void operator()(index_t i) const {
+    if (i < of.offsets[0] || i >= of.offsets[of.tokens()]) of.experts[i] = -1;
+  }
+};
+
 /// Lets no more than `limit` entries run: of each rank those of the first tokens, first ranks first. Linear in tokens times
 /// ranks, which threads share.
 void drop_overflow(const auto& ops, const ranked_entries& of, index_t limit) {
   if (of.ranks() <= 0) return;
+  if (of.own < 0) ops.each_row(of.experts.size, drop_uncovered{of});
   ops.each_row(of.ranks(), count_rank{of});
   ops.each_row(1, cut_rank{of, limit});
   ops.each_row(of.tokens(), drop_ranks{of});

@@ -109,7 +109,7 @@ struct router_steps {
       drop_overflow(ops,
                     ranked_entries{{visit.offsets.data, tokens + 1},
                                    {visit.experts.data, tokens * width},
-                                   {state.memory.overflow.data, state.max_selected(layer) + 2},
+                                   {state.memory.overflow.data, state.max_selected(layer) + 1},
                                    state.max_selected(layer)},
                     (std::min)(room, select.most_entries(tokens, state.candidates(layer))));
     }
@@ -127,23 +127,28 @@ struct router_steps {
     const auto scratch = state.temporaries(layer);
     const auto saved = state.stage_saved(layer);
     if (again && state.masks()) state.find_usable(layer, x);
-    auto frame = make_frame(layer, x);
+    auto frame = make_frame(layer, x, again);
     frame.saved = saved;
     const index_t n = state.candidates(layer);
+    const auto ops = state.operations();
     const auto probabilities = state.shaped(state.memory.probabilities, n);
     if (again) {
       make_features(frame, weights, scratch);
-      state.operations().each_row(
+      ops.each_row(
           state.at.tokens,
           probability_row<C, router_type>{
               state.model->router(), {frame.at, state.batch}, state.logits(layer), frame.extra, probabilities});
     }
     const auto& visit = state.record(layer);
-    const auto& counts = state.memory.counts;
-    const index_t first = state.model->connections().candidate_offset(layer);
+    const vector_view<std::int64_t> demand{state.memory.layer_demand.data, n}, load{state.memory.layer_load.data, n};
+    ops.each_row(n,
+                 count_of_layer{frame.candidates, visit.run.plan.expert_offsets, state.selected(layer), demand, load});
+    if (state.masks())
+      ops.each_row(state.at.tokens,
+                   find_open_row<C>{state.valid(), state.logits(layer), {state.memory.usable.data, state.at.tokens}});
     const bool elsewhere = state.at.elsewhere[state.of_range(layer)] != 0;
     return {frame.at,
-            state.batch,
+            looked_at(),
             frame.candidates,
             frame.features,
             state.logits(layer),
@@ -151,23 +156,29 @@ struct router_steps {
             probabilities,
             state.selected(layer),
             state.gates(layer),
-            {counts.demand.data + first, n},
-            {counts.load.data + first, n},
+            demand,
+            load,
             state.assignments(layer),
             visit.run.plan,
             elsewhere ? matrix_view<const C>{} : state.outputs(layer)};
   }
 
-  /// The features of a layer that was routed, from the router's input `x`.
+  /// The features of a layer that was routed, from the router's input `x`; in inference those that it was routed by.
   matrix_view<const C> features(index_t layer, const parameters<S>& values, const matrix_view<const S>& x) {
+    if (!state.training()) {
+      if constexpr (stages_type::own_features) return state.rows(state.memory.features);
+      return make_frame(layer, x, false).features;
+    }
     const auto weights = state.template router_weights<matrix_view<const S>>(values, layer);
     const auto saved = state.stage_saved(layer);
-    if (state.masks()) state.find_usable(layer, x);
+    if (state.masks() && (!state.at.halfway || state.at.backward)) state.find_usable(layer, x);
     auto frame = make_frame(layer, x);
     frame.saved = saved;
     make_features(frame, weights, state.temporaries(layer));
     return frame.features;
   }
+  /// Whether `features` can say them of a layer in inference whose input is the caller's again.
+  bool keeps_features() const { return stages_type::own_features || copies_input(); }
   /// The scores that selection reads, from the logits that are there.
   void scores(index_t layer, const parameters<S>& values, const matrix_view<C>& into) {
     const auto weights = stages_type::row_part(state.template router_weights<matrix_view<const S>>(values, layer));
@@ -274,7 +285,7 @@ struct router_steps {
                                gradient.logits,
                                gradient.extra,
                                sub_array<0, stages_type::row_gradients - of_gate>(dparameters)});
-    for (std::size_t i = 0; i < dparameters.size(); ++i)
+    for (std::size_t i = 0; i != dparameters.size(); ++i)
       ops.column_sum(matrix_view<const C>(dparameters[i]), dweights[stages_type::place_of_row_gradient(i)]);
     stages.backward(ops, frame, gradient, weights, scratch, dweights);
     written.settle(ops);
@@ -282,19 +293,25 @@ struct router_steps {
   }
 
  private:
-  router_frame<C> make_frame(index_t layer, const matrix_view<const S>& x) const {
+  /// Whether the router reads a copy of its input.
+  bool copies_input() const {
+    using memory_type = pass_memory<MixtureT, S>;
+    return memory_type::converts || (state.masks() && (!state.training() || state.options.external_inputs)) ||
+           (memory_type::by_layer && !state.training());
+  }
+  /// `anew`: whether a copy of the input is to be made, which else is there.
+  router_frame<C> make_frame(index_t layer, const matrix_view<const S>& x, bool anew = true) const {
     router_frame<C> frame;
     frame.at = state.visit_of(layer);
     frame.experts = state.model->experts();
     frame.candidates = state.candidate_ids(layer);
     frame.batch = state.batch;
-    constexpr bool converts = pass_memory<MixtureT, S>::converts;
-    if (converts || (state.masks() && (!state.training() || state.options.external_inputs))) {
+    if (copies_input()) {
       const auto input = state.rows(state.memory.x);
-      state.operations().each_element(state.at.tokens, x.cols, save_element<S, C>{state.usable(), x, input});
+      if (anew) state.operations().each_element(state.at.tokens, x.cols, save_element<S, C>{state.usable(), x, input});
       frame.input = input;
     } else {
-      if constexpr (!converts) frame.input = x;
+      if constexpr (!pass_memory<MixtureT, S>::converts) frame.input = x;
     }
     if constexpr (stages_type::own_features)
       frame.features = state.rows(state.memory.features);
@@ -326,7 +343,7 @@ struct router_steps {
   /// Where the gradients of the parameters of transform and gate are made, token by token.
   auto row_gradients(index_t layer) const {
     std::array<matrix_view<C>, stages_type::row_gradients> result;
-    for (std::size_t i = 0; i < result.size(); ++i) {
+    for (std::size_t i = 0; i != result.size(); ++i) {
       const auto place = static_cast<index_t>(stages_type::place_of_row_gradient(i));
       const auto& layout = *state.model->layout();
       result[i] = {state.memory.dparameters[i].data, state.at.tokens, layout[layout.router(layer, place)].cols};

@@ -183,18 +183,17 @@ struct route_row {
     index_t count = 0;
     bool select = false;
     if constexpr (has_select<select_type>) select = !given;
+    lanes.wait();  // all scores are there
     if (!select) {
       if (lanes.leads()) drop_closed(vector_view<const C>(prefer.scores.row(t)), selected.row(t));
       lanes.wait();
       while (count < selected.cols && selected(t, count) != -1) ++count;
     }
     if constexpr (has_select<select_type>)
-      if (select) {
-        lanes.wait();
+      if (select)
         count = call_stage<index_t>(call_operator{}, prefer.contexts.of(t), lanes, prefer.router.select,
                                     vector_view<const C>(prefer.scores.row(t)), candidates,
                                     parameters_for<select_type>(prefer.parameters.select), selected.row(t));
-      }
     lanes.wait();
     return count;
   }
@@ -270,6 +269,9 @@ struct route_backward_row {
     if (!valid) return;
     if (!also.logits.empty())
       for (index_t j = lanes.first(); j < dz.size; j += lanes.step()) dz[j] += also.logits(t, j);
+    if (adds || !also.logits.empty())  // what is closed has no gradient, from others neither
+      for (index_t j = lanes.first(); j < dz.size; j += lanes.step())
+        if (logits(t, j) == minus_infinity<C>()) dz[j] = C(0);
     if (!also.extra.empty())
       for (index_t j = lanes.first(); j < dbeside.size; j += lanes.step()) dbeside[j] += also.extra(t, j);
     const auto at = contexts.of(t);

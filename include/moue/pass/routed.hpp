@@ -45,8 +45,9 @@ class routed_pass : public shown_pass<MixtureT, S> {
 
   // --- what the router made of a layer, worked out again from what is there anyway ------------------------------------
 
-  /// Assigns what the score of `layer` read, [tokens, features], to `into`; valid as long as the layer's `assignments`. Adds
-  /// the features' work to that of the pass, as the next two add that of their stages, and is free if it is not called.
+  /// Assigns what the score of `layer` read, [tokens, features], to `into`; there as long as the layer's `assignments`, but
+  /// in inference, if the router reads the input itself, between `route` and `run` alone. Like the next two it does the
+  /// stages' work again, with the weights as they are now, and nothing is done for it before.
   void features(index_t layer, matrix_view<C> into) {
     checks().shown("the features", layer);
     require(
@@ -54,7 +55,15 @@ class routed_pass : public shown_pass<MixtureT, S> {
         [] { return std::string("the features of a layer were asked for between route and run of another"); },
         "ask before route or after run");
     const auto x = routed(layer);
-    checks().there(layer, x);
+    if (state_.training())
+      checks().there(layer, x);
+    else
+      require(
+          router_steps().keeps_features() || (state_.at.halfway && x.data != nullptr) || state_.at.tokens == 0, "pass",
+          [] {
+            return std::string("the features of a layer were asked for in inference after its input was given back");
+          },
+          "ask between route and run, or in training");
     const auto made = router_steps().features(layer, *weights_, x);
     check_into("the features", into, made.cols);
     state_.operations().each_element(made.rows, made.cols, begin_with<C>{made, into});

@@ -73,6 +73,39 @@ struct close_broken_rows {
   }
 };
 
+/// usable[t] = whether the row is valid and any of its candidates open: of rows that were routed.
+template <class C>
+struct find_open_row {
+  vector_view<const std::uint8_t> valid;
+  matrix_view<const C> logits;
+  vector_view<std::uint8_t> usable;
+  MOUE_HD void operator()(index_t t) const {
+    index_t j = 0;
+    while (j < logits.cols && logits(t, j) == minus_infinity<C>()) ++j;
+    usable[t] = valid[t] != 0 && j < logits.cols ? 1 : 0;
+  }
+};
+
+/// How many tokens selected each candidate of a layer, and how many rows ran on it.
+struct count_of_layer {
+  vector_view<const std::int32_t> candidates;
+  vector_view<const index_t> expert_offsets;
+  matrix_view<const std::int32_t> selected;
+  vector_view<std::int64_t> demand;
+  vector_view<std::int64_t> load;
+  template <class Lanes = one_lane>
+  MOUE_HD void operator()(index_t column, const Lanes& lanes = {}) const {
+    index_t count = 0;
+    for (index_t t = lanes.first(); t < selected.rows; t += lanes.step())
+      for (index_t i = 0; i < selected.cols && selected(t, i) >= 0; ++i) count += selected(t, i) == column;
+    count = lanes.sum(count);
+    if (!lanes.leads()) return;
+    const index_t expert = candidates[column];
+    demand[column] = count;
+    load[column] = expert_offsets[expert + 1] - expert_offsets[expert];
+  }
+};
+
 /// to = from, with 0 for what is no finite number.
 template <class S>
 struct finite_element {

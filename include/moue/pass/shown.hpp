@@ -76,7 +76,7 @@ class shown_pass : public balanced_pass<MixtureT, S> {
     checks().ran("the plan", layer);
     return state_.record(layer).run.plan;
   }
-  /// What the experts of `layer` said [entries, width], in the order of its plan; behind its last row stands nothing. For
+  /// What the experts of `layer` said [rows, width], in the order of its plan; behind its last row stands nothing. For
   /// mixtures with a loss that looks at outputs, such as `show_outputs`. Valid as long as the plan.
   matrix_view<const C> outputs(index_t layer) const {
     static_assert(sees_outputs<typename MixtureT::loss_type>,

@@ -21,7 +21,7 @@ namespace moue::inline v0_1::detail {
 template <class C, std::size_t N>
 MOUE_HD std::array<vector_view<C>, N> rows_of_all(const std::array<matrix_view<C>, N>& all, index_t t) {
   std::array<vector_view<C>, N> rows;
-  for (std::size_t i = 0; i < N; ++i) rows[i] = all[i].row(t);
+  for (std::size_t i = 0; i != N; ++i) rows[i] = all[i].row(t);
   return rows;
 }
 /// The same, with zeros in them.
@@ -49,25 +49,47 @@ struct transform_row {
   MOUE_HD void operator()(index_t t, const Lanes& lanes = {}) const {
     const auto from = raw.row(t);
     const auto to = logits.row(t);
+    const bool masking = router.on_non_finite == non_finite::mask;
     if (contexts.batch.valid[t] == 0) {
-      for (index_t j = lanes.first(); j < to.size; j += lanes.step()) to[j] = from[j];
+      for (index_t j = lanes.first(); j < to.size; j += lanes.step()) {
+        if (masking) from[j] = minus_infinity<C>();  // backward may come here: the row may be broken, and no padding
+        to[j] = from[j];
+      }
       return;
     }
-    const bool masking = router.on_non_finite == non_finite::mask;
     if (masking) {
       for (index_t j = lanes.first(); j < from.size; j += lanes.step())
         if (!is_finite(from[j])) from[j] = minus_infinity<C>();
       lanes.wait();
     }
-    using transform_type = decltype(RouterT::transform);
-    call_stage(call_operator{}, contexts.of(t), lanes, router.transform, vector_view<const C>(from),
-               extra_for<transform_type>(extra.row(t)), parameters_for<transform_type>(parameters.transform), to);
-    lanes.wait();
+    run(t, from, to, lanes);
+    if (masking && close_broken(from, to, lanes) > 0) {  // without them the others may be others
+      run(t, from, to, lanes);
+      close_broken(from, to, lanes);
+    }
     for (index_t j = lanes.first(); j < to.size; j += lanes.step())
       if (!is_finite(from[j])) to[j] = shut(from[j], masking) ? from[j] : std::numeric_limits<C>::quiet_NaN();
   }
 
  private:
+  template <class Lanes>
+  MOUE_HD void run(index_t t, const vector_view<C>& from, const vector_view<C>& to, const Lanes& lanes) const {
+    using transform_type = decltype(RouterT::transform);
+    call_stage(call_operator{}, contexts.of(t), lanes, router.transform, vector_view<const C>(from),
+               extra_for<transform_type>(extra.row(t)), parameters_for<transform_type>(parameters.transform), to);
+    lanes.wait();
+  }
+  /// Closes the columns whose transformed logit is broken; returns how many there were.
+  template <class Lanes>
+  MOUE_HD static index_t close_broken(const vector_view<C>& from, const vector_view<C>& to, const Lanes& lanes) {
+    index_t count = 0;
+    for (index_t j = lanes.first(); j < to.size; j += lanes.step())
+      if (is_finite(from[j]) && !is_finite(to[j])) {
+        from[j] = minus_infinity<C>();
+        ++count;
+      }
+    return lanes.sum(count);
+  }
   MOUE_HD static bool shut(C logit, bool masking) {
     return (masking || router_stages<RouterT>::score_closes) && logit == minus_infinity<C>();
   }

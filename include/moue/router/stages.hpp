@@ -138,7 +138,8 @@ class router_stages {
   }
   /// The place among all parameters of those whose gradients are made token by token.
   static constexpr std::size_t place_of_row_gradient(std::size_t i) {
-    return i < transform_parameters ? first_row_parameter + i : parameters - row_gradients + i;
+    const bool of_transform = static_cast<index_t>(i) < index_t{transform_parameters};
+    return of_transform ? first_row_parameter + i : parameters - row_gradients + i;
   }
   static auto select_scratch(const auto& temporary) {
     return sub_array<temporaries - stage_temporary_count<select_type>, stage_temporary_count<select_type>>(temporary);

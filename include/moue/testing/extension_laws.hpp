@@ -78,6 +78,38 @@ std::vector<std::int32_t> picks_of(vector_view<const C> row, bool reverse) {
   return picks;
 }
 
+/// What a row stage takes beside its logits, of `candidates` and some more: the same numbers, in the leading block of
+/// parameters that grow.
+template <class C, class T>
+struct extension_arguments {
+  watched<C> extra, dextra;
+  std::array<watched<C>, moue::detail::stage_parameter_count<T>> p, dp;
+
+  extension_arguments(const T& stage, index_t candidates, index_t longer)
+      : extra(1, candidates), dextra(1, candidates) {
+    extra.randomise(8);
+    dextra.fill(C(0));
+    const auto few = moue::detail::stage_parameters(stage, router_shape{0, 6, candidates, candidates});
+    const auto many = moue::detail::stage_parameters(stage, router_shape{0, 6, longer, longer});
+    for (std::size_t i = 0; i != p.size(); ++i) {
+      const auto known = watched<C>(few[i].rows, few[i].cols).randomise(30 + i);
+      p[i] = watched<C>(many[i].rows, many[i].cols).randomise(60 + i);
+      p[i].each([&](C& v, index_t r, index_t c) {
+        if (r < known.rows() && c < known.cols()) v = known(r, c);
+      });
+      dp[i] = watched<C>(1, many[i].cols, C(0));
+    }
+  }
+  auto beside() const { return moue::detail::extra_for<T>(extra.row()); }
+  auto dbeside() { return moue::detail::extra_for<T>(dextra.row()); }
+  auto weights() const { return moue::detail::parameters_for<T>(const_views(p)); }
+  auto dweights() {
+    std::array<vector_view<C>, moue::detail::stage_parameter_count<T>> rows;
+    for (std::size_t i = 0; i != dp.size(); ++i) rows[i] = dp[i].row();
+    return moue::detail::parameters_for<T>(rows);
+  }
+};
+
 template <class C, class T>
 void check_gate_extension(law_report& report, const T& stage, index_t candidates, index_t more) {
   const auto rows = extension_cases<C>(candidates), longer_rows = extended(rows, more);
@@ -88,9 +120,12 @@ void check_gate_extension(law_report& report, const T& stage, index_t candidates
     const auto dgates = watched<C>(1, count).randomise(9);
     const auto run = [&](vector_view<const C> logits) {
       std::pair result{watched<C>(1, count), watched<C>(1, logits.size, C(0.75))};
-      call_row(moue::detail::call_forward{}, stage, logits, selected, result.first.row());
-      call_row(moue::detail::call_backward{}, stage, logits, selected, std::as_const(result.first).row(), dgates.row(),
-               result.second.row());
+      extension_arguments<C, T> more_of(stage, candidates, logits.size);
+      call_row(moue::detail::call_forward{}, stage, logits, more_of.beside(), selected, more_of.weights(),
+               result.first.row());
+      call_row(moue::detail::call_backward{}, stage, logits, more_of.beside(), selected, more_of.weights(),
+               std::as_const(result.first).row(), dgates.row(), result.second.row(), more_of.dbeside(),
+               more_of.dweights());
       return result;
     };
     const auto [gates, dlogits] = run(rows.row(i));
@@ -108,9 +143,10 @@ void check_probability_extension(law_report& report, const T& stage, index_t can
   for (index_t i = 0; i < rows.rows(); ++i) {
     const auto run = [&](vector_view<const C> logits) {
       std::pair result{watched<C>(1, logits.size), watched<C>(1, logits.size, C(0.75))};
-      call_row(moue::detail::call_forward{}, stage, logits, result.first.row());
-      call_row(moue::detail::call_backward{}, stage, logits, std::as_const(result.first).row(),
-               vector_view<const C>{dp.row().data, logits.size}, result.second.row());
+      extension_arguments<C, T> more_of(stage, candidates, logits.size);
+      call_row(moue::detail::call_forward{}, stage, logits, more_of.beside(), result.first.row());
+      call_row(moue::detail::call_backward{}, stage, logits, more_of.beside(), std::as_const(result.first).row(),
+               vector_view<const C>{dp.row().data, logits.size}, result.second.row(), more_of.dbeside());
       return result;
     };
     const auto [p, dlogits] = run(rows.row(i));

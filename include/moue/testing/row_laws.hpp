@@ -179,17 +179,27 @@ void check_transform_row(law_report& report, const T& stage, const numbers& logi
   again.logits = trial.logits;
   const auto open = [&](index_t j) { return logits(0, j) != closed; };
   for (index_t j = 0; j < logits.cols(); ++j) {
-    if (!open(j)) trial.dtransformed(0, j) = again.dtransformed(0, j) = 0;  // a pass lets nothing reach it
     report.expect("every open logit is assigned, and finite", !open(j) || std::isfinite(trial.transformed(0, j)),
                   [&] { return "column " + std::to_string(j) + logits_text(logits); });
     report.expect("the call reads nothing it did not write and repeats itself",
                   !open(j) || trial.transformed(0, j) == again.transformed(0, j),
                   [&] { return "column " + std::to_string(j) + " differs" + logits_text(logits); });
   }
+  for (index_t j = 0; j < logits.cols(); ++j)
+    if (!open(j)) {  // as a pass has it: closed afterwards as well, and nothing reaches it
+      trial.transformed(0, j) = closed;
+      trial.dtransformed(0, j) = 0;
+    }
   trial.backward();
   for (index_t j = 0; j < logits.cols(); ++j)
     report.expect("gradients of open logits are finite", !open(j) || std::isfinite(trial.dlogits(0, j)),
                   [&] { return text(trial.dlogits(0, j)) + logits_text(logits); });
+  trial.each([&](const std::string& name, numbers& values, numbers& d) {
+    if (&values == &trial.logits) return;
+    for (const double v : d.row())
+      report.expect("gradients of extra columns and parameters are finite", std::isfinite(v),
+                    [&] { return "d " + name + text(v) + logits_text(logits); });
+  });
 }
 
 }  // namespace detail

@@ -88,7 +88,7 @@ struct torch_trip_state : torch::CustomClassHolder {
         token_ids(list("token_ids", batch.token_ids, device)),
         labels(list("labels", batch.labels, device)),
         sequences(list("sequences", batch.sequences, device)),
-        side(batch.side.defined() ? batch.side.contiguous() : batch.side),
+        side(batch.side.defined() ? batch.side.detach().contiguous() : batch.side),
         has_state_in(batch.state.defined()) {
     if (side.defined()) {
       check_tensor("side", side, at::kFloat, device);
