@@ -251,6 +251,15 @@ class carried_pass final : public any_pass<S> {
   moue::matrix_view<const C> logits(moue::index_t layer) const override {
     return fetched(it_.logits(layer), fetched_[layer].logits);
   }
+  void features(moue::index_t layer, moue::matrix_view<C> into) override {
+    asked(into, [&](const moue::matrix_view<C>& there) { it_.features(layer, there); });
+  }
+  void scores(moue::index_t layer, moue::matrix_view<C> into) override {
+    asked(into, [&](const moue::matrix_view<C>& there) { it_.scores(layer, there); });
+  }
+  void probabilities(moue::index_t layer, moue::matrix_view<C> into) override {
+    asked(into, [&](const moue::matrix_view<C>& there) { it_.probabilities(layer, there); });
+  }
   moue::matrix_view<const std::int32_t> selected(moue::index_t layer) const override {
     return fetched(it_.selected(layer), fetched_[layer].selected);
   }
@@ -282,9 +291,20 @@ class carried_pass final : public any_pass<S> {
     for (moue::index_t i = 0; i < m.rows; ++i) carrier_.send(m.row(i).data, there + i * m.cols, m.cols);
     return {there, m.rows, m.cols};
   }
+  /// What `ask` writes to memory of the backend's.
+  void asked(const moue::matrix_view<C>& into, const auto& ask) {
+    const moue::matrix_view<C> there{carrier_.template make<C>(into.rows * into.cols), into.rows, into.cols};
+    ask(there);
+    for (moue::index_t t = 0; t < into.rows; ++t)
+      carrier_.template fetch<C>(there.row(t).data, into.row(t).data, into.cols);
+  }
   moue::routing_gradient<const C> carried(const moue::routing_gradient<const C>& also) {
     const auto gates = carried(moue::matrix_view<const C>{also.gates.data, 1, also.gates.size});
-    return {carried(also.logits), carried(also.probabilities), {gates.data, also.gates.size}, carried(also.outputs)};
+    return {carried(also.logits),
+            carried(also.probabilities),
+            {gates.data, also.gates.size},
+            carried(also.outputs),
+            carried(also.extra)};
   }
   /// What the pass may read again in backward, where the next layer's must not lie then.
   moue::matrix_view<S> input(const moue::matrix_view<const S>& x, S* to) {

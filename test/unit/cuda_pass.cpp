@@ -76,6 +76,29 @@ TEST_CASE("what goes beyond a bound on all entries is what goes on the host") {
     CHECK(test::distance(there.entered[l], here.entered[l]) < 1e-13);
 }
 
+TEST_CASE("what a router read and made is said as on the host") {
+  const auto device = test::erase<double>(test::whole_mixture(test::emulated{}));
+  const auto plain = test::erase<double>(test::whole_mixture(moue::reference{}));
+  const auto shown = [](const test::any_model<double>& model) {
+    test::whole_host host(model);
+    const test::placed_pass pass(host, {});
+    host.forward(*pass);
+    std::vector<double> all;
+    for (moue::index_t l = 0; l < model.layers(); ++l) {
+      const moue::index_t n = pass->logits(l).cols;
+      std::vector<double> features(static_cast<std::size_t>(host.tokens * model.width())),
+          scores(static_cast<std::size_t>(host.tokens * n)), probabilities(scores);
+      pass->features(l, {features.data(), host.tokens, model.width()});
+      pass->scores(l, {scores.data(), host.tokens, n});
+      pass->probabilities(l, {probabilities.data(), host.tokens, n});
+      for (auto& s : scores) s = s < -1e300 ? 0 : s;  // closed
+      for (const auto* of : {&features, &scores, &probabilities}) all.insert(all.end(), of->begin(), of->end());
+    }
+    return all;
+  };
+  CHECK(test::distance(shown(*device), shown(*plain)) < 1e-13);
+}
+
 TEST_CASE("a pass that is put down goes on in other memory of the device") {
   const test::emulated_open gpu;
   const auto model = test::whole_mixture(gpu);
