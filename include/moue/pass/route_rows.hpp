@@ -260,16 +260,16 @@ struct route_backward_row {
     const auto dz = dlogits.row(t);
     const bool valid = contexts.batch.valid[t] != 0;
     const auto dbeside = dextra.row(t);
-    for (index_t j = lanes.first(); j < dz.size;
-         j += lanes.step())  // what is closed has no gradient, from state neither
-      if (!valid || !adds || logits(t, j) == minus_infinity<C>()) dz[j] = C(0);
+    if (!valid || !adds)
+      for (index_t j = lanes.first(); j < dz.size; j += lanes.step()) dz[j] = C(0);
     if (!valid || dense_dgates.cols == 0)
       for (index_t j = lanes.first(); j < dbeside.size; j += lanes.step()) dbeside[j] = C(0);
     const auto dp = clear_rows_of_all(dparameters, t, lanes);
     if (!valid) return;
     if (!also.logits.empty())
       for (index_t j = lanes.first(); j < dz.size; j += lanes.step()) dz[j] += also.logits(t, j);
-    if (adds || !also.logits.empty())  // what is closed has no gradient, from others neither
+    const bool may_close = router_stages<RouterT>::may_close || router.on_non_finite == non_finite::mask;
+    if (may_close && (adds || !also.logits.empty()))  // what is closed has no gradient, from others neither
       for (index_t j = lanes.first(); j < dz.size; j += lanes.step())
         if (logits(t, j) == minus_infinity<C>()) dz[j] = C(0);
     if (!also.extra.empty())
