@@ -130,7 +130,8 @@ struct expert_usage {
     };
     const auto offsets = copy(plan.expert_offsets);
     const auto token = copy(plan.row_token);
-    const auto values = copy(vector_view{rows.data, rows.rows * rows.cols});
+    using C = std::remove_const_t<std::remove_pointer_t<decltype(rows.data)>>;
+    const auto values = copy(vector_view<const C>{rows.data, rows.rows * rows.cols});
     for (index_t e = 0; e < experts; ++e)
       for (auto row = static_cast<std::size_t>(offsets[static_cast<std::size_t>(e)]);
            row < static_cast<std::size_t>(offsets[static_cast<std::size_t>(e) + 1]); ++row) {
