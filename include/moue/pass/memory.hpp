@@ -171,17 +171,14 @@ struct pass_memory {
     };
     const index_t entries = entries_of(at_most(candidates), connections.max_always());
     const index_t rows = rows_of(candidates, at_most(candidates), connections.max_always());
-    if constexpr (bounds_entries)
-      for (index_t layer = first; layer < end; ++layer) {
-        const index_t n = std::ssize(connections.candidates(layer));
-        require(
-            rows_of(n, at_most(n), std::ssize(connections.always(layer))) <= rows, "pass",
-            [&] {
-              return "most_entries allows more entries of " + std::to_string(n) + " candidates than of " +
-                     std::to_string(candidates);
-            },
-            "let it return no less for more tokens or candidates");
-      }
+    for (index_t layer = bounds_entries ? first : end; layer < end; ++layer) {
+      const index_t n = std::ssize(connections.candidates(layer));
+      if (rows_of(n, at_most(n), std::ssize(connections.always(layer))) > rows)
+        throw error("pass",
+                    "most_entries allows more entries of " + std::to_string(n) + " candidates than of " +
+                        std::to_string(candidates),
+                    "let it return no less for more tokens or candidates");
+    }
     const index_t state = model.state_width();
     const index_t backward_tokens = training ? tokens : 0;
     const index_t saved_tokens = options.external_inputs ? 0 : backward_tokens;
