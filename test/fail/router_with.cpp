@@ -1,6 +1,6 @@
 // SPDX-FileCopyrightText: 2026 The moue authors
 // SPDX-License-Identifier: Apache-2.0
-// expected-error: moue: 'with' takes a features stage \(width, forward, backward\), a preference stage \(call operator\) or a probability stage \(forward, backward\)
+// expected-error: moue: 'with' takes a features stage \(width, forward, backward\), a preference stage \(call operator\), a probability stage \(forward, backward\) or a transform stage \(call operator, backward\)
 #include "moue/router/compose.hpp"
 
 struct mine {
