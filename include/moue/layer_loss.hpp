@@ -103,8 +103,9 @@ concept has_layer_gradient = requires(const L loss, const archetype_operations& 
 ///                         const auto& temporary) const;
 ///
 /// `layer_value` assigns `value[0]`, its weight included. `layer_gradient` adds `scale[0]` times its derivatives to
-/// `add.logits`, `add.extra`, `add.probabilities`, `add.gates` and, if it sees them, `add.outputs`. Both work through `ops`, so that they
-/// run where the backend does; `value` and `scale` lie there. Only rows that are `valid` take part.
+/// `add.logits`, `add.extra`, `add.probabilities`, `add.gates` and, if it sees them, `add.outputs`. Both work
+/// through `ops`, so that they run where the backend does; `value` and `scale` lie there. Only rows that are `valid` take
+/// part.
 template <class L>
 concept LayerLoss = std::copyable<L> && detail::has_layer_value<L> && detail::has_layer_gradient<L>;
 

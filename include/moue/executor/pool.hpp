@@ -114,8 +114,8 @@ class placed_pool {
     record.outputs = memory.take<C>(needs_outputs || show ? rows : 0, width(), "expert outputs");
     return record;
   }
-  /// Scratch for runs of up to `rows` assignments that name an expert; `training` says whether `backward` is to run, which needs more, and
-  /// `show` whether it is to be given gradients of outputs.
+  /// Scratch for runs of up to `rows` assignments that name an expert; `training` says whether `backward` is to run, which
+  /// needs more, and `show` whether it is to be given gradients of outputs.
   template <Storage S>
   expert_scratch<compute_t<S>> take_scratch(arena& memory, index_t rows, bool training, bool show = false) const {
     using C = compute_t<S>;

@@ -69,9 +69,8 @@ struct pass_memory {
   expert_scratch<C> experts;
   matrix_view<C> router_conversion;
   vector_view<S> finite_weights;  ///< of the router at one layer, where candidates may be closed
-  matrix_view<C>
-      x;  ///< [tokens, width] the router's input, if it has another type, may be broken or is looked at later
-  matrix_view<C> features;  ///< [tokens, features], if they are not the input itself
+  matrix_view<C> x;               ///< [tokens, width] the router's input, if it is converted, masked or looked at later
+  matrix_view<C> features;        ///< [tokens, features], if they are not the input itself
   matrix_view<C> scores;
   matrix_view<C> probabilities;
   matrix_view<C> dense_gates;  ///< [tokens, candidates], if a stage keeps state
