@@ -104,7 +104,8 @@ int main() {
 
   step("V-MoE",
        moue::router{moue::score_sum{score, published::noise_score<>{}}, moue::top_k{2}, moue::softmax_then_select{}},
-       moue::sum_of_losses{published::variation_loss<>{.load = false}, published::variation_loss<>{.load = true}});
+       moue::sum_of_losses{published::variation_of<published::clean_probability<>>{0.5},
+                           published::variation_of<published::beating_probability<>>{0.5}});
 
   using load = published::variation_of<published::selection_probability<>>;
   step("noisy top-k", moue::router{published::noisy_score<>{}, moue::top_k{2}, moue::softmax_of_selected{}},

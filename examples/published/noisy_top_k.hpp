@@ -3,20 +3,17 @@
 #pragma once
 
 // V-MoE's noisy router and its losses (Riquelme et al., arXiv 2106.05974): noise of deviation 1 / n is added to the logits in
-// training, and the losses even out importance (probabilities without noise) and load (the probability of being selected).
+// training, and losses, the `variation_of` what is below, even out importance (probabilities without noise) and load (the probability of being selected).
 
 #include <cmath>
 #include <moue/policies.hpp>
 
+#include "variation.hpp"
+
 namespace published {
 
 /// z + noise / n in training, z alone otherwise. `Noise` says what noise is.
-struct counted_noise {
-  MOUE_HD double operator()(const moue::visit& at, moue::index_t token, moue::index_t column) const {
-    return moue::normal_at(at, token, column);
-  }
-};
-template <class Noise = counted_noise>
+template <class Noise = normal_noise>
 struct noise_score {
   Noise noise = {};
 
@@ -39,89 +36,68 @@ struct noise_score {
                 const auto&) const {}
 };
 
-/// Half the sum of the squared coefficients of variation of importance and load, in two parts.
+/// The logit of candidate j without its noise, whose deviation is 1 / n.
 template <class C, class Noise>
-struct even_out {
-  moue::layer_frame<C> frame;
-  moue::matrix_view<C> sum;  // [1, n]
-  bool load;
-  double weight;
-  Noise noise;
-  C* value;        // of the loss, or null
-  const C* scale;  // of its gradient
-  moue::matrix_view<C> dlogits;
+MOUE_HD C clean_logit(const moue::layer_frame<C>& f, const Noise& noise, moue::index_t t, moue::index_t j) {
+  const bool noisy = f.at.how == moue::mode::training;
+  return f.logits(t, j) - (noisy ? C(noise(f.at, t, j)) / C(f.logits.cols) : C(0));
+}
 
-  MOUE_HD C deviation() const { return C(1) / C(sum.cols); }
-  MOUE_HD C clean(moue::index_t t, moue::index_t j) const {
-    const bool noisy = frame.at.how == moue::mode::training;
-    return frame.logits(t, j) - (noisy ? deviation() * C(noise(frame.at, t, j)) : C(0));
-  }
-  /// Column of the last that was selected: its noisy logit is what others have to beat.
-  MOUE_HD moue::index_t last(moue::index_t t) const {
-    moue::index_t i = 0;
-    while (i + 1 < frame.selected.cols && frame.selected(t, i + 1) >= 0) ++i;
-    return frame.selected(t, i);
-  }
-  MOUE_HD C beats(moue::index_t t, moue::index_t j) const {
-    return (clean(t, j) - frame.logits(t, last(t))) / deviation();
-  }
-  template <class F>
-  MOUE_HD void each(const F& f) const {
-    for (moue::index_t t = 0; t < frame.logits.rows; ++t) {
-      if (!frame.batch.valid[t] || sum.cols == 0 || frame.selected.cols == 0) continue;
-      C total = C(0);  // of the softmax without noise
-      for (moue::index_t k = 0; k < sum.cols; ++k) total += std::exp(clean(t, k));
-      for (moue::index_t j = 0; j < sum.cols; ++j)
-        f(t, j, load ? std::erfc(-beats(t, j) / std::sqrt(C(2))) / C(2) : std::exp(clean(t, j)) / total);
-    }
-  }
-  MOUE_HD void operator()(moue::index_t) const {
-    const C n = C(sum.cols);
-    for (moue::index_t j = 0; j < sum.cols; ++j) sum(0, j) = C(0);
-    each([&](moue::index_t, moue::index_t j, C v) { sum(0, j) += v; });
-    C mean = C(0), square = C(0);
-    for (moue::index_t j = 0; j < sum.cols; ++j) mean += sum(0, j) / n;
-    for (moue::index_t j = 0; j < sum.cols; ++j) square += (sum(0, j) - mean) * (sum(0, j) - mean) / n;
-    if (mean == C(0)) mean = C(1);
-    if (value != nullptr) {
-      *value = C(weight) * square / (mean * mean);
-      return;
-    }
-    const auto slope = [&](moue::index_t j) {  // of var / mean² by the sum of column j
-      return C(2) / n * ((sum(0, j) - mean) / (mean * mean) - square / (mean * mean * mean)) * C(weight) * *scale;
-    };
-    each([&](moue::index_t t, moue::index_t j, C v) {
-      if (load) {
-        const C z = beats(t, j), density = std::exp(-z * z / C(2)) / std::sqrt(C(2) * C(3.14159265358979323846));
-        dlogits(t, j) += slope(j) * density / deviation();
-        dlogits(t, last(t)) -= slope(j) * density / deviation();
-      } else {
-        C along = C(0);
-        C total = C(0);
-        for (moue::index_t k = 0; k < sum.cols; ++k) total += std::exp(clean(t, k));
-        for (moue::index_t k = 0; k < sum.cols; ++k) along += slope(k) * std::exp(clean(t, k)) / total;
-        dlogits(t, j) += v * (slope(j) - along);
-      }
-    });
-  }
-};
-/// weight · var / mean² over candidates, of the importance or of the load.
-template <class Noise = counted_noise>
-struct variation_loss {
-  bool load = false;
-  double weight = 0.5;
+/// Importance, for `variation_of`: the probability of candidate j without noise.
+template <class Noise = normal_noise>
+struct clean_probability {
   Noise noise = {};
 
-  auto temporaries(moue::layer_shape shape) const { return std::array{moue::matrix_shape{1, shape.candidates}}; }
   template <class C>
-  void layer_value(const auto& ops, const moue::layer_frame<C>& frame, moue::vector_view<C> value,
-                   const auto& temporary) const {
-    ops.each_row(1, even_out<C, Noise>{frame, temporary[0], load, weight, noise, value.data, nullptr, {}});
+  MOUE_HD C value(const moue::layer_frame<C>& f, moue::index_t t, moue::index_t j) const {
+    C total = C(0);
+    for (moue::index_t k = 0; k < f.logits.cols; ++k)
+      total += std::exp(clean_logit(f, noise, t, k) - clean_logit(f, noise, t, j));
+    return moue::detail::is_finite(f.logits(t, j)) ? C(1) / total : C(0);
   }
   template <class C>
-  void layer_gradient(const auto& ops, const moue::layer_frame<C>& frame, moue::vector_view<const C> scale,
-                      const moue::routing_gradient<C>& add, const auto& temporary) const {
-    ops.each_row(1, even_out<C, Noise>{frame, temporary[0], load, weight, noise, nullptr, scale.data, add.logits});
+  MOUE_HD void backward(const moue::layer_frame<C>& f, moue::index_t t, moue::index_t j, C d,
+                        const moue::routing_gradient<C>& add) const {
+    if (!moue::detail::is_finite(f.logits(t, j))) return;
+    const C p = value(f, t, j);
+    for (moue::index_t k = 0; k < f.logits.cols; ++k)
+      add.logits(t, k) -= d * p * p * std::exp(clean_logit(f, noise, t, k) - clean_logit(f, noise, t, j));
+    add.logits(t, j) += d * p;
+  }
+};
+
+/// Load, likewise: the probability that candidate j beats the last that was selected if its noise is drawn again.
+template <class Noise = normal_noise>
+struct beating_probability {
+  Noise noise = {};
+
+  template <class C>
+  MOUE_HD C value(const moue::layer_frame<C>& f, moue::index_t t, moue::index_t j) const {
+    const moue::index_t last = last_of(f, t);
+    return last < 0 || !moue::detail::is_finite(f.logits(t, j)) ? C(0) : normal_below(margin(f, t, j, last));
+  }
+  template <class C>
+  MOUE_HD void backward(const moue::layer_frame<C>& f, moue::index_t t, moue::index_t j, C d,
+                        const moue::routing_gradient<C>& add) const {
+    const moue::index_t last = last_of(f, t);
+    if (last < 0 || !moue::detail::is_finite(f.logits(t, j))) return;
+    d *= normal_density(margin(f, t, j, last)) * C(f.logits.cols);
+    add.logits(t, j) += d;
+    add.logits(t, last) -= d;
+  }
+
+ private:
+  /// In deviations.
+  template <class C>
+  MOUE_HD C margin(const moue::layer_frame<C>& f, moue::index_t t, moue::index_t j, moue::index_t last) const {
+    return (clean_logit(f, noise, t, j) - f.logits(t, last)) * C(f.logits.cols);
+  }
+  /// The column that was selected last: its noisy logit is what others have to beat. −1 if none was.
+  template <class C>
+  MOUE_HD static moue::index_t last_of(const moue::layer_frame<C>& f, moue::index_t t) {
+    moue::index_t last = -1;
+    for (const auto column : f.selected.row(t)) last = column >= 0 ? column : last;
+    return last;
   }
 };
 

@@ -64,12 +64,13 @@ void reproduce_noise(const auto&... backends) {
   const published_layer layer("noisy_vmoe_k2_pad");
   const auto noise = layer.side("eps");  // the emulated device reads the host's memory
   const drawn_noise drawn{noise.data(), layer.candidates()};
-  using loss = published::variation_loss<drawn_noise>;
+  using importance = published::variation_of<published::clean_probability<drawn_noise>>;
+  using load = published::variation_of<published::beating_probability<drawn_noise>>;
   reproduce<silu_mlp>(
       layer,
       moue::router{moue::score_sum{moue::linear_score{}, published::noise_score<drawn_noise>{drawn}},
                    moue::top_k{layer.config("k").get<moue::index_t>()}, moue::softmax_then_select{}},
-      moue::sum_of_losses{loss{false, layer.weight("importance"), drawn}, loss{true, layer.weight("load"), drawn}},
+      moue::sum_of_losses{importance{layer.weight("importance"), {drawn}}, load{layer.weight("load"), {drawn}}},
       {"importance", "load"}, backends...);
 }
 
