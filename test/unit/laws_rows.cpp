@@ -208,7 +208,7 @@ TEST_CASE("faults of gate stages are named") {
   names(check(row_fault::added), "forward assigns the gates");
   names(check(row_fault::reads), "forward reads nothing it did not write and repeats itself");
   names(check(row_fault::naive), "gates and gradients are finite for extreme logits");
-  names(check(row_fault::assigned), "backward adds to dlogits");
+  names(check(row_fault::assigned), "backward adds to gradients");
   names(check(row_fault::wrong), "backward agrees with central differences");
   names(check(row_fault::partial), "backward agrees with central differences");
   names(check(row_fault::closed_moves), "a closed candidate gets no gradient");
@@ -224,7 +224,7 @@ TEST_CASE("faults of probability stages are named") {
   names(check(row_fault::naive), "gradients are finite");
   names(check(row_fault::partial), "probabilities sum to 1 over open candidates");
   names(check(row_fault::eager), "probabilities lie between 0 and 1");
-  names(check(row_fault::assigned), "backward adds to dlogits");
+  names(check(row_fault::assigned), "backward adds to gradients");
   names(check(row_fault::wrong), "backward agrees with central differences");
   names(check(row_fault::closed_moves), "a closed candidate has probability and gradient 0");
   names(check(row_fault::writes_beside), "nothing is written beside the outputs");
